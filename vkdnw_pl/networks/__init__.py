@@ -1,0 +1,1 @@
+"""Networks as torch modules, their initialisation and their cost."""

@@ -1,0 +1,239 @@
+"""The NAS-Bench-201 cell space: six edges, five operations, 15,625 strings, 9,445 without unreachable operations."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from vkdnw_pl.networks.nb201_cell import EDGES, OPS
+from vkdnw_pl.spaces.base import Cost, Space
+
+if TYPE_CHECKING:
+    from vkdnw_pl.networks.nb201 import NB201Network
+
+_LAYOUT = "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
+_EDGE = re.compile(r"([^~|]*)~([^~|]*)")
+
+Genotype = tuple[int, int, int, int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NB201Options:
+    """The parameters of the macro network around the cell."""
+
+    channels: int = 16
+    """C, the width of the first stage."""
+    cells: int = 5
+    """N, the number of cells per stage."""
+    num_classes: int = 10
+    image_size: int = 32
+    """Height and width of the input in pixels (32 for CIFAR, 16 for ImageNet16-120)."""
+    in_channels: int = 3
+    bn_affine: bool = True
+    bn_track_running_stats: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in dict(channels=1, cells=0, num_classes=1, image_size=4, in_channels=1).items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"network.{name}={value!r} is not allowed: give a whole number of at least {least}")
+        for name in ("bn_affine", "bn_track_running_stats"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"network.{name}={getattr(self, name)!r} is not allowed: give true or false")
+
+    @classmethod
+    def of(cls, network: dict[str, Any]) -> NB201Options:
+        """Check user-given options.
+
+        Raises:
+            ValueError: naming an unknown option, the nearest and all known ones, or a value that is not allowed.
+        """
+        known = [f.name for f in fields(cls)]
+        for name in network:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise ValueError(f"network option {name!r} is not known{hint} (known: {', '.join(known)})")
+        return cls(**network)
+
+
+class NB201(Space):
+    """NAS-Bench-201 (Dong & Yang, ICLR 2020).
+
+    An architecture is the benchmark's string ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`` or six integers in 0..4 (see
+    ``OPS``) in edge order, such as ``(3, 3, 3, 1, 2, 2)`` or ``"3,3,3,1,2,2"``.
+    """
+
+    name: ClassVar[str] = "nb201"
+
+    def parse(self, arch: str | Sequence[int]) -> Genotype:
+        """Return the integer form of a string or integer form.
+
+        Raises:
+            ValueError: if it is not an architecture of this space; the text says where and what is allowed.
+        """
+        if isinstance(arch, str):
+            if re.fullmatch(r"[\s(\[]*-?\d+(\s*,\s*-?\d+)*[\s)\]]*", arch):
+                return self._check_integers([int(n) for n in re.findall(r"-?\d+", arch)])
+            return self._parse_string(arch)
+        return self._check_integers(arch)
+
+    def format(self, genotype: Sequence[int]) -> str:
+        """Return the benchmark's string of an integer form."""
+        ops = [OPS[i] for i in self._check_integers(genotype)]
+        nodes: list[list[str]] = [[], [], []]
+        for op, (source, target) in zip(ops, EDGES, strict=True):
+            nodes[target - 1].append(f"{op}~{source}")
+        return "+".join(f"|{'|'.join(node)}|" for node in nodes)
+
+    def validate(self, arch: str) -> str:
+        return self.format(self.parse(arch))
+
+    def enumerate(self, unique: bool = False) -> Iterator[str]:
+        """All 15,625 strings, the first edge varying slowest; ``unique``: the 9,445 without unreachable operations."""
+        for genotype in itertools.product(range(len(OPS)), repeat=len(EDGES)):
+            if not unique or self._canonical(genotype) == genotype:
+                yield self.format(genotype)
+
+    def sample(self, rng: random.Random, unique: bool = False) -> str:
+        while True:
+            genotype = tuple(rng.randrange(len(OPS)) for _ in EDGES)
+            if not unique or self._canonical(genotype) == genotype:
+                return self.format(genotype)
+
+    def mutate(self, arch: str, rng: random.Random) -> str:
+        """Replace the operation of one edge, both drawn uniformly, by another."""
+        genotype = list(self.parse(arch))
+        edge = rng.randrange(len(EDGES))
+        genotype[edge] = rng.choice([op for op in range(len(OPS)) if op != genotype[edge]])
+        return self.format(genotype)
+
+    def canonicalise(self, arch: str) -> str:
+        """Replace every operation that cannot be reached from the input or cannot reach the output by ``none``.
+
+        The 9,445 unique networks are those that this leaves as they are.
+        """
+        return self.format(self._canonical(self.parse(arch)))
+
+    def cost(self, arch: str, **network: Any) -> Cost:
+        """MACs and parameters; equal to the benchmark's own numbers at its settings."""
+        genotype, opt = self.parse(arch), NB201Options.of(network)
+        macs = num_params = 0
+        size = opt.image_size
+
+        def conv(c_in: int, c_out: int, kernel: int, norm: bool = True) -> None:
+            nonlocal macs, num_params
+            weights = c_in * c_out * kernel**2
+            macs += weights * size * size
+            num_params += weights + (2 * c_out if norm and opt.bn_affine else 0)
+
+        conv(opt.in_channels, opt.channels, 3)
+        for stage in range(3):
+            width = opt.channels * 2**stage
+            if stage:
+                pooled, size = size // 2, (size + 1) // 2
+                if pooled != size:
+                    raise ValueError(
+                        f"network.image_size={opt.image_size} is not allowed: it must be a multiple of 4, because "
+                        "the two reductions halve the resolution on both of their branches"
+                    )
+                conv(width // 2, width, 3)
+                conv(width, width, 3)
+                conv(width // 2, width, 1, norm=False)
+            for _ in range(opt.cells):
+                for op in genotype:
+                    if OPS[op] in ("nor_conv_1x1", "nor_conv_3x3"):
+                        conv(width, width, 1 if OPS[op] == "nor_conv_1x1" else 3)
+        features = 4 * opt.channels
+        num_params += (2 * features if opt.bn_affine else 0) + features * opt.num_classes + opt.num_classes
+        macs += features * opt.num_classes + opt.num_classes
+        return Cost(macs=macs, num_params=num_params)
+
+    def build(self, arch: str, **network: Any) -> NB201Network:
+        from vkdnw_pl.networks.nb201 import NB201Network
+
+        options = asdict(NB201Options.of(network))
+        self.cost(arch, **network)  # refuses image sizes that the reductions cannot halve
+        del options["image_size"]
+        return NB201Network([OPS[i] for i in self.parse(arch)], **options)
+
+    def input_size(self, **network: Any) -> tuple[int, int, int]:
+        opt = NB201Options.of(network)
+        return opt.in_channels, opt.image_size, opt.image_size
+
+    def num_classes(self, **network: Any) -> int:
+        return NB201Options.of(network).num_classes
+
+    @staticmethod
+    def _check_integers(genotype: Sequence[int]) -> Genotype:
+        allowed = ", ".join(f"{i}={op}" for i, op in enumerate(OPS))
+        if len(genotype) != len(EDGES):
+            raise ValueError(
+                f"nb201 architecture {tuple(genotype)} has {len(genotype)} integers; it needs {len(EDGES)}, one for "
+                f"each of the edges {_edges()} ({allowed})"
+            )
+        for value, (source, target) in zip(genotype, EDGES, strict=True):
+            if isinstance(value, bool) or value not in range(len(OPS)):
+                raise ValueError(
+                    f"nb201 architecture {tuple(genotype)}: edge {source}→{target} has {value!r}; allowed: {allowed}"
+                )
+        a, b, c, d, e, f = (int(value) for value in genotype)
+        return a, b, c, d, e, f
+
+    @staticmethod
+    def _parse_string(arch: str) -> Genotype:
+        where = f"nb201 architecture {arch!r}"
+        nodes = arch.strip().split("+")
+        if len(nodes) != 3:
+            raise ValueError(
+                f"{where} has {len(nodes)} part(s) separated by '+'; it needs 3, for the nodes 1, 2 and 3: {_LAYOUT}"
+            )
+        genotype: list[int] = []
+        for target, node in enumerate(nodes, start=1):
+            if len(node) < 2 or node[0] != "|" or node[-1] != "|":
+                raise ValueError(f"{where}: node {target} is {node!r}; it must begin and end with '|': {_LAYOUT}")
+            edges = node[1:-1].split("|")
+            if len(edges) != target:
+                raise ValueError(
+                    f"{where}: node {target} has {len(edges)} edge(s), it needs {target} (from "
+                    f"{', '.join(map(str, range(target)))}): {_LAYOUT}"
+                )
+            for source, edge in enumerate(edges):
+                match = _EDGE.fullmatch(edge)
+                if not match or match[2] != str(source):
+                    raise ValueError(
+                        f"{where}: edge {source} of node {target} is {edge!r}; it must be written op~{source}"
+                    )
+                if match[1] not in OPS:
+                    near = difflib.get_close_matches(match[1], OPS, 1)
+                    hint = f"; did you mean {near[0]!r}?" if near else ""
+                    raise ValueError(
+                        f"{where}: edge {source}→{target} has the operation {match[1]!r}{hint} "
+                        f"(allowed: {', '.join(OPS)})"
+                    )
+                genotype.append(OPS.index(match[1]))
+        a, b, c, d, e, f = genotype
+        return a, b, c, d, e, f
+
+    @staticmethod
+    def _canonical(genotype: Sequence[int]) -> tuple[int, ...]:
+        live = [(s, t) for (s, t), op in zip(EDGES, genotype, strict=True) if op != 0]
+        from_input, to_output = {0}, {3}
+        for source, target in sorted(live):  # edges go upwards, so one sweep in each direction is enough
+            if source in from_input:
+                from_input.add(target)
+        for source, target in sorted(live, key=lambda edge: -edge[1]):
+            if target in to_output:
+                to_output.add(source)
+        return tuple(
+            op if s in from_input and t in to_output else 0 for (s, t), op in zip(EDGES, genotype, strict=True)
+        )
+
+
+def _edges() -> str:
+    return ", ".join(f"{source}→{target}" for source, target in EDGES)
