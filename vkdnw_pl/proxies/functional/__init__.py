@@ -1,0 +1,1 @@
+"""The mathematics of the proxies: tensors and modules in, tensors out."""

@@ -1,0 +1,191 @@
+"""What one call of a layer's function contributes: the derivative of its output with respect to one scalar.
+
+For a convolution, linear or normalisation call ``y = f(x; weight, bias)`` the derivative of ``y`` with respect to one
+entry of ``weight`` or ``bias`` lives in a single channel of ``y`` and is there a slice of ``x`` (shifted, for a
+convolution), so it costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vkdnw_pl.proxies.functional.batchnorm import sample_norm
+
+
+class Unsupported(Exception):
+    """The network does something that the fast engines are not exact for; the text says what."""
+
+
+@dataclass(frozen=True)
+class LocalDerivative:
+    """Derivative of a call's output with respect to one scalar: ``values`` in one channel, zero elsewhere."""
+
+    channel_dim: int
+    channel: int
+    values: Tensor
+    """Shape of the output without ``channel_dim``, or broadcastable to it; its first dimension is the batch."""
+
+    def dot(self, grad: Tensor) -> Tensor:
+        """Inner product with ``grad`` (shape of the output), per sample: (B,)."""
+        return (grad.select(self.channel_dim, self.channel) * self.values).reshape(len(grad), -1).sum(1)
+
+    def write(self, out: Tensor) -> None:
+        """Write the derivative into ``out``, zeros of the output's shape."""
+        out.select(self.channel_dim, self.channel).copy_(self.values)
+
+
+def _conv_signature(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> None: ...
+
+
+def _linear_signature(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> None: ...
+
+
+def _sample_norm_signature(input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> None: ...
+
+
+_SIGNATURES: dict[Any, inspect.Signature] = {
+    **{f: inspect.signature(_conv_signature) for f in (F.conv1d, F.conv2d, F.conv3d)},
+    F.linear: inspect.signature(_linear_signature),
+    F.batch_norm: inspect.signature(F.batch_norm),
+    F.layer_norm: inspect.signature(F.layer_norm),
+    F.group_norm: inspect.signature(F.group_norm),
+    sample_norm: inspect.signature(_sample_norm_signature),
+}
+CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of one of the functions above, its arguments by name."""
+
+    func: Callable[..., Any]
+    arguments: dict[str, Any]
+
+    @classmethod
+    def of(cls, func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Call | None:
+        """Bind the arguments; None where ``func`` is not one of the functions known here."""
+        signature = _SIGNATURES.get(func)
+        if signature is None:
+            return None
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return cls(func, bound.arguments)
+
+    @property
+    def input(self) -> Tensor:
+        """The tensor that flows through."""
+        return self.arguments["input"]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of the call, a bias counting one per output element; 0 for normalisation."""
+        if self.func not in CONVOLUTIONS and self.func is not F.linear:
+            return 0
+        weight, x = self.arguments["weight"], self.input
+        if self.func is F.linear:
+            outputs = x.numel() // weight.shape[1] * weight.shape[0]
+        else:
+            outputs = x.shape[0] * weight.shape[0] * math.prod(self._output_size())
+        return outputs * (weight[0].numel() + (self.arguments["bias"] is not None))
+
+    def derivative(self, role: str, index: int) -> LocalDerivative:
+        """Derivative with respect to entry ``index`` of the argument ``role`` (``weight`` or ``bias``).
+
+        Raises:
+            Unsupported: where the derivative is not known here.
+        """
+        if self.func in CONVOLUTIONS:
+            return self._conv_derivative(role, index)
+        if self.func is F.linear:
+            return self._linear_derivative(role, index)
+        return self._norm_derivative(role, index)
+
+    def _spatial(self, name: str) -> tuple[int, ...]:
+        value = self.arguments[name]
+        dims = self.arguments["weight"].dim() - 2
+        return tuple(value) if isinstance(value, (tuple, list)) and len(value) == dims else (_single(value),) * dims
+
+    def _padding(self) -> list[tuple[int, int]]:
+        """(before, after) of every spatial dimension."""
+        padding = self.arguments["padding"]
+        kernel, dilation = self.arguments["weight"].shape[2:], self._spatial("dilation")
+        if padding == "valid":
+            return [(0, 0)] * len(kernel)
+        if padding == "same":
+            totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+            return [(total // 2, total - total // 2) for total in totals]
+        return [(p, p) for p in self._spatial("padding")]
+
+    def _output_size(self) -> list[int]:
+        size, kernel = self.input.shape[2:], self.arguments["weight"].shape[2:]
+        settings = zip(size, kernel, self._spatial("stride"), self._padding(), self._spatial("dilation"), strict=True)
+        return [(n + before + after - d * (k - 1) - 1) // s + 1 for n, k, s, (before, after), d in settings]
+
+    def _conv_derivative(self, role: str, index: int) -> LocalDerivative:
+        x, weight = self.input, self.arguments["weight"]
+        if x.dim() != weight.dim():
+            raise Unsupported("a convolution of an unbatched input")
+        if role == "bias":
+            return LocalDerivative(1, index, x.new_ones((x.shape[0],) + (1,) * (x.dim() - 2)))
+        out_channel, in_channel, *taps = (int(i) for i in torch.unravel_index(torch.tensor(index), weight.shape))
+        group = out_channel // (weight.shape[0] // self.arguments["groups"])
+        channel = x[:, group * weight.shape[1] + in_channel]
+        padding = self._padding()
+        # Slice positions tap * dilation + stride * (0 .. out-1) of the padded channel.
+        channel = F.pad(channel, [side for pair in reversed(padding) for side in pair])
+        where: list[slice] = [slice(None)]
+        for tap, n, s, d in zip(taps, self._output_size(), self._spatial("stride"), self._spatial("dilation"), strict=True):
+            where.append(slice(tap * d, tap * d + (n - 1) * s + 1, s))
+        return LocalDerivative(1, out_channel, channel[tuple(where)].clone())
+
+    def _linear_derivative(self, role: str, index: int) -> LocalDerivative:
+        x = self.input
+        if x.dim() < 2:
+            raise Unsupported("a linear layer on an unbatched input")
+        if role == "bias":
+            return LocalDerivative(-1, index, x.new_ones((x.shape[0],) + (1,) * (x.dim() - 2)))
+        out_feature, in_feature = divmod(index, self.arguments["weight"].shape[1])
+        return LocalDerivative(-1, out_feature, x[..., in_feature].clone())
+
+    def _norm_derivative(self, role: str, index: int) -> LocalDerivative:
+        x, arg = self.input, self.arguments
+        channel_dim = -1 if self.func is F.layer_norm else 1
+        if self.func is F.layer_norm and len(arg["normalized_shape"]) != 1:
+            raise Unsupported("a weight of a layer norm over several dimensions")
+        if role == "bias":
+            kept = list(x.shape)
+            del kept[channel_dim]
+            return LocalDerivative(channel_dim, index, x.new_ones(()).expand(kept))
+        if self.func is F.layer_norm:
+            normalised = F.layer_norm(x, arg["normalized_shape"], None, None, arg["eps"])
+        elif self.func is F.group_norm:
+            normalised = F.group_norm(x, arg["num_groups"], None, None, arg["eps"])
+        elif self.func is sample_norm:
+            return LocalDerivative(1, index, sample_norm(x[:, index : index + 1], None, None, arg["eps"])[:, 0])
+        else:
+            at = slice(index, index + 1)
+            mean, var = arg["running_mean"], arg["running_var"]
+            mean, var = (None, None) if mean is None else (mean[at], var[at])
+            x = F.batch_norm(x[:, at], mean, var, None, None, arg["training"], 0.0, arg["eps"])
+            return LocalDerivative(1, index, x[:, 0])
+        return LocalDerivative(channel_dim, index, normalised.select(channel_dim, index))
+
+
+def _single(value: Any) -> int:
+    return value[0] if isinstance(value, (tuple, list)) else value

@@ -1,0 +1,306 @@
+"""Jacobian by forward mode: the tangents of all scalars travel together, stacked, each from its own layer on.
+
+Every tensor of the network that depends on a chosen scalar carries a stack of tangents, one for each scalar upstream
+of it. Convolutions, pooling and the like apply to the stack as to a larger batch; any other function is pushed
+forward by ``torch.func.jvp`` under ``vmap``. A scalar costs nothing before its layer, so P scalars cost about P / 2
+forward passes whatever the number of classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils.weak import WeakIdKeyDictionary
+
+from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode, normalised_tangent, sample_norm
+from vkdnw_pl.proxies.functional.calls import CONVOLUTIONS, Call, Unsupported
+from vkdnw_pl.proxies.functional.reverse import local_derivatives
+
+
+class Tangents:
+    """Tangents of one tensor: ``stack`` is (T, *shape), ``columns`` the ascending Jacobian columns of its T rows."""
+
+    __slots__ = ("columns", "stack")
+
+    def __init__(self, columns: tuple[int, ...], stack: Tensor) -> None:
+        self.columns = columns
+        self.stack = stack
+
+    def spread(self, columns: tuple[int, ...]) -> Tensor:
+        """The stack for a superset of the columns, zero where this tensor does not depend on the scalar."""
+        if columns == self.columns:
+            return self.stack
+        rows = {column: row for row, column in enumerate(columns)}
+        out = _zeros(len(columns), self.stack)
+        out[[rows[column] for column in self.columns]] = self.stack
+        return out
+
+
+def _zeros(rows: int, like: Tensor) -> Tensor:
+    """Zeros of (rows, *like.shape[1:]) with the memory format of ``like``."""
+    if like.dim() == 5:
+        flat = like.flatten(0, 1)
+        fmt = torch.channels_last if flat.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        shape = (rows * like.shape[1], *like.shape[2:])
+        return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=fmt).zero_().unflatten(0, (rows, -1))
+    return like.new_zeros((rows, *like.shape[1:]))
+
+
+def _concatenate(parts: Sequence[Tensor]) -> Tensor:
+    """``torch.cat`` along the first dimension that keeps channels-last images channels-last."""
+    if parts[0].dim() != 5:
+        return torch.cat(list(parts))
+    return torch.cat([part.flatten(0, 1) for part in parts]).unflatten(0, (-1, parts[0].shape[1]))
+
+
+def _union(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    return a if a == b else tuple(sorted({*a, *b}))
+
+
+class _Pusher(TorchFunctionMode):
+    """Runs the network and keeps, beside each of its tensors, the tangents of that tensor."""
+
+    def __init__(self, targets: Mapping[int, Sequence[tuple[int, int]]]) -> None:
+        super().__init__()
+        self.targets = targets
+        self.table: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        call = Call.of(func, args, kwargs)
+        leaves, spec = tree_flatten((args, kwargs))
+        tracked = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf in self.table]
+        locals_ = local_derivatives(call, self.targets) if call is not None else []
+        if not tracked and not locals_:
+            return func(*args, **kwargs)
+        if tracked and _writes_in_place(func, kwargs):
+            return self._in_place(func, args, kwargs)
+        out, tangents = self._push(func, call, leaves, spec, tracked) if tracked else (func(*args, **kwargs), None)
+        if locals_:
+            tangents = self._enter(out, tangents, locals_)
+        self._attach(out, tangents)
+        return out
+
+    def _attach(self, out: Any, tangents: Any) -> None:
+        if isinstance(tangents, Tangents):
+            self.table[out] = tangents
+        elif isinstance(tangents, (list, tuple)):
+            for part, part_tangents in zip(out, tangents, strict=True):
+                self._attach(part, part_tangents)
+
+    def _enter(self, out: Tensor, tangents: Tangents | None, locals_: Any) -> Tangents:
+        """Append the tangents that begin at this call."""
+        columns = tuple(column for column, _ in locals_)
+        fresh = _zeros(len(columns), out.unsqueeze(0))
+        for row, (_, local) in zip(fresh, locals_, strict=True):
+            local.write(row)
+        if tangents is None:
+            return Tangents(columns, fresh)
+        return Tangents(tangents.columns + columns, _concatenate([tangents.stack, fresh]))
+
+    def _push(
+        self, func: Callable[..., Any], call: Call | None, leaves: list[Any], spec: Any, tracked: list[int]
+    ) -> tuple[Any, Any]:
+        """Value and tangents of a call some of whose arguments carry tangents."""
+        args, kwargs = tree_unflatten(leaves, spec)
+        first = leaves[tracked[0]]
+        incoming: Tangents = self.table[first]
+        if len(tracked) == 1 and call is not None and call.input is first:
+            rule = _CALL_RULES.get(func)
+            if rule is not None:
+                return rule(call, args, kwargs, incoming)
+        if len(tracked) == 1 and tracked[0] == 0 and func in _STACKING:
+            out = func(*args, **kwargs)
+            stack = func(incoming.stack.flatten(0, 1), *args[1:], **kwargs)
+            return out, Tangents(incoming.columns, stack.unflatten(0, (len(incoming.columns), -1)))
+        name = getattr(func, "__name__", "")
+        if name in _RELU and len(tracked) == 1:
+            out = func(*args, **kwargs)
+            return out, Tangents(incoming.columns, incoming.stack * (out > 0).to(out.dtype))
+        if name in _ADD and len(leaves) == 2 and len(tracked) == 2 and leaves[0].shape == leaves[1].shape:
+            return func(*args, **kwargs), _sum(incoming, self.table[leaves[1]])
+        if name == "detach":
+            return func(*args, **kwargs), None
+        return self._push_generic(func, leaves, spec, tracked)
+
+    def _push_generic(self, func: Callable[..., Any], leaves: list[Any], spec: Any, tracked: list[int]) -> tuple[Any, Any]:
+        carried = [self.table[leaves[i]] for i in tracked]
+        columns: tuple[int, ...] = ()
+        for tangents in carried:
+            columns = _union(columns, tangents.columns)
+
+        def call(*values: Tensor) -> Any:
+            filled = list(leaves)
+            for i, value in zip(tracked, values, strict=True):
+                filled[i] = value
+            args, kwargs = tree_unflatten(filled, spec)
+            return func(*args, **kwargs)
+
+        args, kwargs = tree_unflatten(leaves, spec)
+        out = func(*args, **kwargs)
+        if not _has_floating_point(out):
+            return out, None
+        primals = tuple(leaves[i] for i in tracked)
+
+        def push(*directions: Tensor) -> Any:
+            return torch.func.jvp(call, primals, directions)[1]
+
+        try:
+            pushed = torch.func.vmap(push)(*(tangents.spread(columns) for tangents in carried))
+        except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+            name = getattr(func, "__name__", str(func))
+            raise Unsupported(f"no forward derivative of {name}: {str(error).splitlines()[0]}") from error
+        return out, _wrap(columns, pushed)
+
+    def _in_place(self, func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+        """A write into a tensor, as the call out of place followed by the write, where nothing else sees the memory."""
+        target = args[0] if args else None
+        name = getattr(func, "__name__", "")
+        outplace = _OUT_OF_PLACE.get(name)
+        if kwargs.get("inplace") or (len(args) == 2 and args[1] is True and name in _RELU):
+            outplace, kwargs = func, {**kwargs, "inplace": False}
+            args = args[:1]
+        if outplace is None or not isinstance(target, Tensor) or self._is_aliased(target):
+            raise Unsupported(f"{name} writes in place")
+        # The mode is off inside a handler, so the call goes through this mode's own handler by hand.
+        result = self.__torch_function__(outplace, (), args, kwargs)
+        target.copy_(result)
+        self._attach(target, self.table.get(result))
+        return target
+
+    def _is_aliased(self, tensor: Tensor) -> bool:
+        storage = tensor.untyped_storage().data_ptr()
+        return any(other is not tensor and other.untyped_storage().data_ptr() == storage for other in self.table)
+
+
+def _wrap(columns: tuple[int, ...], pushed: Any) -> Any:
+    if isinstance(pushed, (list, tuple)):
+        return [_wrap(columns, part) for part in pushed]
+    return Tangents(columns, pushed)
+
+
+def _has_floating_point(out: Any) -> bool:
+    return any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in tree_flatten(out)[0])
+
+
+def _sum(a: Tangents, b: Tangents) -> Tangents:
+    """Tangents of a sum. Branches of a cell share the columns from before it, a common prefix."""
+    if a.columns == b.columns:
+        return Tangents(a.columns, a.stack + b.stack)
+    shared = 0
+    for x, y in zip(a.columns, b.columns, strict=False):
+        if x != y:
+            break
+        shared += 1
+    rest_a, rest_b = a.columns[shared:], b.columns[shared:]
+    if not rest_a or not rest_b or rest_a[-1] < rest_b[0] or rest_b[-1] < rest_a[0]:
+        if rest_a and rest_b and rest_b[-1] < rest_a[0]:
+            return _sum(b, a)
+        parts = [a.stack[:shared] + b.stack[:shared], a.stack[shared:], b.stack[shared:]]
+        return Tangents(a.columns + rest_b if rest_a else b.columns, _concatenate([p for p in parts if len(p)]))
+    columns = _union(a.columns, b.columns)
+    return Tangents(columns, a.spread(columns) + b.spread(columns))
+
+
+def _push_conv(call: Call, args: Any, kwargs: Any, incoming: Tangents) -> tuple[Tensor, Tangents]:
+    arguments = {**call.arguments, "bias": None, "input": incoming.stack.flatten(0, 1)}
+    stack = call.func(**arguments)
+    return call.func(*args, **kwargs), Tangents(incoming.columns, stack.unflatten(0, (len(incoming.columns), -1)))
+
+
+def _push_linear(call: Call, args: Any, kwargs: Any, incoming: Tangents) -> tuple[Tensor, Tangents]:
+    return call.func(*args, **kwargs), Tangents(incoming.columns, F.linear(incoming.stack, call.arguments["weight"]))
+
+
+def _push_norm(call: Call, args: Any, kwargs: Any, incoming: Tangents) -> tuple[Tensor, Tangents]:
+    arg, x = call.arguments, call.input
+    weight, eps = arg["weight"], arg["eps"]
+    scale = None if weight is None else weight.view((1, -1) + (1,) * (x.dim() - 2))
+    out = call.func(*args, **kwargs)
+    if call.func is F.batch_norm and not arg["training"]:
+        factor = torch.rsqrt(arg["running_var"] + eps).view((1, -1) + (1,) * (x.dim() - 2))
+        return out, Tangents(incoming.columns, incoming.stack * (factor if scale is None else factor * scale))
+    dims = tuple(range(2, x.dim())) if call.func is sample_norm else (0, *range(2, x.dim()))
+    var, mean = torch.var_mean(x, dims, correction=0, keepdim=True)
+    rstd = torch.rsqrt(var + eps)
+    normalised = (x - mean) * rstd
+    factor = rstd if scale is None else rstd * scale
+    stack = normalised_tangent(incoming.stack, normalised, factor, tuple(d + 1 for d in dims))
+    return out, Tangents(incoming.columns, stack)
+
+
+_CALL_RULES: dict[Any, Any] = {
+    **dict.fromkeys(CONVOLUTIONS, _push_conv),
+    F.linear: _push_linear,
+    F.batch_norm: _push_norm,
+    sample_norm: _push_norm,
+}
+# Linear functions of one batched argument that treat a larger batch alike.
+_STACKING = frozenset(
+    {F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d}
+)
+_RELU = frozenset({"relu"})
+_ADD = frozenset({"add", "__add__", "__radd__"})
+_OUT_OF_PLACE: dict[str, Callable[..., Any]] = {
+    "__iadd__": torch.add,
+    "add_": torch.add,
+    "__imul__": torch.mul,
+    "mul_": torch.mul,
+    "__isub__": torch.sub,
+    "sub_": torch.sub,
+    "relu_": torch.relu,
+}
+
+
+def _writes_in_place(func: Callable[..., Any], kwargs: dict[str, Any]) -> bool:
+    name = getattr(func, "__name__", "")
+    dunder = name.startswith("__") and name.endswith("__")
+    return (
+        bool(kwargs.get("inplace"))
+        or kwargs.get("out") is not None
+        or (name.endswith("_") and not dunder)
+        or name in {"__iadd__", "__imul__", "__isub__", "__itruediv__", "__setitem__"}
+    )
+
+
+@torch.no_grad()
+def forward_jacobian(
+    network: nn.Module,
+    inputs: Tensor,
+    targets: Mapping[int, Sequence[tuple[int, int]]],
+    num_columns: int,
+    batchnorm: BatchNorm,
+) -> tuple[Tensor, Tensor]:
+    """Jacobian of the logits with respect to the targets; exact for coupled samples too.
+
+    Args:
+        network: in evaluation mode.
+        inputs: (B, ...).
+        targets: id of a parameter → [(column, flat index), ...]; columns in the order of the calls are fastest.
+        num_columns: P.
+        batchnorm: behaviour of batch norm.
+
+    Returns:
+        (B, C, P) Jacobian, (B, C) logits.
+
+    Raises:
+        Unsupported: where the network uses a function that has no forward derivative, or writes in place into memory
+            that is seen elsewhere.
+    """
+    pusher = _Pusher(targets)
+    with sdpa_kernel(SDPBackend.MATH), pusher, BatchNormMode(batchnorm):
+        logits = network(inputs)
+    jac_BCP = logits.new_zeros(*logits.shape, num_columns)
+    tangents = pusher.table.get(logits)
+    if tangents is not None:
+        jac_BCP[:, :, list(tangents.columns)] = tangents.stack.permute(1, 2, 0)
+    return jac_BCP, logits

@@ -1,0 +1,175 @@
+"""Jacobian of logits with respect to single scalar weights: chooses the engine and keeps memory under a bound."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from vkdnw_pl.proxies.functional.batchnorm import BatchNorm
+from vkdnw_pl.proxies.functional.calls import Unsupported
+from vkdnw_pl.proxies.functional.forward import forward_jacobian
+from vkdnw_pl.proxies.functional.generic import generic_jacobian
+from vkdnw_pl.proxies.functional.reverse import reverse_jacobian
+from vkdnw_pl.proxies.functional.scalars import Scalar
+from vkdnw_pl.proxies.functional.trace import Trace, trace
+
+Engine = Literal["auto", "reverse", "forward", "generic"]
+ENGINES: tuple[str, ...] = get_args(Engine)
+
+DEFAULT_MEMORY_BYTES = 256 * 2**20
+
+# Cost of one element of memory traffic in multiply-adds, and of a backward pass of activations in forward passes;
+# fitted to measurements on CPU (benchmarks/vkdnw_speed).
+_MACS_PER_ELEMENT = 60.0
+_REVERSE_FACTOR = 1.3
+_FORWARD_FACTOR = 1.5
+
+
+class GenericFallback(UserWarning):
+    """The slow general engine computes the Jacobian; the text says why."""
+
+
+@dataclass(frozen=True)
+class Jacobian:
+    """Result of ``jacobian``."""
+
+    jac_BCP: Tensor
+    """(batch, classes, scalars), in the network's dtype."""
+    logits_BC: Tensor
+    engine: str
+    """Which engine computed it: reverse, forward or generic."""
+    fallback: str | None
+    """Why the generic engine was taken though it was not asked for."""
+
+
+def jacobian(
+    network: nn.Module,
+    inputs: Tensor,
+    scalars: Sequence[Scalar],
+    batchnorm: BatchNorm = "sample",
+    engine: Engine = "auto",
+    max_memory_bytes: int = DEFAULT_MEMORY_BYTES,
+) -> Jacobian:
+    """Exact derivative of every logit of every sample with respect to every scalar.
+
+    Args:
+        network: returns logits (B, C); in evaluation mode, its parameters not requiring gradients (a borrowed copy).
+        inputs: (B, ...), in the network's dtype and on its device.
+        scalars: P entries of parameters.
+        batchnorm: behaviour of batch norm (``functional.batchnorm``).
+        engine: ``reverse`` (about 1 + C forward passes), ``forward`` (about P / 2), ``generic`` (``torch.func``, about
+            3 P) or ``auto``: the cheaper of the first two by a cost model. Where the network does something that the
+            first two are not exact for, ``generic`` takes over with a ``GenericFallback`` warning.
+        max_memory_bytes: bound of the tensors alive in a pass beside weights and inputs, as estimated from the
+            sizes of activations; samples, then scalars, are processed in parts that stay below it, at least one
+            sample and one scalar at a time.
+
+    Raises:
+        ValueError: for an unknown engine, a bound that is not positive, or ``reverse`` where samples are coupled.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"engine={engine!r} is not known; allowed: {', '.join(ENGINES)}")
+    if max_memory_bytes <= 0:
+        raise ValueError(f"max_memory_bytes={max_memory_bytes!r} is not allowed: it must be positive")
+    plan = trace(network, inputs, batchnorm, [s.parameter for s in scalars])
+    if engine == "reverse" and plan.coupled:
+        raise ValueError(
+            "engine='reverse' needs samples that do not influence each other, but here they do "
+            f"(batchnorm={batchnorm!r}); use 'forward', 'generic' or 'auto'"
+        )
+    if engine == "generic":
+        return _generic(network, inputs, scalars, batchnorm, None)
+    fallback = plan.misuse
+    if fallback is None:
+        chosen = choose_engine(plan) if engine == "auto" else engine
+        try:
+            run = _reverse if chosen == "reverse" else _forward
+            jac, logits = run(network, inputs, scalars, batchnorm, plan, max_memory_bytes)
+            return Jacobian(jac, logits, chosen, None)
+        except Unsupported as error:
+            fallback = str(error)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            # Autograd's words for a tensor that was overwritten although its old value is needed.
+            if "inplace" not in str(error) and "in-place" not in str(error):
+                raise
+            fallback = str(error).splitlines()[0]
+    warnings.warn(f"generic torch.func Jacobian: {fallback}", GenericFallback, stacklevel=2)
+    return _generic(network, inputs, scalars, batchnorm, fallback)
+
+
+def engine_costs(plan: Trace) -> dict[str, float]:
+    """Estimated cost of the engines, in forward passes."""
+    weights = [step.macs + _MACS_PER_ELEMENT * step.elements for step in plan.steps]
+    total = sum(weights)
+    downstream, remaining = 0.0, total
+    for step, weight in zip(plan.steps, weights, strict=True):
+        remaining -= weight
+        downstream += len(step.parameters) * (remaining + weight / 2)
+    vjps = min(plan.num_logits, plan.head_features or plan.num_logits)
+    return {"reverse": 1 + _REVERSE_FACTOR * vjps, "forward": 1 + _FORWARD_FACTOR * downstream / total}
+
+
+def choose_engine(plan: Trace) -> Literal["reverse", "forward"]:
+    """The cheaper engine that is exact for the network."""
+    costs = engine_costs(plan)
+    return "forward" if plan.coupled or costs["forward"] < costs["reverse"] else "reverse"
+
+
+def _targets(network: nn.Module, scalars: Sequence[Scalar], columns: Sequence[int]) -> dict[int, list[tuple[int, int]]]:
+    by_name = dict(network.named_parameters(remove_duplicate=False))
+    targets: dict[int, list[tuple[int, int]]] = {}
+    for column in columns:
+        scalar = scalars[column]
+        targets.setdefault(id(by_name[scalar.parameter]), []).append((column, scalar.index))
+    return targets
+
+
+def _samples_per_part(bytes_per_sample: float, max_memory_bytes: int, batch: int) -> int:
+    return int(min(batch, max(1, max_memory_bytes // max(bytes_per_sample, 1))))
+
+
+def _reverse(
+    network: nn.Module, inputs: Tensor, scalars: Sequence[Scalar], batchnorm: BatchNorm, plan: Trace, max_memory_bytes: int
+) -> tuple[Tensor, Tensor]:
+    targets = _targets(network, scalars, range(len(scalars)))
+    through_head = plan.head_features is not None and plan.head_features < plan.num_logits
+    # Autograd keeps about every activation.
+    stored = sum(step.elements for step in plan.steps) * inputs.element_size()
+    part = _samples_per_part(stored, max_memory_bytes, len(inputs))
+    parts = [
+        reverse_jacobian(network, chunk, targets, len(scalars), batchnorm, through_head) for chunk in inputs.split(part)
+    ]
+    return torch.cat([jac for jac, _ in parts]), torch.cat([logits for _, logits in parts])
+
+
+def _forward(
+    network: nn.Module, inputs: Tensor, scalars: Sequence[Scalar], batchnorm: BatchNorm, plan: Trace, max_memory_bytes: int
+) -> tuple[Tensor, Tensor]:
+    # A handful of stacks are alive at a time, the largest of the size of the largest activation.
+    per_tangent = 6 * max(step.elements for step in plan.steps) * inputs.element_size()
+    samples = len(inputs) if plan.coupled else _samples_per_part(per_tangent * len(scalars), max_memory_bytes, len(inputs))
+    columns = int(max(1, max_memory_bytes // (per_tangent * samples)))
+    jacs, logits = [], []
+    for chunk in inputs.split(samples):
+        jac = None
+        for start in range(0, max(len(scalars), 1), columns):
+            targets = _targets(network, scalars, range(start, min(start + columns, len(scalars))))
+            part, out = forward_jacobian(network, chunk, targets, len(scalars), batchnorm)
+            jac = part if jac is None else jac.add_(part)
+        jacs.append(jac)
+        logits.append(out)
+    return torch.cat(jacs), torch.cat(logits)  # type: ignore[arg-type]
+
+
+def _generic(
+    network: nn.Module, inputs: Tensor, scalars: Sequence[Scalar], batchnorm: BatchNorm, fallback: str | None
+) -> Jacobian:
+    jac, logits = generic_jacobian(network, inputs, scalars, batchnorm)
+    return Jacobian(jac, logits, "generic", fallback)

@@ -1,0 +1,112 @@
+"""Jacobian by reverse mode: one vector-Jacobian product of activations per class, and no weight gradient ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
+from vkdnw_pl.proxies.functional.calls import Call, LocalDerivative, Unsupported
+
+
+class _Recorder(TorchFunctionMode):
+    """Watches the layer calls and, in the backward pass, turns gradients of their outputs into Jacobian entries.
+
+    Args:
+        targets: id of a parameter → [(column of the Jacobian, flat index), ...].
+    """
+
+    def __init__(self, targets: Mapping[int, Sequence[tuple[int, int]]]) -> None:
+        super().__init__()
+        self.targets = targets
+        self.roots: list[Tensor] = []
+        self.sink: Callable[[int, Tensor], None] | None = None
+        self.last_linear: tuple[Tensor, Call, list[tuple[int, LocalDerivative]]] | None = None
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        call = Call.of(func, args, kwargs)
+        out = func(*args, **kwargs)
+        if call is None:
+            return out
+        with torch.no_grad():
+            locals_ = local_derivatives(call, self.targets)
+        if locals_:
+            if not out.requires_grad:
+                # The graph begins here. The clone lets the network write into its layer's output in place.
+                self.roots.append(out.requires_grad_())
+                out = out.clone()
+            out.register_hook(lambda grad: self._receive(grad, locals_))
+        if func is F.linear:
+            self.last_linear = (out, call, locals_)
+        return out
+
+    def _receive(self, grad: Tensor, locals_: list[tuple[int, LocalDerivative]]) -> None:
+        assert self.sink is not None
+        for column, local in locals_:
+            self.sink(column, local.dot(grad))
+
+
+def local_derivatives(
+    call: Call, targets: Mapping[int, Sequence[tuple[int, int]]]
+) -> list[tuple[int, LocalDerivative]]:
+    """The derivatives that ``call`` contributes: (column, derivative) of every target among its weight and bias."""
+    return [
+        (column, call.derivative(role, index))
+        for role in ("weight", "bias")
+        for column, index in targets.get(id(call.arguments[role]), ())
+    ]
+
+
+def reverse_jacobian(
+    network: nn.Module,
+    inputs: Tensor,
+    targets: Mapping[int, Sequence[tuple[int, int]]],
+    num_columns: int,
+    batchnorm: BatchNorm,
+    through_head: bool,
+) -> tuple[Tensor, Tensor]:
+    """Jacobian of the logits with respect to the targets, for samples that do not influence each other.
+
+    Args:
+        network: parameters must not require gradients.
+        inputs: (B, ...).
+        targets: id of a parameter → [(column, flat index), ...].
+        num_columns: P.
+        batchnorm: behaviour of batch norm, not ``batch``.
+        through_head: differentiate the input features of the final linear layer instead of the logits and multiply
+            by its weight; cheaper where there are fewer features than classes.
+
+    Returns:
+        (B, C, P) Jacobian, (B, C) logits.
+    """
+    recorder = _Recorder(targets)
+    with torch.enable_grad(), recorder, BatchNormMode(batchnorm):
+        logits = network(inputs)
+    batch, num_logits = logits.shape
+    jac_BCP = logits.new_zeros(batch, num_logits, num_columns)
+    outputs, weight_CF = logits, None
+    if through_head:
+        assert recorder.last_linear is not None
+        out, call, own = recorder.last_linear
+        if out is not logits:
+            raise Unsupported("the network does not end in a linear layer")
+        for column, local in own:
+            jac_BCP[:, local.channel, column] = local.values
+        outputs, weight_CF = call.input, call.arguments["weight"]
+    jac_BFP = logits.new_zeros(batch, outputs.shape[1], num_columns)
+    if recorder.roots and outputs.requires_grad:
+        for feature in range(outputs.shape[1]):
+            recorder.sink = lambda column, value, feature=feature: jac_BFP[:, feature, column].copy_(value)  # type: ignore[misc]
+            torch.autograd.grad(
+                outputs[:, feature].sum(), recorder.roots, retain_graph=feature + 1 < outputs.shape[1], allow_unused=True
+            )
+    jac_BCP += jac_BFP if weight_CF is None else weight_CF @ jac_BFP
+    return jac_BCP, logits.detach()

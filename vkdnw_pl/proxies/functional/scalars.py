@@ -1,0 +1,49 @@
+"""Which scalar weights represent a network in the Fisher matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """One entry of one parameter tensor."""
+
+    parameter: str
+    """Qualified name as in ``named_parameters()``."""
+    index: int
+    """Position in the flattened tensor."""
+
+
+def layer_weights(network: nn.Module) -> dict[str, nn.Parameter]:
+    """The weight of every layer with weights: name → parameter, in the order of ``named_parameters()``.
+
+    A layer with weights has a parameter named ``weight`` (or ``..._weight``, as attention's fused projections) with
+    at least two dimensions: convolutions, linear layers. Normalisation, embeddings, class tokens and biases are not
+    layers. Of a parametrised weight (weight norm and its like) the largest original tensor stands for the layer. A
+    weight shared by several layers counts once.
+    """
+    found: dict[str, nn.Parameter] = {}
+    for module_name, module in network.named_modules():
+        if isinstance(module, _EMBEDDINGS):
+            continue
+        if module_name.rpartition(".")[0].endswith("parametrizations"):
+            candidates = list(module.named_parameters(recurse=False))
+            candidates = sorted(candidates, key=lambda item: -item[1].numel())[:1]
+        else:
+            candidates = [(n, p) for n, p in module.named_parameters(recurse=False) if n.endswith("weight")]
+        for name, parameter in candidates:
+            if parameter.dim() >= 2 and not any(parameter is other for other in found.values()):
+                found[f"{module_name}.{name}" if module_name else name] = parameter
+    return found
+
+
+def spread_entries(numel: int, count: int) -> Iterator[int]:
+    """``count`` evenly spread flat positions, the first being 0; fewer where the tensor has fewer entries."""
+    count = min(count, numel)
+    return iter(sorted({round(i * (numel - 1) / max(count - 1, 1)) for i in range(count)}))

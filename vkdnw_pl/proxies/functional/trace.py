@@ -1,0 +1,148 @@
+"""One cheap forward pass of a few samples that learns how a network is built: its layer calls, costs and couplings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
+from vkdnw_pl.proxies.functional.calls import Call
+
+_MATMULS = frozenset(
+    {
+        "matmul",
+        "__matmul__",
+        "__rmatmul__",
+        "mm",
+        "bmm",
+        "addmm",
+        "baddbmm",
+        "einsum",
+        "scaled_dot_product_attention",
+        "multi_head_attention_forward",
+        "bilinear",
+        "conv_transpose1d",
+        "conv_transpose2d",
+        "conv_transpose3d",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call that made a floating-point tensor. Numbers are per sample."""
+
+    macs: float
+    elements: float
+    """Elements of the output, a measure of the memory traffic."""
+    parameters: tuple[str, ...]
+    """Names of the parameters that entered as weight or bias of a layer call."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a forward pass of the network does."""
+
+    steps: tuple[Step, ...]
+    num_logits: int
+    coupled: bool
+    """The logits of one sample depend on which others are in the batch."""
+    misuse: str | None
+    """Why the fast engines cannot be used, in words; None where they can."""
+    head_features: int | None
+    """Input features of the linear layer whose output is the logits; None where the network does not end in one."""
+    other_matmuls: bool
+    """There are matrix products besides convolutions and linear layers (attention)."""
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of convolutions and linear layers of one sample, a bias counting one per output element."""
+        return round(sum(step.macs for step in self.steps))
+
+
+class _Tracer(TorchFunctionMode):
+    def __init__(self, names: dict[int, str], batch: int) -> None:
+        super().__init__()
+        self.names, self.batch = names, batch
+        self.steps: list[Step] = []
+        self.uses: dict[str, int] = {}
+        self.misuse: str | None = None
+        self.other_matmuls = False
+        self.last_linear: tuple[Tensor, int] | None = None
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        call = Call.of(func, args, kwargs)
+        leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        entered = [self.names[id(leaf)] for leaf in leaves if id(leaf) in self.names]
+        out = func(*args, **kwargs)
+        name = getattr(func, "__name__", str(func))
+        made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+        if call is not None:
+            for parameter in entered:
+                self.uses[parameter] = self.uses.get(parameter, 0) + 1
+                if self.uses[parameter] > 1:
+                    self._problem(f"{parameter} is used by more than one call (shared weights)")
+            if entered and (not made or made[0].dim() < 2 or made[0].shape[0] != self.batch):
+                self._problem(f"the layer of {entered[0]} does not keep the batch as its first dimension")
+            if func is torch.nn.functional.linear and call.input.dim() == 2:
+                self.last_linear = (out, call.input.shape[1])
+        elif entered and made:
+            self._problem(f"{entered[0]} is used by {name}, outside a convolution, linear or normalisation layer")
+        if call is None and name in _MATMULS:
+            self.other_matmuls = True
+        if made:
+            macs = call.macs / self.batch if call is not None else 0.0
+            elements = sum(leaf.numel() for leaf in made) / self.batch
+            self.steps.append(Step(macs, elements, tuple(entered) if call is not None else ()))
+        return out
+
+    def _problem(self, text: str) -> None:
+        self.misuse = self.misuse or text
+
+
+@torch.no_grad()
+def trace(network: nn.Module, inputs: Tensor, batchnorm: BatchNorm, parameters: Sequence[str] | None = None) -> Trace:
+    """Trace ``network`` on the first two of ``inputs`` (B, ...).
+
+    Args:
+        network: in evaluation mode; not changed.
+        inputs: at least one sample.
+        batchnorm: behaviour of batch norm.
+        parameters: names of the parameters that are going to be differentiated; all by default.
+
+    Raises:
+        ValueError: where the network does not return logits (B, C).
+    """
+    few = inputs[:2]
+    by_name = dict(network.named_parameters(remove_duplicate=False))
+    wanted = by_name if parameters is None else {name: by_name[name] for name in parameters}
+    tracer = _Tracer({id(p): name for name, p in wanted.items()}, len(few))
+    with tracer, BatchNormMode(batchnorm):
+        logits = network(few)
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(few):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"the network must return logits of shape (batch, classes); for a batch of {len(few)} it gave {got}")
+    misuse = tracer.misuse
+    coupled = batchnorm == "batch"
+    if not coupled and len(few) > 1:
+        with BatchNormMode(batchnorm):
+            alone = network(few[:1])
+        coupled = not torch.allclose(alone[0], logits[0], rtol=1e-3, atol=1e-4 * float(logits[0].abs().max()))
+    head = tracer.last_linear
+    return Trace(
+        steps=tuple(tracer.steps),
+        num_logits=logits.shape[1],
+        coupled=coupled,
+        misuse=misuse,
+        head_features=head[1] if head is not None and head[0] is logits else None,
+        other_matmuls=tracer.other_matmuls,
+    )

@@ -1,0 +1,61 @@
+"""Jacov: correlation of the input Jacobians of different samples."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vkdnw_pl.proxies.base import Proxy, ProxyInfo, UndefinedScore
+from vkdnw_pl.proxies.borrow import Borrowed
+from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, check_batch_norm
+
+
+class Jacov(Proxy):
+    """``-Σ (log(v + k) + 1 / (v + k))`` over the eigenvalues v of the correlation matrix of ∂(Σ logits)/∂x.
+
+    The rows of the correlation matrix are the samples' input gradients; k = 1e-5. Higher is better. Computed in
+    float64 from the gradients. Where a sample's gradient is constant its correlations do not exist, so there is no
+    score (the official code: NaN, replaced by the minimum over networks).
+
+    Args:
+        batchnorm: ``batch`` as in the official code, or ``sample`` or ``running``.
+    """
+
+    info = ProxyInfo(
+        name="jacov",
+        title="Jacov",
+        higher_is_better=True,
+        needs_labels=False,
+        input="images",
+        batchnorm="batch",
+        source="Mellor et al. 2020 (v1); github.com/ondratybl/VKDNW, compute_jacov_score.py",
+    )
+
+    def __init__(self, batchnorm: BatchNorm = "batch") -> None:
+        self.batchnorm = check_batch_norm(batchnorm)
+
+    @property
+    def graph(self) -> str:
+        return self.batchnorm
+
+    def compute(self, borrowed: Borrowed) -> dict[str, float]:
+        graph = borrowed.graph(self.batchnorm)
+        if not graph.logits.requires_grad:
+            raise UndefinedScore("the logits do not depend on the input")
+        (grad,) = torch.autograd.grad(graph.logits.sum(), graph.inputs, retain_graph=True)
+        return {"jacov": jacov(grad.flatten(1))}
+
+
+def jacov(grad_BD: Tensor, k: float = 1e-5) -> float:
+    """Score of the input gradients (B, D).
+
+    Raises:
+        UndefinedScore: where the gradient of a sample is constant over the input.
+    """
+    centred = grad_BD.double() - grad_BD.double().mean(1, keepdim=True)
+    norm = centred.norm(dim=1, keepdim=True)
+    if bool((norm == 0).any()):
+        raise UndefinedScore("the input Jacobian of a sample is constant, so correlations do not exist")
+    rows = centred / norm
+    eigenvalues = torch.linalg.eigvalsh(rows @ rows.T)
+    return float(-(torch.log(eigenvalues + k) + 1.0 / (eigenvalues + k)).sum())

@@ -1,0 +1,31 @@
+"""Multiply-adds of a forward pass (the tables call them FLOPs)."""
+
+from __future__ import annotations
+
+from vkdnw_pl.networks.cost import flop_counter_macs
+from vkdnw_pl.proxies.base import Proxy, ProxyInfo
+from vkdnw_pl.proxies.borrow import Borrowed
+
+
+class Macs(Proxy):
+    """Multiply-adds of convolutions and linear layers for one image, a bias counting one per output element.
+
+    Equal to the numbers of NAS-Bench-201. Networks with further matrix products (attention) are counted by torch's
+    flop counter, which leaves biases out. Higher is better.
+    """
+
+    info = ProxyInfo(
+        name="macs",
+        title="MACs",
+        higher_is_better=True,
+        needs_labels=False,
+        input="none",
+        batchnorm="none",
+        source="Dong & Yang, ICLR 2020 (NAS-Bench-201); there and in the paper's Table 1 called FLOPs",
+    )
+
+    def compute(self, borrowed: Borrowed) -> dict[str, float]:
+        trace = borrowed.trace("running")
+        if trace.other_matmuls:
+            return {"macs": float(flop_counter_macs(borrowed.network, borrowed.inputs))}
+        return {"macs": float(trace.macs)}

@@ -1,0 +1,69 @@
+"""The proxies that exist: every subclass of ``Proxy`` in the modules of this package, by name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import vkdnw_pl.proxies as package
+from vkdnw_pl.proxies.base import Proxy
+
+_MACHINERY = {"base", "borrow", "registry", "scoring", "undefined", "functional"}
+
+
+def _discover() -> dict[str, type[Proxy]]:
+    found: dict[str, type[Proxy]] = {}
+    for module_info in sorted(pkgutil.iter_modules(package.__path__), key=lambda m: m.name):
+        if module_info.name in _MACHINERY:
+            continue
+        module = importlib.import_module(f"{package.__name__}.{module_info.name}")
+        for _, cls in inspect.getmembers(module, inspect.isclass):
+            if issubclass(cls, Proxy) and cls.__module__ == module.__name__:
+                if cls.info.name in found:
+                    raise RuntimeError(f"two proxies are named {cls.info.name!r}: {found[cls.info.name]} and {cls}")
+                found[cls.info.name] = cls
+    return found
+
+
+PROXIES: dict[str, type[Proxy]] = _discover()
+
+
+def make_proxies(specs: Iterable[str | Mapping[str, Any]]) -> list[Proxy]:
+    """Make proxies from names or from mappings ``{name: ..., parameter: value, ...}``.
+
+    Raises:
+        ValueError: for an unknown name or parameter (naming the nearest and the allowed ones), a value that the
+            proxy refuses, a repeated proxy, or an empty list.
+    """
+    made: list[Proxy] = []
+    for spec in specs:
+        options = {"name": spec} if isinstance(spec, str) else dict(spec)
+        if "name" not in options:
+            raise ValueError(f"proxies: {dict(options)!r} has no 'name'; write {{name: vkdnw, alpha: 0.05}} or a bare name")
+        name = options.pop("name")
+        cls = PROXIES.get(name)
+        if cls is None:
+            raise ValueError(f"proxies: {name!r} is not known{_nearest(name, PROXIES)} (known: {', '.join(PROXIES)})")
+        known = list(inspect.signature(cls).parameters)
+        for option in options:
+            if option not in known:
+                allowed = ", ".join(known) or "none"
+                raise ValueError(
+                    f"proxies: {name} has no parameter {option!r}{_nearest(option, known)} (its parameters: {allowed})"
+                )
+        proxy = cls(**options)
+        if any(proxy.name == other.name for other in made):
+            raise ValueError(f"proxies: {name!r} is given twice; its columns would have the same names")
+        made.append(proxy)
+    if not made:
+        raise ValueError(f"proxies: the list is empty (known: {', '.join(PROXIES)})")
+    return made
+
+
+def _nearest(name: object, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(name), list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,72 @@
+"""Trainability (AZ-NAS)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vkdnw_pl.proxies.base import Proxy, ProxyInfo, UndefinedScore
+from vkdnw_pl.proxies.borrow import Borrowed
+from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, check_batch_norm
+
+
+class Trainability(Proxy):
+    """Mean over the blocks of ``2 - σ - 1 / (σ + 1e-6)``, at most 0 (σ = 1: gradients neither vanish nor explode).
+
+    σ is the spectral norm of the estimated Jacobian of the block: random signs g are sent back through it, and
+    ``g_inᵀ g / (B H W)`` is the estimate. Higher is better. No score where a block is the identity (the official
+    code: -inf).
+
+    Args:
+        batchnorm: ``batch`` as in the official code, or ``sample`` or ``running``.
+    """
+
+    info = ProxyInfo(
+        name="trainability",
+        title="Trainability",
+        higher_is_better=True,
+        needs_labels=False,
+        input="images",
+        batchnorm="batch",
+        source="Lee & Ham, CVPR 2024 (AZ-NAS), section 3.3",
+    )
+
+    def __init__(self, batchnorm: BatchNorm = "batch") -> None:
+        self.batchnorm = check_batch_norm(batchnorm)
+
+    @property
+    def graph(self) -> str:
+        return self.batchnorm
+
+    def compute(self, borrowed: Borrowed) -> dict[str, float]:
+        taps = borrowed.taps(self.batchnorm)
+        generator = borrowed.generator("trainability")
+        values = []
+        # Deep to shallow, the order in which the official code draws its signs.
+        for before, after in reversed(list(zip(taps[:-1], taps[1:], strict=True))):
+            signs = torch.randint(0, 2, after.shape, generator=generator).to(after) * 2 - 1
+            values.append(block_trainability(before, after, signs))
+        return {"trainability": sum(values) / len(values)}
+
+
+def block_trainability(before: Tensor, after: Tensor, signs: Tensor) -> float:
+    """``2 - σ - 1 / (σ + 1e-6)`` of the block that maps ``before`` (B, C, H, W) to ``after``, with cotangent ``signs``.
+
+    Raises:
+        UndefinedScore: where the block is the identity.
+    """
+    if not after.requires_grad:
+        pulled = torch.zeros_like(before)
+    else:
+        (grad,) = torch.autograd.grad(after, before, signs, retain_graph=True, allow_unused=True)
+        pulled = torch.zeros_like(before) if grad is None else grad
+    if pulled.shape == signs.shape and torch.equal(pulled, signs):
+        raise UndefinedScore("a block is the identity")
+    stride = before.shape[-1] // after.shape[-1]
+    if stride > 1:
+        pulled = F.pixel_unshuffle(pulled, stride)
+    positions = signs.numel() / signs.shape[1]
+    matrix = torch.einsum("bchw,bdhw->cd", pulled.double(), signs.double()) / positions
+    sigma = float(torch.linalg.matrix_norm(matrix, 2))
+    return 2.0 - sigma - 1.0 / (sigma + 1e-6)

@@ -1,0 +1,143 @@
+"""VKDNW as the authors' published code computes it, switch by switch."""
+
+from __future__ import annotations
+
+import random
+from typing import Literal
+
+import torch
+
+from vkdnw_pl.proxies.base import Proxy, ProxyInfo
+from vkdnw_pl.proxies.borrow import Borrowed
+from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, check_batch_norm
+from vkdnw_pl.proxies.functional.fisher import lower_root
+from vkdnw_pl.proxies.functional.jacobian import DEFAULT_MEMORY_BYTES, jacobian
+from vkdnw_pl.proxies.functional.scalars import Scalar, spread_entries
+from vkdnw_pl.proxies.functional.spectrum import DECILES, quantiles
+
+_SMALL = 1e-10
+
+
+class VKDNWOfficial(Proxy):
+    """The reference code's behaviour; the defaults are those of its NAS-Bench-201 runs.
+
+    Differences from ``vkdnw``: the first 128 parameter tensors (normalisation and biases among them) instead of one
+    weight per layer; batch norm by its running statistics; label smoothing held in half precision, so that the
+    probabilities do not quite sum to one; ``A = L J`` instead of ``Lᵀ J`` with the lower-triangular root L, so that
+    ``AᵀA`` is not the Fisher matrix and depends on the order of the classes; float32; 1e-10 added inside the
+    normalisation and the logarithm. Higher is better.
+
+    Columns: the entropy, the number of parameter tensors of the network (``dim``), the quantiles.
+
+    Args:
+        num_tensors: how many parameter tensors enter; all where the network has fewer.
+        tensors: ``first``, ``last``, or ``random`` (drawn by ``random.Random(T)``, T the number of tensors).
+        weights_per_tensor: entries of every tensor, evenly spread, the first entry being one of them.
+        alpha: label smoothing.
+        alpha_precision: ``float16`` or ``float64``.
+        root: ``lower`` (L J) or ``exact`` (Lᵀ J).
+        quantiles: ``interior`` (deciles 1..9) or ``all`` (0..10, the reference's MobileNetV2 variant).
+        batchnorm: ``running`` as in the reference, or ``sample`` or ``batch``.
+        precision: ``float32`` or ``float64`` for everything after the Jacobian.
+        max_memory_mb: bound of the tensors alive in a pass, in MiB; changes the cost, not the score.
+    """
+
+    info = ProxyInfo(
+        name="vkdnw_official",
+        title="VKDNW (reference code)",
+        higher_is_better=True,
+        needs_labels=False,
+        input="images",
+        batchnorm="running",
+        source="github.com/ondratybl/VKDNW, NB201/ZeroShotProxy/compute_vkdnw_score.py",
+    )
+
+    def __init__(
+        self,
+        num_tensors: int = 128,
+        tensors: Literal["first", "last", "random"] = "first",
+        weights_per_tensor: int = 1,
+        alpha: float = 0.05,
+        alpha_precision: Literal["float16", "float64"] = "float16",
+        root: Literal["lower", "exact"] = "lower",
+        quantiles: Literal["interior", "all"] = "interior",
+        batchnorm: BatchNorm = "running",
+        precision: Literal["float32", "float64"] = "float32",
+        max_memory_mb: int = DEFAULT_MEMORY_BYTES // 2**20,
+    ) -> None:
+        choices = {
+            "tensors": (tensors, ("first", "last", "random")),
+            "alpha_precision": (alpha_precision, ("float16", "float64")),
+            "root": (root, ("lower", "exact")),
+            "quantiles": (quantiles, ("interior", "all")),
+            "precision": (precision, ("float32", "float64")),
+        }
+        for name, (value, allowed) in choices.items():
+            if value not in allowed:
+                raise ValueError(f"vkdnw_official.{name}={value!r} is not known; allowed: {', '.join(allowed)}")
+        if not 0.0 <= alpha < 1.0:
+            raise ValueError(f"vkdnw_official.alpha={alpha!r} is not allowed: give a number in [0, 1)")
+        for name, count in {"num_tensors": num_tensors, "weights_per_tensor": weights_per_tensor}.items():
+            if not isinstance(count, int) or count < 1:
+                raise ValueError(f"vkdnw_official.{name}={count!r} is not allowed: give a whole number >= 1")
+        if max_memory_mb <= 0:
+            raise ValueError(f"vkdnw_official.max_memory_mb={max_memory_mb!r} is not allowed: it must be positive")
+        self.num_tensors = num_tensors
+        self.tensors = tensors
+        self.weights_per_tensor = weights_per_tensor
+        self.alpha = alpha
+        self.alpha_precision = alpha_precision
+        self.root = root
+        self.quantiles = quantiles
+        self.batchnorm = check_batch_norm(batchnorm)
+        self.precision = precision
+        self.max_memory_mb = max_memory_mb
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.name, f"{self.name}_dim", *(f"{self.name}_decile_{round(10 * at)}" for at in self._quantiles_at()))
+
+    def _quantiles_at(self) -> tuple[float, ...]:
+        return DECILES if self.quantiles == "interior" else (0.0, *DECILES, 1.0)
+
+    def _choose(self, names: list[str]) -> list[str]:
+        if len(names) <= self.num_tensors:
+            return names
+        if self.tensors == "random":
+            return random.Random(len(names)).sample(names, self.num_tensors)
+        return names[: self.num_tensors] if self.tensors == "first" else names[-self.num_tensors :]
+
+    def compute(self, borrowed: Borrowed) -> dict[str, float]:
+        parameters = dict(borrowed.network.named_parameters())
+        chosen = [
+            Scalar(name, index)
+            for name in self._choose(list(parameters))
+            for index in spread_entries(parameters[name].numel(), self.weights_per_tensor)
+        ]
+        result = jacobian(
+            borrowed.network, borrowed.inputs, chosen, self.batchnorm, max_memory_bytes=int(self.max_memory_mb * 2**20)
+        )
+        fisher = official_fisher(
+            result.jac_BCP, result.logits_BC, self.alpha, self.alpha_precision, self.root, getattr(torch, self.precision)
+        )
+        eigenvalues = torch.linalg.svdvals(fisher)
+        at = quantiles(eigenvalues, self._quantiles_at())
+        share = at / (at.abs().sum() + _SMALL)
+        score = -(share * torch.log(share + _SMALL)).sum()
+        return dict(zip(self.columns, [float(score), float(len(parameters)), *at.tolist()], strict=True))
+
+
+def official_fisher(
+    jac_BCP: torch.Tensor,
+    logits_BC: torch.Tensor,
+    alpha: float,
+    alpha_precision: str,
+    root: str,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """The reference's matrix (P, P): mean over samples of AᵀA with ``A = L J`` or, ``root='exact'``, ``Lᵀ J``."""
+    held = torch.tensor(alpha, dtype=getattr(torch, alpha_precision))
+    keep, spread = (1 - held).to(dtype), (held / logits_BC.shape[1]).to(dtype)
+    lower = lower_root(torch.softmax(logits_BC.to(dtype), -1) * keep + spread)
+    product = (lower if root == "lower" else lower.mT) @ jac_BCP.to(dtype)
+    return torch.einsum("bcp,bcq->pq", product, product) / len(product)
