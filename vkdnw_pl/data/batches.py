@@ -59,5 +59,7 @@ def _from_file(path: Path, input_size: tuple[int, int, int]) -> Tensor:
         raise ValueError(f"input={str(path)!r}: there is no such file")
     images = np.load(path, allow_pickle=False)
     if images.ndim != 4 or images.shape[1:] != input_size:
-        raise ValueError(f"input={str(path)!r} holds an array {images.shape}; needed: (n, {', '.join(map(str, input_size))})")
+        raise ValueError(
+            f"input={str(path)!r} holds an array {images.shape}; needed: (n, {', '.join(map(str, input_size))})"
+        )
     return torch.from_numpy(images).float()

@@ -48,6 +48,10 @@ class _Recorder(TorchFunctionMode):
             self.last_linear = (out, call, locals_)
         return out
 
+    def release(self) -> None:
+        """Drop the graph. Its hooks refer to this object, a cycle that Python's collector does not see."""
+        self.roots, self.last_linear, self.sink = [], None, None
+
     def _receive(self, grad: Tensor, locals_: list[tuple[int, LocalDerivative]]) -> None:
         assert self.sink is not None
         for column, local in locals_:
@@ -88,8 +92,16 @@ def reverse_jacobian(
         (B, C, P) Jacobian, (B, C) logits.
     """
     recorder = _Recorder(targets)
-    with torch.enable_grad(), recorder, BatchNormMode(batchnorm):
-        logits = network(inputs)
+    try:
+        with torch.enable_grad(), recorder, BatchNormMode(batchnorm):
+            logits = network(inputs)
+        return _pull_back(recorder, logits, num_columns, through_head), logits.detach()
+    finally:
+        recorder.release()
+
+
+def _pull_back(recorder: _Recorder, logits: Tensor, num_columns: int, through_head: bool) -> Tensor:
+    """The Jacobian (B, C, P) from the graph that was recorded."""
     batch, num_logits = logits.shape
     jac_BCP = logits.new_zeros(batch, num_logits, num_columns)
     outputs, weight_CF = logits, None
@@ -109,4 +121,4 @@ def reverse_jacobian(
                 outputs[:, feature].sum(), recorder.roots, retain_graph=feature + 1 < outputs.shape[1], allow_unused=True
             )
     jac_BCP += jac_BFP if weight_CF is None else weight_CF @ jac_BFP
-    return jac_BCP, logits.detach()
+    return jac_BCP

@@ -1,0 +1,99 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vkdnw_pl.oracles.csv_file import load_csv, parse_table
+from vkdnw_pl.spaces import NB201
+
+SPACE = NB201()
+A = "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|"
+B = "|skip_connect~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|"
+
+
+def parse(text):
+    return parse_table(text, "t.csv", SPACE)
+
+
+def test_datasets_and_their_details():
+    tables = parse(
+        "arch,digits,digits_std,digits_seed0,digits_seed12,cifar10,other_std,cifar10_seedling\n"
+        f"{A},71.25,0.5,71,71.5,90,3,4\n{B},60.5,,60,61,80,5,6\n"
+    )
+    assert tables == {
+        "digits": {A: 71.25, B: 60.5},
+        "cifar10": {A: 90.0, B: 80.0},
+        "other_std": {A: 3.0, B: 5.0},  # no data set "other" beside it
+        "cifar10_seedling": {A: 4.0, B: 6.0},
+    }
+    assert list(tables["digits"]) == [A, B]
+
+
+def test_keys_are_canonical():
+    assert parse('arch,x\n"3,0,0,0,0,1",50\n')["x"] == {A: 50.0}
+
+
+def test_spaces_blank_lines_and_missing_newline_at_the_end():
+    assert parse(f"arch , x\n\n {A} , 50 \n\n{B},60")["x"] == {A: 50.0, B: 60.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"t\.csv, line 1: the first column is '', not 'arch'"),
+        ("cifar10,arch\n", r"line 1: the first column is 'cifar10', not 'arch'"),
+        (f"{A},50\n", "line 1: the first column"),
+        ("arch\n", "line 1: no data set"),
+        ("arch,x,\n", "line 1: column 3 has no name"),
+        ("arch,x,x\n", "line 1: column 'x' occurs twice"),
+        ("arch,arch\n", "column 'arch' occurs twice"),
+        ("arch,x\n", "no architecture below the header"),
+        (f"arch,x\n{A},50\n{B}\n", "line 3: 1 cells where the header has 2"),
+        (f"arch,x\n{A},50,60\n", "line 2: 3 cells where the header has 2"),
+        (f"arch,x\n{A},fifty\n", "line 2, column 'x': 'fifty' is not a number"),
+        (f"arch,x\n{A},\n", "line 2, column 'x': '' is not a number"),
+        (f"arch,x\n{A},nan\n", "line 2, column 'x': 'nan' is not an accuracy in percent"),
+        (f"arch,x\n{A},inf\n", "'inf' is not an accuracy"),
+        (f"arch,x\n{A},100.01\n", "'100.01' is not an accuracy"),
+        (f"arch,x\n{A},-0.1\n", "'-0.1' is not an accuracy"),
+        (f"arch,x,y\n{A},50,0.5\n{B},60,1.0\n", "column 'y': no value is above 1, so these look like fractions"),
+        (f"arch,x\n{A.replace('nor_', 'non_')},50\n", "line 2: .*did you mean 'nor_conv_3x3'"),
+        (f'arch,x\n{A},50\n{B},60\n"3,0,0,0,0,1",50\n', "line 4: architecture .* stands in line 2 already"),
+        (f'arch,x\n"{A},50\n', "not a CSV file"),
+    ],
+)
+def test_what_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse(text)
+
+
+def test_a_file(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text(f"arch,x,y\n{A},50,60\n", encoding="utf-8-sig")  # as spreadsheets write it
+    oracle = load_csv(path, SPACE)
+    assert oracle.name == str(path)
+    assert oracle.datasets == ("x", "y")
+    assert oracle.split == {"x": "unspecified", "y": "unspecified"}
+    assert oracle.accuracies("y") == {A: 60.0}
+    assert str(path) in oracle.description
+    assert "\n" not in oracle.description
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "binary"])
+def test_unreadable_files(tmp_path, kind):
+    path = tmp_path / "mine.csv"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "binary":
+        path.write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(ValueError, match=r"oracle='.*mine\.csv' cannot be read"):
+        load_csv(path, SPACE)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(st.tuples(*[st.integers(0, 4)] * 6), st.floats(1.001, 100), min_size=1, max_size=20))
+def test_what_is_written_comes_back(table):
+    expected = {SPACE.format(genotype): value for genotype, value in table.items()}
+    text = "arch,x\n" + "".join(f"{arch},{value!r}\n" for arch, value in expected.items())
+    found = parse(text)["x"]
+    assert found == expected
+    assert list(found) == list(expected)

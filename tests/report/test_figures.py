@@ -1,0 +1,160 @@
+"""Figures: what they show, that nothing overlaps, and that equal input gives equal files."""
+
+import itertools
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import pyplot
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from vkdnw_pl.report.figures import ndcg_bars, rank_scatter, save_figure
+
+NAMES = ["vkdnw_agg", "vkdnw_single", "jacov", "expressivity", "trainability", "macs", "progressivity", "az_nas"]
+DATASETS = ["cifar10", "cifar100", "ImageNet16-120"]
+
+
+def rows(std=None, names=NAMES, datasets=DATASETS):
+    rng = np.random.default_rng(0)
+    return [
+        {
+            "ranking": name,
+            "dataset": dataset,
+            "split": "test",
+            "n": 9445,
+            "ndcg_k": 1000,
+            "seeds": 3,
+            **dict(zip(("kendall", "spearman", "ndcg"), rng.uniform(0.1, 0.99, 3))),
+            **{f"{metric}_std": std for metric in ("kendall", "spearman", "ndcg")},
+        }
+        for dataset in datasets
+        for name in names
+    ]
+
+
+def ranks(count, n, rng=None):
+    rng = rng or np.random.default_rng(1)
+    accuracy = 90 - rng.exponential(3, n)
+    accuracy[0] = 10
+    return {name: np.argsort(np.argsort(-accuracy + rng.normal(0, 3, n))) + 1 for name in NAMES[:count]}, accuracy
+
+
+def texts(figure):
+    """Visible texts with their boxes in pixels."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    hidden = set()
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            # Ticks outside of the view, and of panels without axes, have texts that are not drawn.
+            hidden |= {t.label1 for t in axis.get_major_ticks() if not (ax.axison and low <= t.get_loc() <= high)}
+    found = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip() and t not in hidden]
+    return [(text, text.get_window_extent(renderer)) for text in found]
+
+
+def assert_legible(figure):
+    width, height = figure.canvas.get_width_height()
+    boxes = texts(figure)
+    assert boxes
+    for text, box in boxes:
+        assert box.x0 >= -1, text
+        assert box.y0 >= -1, text
+        assert box.x1 <= width + 1, text
+        assert box.y1 <= height + 1, text
+    for (a, box_a), (b, box_b) in itertools.combinations(boxes, 2):
+        overlap_x = min(box_a.x1, box_b.x1) - max(box_a.x0, box_b.x0)
+        overlap_y = min(box_a.y1, box_b.y1) - max(box_a.y0, box_b.y0)
+        assert overlap_x <= 1 or overlap_y <= 1, (a, b)
+
+
+@pytest.mark.parametrize(("count", "n"), [(1, 3), (2, 300), (4, 15_625), (6, 300), (8, 9445)])
+def test_scatter_is_legible(count, n):
+    assert_legible(rank_scatter(*ranks(count, n), rows(std=0.01), "ImageNet16-120"))
+
+
+@pytest.mark.parametrize("std", [None, 0.2])
+@pytest.mark.parametrize("count", [1, 8])
+@pytest.mark.parametrize("datasets", [["digits"], DATASETS])
+def test_bars_are_legible(std, count, datasets):
+    assert_legible(ndcg_bars(rows(std, NAMES[:count], datasets)))
+
+
+def test_scatter_shows_every_architecture_and_the_metrics():
+    given, accuracy = ranks(2, 300)
+    figure = rank_scatter(given, accuracy, rows(), "cifar10")
+    panels = [ax for ax in figure.axes if ax.axison]
+    assert len(panels) == 2
+    for ax, name in zip(panels, given):
+        dots, triangles = (collection.get_offsets() for collection in ax.collections)
+        assert len(dots) + len(triangles) == 300
+        assert len(triangles) == sum(accuracy < ax.get_ylim()[0]) >= 1
+        np.testing.assert_allclose(np.sort(np.r_[dots[:, 0], triangles[:, 0]]), np.sort(given[name]))
+        assert ax.get_xlim()[0] > ax.get_xlim()[1]  # the best rank, 1, on the right
+        shown = " ".join(t.get_text() for t in ax.findobj(Text))
+        values = next(r for r in rows() if r["ranking"] == name and r["dataset"] == "cifar10")
+        assert name in shown
+        assert f"KT {values['kendall']:.3f}   SPR {values['spearman']:.3f}   nDCG {values['ndcg']:.3f}" in shown
+
+
+def test_scatter_of_a_part_of_the_ranked_architectures_shows_all_of_it():
+    ax = rank_scatter({"macs": [15_000, 30, 4]}, [50, 60, 70], rows(), "cifar10").axes[0]
+    assert ax.get_xlim()[0] > 15_000
+
+
+def test_bars_are_sorted_with_errors_and_highlights():
+    given = rows(std=0.02)
+    figure = ndcg_bars(given)
+    assert len(figure.axes) == 3
+    for ax, dataset in zip(figure.axes, DATASETS):
+        values = {row["ranking"]: row["ndcg"] for row in given if row["dataset"] == dataset}
+        names = [tick.get_text() for tick in ax.get_yticklabels()]
+        assert names == sorted(values, key=values.get, reverse=True)
+        bars = [patch for patch in ax.patches if patch.get_width() in values.values()]
+        assert [bar.get_width() for bar in bars] == sorted(values.values(), reverse=True)
+        colours = {name.startswith("vkdnw"): bar.get_facecolor() for name, bar in zip(names, bars)}
+        assert colours[True] != colours[False]
+        assert len(ax.containers) == 2  # bars and error bars
+        assert ax.get_title() == f"{dataset} (test)"
+    assert len(ndcg_bars(rows()).axes[0].containers) == 1
+
+
+def test_undefined_values_are_said_to_be():
+    given = rows(names=NAMES[:2])
+    given[0]["ndcg"] = "nan"
+    ax = ndcg_bars(given).axes[0]
+    assert ax.get_yticklabels()[-1].get_text() == "vkdnw_agg"
+    assert "n/a" in [text.get_text() for text in ax.texts]
+    given[0]["kendall"] = ""
+    assert any("KT n/a" in t.get_text() for t in rank_scatter(*ranks(1, 9), given, "cifar10").findobj(Text))
+
+
+def test_files_are_equal_and_no_global_state_is_touched(tmp_path):
+    given, accuracy = ranks(3, 50)
+    before, backend = dict(matplotlib.rcParams), matplotlib.get_backend()
+    first = [save_figure(rank_scatter(given, accuracy, rows(0.1), "cifar10"), tmp_path / "a" / "scatter.png")]
+    first.append(save_figure(ndcg_bars(rows(0.1)), tmp_path / "a" / "bars.png"))
+    assert dict(matplotlib.rcParams) == before
+    assert matplotlib.get_backend() == backend
+    assert pyplot.get_fignums() == []
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black", "figure.dpi": 20}):
+        second = [save_figure(rank_scatter(given, accuracy, rows(0.1), "cifar10"), tmp_path / "b" / "scatter.png")]
+        second.append(save_figure(ndcg_bars(rows(0.1)), tmp_path / "b" / "bars.png"))
+    for a, b in zip(first, second):
+        assert a.read_bytes() == b.read_bytes()
+        assert a.read_bytes().startswith(b"\x89PNG")
+        for key in (b"Software", b"tIME", b"Creation"):
+            assert key not in a.read_bytes()
+
+
+def test_mistakes_are_named():
+    given, accuracy = ranks(2, 10)
+    with pytest.raises(ValueError, match="'vkdnw_agg' has no metrics on 'digits'"):
+        rank_scatter(given, accuracy, rows(), "digits")
+    with pytest.raises(ValueError, match=r"'vkdnw_agg' has shape \(10,\) and accuracy \(9,\)"):
+        rank_scatter(given, accuracy[1:], rows(), "cifar10")
+    with pytest.raises(ValueError, match="at least one ranking"):
+        rank_scatter({}, accuracy, rows(), "cifar10")
+    with pytest.raises(ValueError, match="no metrics to draw"):
+        ndcg_bars([])

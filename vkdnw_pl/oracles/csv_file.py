@@ -1,0 +1,120 @@
+"""Accuracies from a CSV file with the columns ``arch,<data set>...``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from pathlib import Path
+
+from vkdnw_pl.oracles.base import Oracle
+from vkdnw_pl.spaces import Space
+
+
+def load_csv(path: Path, space: Space) -> Oracle:
+    """Load a CSV file; see ``parse_table`` for what it must contain.
+
+    Raises:
+        ValueError: if the file is missing or unreadable, or ``parse_table`` refuses it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"oracle={str(path)!r} cannot be read: {error}") from error
+    tables = parse_table(text, str(path), space)
+    num_archs = len(next(iter(tables.values())))
+    return Oracle(
+        name=str(path),
+        description=(
+            f"table {path} ({num_archs:,} architectures): {', '.join(tables)}; tables that vkdnw_pl knows: "
+            "oracle=digits, nb201 or nats"
+        ),
+        split=dict.fromkeys(tables, "unspecified"),
+        tables=tables,
+    )
+
+
+def parse_table(text: str, where: str, space: Space) -> dict[str, dict[str, float]]:
+    """Parse a table of accuracies.
+
+    The first column is ``arch``; every other column is a data set with accuracies in percent, one for every
+    architecture. Columns ``<data set>_std`` and ``<data set>_seed<N>`` beside their data set tell where its value
+    comes from and are left out.
+
+    Args:
+        text: contents of the CSV file, with a header.
+        where: name of the file for error texts.
+        space: the space that the architecture strings are of.
+
+    Returns:
+        Data set -> canonical architecture string -> accuracy in percent, rows in the order of the file.
+
+    Raises:
+        ValueError: naming the file, the line and the column of what is not as described.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = [cell.strip() for cell in next(reader, [])]
+        datasets = _datasets(header, where)
+        tables: dict[str, dict[str, float]] = {dataset: {} for dataset in datasets}
+        line_of: dict[str, int] = {}
+        for row in reader:
+            if not row:
+                continue
+            at = f"{where}, line {reader.line_num}"
+            if len(row) != len(header):
+                raise ValueError(f"{at}: {len(row)} cells where the header has {len(header)}")
+            cells = dict(zip(header, row, strict=True))
+            try:
+                arch = space.validate(cells["arch"])
+            except ValueError as error:
+                raise ValueError(f"{at}: {error}") from error
+            if arch in line_of:
+                raise ValueError(f"{at}: architecture {arch!r} stands in line {line_of[arch]} already")
+            line_of[arch] = reader.line_num
+            for dataset in datasets:
+                tables[dataset][arch] = _percent(cells[dataset], f"{at}, column {dataset!r}")
+    except csv.Error as error:
+        raise ValueError(f"{where}, line {reader.line_num}: not a CSV file: {error}") from error
+
+    if not line_of:
+        raise ValueError(f"{where}: no architecture below the header")
+    for dataset, table in tables.items():
+        if max(table.values()) <= 1:
+            raise ValueError(
+                f"{where}, column {dataset!r}: no value is above 1, so these look like fractions; give percent (0..100)"
+            )
+    return tables
+
+
+def _datasets(header: list[str], where: str) -> list[str]:
+    expected = "the header must be arch,<data set>,... with one column of accuracies per data set"
+    if not header or header[0] != "arch":
+        raise ValueError(
+            f"{where}, line 1: the first column is {header[0] if header else ''!r}, not 'arch'; {expected}"
+        )
+    for number, name in enumerate(header, start=1):
+        if not name:
+            raise ValueError(f"{where}, line 1: column {number} has no name; {expected}")
+        if name in header[: number - 1]:
+            raise ValueError(f"{where}, line 1: column {name!r} occurs twice")
+    datasets = [name for name in header[1:] if not _is_detail(name, header[1:])]
+    if not datasets:
+        raise ValueError(f"{where}, line 1: no data set; {expected}")
+    return datasets
+
+
+def _is_detail(name: str, columns: list[str]) -> bool:
+    match = re.fullmatch(r"(.+)_(?:std|seed\d+)", name)
+    return match is not None and match[1] in columns
+
+
+def _percent(cell: str, at: str) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        raise ValueError(f"{at}: {cell!r} is not a number; give an accuracy in percent") from None
+    if not (math.isfinite(value) and 0 <= value <= 100):
+        raise ValueError(f"{at}: {cell!r} is not an accuracy in percent (0..100)")
+    return value

@@ -1,0 +1,145 @@
+"""Log-rank aggregation: architectures ordered by the sum of the logarithms of their ranks under several proxies."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+Term = str | tuple[str, ...]
+"""What one rank is made of: a column, or several of which each decides where all before it are equal."""
+
+NAMED_SETS: dict[str, tuple[Term, ...]] = {
+    "vkdnw_single": (("aleph", "vkdnw"),),
+    "vkdnw_agg": (("aleph", "vkdnw"), "jacov", "expressivity", "trainability", "macs"),
+    "az_nas": ("expressivity", "progressivity", "trainability", "macs"),
+    "vkdnw_official_single": (("vkdnw_official_dim", "vkdnw_official"),),
+    "vkdnw_official_agg": (
+        ("vkdnw_official_dim", "vkdnw_official"),
+        "jacov",
+        "expressivity",
+        "trainability",
+        "macs",
+    ),
+}
+"""The rankings of the paper: VKDNW Section 5 (V, J, E, T, F) and AZ-NAS (E, P, T, F)."""
+
+_SPECTRUM = re.compile(r".*_decile_\d+")
+
+
+def rank_values(values: Any, higher_is_better: bool = True) -> Array:
+    """Rank values from 1 (worst) to n (best); equal values share the average of their ranks.
+
+    Every value that is not finite (NaN, ``inf``, ``-inf``) ranks last, all of them tied.
+
+    Args:
+        values: shape (n,).
+        higher_is_better: the direction of the values.
+
+    Returns:
+        float64 ranks of shape (n,).
+
+    Raises:
+        ValueError: if ``values`` is not one-dimensional.
+    """
+    from scipy.stats import rankdata  # half a second, which modules that only read NAMED_SETS should not pay
+
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1:
+        raise ValueError(f"values has shape {values.shape}; give one value per architecture, shape (n,)")
+    signed = values if higher_is_better else -values
+    return np.asarray(rankdata(np.where(np.isfinite(values), signed, -np.inf)), dtype=np.float64)
+
+
+def aggregate(columns: Mapping[str, Any], terms: Sequence[Term], directions: Mapping[str, bool] | None = None) -> Array:
+    """Score architectures by the sum over ``terms`` of log(rank / n), higher = better.
+
+    The logarithm makes a bad rank under one proxy weigh more than a good rank under another. A tuple of columns is
+    one rank: lexicographic, its first column decides, the next ones break ties. An architecture with a value that is
+    not finite in any column of a term ranks last in that term, tied with the others of that kind (`count_non_finite`
+    tells how many). Source: AZ-NAS (CVPR 2024) and VKDNW Section 5, whose pairs are ranked densely; here ties share
+    the average rank in every term.
+
+    Args:
+        columns: values of the proxies by name, each of shape (n,).
+        terms: what to rank by; see `NAMED_SETS` and `parse_ranking`.
+        directions: whether higher is better, by column; a column that is not named counts as higher = better.
+
+    Returns:
+        float64 scores of shape (n,), at most 0.
+
+    Raises:
+        ValueError: if a term names an unknown column, there are no terms, or the columns differ in length.
+    """
+    if isinstance(terms, str) or not terms or not all(terms):
+        raise ValueError(f"terms={terms!r} is not allowed: give at least one column or tuple of columns")
+    names = [name for term in terms for name in _names(term)]
+    _check_known(names, columns)
+    arrays = {name: np.asarray(columns[name], dtype=np.float64) for name in names}
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"the columns differ in shape: {shapes}")
+    directions = directions or {}
+    score = np.zeros(shapes[names[0]])
+    for term in terms:
+        ranks = [rank_values(arrays[name], directions.get(name, True)) for name in _names(term)]
+        # The rows of the table of ranks in lexicographic order: the place of a row in it is the rank of the tuple.
+        _, place = np.unique(np.stack(ranks, axis=1), axis=0, return_inverse=True)
+        finite = np.all([np.isfinite(arrays[name]) for name in _names(term)], axis=0)
+        score += np.log(rank_values(np.where(finite, place.reshape(-1), np.nan)) / max(len(score), 1))
+    return score
+
+
+def parse_ranking(ranking: str | Sequence[Term]) -> tuple[Term, ...]:
+    """Turn a user's ranking into terms.
+
+    A name of `NAMED_SETS`; columns and names joined by ``+`` (``"vkdnw+jacov"``, ``"vkdnw_single+macs"``), where
+    ``a>b`` is the pair that is ordered by a, then by b (``"aleph>vkdnw+jacov"``); or a list of columns and tuples.
+
+    Raises:
+        ValueError: if a name is empty.
+    """
+    terms: list[Term] = []
+    for part in ranking.split("+") if isinstance(ranking, str) else ranking:
+        names = tuple(name.strip() for name in (part.split(">") if isinstance(part, str) else part))
+        if not names or not all(names):
+            raise ValueError(f"ranking={ranking!r} has an empty name; write it like 'aleph>vkdnw+jacov'")
+        if len(names) > 1:
+            terms.append(names)
+        else:
+            terms.extend(NAMED_SETS.get(names[0], names))
+    return tuple(terms)
+
+
+def available_rankings(columns: Iterable[str]) -> list[str]:
+    """The rankings that ``columns`` allow: each column by itself, then the named sets of which all columns are there.
+
+    The deciles of a spectrum (``*_decile_*``) have no direction and are not rankings.
+    """
+    columns = list(columns)
+    single = [name for name in columns if not _SPECTRUM.fullmatch(name)]
+    return single + [
+        name for name, terms in NAMED_SETS.items() if all(c in columns for term in terms for c in _names(term))
+    ]
+
+
+def count_non_finite(columns: Mapping[str, Any]) -> dict[str, int]:
+    """How many values of each column are not finite, and so rank last."""
+    return {name: int((~np.isfinite(np.asarray(values, dtype=np.float64))).sum()) for name, values in columns.items()}
+
+
+def _names(term: Term) -> tuple[str, ...]:
+    return (term,) if isinstance(term, str) else tuple(term)
+
+
+def _check_known(names: Iterable[str], columns: Iterable[str]) -> None:
+    known = list(columns)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"column {name!r} is not in the score table{hint} (there: {', '.join(known)})")

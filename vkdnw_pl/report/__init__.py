@@ -1,0 +1,1 @@
+"""Tables and figures made from metric rows and rankings; nothing here computes a score."""
