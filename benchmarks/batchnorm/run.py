@@ -1,7 +1,7 @@
 """Scores random unique NAS-Bench-201 networks with every behaviour of batch norm, for the choice of the defaults.
 
-    python benchmarks/batchnorm/run.py 1000 scores.csv     # about 25 minutes on one core; continues where it stopped
-    python benchmarks/batchnorm/analyse.py scores.csv ORACLE_PATH
+python benchmarks/batchnorm/run.py 1000 scores.csv     # about 25 minutes on one core; continues where it stopped
+python benchmarks/batchnorm/analyse.py scores.csv ORACLE_PATH
 """
 
 import csv

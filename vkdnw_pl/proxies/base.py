@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from vkdnw_pl.proxies.borrow import Borrowed
+from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, check_batch_norm
 from vkdnw_pl.proxies.undefined import UndefinedScore
 
-__all__ = ["Proxy", "ProxyInfo", "UndefinedScore"]
+__all__ = ["GraphProxy", "Proxy", "ProxyInfo", "UndefinedScore"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Proxy(ABC):
         return (self.info.name,)
 
     @property
-    def graph(self) -> str | None:
+    def graph(self) -> BatchNorm | None:
         """Batch-norm behaviour of the shared forward pass that the proxy uses; None where it uses none."""
         return None
 
@@ -61,3 +62,18 @@ class Proxy(ABC):
         Raises:
             UndefinedScore: where the network has no finite score by definition.
         """
+
+
+class GraphProxy(Proxy):
+    """A proxy that reads the forward pass which proxies of one behaviour of batch norm share.
+
+    Args:
+        batchnorm: ``batch`` as in the official code, or ``sample`` or ``running``.
+    """
+
+    def __init__(self, batchnorm: BatchNorm = "batch") -> None:
+        self.batchnorm = check_batch_norm(batchnorm)
+
+    @property
+    def graph(self) -> BatchNorm:
+        return self.batchnorm

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from vkdnw_pl.proxies.base import Proxy, ProxyInfo
+import math
+
+from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo
 from vkdnw_pl.proxies.borrow import Borrowed
-from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, check_batch_norm
 
 
-class Expressivity(Proxy):
+class Expressivity(GraphProxy):
     """Sum over the feature maps of the entropy of their channel covariance's spectrum. Higher is better.
 
     No score where a feature map is constant (the official code: NaN, then -inf).
@@ -26,12 +27,5 @@ class Expressivity(Proxy):
         source="Lee & Ham, CVPR 2024 (AZ-NAS), section 3.1",
     )
 
-    def __init__(self, batchnorm: BatchNorm = "batch") -> None:
-        self.batchnorm = check_batch_norm(batchnorm)
-
-    @property
-    def graph(self) -> str:
-        return self.batchnorm
-
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
-        return {"expressivity": sum(borrowed.feature_entropies(self.batchnorm))}
+        return {"expressivity": math.fsum(borrowed.feature_entropies(self.batchnorm))}

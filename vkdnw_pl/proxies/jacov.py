@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vkdnw_pl.proxies.base import Proxy, ProxyInfo, UndefinedScore
+from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
-from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, check_batch_norm
 
 
-class Jacov(Proxy):
+class Jacov(GraphProxy):
     """``-Σ (log(v + k) + 1 / (v + k))`` over the eigenvalues v of the correlation matrix of ∂(Σ logits)/∂x.
 
     The rows of the correlation matrix are the samples' input gradients; k = 1e-5. Higher is better. Computed in
@@ -30,13 +29,6 @@ class Jacov(Proxy):
         batchnorm="batch",
         source="Mellor et al. 2020 (v1); github.com/ondratybl/VKDNW, compute_jacov_score.py",
     )
-
-    def __init__(self, batchnorm: BatchNorm = "batch") -> None:
-        self.batchnorm = check_batch_norm(batchnorm)
-
-    @property
-    def graph(self) -> str:
-        return self.batchnorm
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
         graph = borrowed.graph(self.batchnorm)

@@ -43,7 +43,9 @@ def make_proxies(specs: Iterable[str | Mapping[str, Any]]) -> list[Proxy]:
     for spec in specs:
         options = {"name": spec} if isinstance(spec, str) else dict(spec)
         if "name" not in options:
-            raise ValueError(f"proxies: {dict(options)!r} has no 'name'; write {{name: vkdnw, alpha: 0.05}} or a bare name")
+            raise ValueError(
+                f"proxies: {dict(options)!r} has no 'name'; write {{name: vkdnw, alpha: 0.05}} or a bare name"
+            )
         name = options.pop("name")
         cls = PROXIES.get(name)
         if cls is None:

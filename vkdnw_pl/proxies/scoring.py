@@ -93,7 +93,8 @@ def score(
     from vkdnw_pl.data.batches import input_batch
 
     made = make_proxies(proxies)
-    inputs = input_batch("random", batch_size, tuple(input_size), seed)
+    channels, height, width = input_size
+    inputs = input_batch("random", batch_size, (channels, height, width), seed)
     parameter = next(network.parameters(), None)
     if parameter is not None:
         inputs = inputs.to(parameter.device)

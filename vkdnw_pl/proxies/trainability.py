@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vkdnw_pl.proxies.base import Proxy, ProxyInfo, UndefinedScore
+from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
-from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, check_batch_norm
 
 
-class Trainability(Proxy):
+class Trainability(GraphProxy):
     """Mean over the blocks of ``2 - σ - 1 / (σ + 1e-6)``, at most 0 (σ = 1: gradients neither vanish nor explode).
 
     σ is the spectral norm of the estimated Jacobian of the block: random signs g are sent back through it, and
@@ -32,19 +33,12 @@ class Trainability(Proxy):
         source="Lee & Ham, CVPR 2024 (AZ-NAS), section 3.3",
     )
 
-    def __init__(self, batchnorm: BatchNorm = "batch") -> None:
-        self.batchnorm = check_batch_norm(batchnorm)
-
-    @property
-    def graph(self) -> str:
-        return self.batchnorm
-
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
         taps = borrowed.taps(self.batchnorm)
         generator = borrowed.generator("trainability")
         values = []
         # Deep to shallow, the order in which the official code draws its signs.
-        for before, after in reversed(list(zip(taps[:-1], taps[1:], strict=True))):
+        for before, after in reversed(list(pairwise(taps))):
             signs = torch.randint(0, 2, after.shape, generator=generator).to(after) * 2 - 1
             values.append(block_trainability(before, after, signs))
         return {"trainability": sum(values) / len(values)}

@@ -78,7 +78,9 @@ class VKDNW(Proxy):
         network = borrowed.network
         tensors = layer_weights(network) if self.scalars == "weights" else dict(network.named_parameters())
         chosen = [
-            Scalar(name, index) for name, p in tensors.items() for index in spread_entries(p.numel(), self.weights_per_layer)
+            Scalar(name, index)
+            for name, p in tensors.items()
+            for index in spread_entries(p.numel(), self.weights_per_layer)
         ]
         if not chosen:
             raise UndefinedScore("the network has no layer with weights")

@@ -118,7 +118,12 @@ class VKDNWOfficial(Proxy):
             borrowed.network, borrowed.inputs, chosen, self.batchnorm, max_memory_bytes=int(self.max_memory_mb * 2**20)
         )
         fisher = official_fisher(
-            result.jac_BCP, result.logits_BC, self.alpha, self.alpha_precision, self.root, getattr(torch, self.precision)
+            result.jac_BCP,
+            result.logits_BC,
+            self.alpha,
+            self.alpha_precision,
+            self.root,
+            getattr(torch, self.precision),
         )
         eigenvalues = torch.linalg.svdvals(fisher)
         at = quantiles(eigenvalues, self._quantiles_at())

@@ -38,7 +38,7 @@ class NB201Options:
     bn_track_running_stats: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in dict(channels=1, cells=0, num_classes=1, image_size=4, in_channels=1).items():
+        for name, least in {"channels": 1, "cells": 0, "num_classes": 1, "image_size": 4, "in_channels": 1}.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"network.{name}={value!r} is not allowed: give a whole number of at least {least}")

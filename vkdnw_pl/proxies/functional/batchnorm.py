@@ -13,7 +13,7 @@ Each is a mode that rewrites calls of ``torch.nn.functional.batch_norm``, so eve
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,7 @@ BatchNorm = Literal["sample", "running", "batch"]
 BATCH_NORMS: tuple[str, ...] = get_args(BatchNorm)
 
 
-def check_batch_norm(value: str) -> str:
+def check_batch_norm(value: str) -> BatchNorm:
     """Return ``value`` if it names a behaviour.
 
     Raises:
@@ -32,7 +32,7 @@ def check_batch_norm(value: str) -> str:
     """
     if value not in BATCH_NORMS:
         raise ValueError(f"batchnorm={value!r} is not known; allowed: {', '.join(BATCH_NORMS)}")
-    return value
+    return cast(BatchNorm, value)
 
 
 class _SampleNorm(torch.autograd.Function):
@@ -44,10 +44,7 @@ class _SampleNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:  # type: ignore[override]
-        dims = tuple(range(2, x.dim()))
-        centred = x - x.mean(dims, keepdim=True)
-        rstd = torch.rsqrt(centred.square().mean(dims, keepdim=True) + eps)
-        out = centred.mul_(rstd)
+        out, rstd = normalise(x, tuple(range(2, x.dim())), eps)
         ctx.save_for_backward(out, rstd)
         return out
 
@@ -55,6 +52,13 @@ class _SampleNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         out, rstd = ctx.saved_tensors
         return normalised_tangent(grad, out, rstd, tuple(range(2, out.dim()))), None
+
+
+def normalise(x: Tensor, dims: tuple[int, ...], eps: float) -> tuple[Tensor, Tensor]:
+    """``((x - mean) * rstd, rstd)`` with the statistics over ``dims``; faster on CPU than ``var_mean``."""
+    centred = x - x.mean(dims, keepdim=True)
+    rstd = torch.rsqrt(centred.square().mean(dims, keepdim=True) + eps)
+    return centred.mul_(rstd), rstd
 
 
 def normalised_tangent(t: Tensor, out: Tensor, rstd: Tensor, dims: tuple[int, ...]) -> Tensor:

@@ -150,7 +150,9 @@ class Call:
         # Slice positions tap * dilation + stride * (0 .. out-1) of the padded channel.
         channel = F.pad(channel, [side for pair in reversed(padding) for side in pair])
         where: list[slice] = [slice(None)]
-        for tap, n, s, d in zip(taps, self._output_size(), self._spatial("stride"), self._spatial("dilation"), strict=True):
+        for tap, n, s, d in zip(
+            taps, self._output_size(), self._spatial("stride"), self._spatial("dilation"), strict=True
+        ):
             where.append(slice(tap * d, tap * d + (n - 1) * s + 1, s))
         return LocalDerivative(1, out_channel, channel[tuple(where)].clone())
 

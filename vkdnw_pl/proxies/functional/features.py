@@ -22,4 +22,3 @@ def feature_entropy(feature: Tensor) -> float:
         raise UndefinedScore("a feature map is constant, so the entropy of its covariance does not exist")
     share = eigenvalues / total
     return float(-(share * torch.log(share + 1e-8)).sum())
-

@@ -19,7 +19,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.weak import WeakIdKeyDictionary
 
-from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode, normalised_tangent, sample_norm
+from vkdnw_pl.proxies.functional.batchnorm import (
+    BatchNorm,
+    BatchNormMode,
+    affine,
+    normalise,
+    normalised_tangent,
+    sample_norm,
+)
 from vkdnw_pl.proxies.functional.calls import CONVOLUTIONS, Call, Unsupported
 from vkdnw_pl.proxies.functional.reverse import local_derivatives
 
@@ -49,7 +56,9 @@ def _zeros(rows: int, like: Tensor) -> Tensor:
         flat = like.flatten(0, 1)
         fmt = torch.channels_last if flat.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
         shape = (rows * like.shape[1], *like.shape[2:])
-        return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=fmt).zero_().unflatten(0, (rows, -1))
+        return (
+            torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=fmt).zero_().unflatten(0, (rows, -1))
+        )
     return like.new_zeros((rows, *like.shape[1:]))
 
 
@@ -132,7 +141,9 @@ class _Pusher(TorchFunctionMode):
             return func(*args, **kwargs), None
         return self._push_generic(func, leaves, spec, tracked)
 
-    def _push_generic(self, func: Callable[..., Any], leaves: list[Any], spec: Any, tracked: list[int]) -> tuple[Any, Any]:
+    def _push_generic(
+        self, func: Callable[..., Any], leaves: list[Any], spec: Any, tracked: list[int]
+    ) -> tuple[Any, Any]:
         carried = [self.table[leaves[i]] for i in tracked]
         columns: tuple[int, ...] = ()
         for tangents in carried:
@@ -223,19 +234,17 @@ def _push_linear(call: Call, args: Any, kwargs: Any, incoming: Tangents) -> tupl
 
 def _push_norm(call: Call, args: Any, kwargs: Any, incoming: Tangents) -> tuple[Tensor, Tangents]:
     arg, x = call.arguments, call.input
-    weight, eps = arg["weight"], arg["eps"]
-    scale = None if weight is None else weight.view((1, -1) + (1,) * (x.dim() - 2))
-    out = call.func(*args, **kwargs)
+    weight, bias, eps = arg["weight"], arg["bias"], arg["eps"]
+    per_channel = (1, -1) + (1,) * (x.dim() - 2)
     if call.func is F.batch_norm and not arg["training"]:
-        factor = torch.rsqrt(arg["running_var"] + eps).view((1, -1) + (1,) * (x.dim() - 2))
-        return out, Tangents(incoming.columns, incoming.stack * (factor if scale is None else factor * scale))
+        factor = torch.rsqrt(arg["running_var"] + eps)
+        factor = (factor if weight is None else factor * weight).view(per_channel)
+        return call.func(*args, **kwargs), Tangents(incoming.columns, incoming.stack * factor)
     dims = tuple(range(2, x.dim())) if call.func is sample_norm else (0, *range(2, x.dim()))
-    var, mean = torch.var_mean(x, dims, correction=0, keepdim=True)
-    rstd = torch.rsqrt(var + eps)
-    normalised = (x - mean) * rstd
-    factor = rstd if scale is None else rstd * scale
+    normalised, rstd = normalise(x, dims, eps)
+    factor = rstd if weight is None else rstd * weight.view(per_channel)
     stack = normalised_tangent(incoming.stack, normalised, factor, tuple(d + 1 for d in dims))
-    return out, Tangents(incoming.columns, stack)
+    return affine(normalised, weight, bias), Tangents(incoming.columns, stack)
 
 
 _CALL_RULES: dict[Any, Any] = {

@@ -37,7 +37,7 @@ def generic_jacobian(
             def along(value: Tensor, name: str = name) -> Tensor:
                 return torch.func.functional_call(network, {name: value}, (inputs,))
 
-            logits, column = torch.func.jvp(along, (parameter,), (direction,))
+            logits, column = torch.func.jvp(along, (parameter,), (direction,))  # type: ignore[misc]
             columns.append(column)
     if logits is None:
         with torch.no_grad(), BatchNormMode(batchnorm):

@@ -136,7 +136,12 @@ def _samples_per_part(bytes_per_sample: float, max_memory_bytes: int, batch: int
 
 
 def _reverse(
-    network: nn.Module, inputs: Tensor, scalars: Sequence[Scalar], batchnorm: BatchNorm, plan: Trace, max_memory_bytes: int
+    network: nn.Module,
+    inputs: Tensor,
+    scalars: Sequence[Scalar],
+    batchnorm: BatchNorm,
+    plan: Trace,
+    max_memory_bytes: int,
 ) -> tuple[Tensor, Tensor]:
     targets = _targets(network, scalars, range(len(scalars)))
     through_head = plan.head_features is not None and plan.head_features < plan.num_logits
@@ -150,11 +155,18 @@ def _reverse(
 
 
 def _forward(
-    network: nn.Module, inputs: Tensor, scalars: Sequence[Scalar], batchnorm: BatchNorm, plan: Trace, max_memory_bytes: int
+    network: nn.Module,
+    inputs: Tensor,
+    scalars: Sequence[Scalar],
+    batchnorm: BatchNorm,
+    plan: Trace,
+    max_memory_bytes: int,
 ) -> tuple[Tensor, Tensor]:
     # A handful of stacks are alive at a time, the largest of the size of the largest activation.
     per_tangent = 6 * max(step.elements for step in plan.steps) * inputs.element_size()
-    samples = len(inputs) if plan.coupled else _samples_per_part(per_tangent * len(scalars), max_memory_bytes, len(inputs))
+    samples = (
+        len(inputs) if plan.coupled else _samples_per_part(per_tangent * len(scalars), max_memory_bytes, len(inputs))
+    )
     columns = int(max(1, max_memory_bytes // (per_tangent * samples)))
     jacs, logits = [], []
     for chunk in inputs.split(samples):

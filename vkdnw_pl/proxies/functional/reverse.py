@@ -116,9 +116,12 @@ def _pull_back(recorder: _Recorder, logits: Tensor, num_columns: int, through_he
     jac_BFP = logits.new_zeros(batch, outputs.shape[1], num_columns)
     if recorder.roots and outputs.requires_grad:
         for feature in range(outputs.shape[1]):
-            recorder.sink = lambda column, value, feature=feature: jac_BFP[:, feature, column].copy_(value)  # type: ignore[misc]
+            recorder.sink = lambda column, value, feature=feature: jac_BFP[:, feature, column].copy_(value)  # type: ignore[misc, assignment]
             torch.autograd.grad(
-                outputs[:, feature].sum(), recorder.roots, retain_graph=feature + 1 < outputs.shape[1], allow_unused=True
+                outputs[:, feature].sum(),
+                recorder.roots,
+                retain_graph=feature + 1 < outputs.shape[1],
+                allow_unused=True,
             )
     jac_BCP += jac_BFP if weight_CF is None else weight_CF @ jac_BFP
     return jac_BCP

@@ -130,7 +130,9 @@ def trace(network: nn.Module, inputs: Tensor, batchnorm: BatchNorm, parameters: 
         logits = network(few)
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(few):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(f"the network must return logits of shape (batch, classes); for a batch of {len(few)} it gave {got}")
+        raise ValueError(
+            f"the network must return logits of shape (batch, classes); for a batch of {len(few)} it gave {got}"
+        )
     misuse = tracer.misuse
     coupled = batchnorm == "batch"
     if not coupled and len(few) > 1:

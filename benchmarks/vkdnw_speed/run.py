@@ -1,0 +1,155 @@
+"""VKDNW's Jacobian engine against per-sample ``vmap(jacrev)`` over the same scalars: time and memory.
+
+    python benchmarks/vkdnw_speed/run.py results.csv                 # 10 networks, two settings, about 20 minutes
+    python benchmarks/vkdnw_speed/run.py results.csv --nets 2        # a look
+
+Every measurement has a process of its own. Time is the whole score (Jacobian, Fisher root, spectrum, entropy), after a
+warm-up on two samples. Extra memory is the highest resident memory during the timed call less that before it.
+"""
+
+import argparse
+import csv
+import json
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vkdnw_pl.networks.init import initialise
+from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
+from vkdnw_pl.proxies.functional.fisher import fisher_root, smoothed_probabilities
+from vkdnw_pl.proxies.functional.jacobian import jacobian
+from vkdnw_pl.proxies.functional.scalars import Scalar, layer_weights
+from vkdnw_pl.proxies.functional.spectrum import eigenvalues_of_root, entropy, quantiles
+from vkdnw_pl.spaces import NB201
+
+SETTINGS = {"cifar10": (10, 32), "imagenet16": (120, 16)}
+METHODS = ("vmap_jacrev", "ours")
+BATCH = 64
+
+
+def vmap_jacrev(
+    network: nn.Module, inputs: Tensor, scalars: list[Scalar], batchnorm: BatchNorm
+) -> tuple[Tensor, Tensor]:
+    """The straightforward way: the chosen entries are written into the weights, jacrev per sample, vmap over samples."""
+    parameters = {name: p.detach() for name, p in network.named_parameters()}
+    places = {s.parameter: torch.unravel_index(torch.tensor(s.index), parameters[s.parameter].shape) for s in scalars}
+    values = torch.stack([parameters[s.parameter][places[s.parameter]] for s in scalars])
+
+    def logits(chosen: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
+        written = {
+            name: parameters[name].index_put(place, value)
+            for (name, place), value in zip(places.items(), chosen, strict=True)
+        }
+        out = torch.func.functional_call(network, {**parameters, **written}, (image.unsqueeze(0),))[0]
+        return out, out
+
+    with BatchNormMode(batchnorm, composite=True):
+        return torch.func.vmap(torch.func.jacrev(logits, has_aux=True), in_dims=(None, 0))(values, inputs)
+
+
+def resident_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+def peak_mb() -> float:
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 2**10
+
+
+def measure(arch: str, setting: str, method: str, batchnorm: BatchNorm, threads: int) -> dict[str, float | str]:
+    torch.set_num_threads(threads)
+    num_classes, image_size = SETTINGS[setting]
+    network = initialise(NB201().build(arch, num_classes=num_classes, image_size=image_size), seed=1).eval()
+    network.requires_grad_(False)
+    inputs = torch.randn(BATCH, 3, image_size, image_size, generator=torch.Generator().manual_seed(1))
+    scalars = [Scalar(name, 0) for name in layer_weights(network)]
+    if method == "ours":  # what `borrow` does on CPU
+        network.to(memory_format=torch.channels_last)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+
+    def score(images: Tensor) -> float:
+        if method == "ours":
+            result = jacobian(network, images, scalars, batchnorm)
+            jac, logits = result.jac_BCP, result.logits_BC
+        else:
+            jac, logits = vmap_jacrev(network, images, scalars, batchnorm)
+            jac = jac.reshape(*logits.shape, len(scalars))
+        return float(entropy(quantiles(eigenvalues_of_root(fisher_root(jac, smoothed_probabilities(logits, 0.05))))))
+
+    score(inputs[:2])
+    before = resident_mb()
+    Path("/proc/self/clear_refs").write_text("5")  # starts VmHWM anew
+    times = []
+    for _ in range(3 if method == "ours" else 1):
+        started_at = time.perf_counter()
+        value = score(inputs)
+        times.append(time.perf_counter() - started_at)
+    return {
+        "seconds": statistics.median(times),
+        "extra_mb": peak_mb() - before,
+        "score": value,
+        "scalars": len(scalars),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--nets", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batchnorm", default="sample", choices=["sample", "running"])
+    parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument(
+        "--one", nargs=3, metavar=("ARCH", "SETTING", "METHOD"), help="internal: one measurement, as JSON"
+    )
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(measure(*args.one, args.batchnorm, args.threads)))
+        return
+    archs = random.Random(0).sample(list(NB201().enumerate(unique=True)), args.nets)
+    rows: list[dict[str, float | str]] = []
+    for setting in args.settings:
+        for arch in archs:
+            for method in args.methods:
+                command = [sys.executable, __file__, str(args.results), "--threads", str(args.threads)]
+                command += ["--batchnorm", args.batchnorm, "--one", arch, setting, method]
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                row = {"setting": setting, "arch": arch, "method": method, **json.loads(done.stdout.splitlines()[-1])}
+                rows.append(row)
+                print(row, flush=True)
+    with args.results.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    for setting in args.settings:
+        medians = {
+            (method, column): statistics.median(
+                float(r[column]) for r in rows if r["setting"] == setting and r["method"] == method
+            )
+            for method in args.methods
+            for column in ("seconds", "extra_mb")
+        }
+        print(setting, {f"{m} {c}": round(v, 3) for (m, c), v in medians.items()})
+        if len(args.methods) == 2:
+            pairs = [
+                (a["seconds"], b["seconds"], a["extra_mb"], b["extra_mb"])
+                for a, b in zip(rows[::2], rows[1::2], strict=True)
+                if a["setting"] == setting
+            ]
+            print("  speed-up: median of ratios", round(statistics.median(float(p[0]) / float(p[1]) for p in pairs), 2))
+            print(
+                "  memory share: median of ratios",
+                round(statistics.median(float(p[3]) / float(p[2]) for p in pairs), 3),
+            )
+
+
+if __name__ == "__main__":
+    main()
