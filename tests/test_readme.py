@@ -1,0 +1,42 @@
+"""The README does what it says."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+TEXT = README.read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.S)
+
+
+@pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.split("\n")[0])
+def test_python_examples_run(code, capsys):
+    exec(compile(code, str(README), "exec"), {})
+    assert capsys.readouterr().out.strip()
+
+
+def test_library_example_takes_five_lines():
+    (code,) = [code for code in blocks("python") if "vkdnw_pl.score" in code]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 5
+
+
+def test_table_of_proxies_is_that_of_the_registry():
+    from vkdnw_pl.report.proxies import renewed
+
+    assert renewed(TEXT) == TEXT, "run: python -m vkdnw_pl.report.proxies README.md"
+
+
+def test_files_that_it_links_exist():
+    for link in re.findall(r"\]\(([^)#:]+)\)", TEXT):
+        assert (README.parent / link).exists(), link
+
+
+def test_the_two_commands_are_there():
+    first, *_ = blocks("bash")
+    assert shlex.split(first) == shlex.split("pip install -e . && python -m vkdnw_pl score --config configs/nb201.yaml")
+    assert 'pip install -e ".[test]" && python -m pytest' in TEXT

@@ -1,0 +1,1 @@
+"""Lightning callbacks: the writer of score rows, progress, and the record of the environment."""

@@ -1,0 +1,107 @@
+"""The command line: finds the command that was asked for, and builds the parser of that one only.
+
+A command is a plain typed function; its signature gives the options, its docstring the help.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+
+from vkdnw_pl._version import __version__
+
+PROG = "python -m vkdnw_pl"
+
+COMMANDS = {
+    "score": "Score architectures without training them, rank them, and compare with known accuracies.",
+    "evaluate": "Rank architectures by scores that exist, and compare with known accuracies.",
+    "merge": "Join the shards of a scoring run into one score table, and evaluate it.",
+    "download": "Fetch and verify public accuracy tables.",
+}
+"""Name -> first line of the function's docstring, so that --help imports nothing."""
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 done, 1 failed, 2 wrong usage, 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not sys.warnoptions:  # of the libraries' plans the user need not hear; `python -W default` shows them
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone, as in `... | head`
+        sys.stderr.close()
+        return FAILED
+
+
+def load_command(name: str) -> Callable[..., int]:
+    """Import the function of a command."""
+    return getattr(importlib.import_module(f"vkdnw_pl.commands.{name}"), name)
+
+
+def _main(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return OK if arguments else USAGE
+    name, *rest = arguments
+    if name == "--version":
+        print(f"vkdnw_pl {__version__}")
+        return OK
+    if name not in COMMANDS:
+        kind = "option" if name.startswith("-") else "command"
+        from vkdnw_pl.commands.errors import nearest
+
+        known = ["--help", "--version"] if kind == "option" else list(COMMANDS)
+        return _refuse(PROG, f"{kind} {name!r} is not known{nearest(name, known)} (known: {', '.join(known)})")
+    return _run(name, rest)
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    from vkdnw_pl.commands.errors import CommandFailed, UsageError
+    from vkdnw_pl.commands.parser import make_parser
+
+    prog = f"{PROG} {name}"
+    command = load_command(name)
+    parser = make_parser(command, prog)
+    try:
+        options = parser.parse_options(arguments)
+    except UsageError as error:
+        return _refuse(prog, str(error))
+    except SystemExit as done:  # --help and --print_config
+        return int(done.code or OK)
+    try:
+        return command(**options)
+    except UsageError as error:
+        return _refuse(prog, str(error))
+    except (CommandFailed, OSError) as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return FAILED
+
+
+def _refuse(prog: str, text: str) -> int:
+    print(f"{prog}: error: {text}\nsee {prog} --help", file=sys.stderr)
+    return USAGE
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [
+        f"usage: {PROG} COMMAND [OPTIONS]",
+        "",
+        "Training-free neural architecture search with VKDNW and its companion proxies.",
+        "",
+        "commands:",
+        *(f"  {name.ljust(width)}  {summary}" for name, summary in COMMANDS.items()),
+        "",
+        f"options of a command:  {PROG} COMMAND --help",
+        f"version:               {PROG} --version",
+        f"to begin:              {PROG} score --config configs/nb201.yaml",
+    ]
+    return "\n".join(lines)

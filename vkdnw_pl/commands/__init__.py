@@ -1,0 +1,1 @@
+"""The commands of ``python -m vkdnw_pl``: plain typed functions whose docstrings are the help."""

@@ -1,0 +1,112 @@
+"""The command ``merge``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from vkdnw_pl.commands.errors import CommandFailed, user_input
+from vkdnw_pl.commands.results import failed_rows, write_results
+from vkdnw_pl.oracles import load_oracle
+from vkdnw_pl.scoring.folder import FolderBusy, RunFolder
+from vkdnw_pl.scoring.settings import Record, differences
+from vkdnw_pl.scoring.table import Key, ScoreRow, ScoreTable, join_rows
+
+
+def merge(shards: list[str], out: str | None = None, allow_missing: bool = False) -> int:
+    """Join the shards of a scoring run into one score table, and evaluate it.
+
+    The result is the run folder that score would have made without shards. The shards stay as they are.
+
+    Args:
+        shards: Run folders made by score with --shard 0/n, 1/n, ... and otherwise equal settings.
+        out: Folder for the result. Default: a name made from the settings, below runs/.
+        allow_missing: Write the table though rows are missing. The command that is printed then scores them.
+
+    Returns:
+        0, or 1 if a row failed.
+
+    Raises:
+        UsageError: if a folder is no run folder, settings differ, rows contradict each other or are missing.
+        CommandFailed: if the folder for the result is in use.
+    """
+    with user_input():
+        folders = [RunFolder(shard) for shard in shards]
+        metas = [folder.read_meta() for folder in folders]
+        settings = _common_settings(folders, metas)
+        archs = folders[0].read_archs()
+        keys = [(arch, seed) for arch in archs for seed in settings["seeds"]]
+        rows = _join(folders)
+        missing = [key for key in keys if key not in rows]
+        if missing and not allow_missing:
+            raise ValueError(_describe_missing(missing, keys, metas))
+        columns = _columns(rows)
+        options = yaml.safe_load(folders[0].config.read_text(encoding="utf-8"))
+        oracle = load_oracle(options["oracle"], options["oracle_path"])
+        target = RunFolder(out or f"runs/{settings['space']}-{metas[0]['digest']}")
+        target.check_continues(settings)
+        from vkdnw_pl.scoring.evaluation import choose_rankings
+
+        rankings = choose_rankings(columns, options["rankings"])
+    options.update(shard=None, out=str(target.path))
+    table = ScoreTable(columns, [rows[key] for key in keys if key in rows])
+    meta = {
+        **metas[0],
+        "settings": settings,
+        "runs": [run for one in metas for run in one["runs"]],
+        "merged": [
+            {"folder": str(folder.path), "shard": one["settings"]["shard"], "environment": one["environment"]}
+            for folder, one in zip(folders, metas)
+        ],
+    }
+    try:
+        with target.lock():
+            target.start(yaml.safe_dump(options, sort_keys=False, allow_unicode=True), archs, meta)
+            target.write_scores(table)
+    except FolderBusy as error:
+        raise CommandFailed(str(error)) from error
+    print(f"merged {len(folders)} folders: {len(table.rows)} of {len(keys)} rows in {target.scores}")
+    if missing:
+        print(f"score the {len(missing)} missing rows with: python -m vkdnw_pl score --config {target.config}")
+    write_results(target, table, oracle, rankings, options["top_k"])
+    return 1 if failed_rows(table) else 0
+
+
+def _common_settings(folders: Sequence[RunFolder], metas: Sequence[Mapping[str, Any]]) -> Record:
+    first, *others = ({**meta["settings"], "shard": None} for meta in metas)
+    for folder, other in zip(folders[1:], others):
+        if different := differences(first, other):
+            raise ValueError(
+                f"{folder.path} was made with other settings than {folders[0].path}: "
+                f"{'; '.join(different).replace('there:', 'first:').replace('now:', 'this:')}"
+            )
+    return first
+
+
+def _join(folders: Sequence[RunFolder]) -> dict[Key, ScoreRow]:
+    """All rows of all shards; a row that several have must be the same in each."""
+    rows = [row for folder in folders for row in folder.read_rows().values()]
+    return join_rows(rows, "the shards")
+
+
+def _columns(rows: Mapping[Key, ScoreRow]) -> tuple[str, ...]:
+    if not rows:
+        raise ValueError("the shards hold no rows")
+    return tuple(next(iter(rows.values())).values)
+
+
+def _describe_missing(missing: Sequence[Key], keys: Sequence[Key], metas: Sequence[Mapping[str, Any]]) -> str:
+    given = [meta["settings"]["shard"] for meta in metas]
+    counts = {shard.partition("/")[2] for shard in given if shard}
+    absent = ""
+    if len(counts) == 1:
+        count = counts.pop()
+        names = [f"{i}/{count}" for i in range(int(count)) if f"{i}/{count}" not in given]
+        absent = f" (not given: shard {', '.join(names)})" if names else " (a shard is not finished)"
+    arch, seed = missing[0]
+    return (
+        f"{len(missing)} of {len(keys)} rows are missing{absent}, the first is {arch} with seed {seed}; give all shards, "
+        "finish them, or merge what there is with --allow_missing"
+    )

@@ -1,0 +1,183 @@
+"""Makes a command's parser from its function: options from the signature, help from the docstring."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shutil
+import types
+from argparse import SUPPRESS, Action, ArgumentError
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import docstring_parser
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter
+
+from vkdnw_pl.commands.errors import UsageError, nearest
+
+_OWN_FLAGS = ("-h", "--help", "-c", "--config", "--print_config")
+
+
+class CommandParser:
+    """Parser of one command. Unknown options, on the command line and in files, are errors that name the nearest.
+
+    Args:
+        command: typed function; parameters without default are given by their place, a list of them takes several.
+        prog: how the user calls it.
+    """
+
+    def __init__(self, command: Callable[..., int], prog: str) -> None:
+        hints = get_type_hints(command)
+        self._types: dict[str, Any] = {name: hints[name] for name in inspect.signature(command).parameters}
+        self._positional = [
+            name
+            for name, one in inspect.signature(command).parameters.items()
+            if one.default is inspect.Parameter.empty
+        ]
+        summary, descriptions = _documentation(command)
+        self._parser = ArgumentParser(
+            prog=prog,
+            usage=" ".join([prog, *self._places(), "[--config FILE] [OPTIONS]"]),
+            description=summary,
+            allow_abbrev=False,
+            exit_on_error=False,
+            formatter_class=_Help,
+        )
+        self._parser.add_argument(
+            "-c",
+            "--config",
+            action=ActionConfigFile,
+            help="YAML file with options; options that follow it replace its values.",
+        )
+        for name, parameter in inspect.signature(command).parameters.items():
+            kind, text = self._types[name], descriptions[name]
+            if name not in self._positional:
+                self._parser.add_argument(f"--{name}", type=kind, default=parameter.default, help=text)
+            elif get_origin(kind) is list:
+                self._parser.add_argument(name, type=get_args(kind)[0], nargs="+", help=text)
+            else:
+                self._parser.add_argument(name, type=kind, help=text)
+
+    def parse_options(self, arguments: Sequence[str]) -> dict[str, Any]:
+        """Turn arguments into keyword arguments of the command.
+
+        Raises:
+            UsageError: for what is not allowed.
+            SystemExit: after --help and --print_config.
+        """
+        arguments = self._with_values(arguments)
+        self._check_known(arguments)
+        try:
+            options = self._parser.parse_args(arguments)
+        except ArgumentError as error:
+            raise UsageError(self._readable(str(error))) from error
+        return {name: options[name] for name in self._types}
+
+    def _places(self) -> list[str]:
+        return [name.upper() + "..." * (get_origin(self._types[name]) is list) for name in self._positional]
+
+    def _with_values(self, arguments: Sequence[str]) -> list[str]:
+        """Write ``--switch`` as ``--switch=true``."""
+        written = []
+        for argument, after in zip(arguments, [*arguments[1:], "--"], strict=True):
+            bare = argument.startswith("--") and self._types.get(argument[2:]) is bool and after.startswith("-")
+            written.append(f"{argument}=true" if bare else argument)
+        return written
+
+    def _check_known(self, arguments: Sequence[str]) -> None:
+        options = [name for name in self._types if name not in self._positional]
+        flags = [*_OWN_FLAGS, *(f"--{name}" for name in options)]
+        for i, argument in enumerate(arguments):
+            flag = argument.partition("=")[0].removesuffix("+")
+            if flag in ("-c", "--config"):
+                path = argument.partition("=")[2] or (arguments[i + 1] if i + 1 < len(arguments) else "")
+                self._check_file(path, options)
+            elif re.match(r"-{1,2}[A-Za-z]", flag) and flag.partition(".")[0] not in flags:
+                raise UsageError(f"option {flag!r} is not known{nearest(flag, flags)} (known: {', '.join(flags)})")
+
+    def _check_file(self, path: str, options: Sequence[str]) -> None:
+        if not path:
+            return  # a missing argument, which the parser refuses
+        file = Path(path).expanduser()
+        if not file.is_file():
+            raise UsageError(f"config file {path!r} does not exist")
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UsageError(f"config file {path!r} is not YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(content, Mapping):
+            raise UsageError(f"config file {path!r} must hold 'option: value' lines (options: {', '.join(options)})")
+        for key in content:
+            if key not in self._types:
+                raise UsageError(
+                    f"config file {path!r}: option {key!r} is not known{nearest(str(key), options)} "
+                    f"(known: {', '.join(options)})"
+                )
+
+    def _readable(self, message: str) -> str:
+        """The parser's message in one line; for a wrong value, what the option takes."""
+        named = re.search(r'Parser key "(\w+)', message)
+        value = re.findall(r"(?:Got value|Given value): (.*)", message)
+        if named and value and named[1] in self._types:
+            return f"{named[1]}={value[-1]} is not allowed: it takes {_in_words(self._types[named[1]])}"
+        return " ".join(message.split())
+
+
+def make_parser(command: Callable[..., int], prog: str) -> CommandParser:
+    """Make the parser of a command."""
+    return CommandParser(command, prog)
+
+
+class _Help(DefaultHelpFormatter):
+    """Help that shows values as they are written in YAML, and leaves out Python's types."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=20, width=min(shutil.get_terminal_size().columns - 2, 118))
+
+    def _get_help_string(self, action: Action) -> str:
+        if action.option_strings and action.default not in (None, SUPPRESS):
+            return f"{action.help} [default: {_in_yaml(action.default)}]"
+        return action.help or ""
+
+    def _format_action_invocation(self, action: Action) -> str:
+        kind = getattr(action, "_typehint", None)
+        if not action.option_strings or kind is None:
+            return super()._format_action_invocation(action)
+        if kind is bool:
+            return f"--{action.dest} {{true,false}}" if action.default else f"--{action.dest}"
+        if get_origin(kind) is Literal:
+            return f"--{action.dest} {{{','.join(get_args(kind))}}}"
+        return f"--{action.dest} {action.dest.upper()}"
+
+
+def _documentation(command: Callable[..., int]) -> tuple[str, dict[str, str]]:
+    """Text before the options, and the text of each, from the docstring."""
+    parsed = docstring_parser.parse(command.__doc__ or "", docstring_parser.DocstringStyle.GOOGLE)
+    about = [parsed.short_description, parsed.long_description]
+    texts = {one.arg_name: " ".join((one.description or "").split()) for one in parsed.params}
+    return "\n\n".join(" ".join(part.split()) for part in about if part), texts
+
+
+def _in_yaml(value: Any) -> str:
+    """A value as the user would write it on the command line, without quotes."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
+    return text.removesuffix("...\n").strip()
+
+
+def _in_words(kind: Any) -> str:
+    """A type as the user knows it."""
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind in words:
+        return words[kind]
+    if origin is Literal:
+        return " or ".join(inner)
+    if origin is list:
+        return f"a list such as '[a, b]' (each item {_in_words(inner[0])})"
+    if origin is dict:
+        return "options such as '{name: value}'"
+    if origin in (Union, types.UnionType):
+        return " or ".join(_in_words(one) for one in inner if one is not type(None))
+    return str(getattr(kind, "__name__", kind))

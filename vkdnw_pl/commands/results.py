@@ -1,0 +1,106 @@
+"""What ``score``, ``merge`` and ``evaluate`` do with a finished table: rankings, metrics, figures, and a summary."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from vkdnw_pl.oracles import Oracle
+from vkdnw_pl.ranking import NAMED_SETS
+from vkdnw_pl.scoring.evaluation import Evaluation, Terms, evaluate_table, write_metrics, write_ranking
+from vkdnw_pl.scoring.folder import RunFolder, remove_figures
+from vkdnw_pl.scoring.table import ScoreTable
+
+_MAX_PANELS = 9
+
+
+def write_results(
+    folder: RunFolder,
+    table: ScoreTable,
+    oracle: Oracle,
+    rankings: Mapping[str, Terms],
+    top_k: int,
+    ties: str = "average",
+) -> None:
+    """Evaluate the table, write ``ranking.csv``, ``metrics.csv`` and figures into the folder, print the summary."""
+    evaluation = evaluate_table(table, oracle, rankings, top_k, ties)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_ranking(folder.ranking, evaluation)
+    write_metrics(folder.metrics, evaluation)
+    figures = _draw(folder.figures, evaluation, oracle)
+    _print_metrics(evaluation, oracle)
+    _print_problems(table, evaluation, rankings)
+    print(f"\nresults in {folder.path}: {folder.ranking.name}, {folder.metrics.name}", end="")
+    print(f", {folder.figures.name}/{{{','.join(path.name for path in figures)}}}" if figures else "")
+
+
+def failed_rows(table: ScoreTable) -> int:
+    """How many rows failed."""
+    return sum(row.failed for row in table.rows)
+
+
+def _print_metrics(evaluation: Evaluation, oracle: Oracle) -> None:
+    from vkdnw_pl.report.tables import print_table
+
+    print()
+    if evaluation.metrics:
+        print_table(evaluation.metrics)
+    for dataset, places in evaluation.known.items():
+        if len(places) < 2:
+            print(
+                f"no metrics on {dataset}: its accuracies are known for {len(places)} of the {len(evaluation.archs)} "
+                "architectures, and a ranking needs two"
+            )
+    print(f"accuracies: {oracle.description}")
+
+
+def _print_problems(table: ScoreTable, evaluation: Evaluation, rankings: Mapping[str, Terms]) -> None:
+    incomplete = len(table.archs) - len(evaluation.archs)
+    if incomplete:
+        print(f"not ranked: {incomplete} architectures without a row for every seed")
+    ranked = {
+        name for terms in rankings.values() for term in terms for name in ([term] if isinstance(term, str) else term)
+    }
+    counts = [f"{column} {count}" for column, count in evaluation.non_finite.items() if column in ranked]
+    if counts:
+        print(f"without a finite value, and so ranked last (of {len(table.rows)} rows): {', '.join(counts)}")
+    print_failures(table)
+
+
+def print_failures(table: ScoreTable) -> None:
+    """Say how many rows failed and why; nothing if none did."""
+    if failed := failed_rows(table):
+        reasons = Counter(row.reason for row in table.rows if row.failed)
+        print(f"FAILED rows: {failed} of {len(table.rows)}; the reasons stand in the table. Most frequent:")
+        for reason, count in reasons.most_common(3):
+            print(f"  {count} x {reason if len(reason) <= 200 else reason[:200] + ' ...'}")
+
+
+def _draw(folder: Path, evaluation: Evaluation, oracle: Oracle) -> list[Path]:
+    remove_figures(folder)
+    if not evaluation.metrics:
+        return []
+    from vkdnw_pl.report.figures import ndcg_bars, rank_scatter, save_figure
+
+    made = [save_figure(ndcg_bars(evaluation.metrics), folder / "ndcg.png")]
+    panels = _panels(list(evaluation.ranks))
+    for dataset in dict.fromkeys(row["dataset"] for row in evaluation.metrics):
+        places = evaluation.known[dataset]
+        known = oracle.accuracies(dataset)
+        accuracy = [known[evaluation.archs[i]] for i in places]
+        ranks = {name: evaluation.ranks[name][places] for name in panels}
+        figure = rank_scatter(ranks, accuracy, evaluation.metrics, dataset)
+        made.append(save_figure(figure, folder / f"ranks_{re.sub(r'[^A-Za-z0-9._-]+', '_', dataset)}.png"))
+    return made
+
+
+def _panels(rankings: list[str]) -> list[str]:
+    """The paper's ranking and what it is made of, where it was computed; otherwise the first few rankings."""
+    if "vkdnw_agg" not in rankings:
+        return rankings[:_MAX_PANELS]
+    parts = ["vkdnw_agg", "vkdnw_single"]
+    for term in NAMED_SETS["vkdnw_agg"]:
+        parts.extend([term] if isinstance(term, str) else term)
+    return [name for name in parts if name in rankings]

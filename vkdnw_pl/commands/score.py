@@ -1,0 +1,327 @@
+"""The command ``score``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+from vkdnw_pl.callbacks.environment import device_record, environment_record
+from vkdnw_pl.commands.errors import CommandFailed, UsageError, user_input
+from vkdnw_pl.commands.results import failed_rows, print_failures, write_results
+from vkdnw_pl.oracles import load_oracle
+from vkdnw_pl.scoring.archs import resolve_archs
+from vkdnw_pl.scoring.folder import FolderBusy, RunFolder
+from vkdnw_pl.scoring.options import Shard, parse_seeds
+from vkdnw_pl.scoring.settings import ScoreSettings
+from vkdnw_pl.scoring.stop import Stopped
+from vkdnw_pl.scoring.table import Key, ScoreRow, ScoreTable
+from vkdnw_pl.scoring.workers import check_workers, usable_cores
+from vkdnw_pl.spaces import SPACES
+
+if TYPE_CHECKING:
+    from vkdnw_pl.oracles import Oracle
+    from vkdnw_pl.scoring.evaluation import Terms
+
+DEFAULT_PROXIES = ("vkdnw", "aleph", "macs", "params", "jacov", "expressivity", "progressivity", "trainability")
+
+
+def score(
+    space: str = "nb201",
+    network: dict[str, Any] | None = None,
+    archs: str | list[str] = "digits",
+    archs_seed: int = 0,
+    proxies: list[str | dict[str, Any]] = list(DEFAULT_PROXIES),  # noqa: B006  (only read; the help shows it)
+    seeds: int | str | list[int] = 1,
+    batch_size: int = 16,
+    input: str = "random",
+    init: str = "kaiming_normal",
+    oracle: str = "auto",
+    oracle_path: str | None = None,
+    rankings: list[str] | None = None,
+    top_k: int = 1000,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    workers: int | Literal["auto"] = "auto",
+    shard: str | None = None,
+    out: str | None = None,
+    overwrite: bool = False,
+    retry_failed: bool = False,
+    progress: bool = True,
+) -> int:
+    """Score architectures without training them, rank them, and compare with known accuracies.
+
+    Every (architecture, seed) is one row of OUT/scores.csv. Rows are kept as they are made: after a Ctrl-C or a crash
+    the same command continues, and the result is the same as without the interruption, whatever the number of workers.
+
+    Args:
+        space: Search space. Known: nb201 (NAS-Bench-201).
+        network: Options of the space's networks. For nb201: channels, cells, num_classes, image_size, in_channels,
+            bn_affine, bn_track_running_stats; for example '{image_size: 16, num_classes: 120}'. Default: 16 channels,
+            5 cells, 10 classes, 32 pixels.
+        archs: Architectures: all, unique (nb201: 9,445 of 15,625), digits (those of the embedded accuracy table),
+            oracle (those of the table chosen by oracle), sample:N (N of the unique ones), a file (one architecture per
+            line, or CSV with a column arch), or a list.
+        archs_seed: Decides which architectures sample:N draws.
+        proxies: Proxies, by name or with parameters; for example '[macs, aleph, {name: vkdnw, alpha: 0.1}]'.
+        seeds: Seeds of initialisation and input: 1, '[1,2,3]' or 1..5. With several, metrics are means and standard
+            deviations over them.
+        batch_size: Images per batch.
+        input: What the networks see: random, digits, or a .npy file of images.
+        init: Initialisation of the weights: kaiming_normal, or keep for PyTorch's default.
+        oracle: Known accuracies: auto (the public tables if they were downloaded, else the embedded one), digits
+            (embedded), nb201 (public tables), nats (NATS-Bench folder), or a CSV file with columns arch,<data set>.
+        oracle_path: Folder of the public tables or of NATS-Bench, if it is not the cache folder.
+        rankings: Rankings to evaluate: columns, the named sets vkdnw_single, vkdnw_agg, az_nas, or own ones such as
+            'aleph>vkdnw+jacov' (log-ranks of the pair and of jacov added). Default: all that the proxies allow.
+        top_k: nDCG looks at this many architectures from the top of a ranking.
+        device: Where to compute; auto takes CUDA if there is some.
+        workers: Processes: auto is one for each CPU core that may be used (or for each GPU).
+        shard: Score only part i of n, for array jobs: i/n with i from 0. Give each its own out; then run merge.
+        out: Run folder. Default: a name made from the settings, below runs/.
+        overwrite: Delete the results that are in the run folder.
+        retry_failed: Score again what failed in an earlier run.
+        progress: Show how far it is.
+
+    Returns:
+        0 if every row is ok, 1 if some failed, 130 after Ctrl-C.
+
+    Raises:
+        UsageError: if an option is not allowed, or the run folder holds results of other settings.
+        CommandFailed: if the run folder is in use.
+    """
+    options = dict(locals())
+    began_at = time.monotonic()
+    with user_input():
+        plan = _plan(options)
+    folder = RunFolder(out or _default_out(plan.settings, plan.shard))
+    options.update(out=str(folder.path), overwrite=False, retry_failed=False)
+    try:
+        with folder.lock():
+            return _run(plan, folder, options, overwrite, retry_failed, progress, began_at)
+    except FolderBusy as error:
+        raise CommandFailed(str(error)) from error
+    except NotADirectoryError as error:
+        raise UsageError(f"out={out!r} is not allowed: {error.filename} is not a folder") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """The options, checked and resolved."""
+
+    settings: ScoreSettings
+    shard: Shard | None
+    keys: list[Key]
+    """Rows to make, in the order of the table."""
+    columns: tuple[str, ...]
+    oracle: Oracle | None
+    """None for a shard, which is not evaluated."""
+    rankings: Mapping[str, Terms]
+    top_k: int
+    workers: int
+
+
+def _plan(options: Mapping[str, Any]) -> _Plan:
+    """Check everything that the user gave, the quick things first.
+
+    Raises:
+        ValueError: for the first option that is not allowed.
+    """
+    seeds = parse_seeds(options["seeds"])
+    shard = None if options["shard"] is None else Shard.parse(options["shard"])
+    check_workers(options["workers"])
+    if options["space"] not in SPACES:
+        raise ValueError(f"space={options['space']!r} is not known (known: {', '.join(SPACES)})")
+    space, network = SPACES[options["space"]], dict(options["network"] or {})
+    space.num_classes(**network)  # refuses unknown options and values
+    table = {"digits": "digits", "oracle": options["oracle"]}
+    oracle_path = options["oracle_path"]
+
+    def oracle_archs(which: str) -> list[str]:
+        return load_oracle(table[which], oracle_path if which == "oracle" else None).archs
+
+    archs = resolve_archs(options["archs"], space, oracle_archs, options["archs_seed"])
+    space.cost(archs[0], **network)  # refuses options that no network can have
+    oracle = load_oracle(options["oracle"], oracle_path) if shard is None else None
+    if options["progress"]:
+        print("loading PyTorch ...", file=sys.stderr, flush=True)
+
+    import torch
+
+    from vkdnw_pl.data.batches import input_batch
+    from vkdnw_pl.metrics.functional.ndcg import check_options
+    from vkdnw_pl.networks.init import INITS
+    from vkdnw_pl.proxies import make_proxies
+    from vkdnw_pl.scoring.evaluation import choose_rankings
+
+    made = make_proxies(options["proxies"])
+    columns = tuple(column for proxy in made for column in proxy.columns)
+    rankings = choose_rankings(columns, options["rankings"])
+    check_options(options["top_k"], "average")
+    if options["init"] not in INITS:
+        raise ValueError(f"init={options['init']!r} is not known (allowed: {', '.join(INITS)})")
+    input_batch(options["input"], options["batch_size"], space.input_size(**network), seeds[0])
+    device = options["device"]
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device='cuda' is not allowed: PyTorch finds no CUDA device here; give cpu or auto")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    here = archs if shard is None else shard.of(archs)
+    if not here:
+        raise ValueError(f"shard={options['shard']!r} is empty: there are only {len(archs)} architectures")
+    available = usable_cores() if device == "cpu" else torch.cuda.device_count()
+    if device == "cuda" and options["workers"] != "auto" and options["workers"] > available:
+        raise ValueError(
+            f"workers={options['workers']} is not allowed: with CUDA there is one per GPU, here {available}"
+        )
+    return _Plan(
+        settings=ScoreSettings(
+            space=space.name,
+            network=network,
+            archs=archs,
+            proxies=[{"name": proxy.name, **proxy.parameters()} for proxy in made],
+            seeds=seeds,
+            batch_size=options["batch_size"],
+            input=options["input"],
+            init=options["init"],
+            device=device,
+        ),
+        shard=shard,
+        keys=[(arch, seed) for arch in here for seed in seeds],
+        columns=columns,
+        oracle=oracle,
+        rankings=rankings,
+        top_k=options["top_k"],
+        workers=available if options["workers"] == "auto" else options["workers"],
+    )
+
+
+def _default_out(settings: ScoreSettings, shard: Shard | None) -> str:
+    """A folder that the same settings lead to again."""
+    name = f"{settings.space}-{settings.digest()}"
+    return f"runs/{name}" if shard is None else f"runs/{name}-shard-{shard.index}-of-{shard.count}"
+
+
+def _run(
+    plan: _Plan,
+    folder: RunFolder,
+    options: Mapping[str, Any],
+    overwrite: bool,
+    retry_failed: bool,
+    progress: bool,
+    began_at: float,
+) -> int:
+    record = {**plan.settings.record(), "shard": None if plan.shard is None else str(plan.shard)}
+    if overwrite:
+        folder.clear()
+    with user_input():
+        folder.check_continues(record)
+        rows = folder.read_rows()
+    _say_what(plan, folder, rows, retry_failed)
+    if retry_failed:
+        rows = {key: row for key, row in rows.items() if not row.failed}
+        folder.write_scores(_table(plan, rows))
+    environment = environment_record()
+    earlier = folder.read_meta() if folder.meta.is_file() else None
+    if earlier and rows:
+        _warn_of_other_versions(earlier, environment)
+    run: dict[str, Any] = {"started_at": _now()}
+    meta = {
+        "format": 1,
+        "command": "score",
+        "settings": record,
+        "digest": plan.settings.digest(),
+        "environment": {**environment, "device": device_record(plan.settings.device)},
+        "runs": [*(earlier["runs"] if earlier else []), run],
+    }
+    folder.start(yaml.safe_dump(dict(options), sort_keys=False, allow_unicode=True), plan.settings.archs, meta)
+
+    keys = [key for key in plan.keys if key not in rows]
+    stopped = None
+    processes = max(1, min(plan.workers, len(keys)))
+    if keys:
+        try:
+            from vkdnw_pl.commands.make_rows import make_rows  # imports Lightning, which a finished run does without
+
+            make_rows(plan.settings, plan.columns, keys, folder, processes, progress)
+        except Stopped as stop:
+            stopped = stop
+    rows = folder.read_rows()
+    table = _table(plan, rows)
+    folder.write_scores(table)
+    run.update(
+        finished_at=_now(),
+        elapsed_s=round(time.monotonic() - began_at, 3),
+        processes=processes,
+        threads_per_process=1 if plan.settings.device == "cpu" else None,
+        rows_made=sum(key in rows for key in keys),
+        rows_in_table=len(table.rows),
+        rows_failed=failed_rows(table),
+        stopped_by=stopped.name if stopped else None,
+    )
+    folder.write_meta(meta)
+    if stopped is not None:
+        print(
+            f"\nstopped by {stopped.name}: {len(table.rows)} of {len(plan.keys)} rows are kept in {folder.path}. "
+            f"Continue with: python -m vkdnw_pl score --config {shlex.quote(str(folder.config))}",
+            file=sys.stderr,
+        )
+        return 128 + stopped.signum
+    if plan.oracle is not None:
+        write_results(folder, table, plan.oracle, plan.rankings, plan.top_k)
+    else:
+        print_failures(table)
+    _say_done(plan, folder, table, len(keys), began_at)
+    return 1 if failed_rows(table) else 0
+
+
+def _table(plan: _Plan, rows: Mapping[Key, ScoreRow]) -> ScoreTable:
+    """The rows in the order of the table, which does not depend on who made them when."""
+    return ScoreTable(plan.columns, [rows[key] for key in plan.keys if key in rows])
+
+
+def _say_what(plan: _Plan, folder: RunFolder, rows: Mapping[Key, ScoreRow], retry_failed: bool) -> None:
+    settings = plan.settings
+    archs, seeds = len({arch for arch, _ in plan.keys}), len(settings.seeds)
+    part = "" if plan.shard is None else f" (shard {plan.shard} of {len(settings.archs)})"
+    print(
+        f"scoring {archs} architectures of {settings.space}{part} with {seeds} seed{'s' * (seeds > 1)} on "
+        f"{settings.device}, run folder {folder.path}"
+    )
+    if rows:
+        failed = sum(row.failed for row in rows.values())
+        note = "" if not failed else f", {failed} of them failed"
+        if failed:
+            note += ", which are scored again" if retry_failed else " (--retry_failed scores those again)"
+        print(f"{len(rows)} of {len(plan.keys)} rows are there already{note}")
+    sys.stdout.flush()
+
+
+def _warn_of_other_versions(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    before, after = earlier["environment"]["versions"], now["versions"]
+    changed = [f"{name} {before.get(name)} -> {after[name]}" for name in after if before.get(name) != after[name]]
+    if changed:
+        print(
+            f"note: the rows that are there were made with other versions ({', '.join(changed)}), which may score "
+            "differently in the last digits",
+            file=sys.stderr,
+        )
+
+
+def _say_done(plan: _Plan, folder: RunFolder, table: ScoreTable, made: int, began_at: float) -> None:
+    seconds = time.monotonic() - began_at
+    print(f"scores of {len(table.rows)} rows in {folder.scores} ({made} made now, {seconds:.0f} s in all)")
+    if plan.shard is not None:
+        print(
+            f"this is shard {plan.shard}; when all are done, join them with: python -m vkdnw_pl merge SHARD_FOLDERS... "
+            "--out DIR"
+        )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,41 @@
+"""The README's table of proxies, from their records: ``python -m vkdnw_pl.report.proxies README.md`` renews it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from vkdnw_pl.proxies import PROXIES
+
+BEGIN = "<!-- proxies: made by `python -m vkdnw_pl.report.proxies README.md` -->"
+END = "<!-- /proxies -->"
+
+
+def proxies_table() -> str:
+    """Markdown table of all registered proxies."""
+    lines = ["| name | | better | input | batch norm | source |", "|---|---|---|---|---|---|"]
+    for name, cls in PROXIES.items():
+        info = cls.info
+        better = "higher" if info.higher_is_better else "lower"
+        needs = f"{info.input} with labels" if info.needs_labels else info.input
+        batchnorm = "–" if info.batchnorm == "none" else f"`{info.batchnorm}`"
+        lines.append(f"| `{name}` | {info.title} | {better} | {needs} | {batchnorm} | {info.source} |")
+    return "\n".join(lines)
+
+
+def renewed(text: str) -> str:
+    """``text`` with the table between its markers made anew.
+
+    Raises:
+        ValueError: where the markers are missing.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the text has no lines {BEGIN!r} and {END!r}")
+    return f"{before}{BEGIN}\n{proxies_table()}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    path = Path(sys.argv[1])
+    path.write_text(renewed(path.read_text()))

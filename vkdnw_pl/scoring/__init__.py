@@ -1,0 +1,1 @@
+"""Score tables: making them (a Lightning prediction loop over architectures), keeping them, evaluating them."""

@@ -1,0 +1,93 @@
+"""The Lightning module of ``score``: a prediction step builds one network and scores it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+
+from vkdnw_pl.data.batches import input_batch
+from vkdnw_pl.proxies import make_proxies
+from vkdnw_pl.proxies.scoring import score_network
+from vkdnw_pl.scoring.table import FAILED, OK, Key, ScoreRow
+from vkdnw_pl.spaces import SPACES
+
+log = logging.getLogger(__name__)
+
+
+class ScoringModule(LightningModule):
+    """Scores architectures; a row is a pure function of (architecture, seed) and these arguments.
+
+    Args:
+        space: name of the search space.
+        network: options of its networks.
+        proxies: names, or mappings with ``name`` and parameters.
+        batch_size: images per batch.
+        input: ``random`` or where the images come from.
+        init: name of the initialisation.
+    """
+
+    def __init__(
+        self,
+        space: str,
+        network: Mapping[str, Any],
+        proxies: Sequence[str | Mapping[str, Any]],
+        batch_size: int,
+        input: str,
+        init: str,
+    ) -> None:
+        super().__init__()
+        self.space = SPACES[space]
+        self.network_options = dict(network)
+        self.proxies = make_proxies(proxies)
+        self.columns = tuple(column for proxy in self.proxies for column in proxy.columns)
+        self.batch_size = batch_size
+        self.input = input
+        self.init = init
+        self._inputs: tuple[int, Tensor] | None = None
+
+    def on_predict_start(self) -> None:
+        """One thread per process on CPU, and no rounding short cuts on CUDA: the bits of a row are those of its key."""
+        if self.device.type == "cpu":
+            torch.set_num_threads(1)
+        else:
+            torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cudnn.benchmark = False
+            torch.backends.cudnn.deterministic = True
+
+    def predict_step(self, batch: Key, batch_idx: int = 0) -> ScoreRow:
+        arch, seed = batch
+        started_at = time.perf_counter()
+        try:
+            # Lightning predicts without gradients; proxies need them.
+            with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                network = self.space.build(arch, **self.network_options).to(self.device)
+                scores = score_network(network, self._batch(seed), self.proxies, seed=seed, init=self.init)
+        except Exception as error:
+            # Whatever is wrong with one architecture, the others go on; the row says what it was.
+            log.debug("scoring of %s failed", arch, exc_info=True)
+            reason = f"{type(error).__name__}: {error}"
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            return ScoreRow(arch, seed, dict.fromkeys(self.columns), FAILED, reason, time.perf_counter() - started_at)
+        return ScoreRow(
+            arch,
+            seed,
+            {column: scores.values[column] for column in self.columns},
+            FAILED if scores.failed else OK,
+            "; ".join(f"{column}: {text}" for column, text in scores.reasons.items()),
+            time.perf_counter() - started_at,
+        )
+
+    def _batch(self, seed: int) -> Tensor:
+        if self._inputs is None or self._inputs[0] != seed:
+            size = self.space.input_size(**self.network_options)
+            self._inputs = seed, input_batch(self.input, self.batch_size, size, seed).to(self.device)
+        return self._inputs[1]
