@@ -10,6 +10,7 @@
 
 import argparse
 import csv
+import gzip
 import math
 import random
 import statistics
@@ -94,7 +95,7 @@ def run_all(path: Path, count: int) -> None:
 def read_runs(path: Path) -> dict[str, dict[int, dict[str, float]]]:
     """arch → seed → columns, of the architectures that have every seed, in the order of the sample."""
     runs: dict[str, dict[int, dict[str, float]]] = {}
-    with path.open() as file:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
         for row in csv.DictReader(file):
             values = {name: float(row[name]) for name in FIELDS[2:]}
             runs.setdefault(row["arch"], {})[int(row["seed"])] = values
