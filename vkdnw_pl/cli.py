@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _main(arguments)
     except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
+        print("\ninterrupted; the same command continues", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as in `... | head`
         sys.stderr.close()
@@ -56,10 +56,10 @@ def _main(arguments: list[str]) -> int:
         return OK
     if name not in COMMANDS:
         kind = "option" if name.startswith("-") else "command"
-        from vkdnw_pl.commands.errors import nearest
+        from vkdnw_pl.commands.errors import unknown
 
         known = ["--help", "--version"] if kind == "option" else list(COMMANDS)
-        return _refuse(PROG, f"{kind} {name!r} is not known{nearest(name, known)} (known: {', '.join(known)})")
+        return _refuse(PROG, unknown(kind, name, known))
     return _run(name, rest)
 
 
@@ -80,6 +80,8 @@ def _run(name: str, arguments: list[str]) -> int:
         return command(**options)
     except UsageError as error:
         return _refuse(prog, str(error))
+    except BrokenPipeError:
+        raise
     except (CommandFailed, OSError) as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return FAILED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -24,7 +24,9 @@ def user_input() -> Iterator[None]:
         raise UsageError(str(error)) from error
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean '...'?``, or an empty text where nothing comes near."""
-    match = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {match[0]!r}?" if match else ""
+def unknown(what: str, name: str, known: Sequence[str]) -> str:
+    """Text for a name that does not exist: the nearest that does, or all of them where none comes near."""
+    begun = [one for one in known if one.startswith(name) and name.strip("-")]
+    near = (begun or difflib.get_close_matches(name, known, 1))[:1]
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return f"{what} {name!r} is not known; {hint}"

@@ -15,7 +15,7 @@ import docstring_parser
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter
 
-from vkdnw_pl.commands.errors import UsageError, nearest
+from vkdnw_pl.commands.errors import UsageError, unknown
 
 _OWN_FLAGS = ("-h", "--help", "-c", "--config", "--print_config")
 
@@ -81,7 +81,7 @@ class CommandParser:
     def _with_values(self, arguments: Sequence[str]) -> list[str]:
         """Write ``--switch`` as ``--switch=true``."""
         written = []
-        for argument, after in zip(arguments, [*arguments[1:], "--"], strict=True):
+        for argument, after in zip(arguments, [*arguments, "--"][1:], strict=True):
             bare = argument.startswith("--") and self._types.get(argument[2:]) is bool and after.startswith("-")
             written.append(f"{argument}=true" if bare else argument)
         return written
@@ -95,7 +95,7 @@ class CommandParser:
                 path = argument.partition("=")[2] or (arguments[i + 1] if i + 1 < len(arguments) else "")
                 self._check_file(path, options)
             elif re.match(r"-{1,2}[A-Za-z]", flag) and flag.partition(".")[0] not in flags:
-                raise UsageError(f"option {flag!r} is not known{nearest(flag, flags)} (known: {', '.join(flags)})")
+                raise UsageError(unknown("option", flag, flags))
 
     def _check_file(self, path: str, options: Sequence[str]) -> None:
         if not path:
@@ -111,10 +111,7 @@ class CommandParser:
             raise UsageError(f"config file {path!r} must hold 'option: value' lines (options: {', '.join(options)})")
         for key in content:
             if key not in self._types:
-                raise UsageError(
-                    f"config file {path!r}: option {key!r} is not known{nearest(str(key), options)} "
-                    f"(known: {', '.join(options)})"
-                )
+                raise UsageError(f"config file {path!r}: {unknown('option', str(key), options)}")
 
     def _readable(self, message: str) -> str:
         """The parser's message in one line; for a wrong value, what the option takes."""

@@ -86,7 +86,7 @@ def score(
         out: Run folder. Default: a name made from the settings, below runs/.
         overwrite: Delete the results that are in the run folder.
         retry_failed: Score again what failed in an earlier run.
-        progress: Show how far it is.
+        progress: Show how far it is; false for nothing but the results.
 
     Returns:
         0 if every row is ok, 1 if some failed, 130 after Ctrl-C.
@@ -106,8 +106,8 @@ def score(
             return _run(plan, folder, options, overwrite, retry_failed, progress, began_at)
     except FolderBusy as error:
         raise CommandFailed(str(error)) from error
-    except NotADirectoryError as error:
-        raise UsageError(f"out={out!r} is not allowed: {error.filename} is not a folder") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(f"out={out!r} is not allowed: {error.filename} is a file") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 from vkdnw_pl.networks.init import Init, initialise
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
 from vkdnw_pl.proxies.functional.features import feature_entropy
-from vkdnw_pl.proxies.functional.trace import Trace, trace
+from vkdnw_pl.proxies.functional.trace import Trace, check_logits, trace
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Borrowed:
             # Several times faster on CPU: convolutions, pooling and normalisation then never reorder their input.
             self.network.to(memory_format=torch.channels_last)
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        self.inputs = inputs
+        self.inputs = inputs.clone() if inputs.is_inference() else inputs
         self._graphs: dict[str, Graph] = {}
         self._traces: dict[str, Trace] = {}
         self._entropies: tuple[Graph, list[float]] | None = None
@@ -60,6 +63,17 @@ class Borrowed:
     def generator(self, purpose: str) -> torch.Generator:
         """A CPU random stream of its own for ``purpose``, a pure function of the seed."""
         return torch.Generator().manual_seed(_stream(self.seed, purpose))
+
+    def run(self, work: Callable[[Borrowed], T]) -> T:
+        """``work(self)``; once more in the usual memory order where a ``view`` in the network needs that."""
+        try:
+            return work(self)
+        except RuntimeError as error:
+            if "view size is not compatible" not in str(error) or self.inputs.dim() != 4:
+                raise
+        self.network.to(memory_format=torch.contiguous_format)
+        self.inputs = self.inputs.contiguous()
+        return work(self)
 
     def trace(self, batchnorm: BatchNorm) -> Trace:
         """What a forward pass does; made once per behaviour of batch norm."""
@@ -81,9 +95,13 @@ class Borrowed:
         """Feature maps of the shared forward pass, at least two.
 
         Raises:
-            ValueError: where the network has no known feature maps.
+            ValueError: where the network has no known feature maps, or one that is not (B, C, H, W).
         """
         taps = self.graph(batchnorm).taps
+        for tap in taps:
+            if not isinstance(tap, Tensor) or tap.dim() != 4:
+                got = tuple(tap.shape) if isinstance(tap, Tensor) else type(tap).__name__
+                raise ValueError(f"feature maps must be (batch, channels, height, width); the network has one of {got}")
         if len(taps) < 2:
             raise ValueError(
                 "the network has no known feature maps; give it an attribute feature_taps with the names of the "
@@ -105,7 +123,7 @@ class Borrowed:
         try:
             inputs = self.inputs.detach().requires_grad_()
             with torch.enable_grad(), BatchNormMode(batchnorm):
-                logits = self.network(inputs)
+                logits = check_logits(self.network(inputs), len(inputs))
         finally:
             for handle in handles:
                 handle.remove()
@@ -135,8 +153,14 @@ def borrow(network: nn.Module, inputs: Tensor, seed: int = 1, init: Init = "kaim
         seed: of the initialisation and of the proxies' random draws.
         init: see ``networks.init.initialise``.
     """
-    devices = [inputs.device] if inputs.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.inference_mode(False), _exact_cudnn(bool(devices)):
+    device = next((p.device for p in network.parameters()), inputs.device)
+    devices = [device] if device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices=devices),
+        torch.inference_mode(False),
+        torch.autocast(device.type, enabled=False),
+        _exact_cudnn(bool(devices)),
+    ):
         yield Borrowed(network, inputs, seed, init)
 
 
@@ -151,5 +175,10 @@ def _exact_cudnn(on_cuda: bool) -> Iterator[None]:
 
 
 def _stream(seed: int, purpose: str) -> int:
-    """A seed for one purpose, so that streams of different purposes never overlap."""
-    return (seed << 32) + zlib.crc32(purpose.encode())
+    """A seed for one purpose: no two seeds give a purpose the same stream, and no two purposes of a seed share one.
+
+    It has 32 bits because the CPU generator ignores all higher ones.
+    """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed!r} is not allowed: give a whole number from 0 to 2**32 - 1")
+    return zlib.crc32(int(seed).to_bytes(4, "little"), zlib.crc32(purpose.encode()))

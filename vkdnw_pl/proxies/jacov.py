@@ -44,6 +44,8 @@ def jacov(grad_BD: Tensor, k: float = 1e-5) -> float:
     Raises:
         UndefinedScore: where the gradient of a sample is constant over the input.
     """
+    if not torch.isfinite(grad_BD).all():
+        raise FloatingPointError("the input Jacobian is not finite")
     centred = grad_BD.double() - grad_BD.double().mean(1, keepdim=True)
     norm = centred.norm(dim=1, keepdim=True)
     if bool((norm == 0).any()):

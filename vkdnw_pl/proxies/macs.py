@@ -5,6 +5,7 @@ from __future__ import annotations
 from vkdnw_pl.networks.cost import flop_counter_macs
 from vkdnw_pl.proxies.base import Proxy, ProxyInfo
 from vkdnw_pl.proxies.borrow import Borrowed
+from vkdnw_pl.proxies.functional.batchnorm import BatchNormMode
 
 
 class Macs(Proxy):
@@ -27,5 +28,7 @@ class Macs(Proxy):
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
         trace = borrowed.trace("running")
         if trace.other_matmuls:
-            return {"macs": float(flop_counter_macs(borrowed.network, borrowed.inputs))}
+            # Under a mode, attention modules do not take their fused path, which the counter does not see into.
+            with BatchNormMode("running"):
+                return {"macs": float(flop_counter_macs(borrowed.network, borrowed.inputs))}
         return {"macs": float(trace.macs)}

@@ -51,7 +51,7 @@ def score_network(
         for proxy in sorted(proxies, key=lambda p: p.graph or ""):
             started_at = time.perf_counter()
             try:
-                _record(scores, proxy, proxy.compute(borrowed))
+                _record(scores, proxy, borrowed.run(proxy.compute))
             except UndefinedScore as reason:
                 _missing(scores, proxy.columns, str(reason))
             except Exception as error:
@@ -100,7 +100,7 @@ def score(
         inputs = inputs.to(parameter.device)
     if num_classes is not None:
         with borrow(network, inputs, seed, init) as borrowed:
-            found = borrowed.trace("running").num_logits
+            found = borrowed.run(lambda lent: lent.trace("running").num_logits)
         if found != num_classes:
             raise ValueError(f"num_classes={num_classes} was given, but the network returns {found} logits")
     scores = score_network(network, inputs, made, seed, init)

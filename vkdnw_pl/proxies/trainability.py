@@ -49,6 +49,7 @@ def block_trainability(before: Tensor, after: Tensor, signs: Tensor) -> float:
 
     Raises:
         UndefinedScore: where the block is the identity.
+        ValueError: where the block does not divide height and width by the same whole number.
     """
     if not after.requires_grad:
         pulled = torch.zeros_like(before)
@@ -58,6 +59,11 @@ def block_trainability(before: Tensor, after: Tensor, signs: Tensor) -> float:
     if pulled.shape == signs.shape and torch.equal(pulled, signs):
         raise UndefinedScore("a block is the identity")
     stride = before.shape[-1] // after.shape[-1]
+    if before.shape[-2:] != (after.shape[-2] * stride, after.shape[-1] * stride):
+        raise ValueError(
+            f"a block maps height and width {tuple(before.shape[-2:])} to {tuple(after.shape[-2:])}; trainability needs "
+            "blocks that divide both by the same whole number (choose another input size)"
+        )
     if stride > 1:
         pulled = F.pixel_unshuffle(pulled, stride)
     positions = signs.numel() / signs.shape[1]

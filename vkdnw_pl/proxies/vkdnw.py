@@ -53,7 +53,7 @@ class VKDNW(Proxy):
         engine: Engine = "auto",
         max_memory_mb: int = DEFAULT_MEMORY_BYTES // 2**20,
     ) -> None:
-        if not 0.0 <= alpha < 1.0:
+        if not isinstance(alpha, int | float) or not 0.0 <= alpha < 1.0:
             raise ValueError(f"vkdnw.alpha={alpha!r} is not allowed: give a number in [0, 1)")
         if not isinstance(weights_per_layer, int) or weights_per_layer < 1:
             raise ValueError(f"vkdnw.weights_per_layer={weights_per_layer!r} is not allowed: give a whole number >= 1")
@@ -61,7 +61,7 @@ class VKDNW(Proxy):
             raise ValueError(f"vkdnw.scalars={scalars!r} is not known; allowed: weights, all")
         if engine not in ENGINES:
             raise ValueError(f"vkdnw.engine={engine!r} is not known; allowed: {', '.join(ENGINES)}")
-        if max_memory_mb <= 0:
+        if not isinstance(max_memory_mb, int | float) or not 0 < max_memory_mb < float("inf"):
             raise ValueError(f"vkdnw.max_memory_mb={max_memory_mb!r} is not allowed: it must be positive")
         self.alpha = alpha
         self.weights_per_layer = weights_per_layer

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from vkdnw_pl.proxies.base import Proxy, ProxyInfo
+from vkdnw_pl.proxies.base import Proxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, check_batch_norm
 from vkdnw_pl.proxies.functional.fisher import lower_root
@@ -75,12 +75,12 @@ class VKDNWOfficial(Proxy):
         for name, (value, allowed) in choices.items():
             if value not in allowed:
                 raise ValueError(f"vkdnw_official.{name}={value!r} is not known; allowed: {', '.join(allowed)}")
-        if not 0.0 <= alpha < 1.0:
+        if not isinstance(alpha, int | float) or not 0.0 <= alpha < 1.0:
             raise ValueError(f"vkdnw_official.alpha={alpha!r} is not allowed: give a number in [0, 1)")
         for name, count in {"num_tensors": num_tensors, "weights_per_tensor": weights_per_tensor}.items():
             if not isinstance(count, int) or count < 1:
                 raise ValueError(f"vkdnw_official.{name}={count!r} is not allowed: give a whole number >= 1")
-        if max_memory_mb <= 0:
+        if not isinstance(max_memory_mb, int | float) or not 0 < max_memory_mb < float("inf"):
             raise ValueError(f"vkdnw_official.max_memory_mb={max_memory_mb!r} is not allowed: it must be positive")
         self.num_tensors = num_tensors
         self.tensors = tensors
@@ -109,6 +109,8 @@ class VKDNWOfficial(Proxy):
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
         parameters = dict(borrowed.network.named_parameters())
+        if not parameters:
+            raise UndefinedScore("the network has no parameters")
         chosen = [
             Scalar(name, index)
             for name in self._choose(list(parameters))

@@ -12,6 +12,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from vkdnw_pl.data.batches import input_batch
+from vkdnw_pl.networks.init import Init
 from vkdnw_pl.proxies import make_proxies
 from vkdnw_pl.proxies.scoring import score_network
 from vkdnw_pl.scoring.table import FAILED, OK, Key, ScoreRow
@@ -39,7 +40,7 @@ class ScoringModule(LightningModule):
         proxies: Sequence[str | Mapping[str, Any]],
         batch_size: int,
         input: str,
-        init: str,
+        init: Init,
     ) -> None:
         super().__init__()
         self.space = SPACES[space]

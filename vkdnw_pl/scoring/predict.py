@@ -59,6 +59,7 @@ def predict(
         stack.enter_context(_quiet())
         stack.enter_context(_local_rendezvous())
         stack.enter_context(_one_thread())
+        stack.enter_context(torch.random.fork_rng(devices=[]))  # a data loader draws a number, even in order
         stack.enter_context(stop_signals())
         trainer = Trainer(
             accelerator="gpu" if device == "cuda" else "cpu",
@@ -127,7 +128,8 @@ def _local_rendezvous() -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without Lightning's banners and tips: the commands say what the user needs."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "torch.distributed")]
+    names = ("pytorch_lightning", "lightning_fabric", "torch.distributed", "torch.multiprocessing.spawn")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         for text in ("does not have many workers", "use of fork", "GPU available but not used"):

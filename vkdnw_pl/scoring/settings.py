@@ -7,7 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vkdnw_pl.networks.init import Init
 
 Record = dict[str, Any]
 """Settings as JSON-able values by option name."""
@@ -26,7 +29,7 @@ class ScoreSettings:
     seeds: Sequence[int]
     batch_size: int
     input: str
-    init: str
+    init: Init
     device: str
     """``cpu`` or ``cuda``: the two do not round alike."""
 

@@ -66,9 +66,9 @@ def normalised_tangent(t: Tensor, out: Tensor, rstd: Tensor, dims: tuple[int, ..
 
     ``mean`` runs over ``dims``; the arguments broadcast.
     """
-    slope = (t * out).mean(dims, keepdim=True)
-    result = t - t.mean(dims, keepdim=True)
-    return result.addcmul_(out, slope, value=-1).mul_(rstd)
+    slope = (t * out).mean(dims, keepdim=True).mul_(rstd)
+    mean = t.mean(dims, keepdim=True).mul_(rstd)
+    return torch.addcmul(mean.neg_(), t, rstd).addcmul_(out, slope, value=-1)  # two passes over the large tensor
 
 
 def sample_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:

@@ -14,8 +14,9 @@ def feature_entropy(feature: Tensor) -> float:
     Raises:
         UndefinedScore: where the map is constant.
     """
-    x = feature.detach().movedim(1, -1).flatten(0, -2)
-    x = (x - x.mean(0)).double()
+    # Centred in float64: in float32 the mean of a constant is not always that constant.
+    x = feature.detach().movedim(1, -1).flatten(0, -2).double()
+    x = x - x.mean(0)
     eigenvalues = torch.linalg.eigvalsh(x.T @ x / len(x)).clamp(min=0)
     total = eigenvalues.sum()
     if float(total) == 0.0:

@@ -127,7 +127,7 @@ class _Pusher(TorchFunctionMode):
             rule = _CALL_RULES.get(func)
             if rule is not None:
                 return rule(call, args, kwargs, incoming)
-        if len(tracked) == 1 and tracked[0] == 0 and func in _STACKING:
+        if len(tracked) == 1 and args and args[0] is first and func in _STACKING:
             out = func(*args, **kwargs)
             stack = func(incoming.stack.flatten(0, 1), *args[1:], **kwargs)
             return out, Tangents(incoming.columns, stack.unflatten(0, (len(incoming.columns), -1)))
@@ -189,6 +189,8 @@ class _Pusher(TorchFunctionMode):
         return target
 
     def _is_aliased(self, tensor: Tensor) -> bool:
+        if tensor not in self.table and tensor._is_view():
+            return True  # its base gets tangents too, and the table holds none of the tensors that have none yet
         storage = tensor.untyped_storage().data_ptr()
         return any(other is not tensor and other.untyped_storage().data_ptr() == storage for other in self.table)
 

@@ -15,7 +15,7 @@ from vkdnw_pl.proxies.functional.calls import Unsupported
 from vkdnw_pl.proxies.functional.forward import forward_jacobian
 from vkdnw_pl.proxies.functional.generic import generic_jacobian
 from vkdnw_pl.proxies.functional.reverse import reverse_jacobian
-from vkdnw_pl.proxies.functional.scalars import Scalar
+from vkdnw_pl.proxies.functional.scalars import Scalar, check_scalars
 from vkdnw_pl.proxies.functional.trace import Trace, trace
 
 Engine = Literal["auto", "reverse", "forward", "generic"]
@@ -26,8 +26,8 @@ DEFAULT_MEMORY_BYTES = 256 * 2**20
 # Cost of one element of memory traffic in multiply-adds, and of a backward pass of activations in forward passes;
 # fitted to measurements on CPU (benchmarks/vkdnw_speed).
 _MACS_PER_ELEMENT = 60.0
-_REVERSE_FACTOR = 1.3
-_FORWARD_FACTOR = 1.5
+_REVERSE_FACTOR = 1.6
+_FORWARD_FACTOR = 2.2
 
 
 class GenericFallback(UserWarning):
@@ -70,12 +70,14 @@ def jacobian(
             sample and one scalar at a time.
 
     Raises:
-        ValueError: for an unknown engine, a bound that is not positive, or ``reverse`` where samples are coupled.
+        ValueError: for an unknown scalar or engine, a bound that is not positive, or ``reverse`` where samples are
+            coupled.
     """
     if engine not in ENGINES:
         raise ValueError(f"engine={engine!r} is not known; allowed: {', '.join(ENGINES)}")
     if max_memory_bytes <= 0:
         raise ValueError(f"max_memory_bytes={max_memory_bytes!r} is not allowed: it must be positive")
+    check_scalars(network, scalars)
     plan = trace(network, inputs, batchnorm, [s.parameter for s in scalars])
     if engine == "reverse" and plan.coupled:
         raise ValueError(
@@ -83,7 +85,7 @@ def jacobian(
             f"(batchnorm={batchnorm!r}); use 'forward', 'generic' or 'auto'"
         )
     if engine == "generic":
-        return _generic(network, inputs, scalars, batchnorm, None)
+        return Jacobian(*_generic(network, inputs, scalars, batchnorm, plan, max_memory_bytes), "generic", None)
     fallback = plan.misuse
     if fallback is None:
         chosen = choose_engine(plan) if engine == "auto" else engine
@@ -101,7 +103,7 @@ def jacobian(
                 raise
             fallback = str(error).splitlines()[0]
     warnings.warn(f"generic torch.func Jacobian: {fallback}", GenericFallback, stacklevel=2)
-    return _generic(network, inputs, scalars, batchnorm, fallback)
+    return Jacobian(*_generic(network, inputs, scalars, batchnorm, plan, max_memory_bytes), "generic", fallback)
 
 
 def engine_costs(plan: Trace) -> dict[str, float]:
@@ -113,7 +115,7 @@ def engine_costs(plan: Trace) -> dict[str, float]:
         remaining -= weight
         downstream += len(step.parameters) * (remaining + weight / 2)
     vjps = min(plan.num_logits, plan.head_features or plan.num_logits)
-    return {"reverse": 1 + _REVERSE_FACTOR * vjps, "forward": 1 + _FORWARD_FACTOR * downstream / total}
+    return {"reverse": 1 + _REVERSE_FACTOR * vjps, "forward": 1 + _FORWARD_FACTOR * downstream / max(total, 1.0)}
 
 
 def choose_engine(plan: Trace) -> Literal["reverse", "forward"]:
@@ -133,6 +135,11 @@ def _targets(network: nn.Module, scalars: Sequence[Scalar], columns: Sequence[in
 
 def _samples_per_part(bytes_per_sample: float, max_memory_bytes: int, batch: int) -> int:
     return int(min(batch, max(1, max_memory_bytes // max(bytes_per_sample, 1))))
+
+
+def _bytes_per_tangent(inputs: Tensor, plan: Trace) -> float:
+    # A handful of stacks are alive at a time, the largest of the size of the largest activation.
+    return 6 * max((step.elements for step in plan.steps), default=1.0) * inputs.element_size()
 
 
 def _reverse(
@@ -162,8 +169,7 @@ def _forward(
     plan: Trace,
     max_memory_bytes: int,
 ) -> tuple[Tensor, Tensor]:
-    # A handful of stacks are alive at a time, the largest of the size of the largest activation.
-    per_tangent = 6 * max(step.elements for step in plan.steps) * inputs.element_size()
+    per_tangent = _bytes_per_tangent(inputs, plan)
     samples = (
         len(inputs) if plan.coupled else _samples_per_part(per_tangent * len(scalars), max_memory_bytes, len(inputs))
     )
@@ -181,7 +187,14 @@ def _forward(
 
 
 def _generic(
-    network: nn.Module, inputs: Tensor, scalars: Sequence[Scalar], batchnorm: BatchNorm, fallback: str | None
-) -> Jacobian:
-    jac, logits = generic_jacobian(network, inputs, scalars, batchnorm)
-    return Jacobian(jac, logits, "generic", fallback)
+    network: nn.Module,
+    inputs: Tensor,
+    scalars: Sequence[Scalar],
+    batchnorm: BatchNorm,
+    plan: Trace,
+    max_memory_bytes: int,
+) -> tuple[Tensor, Tensor]:
+    per_sample = _bytes_per_tangent(inputs, plan)
+    part = len(inputs) if plan.coupled else _samples_per_part(per_sample, max_memory_bytes, len(inputs))
+    parts = [generic_jacobian(network, chunk, scalars, batchnorm) for chunk in inputs.split(part)]
+    return torch.cat([jac for jac, _ in parts]), torch.cat([logits for _, logits in parts])

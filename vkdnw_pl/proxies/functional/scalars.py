@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -18,6 +19,23 @@ class Scalar:
     """Qualified name as in ``named_parameters()``."""
     index: int
     """Position in the flattened tensor."""
+
+
+def check_scalars(network: nn.Module, scalars: Sequence[Scalar]) -> None:
+    """Check that every scalar exists in ``network``.
+
+    Raises:
+        ValueError: naming the one that does not, and the nearest name or the allowed positions.
+    """
+    parameters = dict(network.named_parameters(remove_duplicate=False))
+    for scalar in scalars:
+        if scalar.parameter not in parameters:
+            near = difflib.get_close_matches(scalar.parameter, parameters, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"scalars: the network has no parameter {scalar.parameter!r}{hint}")
+        numel = parameters[scalar.parameter].numel()
+        if not 0 <= scalar.index < numel:
+            raise ValueError(f"scalars: {scalar.parameter} has no entry {scalar.index}; allowed: 0 to {numel - 1}")
 
 
 def layer_weights(network: nn.Module) -> dict[str, nn.Parameter]:

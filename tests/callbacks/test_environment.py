@@ -1,0 +1,46 @@
+import json
+import subprocess
+import sys
+
+import torch
+
+import vkdnw_pl
+from vkdnw_pl.callbacks import environment
+
+
+def test_record_of_this_machine():
+    record = environment.environment_record()
+    assert json.loads(json.dumps(record)) == record
+    assert record["versions"]["vkdnw_pl"] == vkdnw_pl.__version__
+    assert record["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert record["cpu"]
+    assert environment.device_record("cpu") == {"kind": "cpu"}
+
+
+def test_commit_is_that_of_the_checkout(tmp_path, monkeypatch):
+    package = tmp_path / "vkdnw_pl"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.setattr(vkdnw_pl, "__file__", str(package / "__init__.py"))
+    assert environment.environment_record()["commit"] is None
+
+    def git(*arguments):
+        identity = ["-c", "user.name=n", "-c", "user.email=e"]
+        done = subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    head = git("rev-parse", "HEAD")
+    assert environment.environment_record()["commit"] == head
+    (package / "__init__.py").write_text("changed = 1")
+    assert environment.environment_record()["commit"] == head + "+changes"
+
+
+def test_record_imports_no_library():
+    code = (
+        "import sys; from vkdnw_pl.callbacks.environment import environment_record; environment_record();"
+        "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,126 @@
+"""One bad architecture is a failed row with its reason; the rest goes on."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from small_runs import bytes_without_seconds, run
+
+from vkdnw_pl.proxies import PROXIES, UndefinedScore
+from vkdnw_pl.scoring.table import read_table
+from vkdnw_pl.spaces import NB201
+
+
+def third_arch(tmp_path: Path) -> str:
+    run(tmp_path / "good")
+    return read_table(tmp_path / "good" / "scores.csv").archs[2]
+
+
+def break_build(monkeypatch: pytest.MonkeyPatch, bad: str, action) -> None:
+    build = NB201.build
+
+    def broken(self, arch, **network):
+        if arch == bad:
+            action()
+        return build(self, arch, **network)
+
+    monkeypatch.setattr(NB201, "build", broken)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_architecture_that_raises(tmp_path, monkeypatch, capsys, workers):
+    bad = third_arch(tmp_path)
+
+    def action():
+        raise RuntimeError("this one,\nis bad")
+
+    with monkeypatch.context() as patch:
+        break_build(patch, bad, action)
+        assert run(tmp_path / "run", workers=workers) == 1
+        text = capsys.readouterr().out
+        assert "FAILED rows: 1 of 12" in text
+        assert "1 x RuntimeError: this one, is bad" in text
+    good, rows = (read_table(tmp_path / name / "scores.csv").rows for name in ("good", "run"))
+    for before, row in zip(good, rows, strict=True):
+        if row.arch == bad:
+            assert row.failed
+            assert row.reason == "RuntimeError: this one, is bad"
+            assert set(row.values.values()) == {None}
+        else:
+            assert row.same_scores(before)
+    ranks = dict(line.split(",")[:2] for line in (tmp_path / "run" / "ranking.csv").read_text().splitlines()[1:])
+    assert float(ranks[bad]) == 12
+
+    # It stays failed until a new try is asked for.
+    capsys.readouterr()
+    assert run(tmp_path / "run", workers=workers) == 1
+    assert "12 of 12 rows are there already, 1 of them failed (--retry_failed" in capsys.readouterr().out
+    assert run(tmp_path / "run", workers=workers, retry_failed=True) == 0
+    assert bytes_without_seconds(tmp_path / "run") == bytes_without_seconds(tmp_path / "good")
+
+
+def test_a_proxy_that_gives_nan(tmp_path, monkeypatch):
+    bad = third_arch(tmp_path)
+    seen = []
+    compute = PROXIES["macs"].compute
+
+    def nan_for_the_third(self, borrowed):
+        seen.append(None)
+        return {"macs": float("nan")} if len(seen) == 3 else compute(self, borrowed)
+
+    monkeypatch.setattr(PROXIES["macs"], "compute", nan_for_the_third)
+    assert run(tmp_path / "run") == 1
+    (row,) = [row for row in read_table(tmp_path / "run" / "scores.csv").rows if row.failed]
+    assert row.arch == bad
+    assert row.values["macs"] is None
+    assert row.values["aleph"] is not None
+    assert row.reason.startswith("macs: ")
+
+
+def test_a_value_that_is_undefined_by_definition_is_no_failure(tmp_path, monkeypatch, capsys):
+    bad = third_arch(tmp_path)
+    seen = []
+    compute = PROXIES["macs"].compute
+
+    def undefined_for_the_third(self, borrowed):
+        seen.append(None)
+        if len(seen) == 3:
+            raise UndefinedScore("there is none")
+        return compute(self, borrowed)
+
+    monkeypatch.setattr(PROXIES["macs"], "compute", undefined_for_the_third)
+    assert run(tmp_path / "run", proxies=["macs", "aleph"]) == 0
+    row = read_table(tmp_path / "run" / "scores.csv").rows[2]
+    assert (row.arch, row.failed, row.values["macs"], row.reason) == (bad, False, None, "macs: there is none")
+    assert "ranked last (of 12 rows): macs 1" in capsys.readouterr().out
+    ranks = dict(line.split(",")[:2] for line in (tmp_path / "run" / "ranking.csv").read_text().splitlines()[1:])
+    assert float(ranks[bad]) == 12
+
+
+def test_a_worker_that_is_killed_once(tmp_path, monkeypatch, capsys):
+    """Nobody sees it in the table."""
+    bad, marker = third_arch(tmp_path), tmp_path / "killed"
+
+    def die_once():
+        if not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    break_build(monkeypatch, bad, die_once)
+    assert run(tmp_path / "run", workers=2) == 0
+    assert marker.exists()
+    assert f"a worker died while scoring {bad}" in capsys.readouterr().err
+    assert bytes_without_seconds(tmp_path / "run") == bytes_without_seconds(tmp_path / "good")
+
+
+def test_an_architecture_that_kills_its_workers(tmp_path, monkeypatch):
+    bad = third_arch(tmp_path)
+    break_build(monkeypatch, bad, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    assert run(tmp_path / "run", workers=2) == 1
+    rows = read_table(tmp_path / "run" / "scores.csv").rows
+    assert len(rows) == 12
+    (row,) = [row for row in rows if row.failed]
+    assert row.arch == bad
+    assert "its worker died 2 times" in row.reason
+    assert "SIGKILL" in row.reason

@@ -1,0 +1,60 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vkdnw_pl.scoring import workers
+from vkdnw_pl.scoring.options import Shard, parse_seeds
+
+
+@pytest.mark.parametrize(
+    ("seeds", "expected"),
+    [(1, (1,)), (0, (0,)), ("3", (3,)), ("1..5", (1, 2, 3, 4, 5)), (" 2 .. 2 ", (2,)), ([3, 1], (3, 1))],
+)
+def test_seeds(seeds, expected):
+    assert parse_seeds(seeds) == expected
+
+
+@pytest.mark.parametrize("seeds", ["", "x", "1..", "5..1", "-1", -1, [], [1, -2], True, [True], "1,2"])
+def test_seeds_that_are_refused(seeds):
+    with pytest.raises(ValueError, match=r"seeds=.* is not allowed: give a whole number"):
+        parse_seeds(seeds)
+
+
+def test_a_seed_twice_is_refused():
+    with pytest.raises(ValueError, match=r"seeds=\[1, 2, 1\] is not allowed: a seed repeats"):
+        parse_seeds([1, 2, 1])
+
+
+@given(st.lists(st.text(max_size=3), max_size=20), st.integers(1, 6))
+def test_shards_are_a_partition_by_place(items, count):
+    parts = [Shard.parse(f"{i}/{count}").of(items) for i in range(count)]
+    assert [parts[j % count][j // count] for j in range(len(items))] == items
+    assert sum(map(len, parts)) == len(items)
+
+
+@pytest.mark.parametrize("shard", ["1", "2/2", "0/0", "-1/2", "a/b", "1/2/3", ""])
+def test_shards_that_are_refused(shard):
+    with pytest.raises(ValueError, match=r"shard=.* is not allowed: give i/n"):
+        Shard.parse(shard)
+
+
+@pytest.mark.parametrize("number", [0, -1, "two", True, 1.5])
+def test_workers_that_are_refused(number):
+    with pytest.raises(ValueError, match=r"workers=.* is not allowed"):
+        workers.check_workers(number)
+
+
+def test_usable_cores_respect_the_share_of_a_container(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    limit = tmp_path / "cpu.max"
+    monkeypatch.setattr(workers, "_CGROUP_V2", limit)
+    monkeypatch.setattr(workers, "_CGROUP_V1", tmp_path)
+    assert workers.usable_cores() == 8
+    for text, cores in (("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1), ("9000000 100000", 8)):
+        limit.write_text(text + "\n")
+        assert workers.usable_cores() == cores
+    limit.unlink()
+    (tmp_path / "cpu.cfs_period_us").write_text("100000\n")
+    for text, cores in (("-1", 8), ("300000", 3)):
+        (tmp_path / "cpu.cfs_quota_us").write_text(text + "\n")
+        assert workers.usable_cores() == cores

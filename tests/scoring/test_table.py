@@ -1,0 +1,134 @@
+import gzip
+import math
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vkdnw_pl.scoring.journal import Journal, read_journals
+from vkdnw_pl.scoring.table import (
+    FAILED,
+    OK,
+    ScoreRow,
+    ScoreTable,
+    canonical,
+    join_rows,
+    parse_table,
+    read_table,
+    row_line,
+    write_table,
+)
+from vkdnw_pl.spaces import NB201
+
+values = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False))
+rows = st.builds(
+    ScoreRow,
+    arch=st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), min_size=1),
+    seed=st.integers(0, 10**9),
+    values=st.fixed_dictionaries({"a": values, "b, c": values}),
+    status=st.sampled_from([OK, FAILED]),
+    reason=st.text(st.characters(codec="utf-8", exclude_characters="\0")).map(lambda text: " ".join(text.split())),
+    seconds=st.integers(0, 10**6).map(lambda ms: ms / 1000),
+)
+
+
+def bits(value):
+    return None if value is None else struct.pack("<d", value)
+
+
+@given(st.lists(rows, max_size=5))
+def test_reads_back_to_the_same_bits(tmp_path_factory, made):
+    path = tmp_path_factory.mktemp("table") / "scores.csv"
+    write_table(path, ScoreTable(("a", "b, c"), made))
+    back = read_table(path)
+    assert back == ScoreTable(("a", "b, c"), made)
+    for row, other in zip(back.rows, made, strict=True):
+        assert [bits(v) for v in row.values.values()] == [bits(v) for v in other.values.values()]
+
+
+@given(rows, st.text())
+def test_a_row_is_one_line_whatever_the_reason(row, reason):
+    line = row_line(ScoreRow(row.arch, row.seed, row.values, FAILED, reason.replace("\0", "")), ("a", "b, c"))
+    assert line.count("\n") == 1
+    assert line.endswith("\n")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_not_finite_is_never_written(value):
+    with pytest.raises(ValueError, match="cannot be written"):
+        row_line(ScoreRow("x", 1, {"a": value}), ("a",))
+
+
+def test_tables_of_other_programs(tmp_path):
+    path = tmp_path / "theirs.csv.gz"
+    path.write_bytes(gzip.compress(b"macs,arch\n1e3,x\nnan,y\n-inf,z\n,w\n"))
+    table = read_table(path)
+    assert table.columns == ("macs",)
+    assert [(row.arch, row.seed, row.values["macs"], row.status) for row in table.rows] == [
+        ("x", 1, 1000.0, OK),
+        ("y", 1, None, OK),
+        ("z", 1, None, OK),
+        ("w", 1, None, OK),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("arch,a,a\n", "a column repeats"),
+        ("arch,seed\nx,one\n", r"here, line 2: invalid literal"),
+        ("arch,status\nx,fine\n", r"here, line 2: status is 'fine', it must be 'ok' or 'failed'"),
+        ("arch,a\nx,1\ny\n", r"here, line 3 has 1 cells, the first line has 2"),
+    ],
+)
+def test_faults_name_their_place(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_table(text, "here")
+
+
+def test_files_that_are_no_tables(tmp_path):
+    (tmp_path / "a.csv.gz").write_bytes(b"not compressed")
+    with pytest.raises(ValueError, match="is not a CSV file"):
+        read_table(tmp_path / "a.csv.gz")
+    with pytest.raises(ValueError, match="cannot be read: No such file"):
+        read_table(tmp_path / "b.csv")
+
+
+def test_joining_rows():
+    ok, other = ScoreRow("x", 1, {"a": 1.0}, seconds=1.0), ScoreRow("x", 1, {"a": 2.0})
+    failed, later = ScoreRow("x", 1, {"a": None}, FAILED, "first"), ScoreRow("x", 1, {"a": None}, FAILED, "second")
+    same = ScoreRow("x", 1, {"a": 1.0}, seconds=2.0)
+    assert join_rows([ok, same, ScoreRow("x", 2, {"a": 5.0})], "here").keys() == {("x", 1), ("x", 2)}
+    assert join_rows([failed, ok], "here") == join_rows([ok, failed], "here") == {("x", 1): ok}
+    assert join_rows([failed, later], "here") == {("x", 1): later}
+    with pytest.raises(ValueError, match="here: two rows of x with seed 1 have different scores"):
+        join_rows([ok, other], "here")
+
+
+def test_canonical_spelling():
+    table = ScoreTable((), [ScoreRow("3,3,3,1,2,2", 1, {})])
+    assert canonical(table, NB201(), "here").archs == [NB201().format((3, 3, 3, 1, 2, 2))]
+    with pytest.raises(ValueError, match="here: nb201 architecture"):
+        canonical(ScoreTable((), [ScoreRow("x", 1, {})]), NB201(), "here")
+
+
+def test_journals_are_never_shared_and_survive_a_torn_end(tmp_path):
+    made = [ScoreRow(name, 1, {"a": i / 3}) for i, name in enumerate("uvwxyz")]
+    first, second = (Journal(tmp_path, 0, ("a",)) for _ in range(2))
+    assert first.path != second.path
+    for row in made[:3]:
+        first.append(row)
+    for row in made[3:]:
+        second.append(row)
+    first.close()
+    second.close()
+    assert read_journals(tmp_path) == made
+    whole = second.path.read_bytes()
+    start = whole.rstrip(b"\n").rfind(b"\n") + 1
+    for end in range(start, len(whole)):
+        second.path.write_bytes(whole[:end])
+        assert read_journals(tmp_path) == made[:5]
+    for end in range(len(b"arch,seed,a,status,reason,seconds")):
+        second.path.write_bytes(whole[:end])
+        assert read_journals(tmp_path) == made[:3]
