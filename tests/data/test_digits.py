@@ -1,60 +1,205 @@
+"""The corrupted digits: fixed split without leakage, pure functions of their seeds, and what each corruption does."""
+
+import math
+
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
-from vkdnw_pl.data.digits import Corruption, clean_digits, corrupt, corrupted_digits, split_indices
+from vkdnw_pl.data.digits import (
+    IMAGE_SIZE,
+    NUM_CLASSES,
+    NUM_TRAIN,
+    Corruption,
+    clean_digits,
+    corrupt,
+    corrupted_digits,
+    split_indices,
+)
+
+# Nothing but the resize to the whole canvas.
+PLAIN = {"rotation": 0.0, "shear": 0.0, "scale": (1.0, 1.0), "shift": 0.0, "contrast": (1.0, 1.0), "occlusion": 0, "noise": 0.0}  # fmt: skip
 
 
-def test_split_is_fixed_and_no_test_digit_is_trained_on():
+def only(**what: object) -> Corruption:
+    return Corruption(**{**PLAIN, **what})
+
+
+def test_split_is_a_partition_of_all_digits() -> None:
     train, test = split_indices("train"), split_indices("test")
-    assert (len(train), len(test)) == (1000, 797)
-    assert sorted(torch.cat([train, test]).tolist()) == list(range(1797))
-    assert train[:5].tolist() == split_indices("train")[:5].tolist()
+    assert len(train) == NUM_TRAIN
+    assert sorted([*train.tolist(), *test.tolist()]) == list(range(len(load_digits().target)))
 
 
-def test_every_class_is_in_both_parts():
-    for split in ("train", "test"):
-        assert clean_digits(split)[1].bincount(minlength=10).min() > 60
+def test_split_is_the_one_the_table_was_made_with() -> None:
+    # A later change of the split would put tested digits among the trained ones without any error.
+    assert split_indices("train")[:5].tolist() == [362, 1568, 1440, 1761, 815]
+    assert split_indices("test")[:5].tolist() == [1543, 1759, 1296, 1343, 441]
 
 
-def test_corruption_is_a_pure_function_of_its_seed():
-    images, _ = clean_digits("test")
+def test_no_test_image_comes_from_a_training_digit() -> None:
+    train, test = (clean_digits(split)[0].flatten(1) for split in ("train", "test"))
+    # Not even as an equal image under another index.
+    assert torch.cdist(train, test).min() > 0
+
+
+def test_clean_digits_are_scikit_learns() -> None:
+    images, labels = clean_digits("test")
+    chosen = split_indices("test").numpy()
+    bunch = load_digits()
+    assert images.shape == (len(chosen), 1, 8, 8)
+    torch.testing.assert_close(images[:, 0].double() * 16, torch.from_numpy(bunch.images[chosen]), rtol=0, atol=0)
+    assert labels.tolist() == bunch.target[chosen].tolist()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_every_class_is_well_represented(split: str) -> None:
+    _, labels = clean_digits(split)
+    counts = labels.bincount(minlength=NUM_CLASSES)
+    assert len(counts) == NUM_CLASSES
+    assert counts.min() > 0.07 * len(labels)
+
+
+def test_unknown_split_is_refused_with_the_allowed_ones() -> None:
+    with pytest.raises(ValueError, match=r"split='valid'.*train, test"):
+        split_indices("valid")
+
+
+def test_corrupted_digits_shapes_ranges_and_labels() -> None:
+    images, labels = corrupted_digits("test", copies=3, seed=7)
+    num_digits = len(split_indices("test"))
+    assert images.shape == (3 * num_digits, 1, IMAGE_SIZE, IMAGE_SIZE)
+    assert images.dtype == torch.float32
+    assert labels.dtype == torch.int64
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert torch.equal(labels, clean_digits("test")[1].repeat(3))
+
+
+def test_copies_of_a_digit_differ() -> None:
+    images, _ = corrupted_digits("test", copies=2, seed=7)
+    first, second = images.chunk(2)
+    assert (first - second).abs().amax((1, 2, 3)).min() > 0.05
+
+
+def test_equal_seeds_agree_and_others_differ() -> None:
+    digits, _ = clean_digits("train")
+    assert torch.equal(corrupt(digits, seed=3), corrupt(digits, seed=3))
+    assert not torch.isclose(corrupt(digits, seed=3), corrupt(digits, seed=4)).all((1, 2, 3)).any()
+
+
+def test_global_random_state_neither_matters_nor_moves() -> None:
+    digits = clean_digits("train")[0][:20]
+    torch.manual_seed(0)
     before = torch.get_rng_state()
-    first, again, other = (corrupt(images[:50], seed=s) for s in (3, 3, 4))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+    first = corrupt(digits, seed=1)
     assert torch.equal(torch.get_rng_state(), before)
-    assert first.shape == (50, 1, 16, 16)
-    assert 0 <= first.min() < first.max() <= 1
+    torch.manual_seed(1)
+    assert torch.equal(corrupt(digits, seed=1), first)
 
 
-def test_without_corruption_the_digit_is_only_enlarged():
-    plain = Corruption(rotation=0, shear=0, scale=(1.0, 1.0), shift=0, contrast=(1.0, 1.0), occlusion=0, noise=0)
-    images, _ = clean_digits("train")
-    larger = torch.nn.functional.interpolate(images[:20], size=16, mode="bilinear", align_corners=False)
-    # Borders differ: outside of the digit is paper.
-    torch.testing.assert_close(corrupt(images[:20], 0, plain)[..., 1:-1, 1:-1], larger[..., 1:-1, 1:-1], atol=1e-5, rtol=0)
+def test_input_is_left_alone() -> None:
+    digits = clean_digits("train")[0][:20]
+    before = digits.clone()
+    corrupt(digits, seed=1)
+    assert torch.equal(digits, before)
 
 
-def test_each_corruption_does_something():
-    images, _ = clean_digits("train")
-    base = {"rotation": 0, "shear": 0, "scale": (1.0, 1.0), "shift": 0, "contrast": (1.0, 1.0), "occlusion": 0, "noise": 0}
-    plain = corrupt(images[:20], 0, Corruption(**base))
-    for name, value in {
-        "rotation": 30, "shear": 0.3, "scale": (0.5, 0.6), "shift": 3, "contrast": (0.4, 0.5), "occlusion": 5, "noise": 0.2,
-    }.items():  # fmt: skip
-        assert (corrupt(images[:20], 0, Corruption(**(base | {name: value}))) - plain).abs().mean() > 0.005, name
+def test_without_corruptions_the_digit_fills_the_canvas() -> None:
+    digits = clean_digits("train")[0][:50]
+    got = corrupt(digits, seed=0, corruption=only())
+    expected = torch.nn.functional.interpolate(digits, scale_factor=2, mode="bilinear", align_corners=False)
+    # The two treat the outermost pixel differently (zeros outside against repeating the edge).
+    torch.testing.assert_close(got[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1], rtol=0, atol=1e-5)
 
 
-def test_copies_repeat_the_labels():
-    images, labels = corrupted_digits("test", copies=2, seed=1)
-    assert images.shape == (2 * 797, 1, 16, 16)
-    assert torch.equal(labels[:797], labels[797:])
-    assert not torch.equal(images[:797], images[797:])
-    assert torch.equal(labels[:797], clean_digits("test")[1])
+def blob(row: int, column: int) -> torch.Tensor:
+    """2,000 images of one bright pixel."""
+    image = torch.zeros(2_000, 1, 8, 8)
+    image[..., row, column] = 1
+    return image
 
 
-def test_errors_name_what_is_allowed():
-    with pytest.raises(ValueError, match=r"split='val'.*train, test"):
-        clean_digits("val")
-    with pytest.raises(ValueError, match="copies=0"):
-        corrupted_digits("test", copies=0, seed=1)
+def centres(images: torch.Tensor) -> torch.Tensor:
+    """Centre of mass (x, y) in canvas pixels from the middle of the canvas, (n, 2)."""
+    at = torch.arange(IMAGE_SIZE) - (IMAGE_SIZE - 1) / 2
+    mass = images[:, 0] / images.sum((2, 3))[..., None]
+    return torch.stack([(mass * at).sum((1, 2)), (mass * at[:, None]).sum((1, 2))], 1)
+
+
+def test_rotation_keeps_the_radius_and_stays_within_its_range() -> None:
+    start = centres(corrupt(blob(4, 6)[:1], 0, only()))
+    moved = centres(corrupt(blob(4, 6), 0, only(rotation=40.0)))
+    torch.testing.assert_close(moved.norm(dim=1), start.norm(dim=1).expand(len(moved)), rtol=0, atol=0.15)
+    angle = torch.rad2deg(torch.atan2(moved[:, 1], moved[:, 0]) - torch.atan2(start[:, 1], start[:, 0]))
+    assert angle.abs().max() < 42
+    assert angle.min() < -36 < 36 < angle.max()
+
+
+def test_shift_is_in_canvas_pixels() -> None:
+    moved = centres(corrupt(blob(4, 4), 0, only(shift=3.0))) - centres(corrupt(blob(4, 4)[:1], 0, only()))
+    for axis in (0, 1):
+        assert moved[:, axis].min() == pytest.approx(-3, abs=0.1)
+        assert moved[:, axis].max() == pytest.approx(3, abs=0.1)
+    assert abs(torch.corrcoef(moved.T)[0, 1]) < 0.1
+
+
+def test_shear_moves_pixels_sideways_by_their_height() -> None:
+    start = centres(corrupt(blob(6, 4)[:1], 0, only()))[0]
+    moved = centres(corrupt(blob(6, 4), 0, only(shear=0.3)))
+    assert (moved[:, 0] - start[0]).abs().max() == pytest.approx(0.3 * start[1].item(), abs=0.15)
+    assert (moved[:, 1] - start[1]).abs().max() < 0.1
+
+
+def test_scale_is_the_size_of_the_frame() -> None:
+    full = torch.ones(2_000, 1, 8, 8)
+    got = corrupt(full, 0, only(scale=(0.5, 1.0)))
+    for axis in (2, 3):
+        extent = got.amax(5 - axis).sum(-1)  # bright lines of the canvas
+        assert extent.min() == pytest.approx(8, abs=0.5)
+        assert extent.max() == pytest.approx(16, abs=1.1)
+
+
+def test_contrast_leaves_the_rest_to_the_paper() -> None:
+    got = corrupt(blob(4, 4), 0, only(contrast=(0.4, 0.6)))
+    paper = got[:, 0, 0, 0]
+    assert paper.min() < 0.02
+    assert 0.5 < paper.max() <= 0.6
+    # The blob's four inner pixels hold 9/16 of its brightness each.
+    strength = (got.amax((1, 2, 3)) - paper) / 0.5625
+    assert strength.min() == pytest.approx(0.4, abs=0.01)
+    assert strength.max() == pytest.approx(0.6, abs=0.01)
+
+
+def test_occlusion_is_one_square_of_one_grey_level() -> None:
+    got = corrupt(torch.zeros(500, 1, 8, 8), 0, only(occlusion=5))[:, 0]
+    for image in got:
+        rows, columns = (image > 0).nonzero(as_tuple=True)
+        assert len(rows) == 25
+        assert rows.max() - rows.min() == columns.max() - columns.min() == 4
+        assert image[rows, columns].unique().numel() == 1
+    assert (got.amax(0) > 0).all()  # it reaches every place
+
+
+def test_noise_has_the_standard_deviation_drawn() -> None:
+    grey = torch.full((4_000, 1, 8, 8), 0.5)
+    got = corrupt(grey, 0, only(noise=0.1))[..., 2:-2, 2:-2]
+    std = got.std((1, 2, 3))
+    assert std.min() < 0.005
+    assert std.max() == pytest.approx(0.1, rel=0.2)
+    # Mean square of a uniform draw of the standard deviation.
+    assert got.var().item() == pytest.approx(0.1**2 / 3, rel=0.05)
+    assert abs(got.mean().item() - 0.5) < 1e-3
+
+
+def test_default_corruption_changes_every_kind_of_thing() -> None:
+    corruption = Corruption()
+    assert corruption.rotation > 0
+    assert corruption.noise > 0
+    assert math.prod(corruption.scale) < 1
+
+
+@pytest.mark.parametrize("copies", [0, -1])
+def test_no_copies_is_refused(copies: int) -> None:
+    with pytest.raises(ValueError, match=rf"copies={copies}"):
+        corrupted_digits("test", copies, seed=0)
