@@ -53,7 +53,7 @@ def test_of_a_run_that_was_killed(scored, tmp_path):
 
 
 def test_own_rankings_top_k_and_ties(scored, tmp_path):
-    options = dict(oracle=str(tmp_path / "oracle.csv"), rankings=["aleph>vkdnw+macs", "aleph"], top_k=3)
+    options = {"oracle": str(tmp_path / "oracle.csv"), "rankings": ["aleph>vkdnw+macs", "aleph"], "top_k": 3}
     for ties in ("average", "random", "arbitrary"):
         evaluate(str(scored), **options, ties=ties, out=str(tmp_path / ties))
     files = {ties: (tmp_path / ties / "metrics.csv").read_text() for ties in ("average", "random", "arbitrary")}

@@ -190,7 +190,9 @@ def test_a_finished_run_makes_no_rows_again(tmp_path, monkeypatch):
 
 def test_other_settings_are_refused_by_name(tmp_path):
     run(tmp_path / "run", proxies=["macs", {"name": "vkdnw", "alpha": 0.1}])
-    pattern = r"other settings: proxies .*alpha=0.1.*now: .*alpha=0.2.*; batch_size \(there: 4, now: 6\).*--out.*--overwrite"
+    pattern = (
+        r"other settings: proxies .*alpha=0.1.*now: .*alpha=0.2.*; batch_size \(there: 4, now: 6\).*--out.*--overwrite"
+    )
     with pytest.raises(UsageError, match=pattern):
         run(tmp_path / "run", proxies=["macs", {"name": "vkdnw", "alpha": 0.2}], batch_size=6)
     with pytest.raises(UsageError, match=r"archs \(there: 12 of digest .*, now: 13 of digest"):
@@ -206,7 +208,7 @@ def test_other_settings_are_refused_by_name(tmp_path):
 def test_options_that_change_no_score_may_change(tmp_path):
     run(tmp_path / "run", rankings=["macs"])
     assert run(tmp_path / "run", rankings=["macs", "vkdnw_single"], top_k=3, workers=2) == 0
-    header, *rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    _header, *rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["macs", "vkdnw_single"]
 
 
@@ -222,16 +224,29 @@ def test_a_folder_in_use_is_refused(tmp_path, monkeypatch):
     folder = RunFolder(tmp_path / "run")
     lock = RunFolder.lock
     monkeypatch.setattr(RunFolder, "lock", lambda self: lock(self, patience_s=0.1))
-    with folder.lock(), pytest.raises(CommandFailed, match="is being written by another process"):
-        run(tmp_path / "run")
+    run(tmp_path / "run", proxies=["macs"], shard="0/2")
+    with folder.lock():
+        with pytest.raises(CommandFailed, match="is being written by another process"):
+            run(tmp_path / "run", proxies=["macs"], shard="0/2")
+        with pytest.raises(UsageError, match=r"shard \(there: 0/2, now: 1/2\)"):
+            run(tmp_path / "run", proxies=["macs"], shard="1/2")
 
 
 def test_same_settings_lead_to_the_same_default_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     oracle = make_oracle(tmp_path / "oracle.csv")
-    options = dict(network=NETWORK, archs="sample:3", proxies=["macs"], oracle=oracle, device="cpu", progress=False)
+    options = {
+        "network": NETWORK,
+        "archs": "sample:3",
+        "proxies": ["macs"],
+        "oracle": oracle,
+        "device": "cpu",
+        "progress": False,
+    }
     for extra in ({}, {"workers": 1, "rankings": ["macs"]}, {"seeds": [1]}, {"seeds": 2}, {"shard": "1/2"}):
         score(**options, **extra)
-    first, other, shard = sorted((path.name for path in (tmp_path / "runs").iterdir()), key=lambda name: "shard" in name)
+    first, other, shard = sorted(
+        (path.name for path in (tmp_path / "runs").iterdir()), key=lambda name: "shard" in name
+    )
     assert {first[:6], other[:6]} == {"nb201-"}
     assert shard.removesuffix("-shard-1-of-2") in (first, other)

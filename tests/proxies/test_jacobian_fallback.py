@@ -160,7 +160,9 @@ def test_windows_in_the_first_dimension():
     def run(net, x):
         x = net.a(x)
         batch, channels, height, width = x.shape
-        windows = x.view(batch, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 3, 5, 1).reshape(-1, 4, channels)
+        windows = (
+            x.view(batch, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 3, 5, 1).reshape(-1, 4, channels)
+        )
         mixed = torch.tanh(net.mix(windows) + windows.mean(1, keepdim=True))
         return net.head(mixed.reshape(batch, -1, channels).mean(1))
 
@@ -233,7 +235,8 @@ def clamp_in_place(x):
 
 
 @pytest.mark.parametrize(
-    "how", [add_to_view, set_item, fill_buffer, add_to_view_of_fresh_buffer, add_through_an_alias, copy_in, clamp_in_place]
+    "how",
+    [add_to_view, set_item, fill_buffer, add_to_view_of_fresh_buffer, add_through_an_alias, copy_in, clamp_in_place],
 )
 def test_in_place_surprises(how):
     """Forward mode hands them on; reverse mode leaves them to autograd, which knows them."""

@@ -35,7 +35,9 @@ def randomised(network):
     torch.manual_seed(2)
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point():
-            tensor.copy_(torch.rand(tensor.shape) + 0.5 if name.endswith("running_var") else torch.randn(tensor.shape) / 2)
+            tensor.copy_(
+                torch.rand(tensor.shape) + 0.5 if name.endswith("running_var") else torch.randn(tensor.shape) / 2
+            )
     return network
 
 
@@ -175,7 +177,8 @@ def test_plain_mlp_with_batch_norm_of_vectors():
 
 
 @pytest.mark.parametrize(
-    ("batchnorm", "engines"), [("running", ("reverse", "forward")), ("sample", ("reverse", "forward")), ("batch", ("forward",))]
+    ("batchnorm", "engines"),
+    [("running", ("reverse", "forward")), ("sample", ("reverse", "forward")), ("batch", ("forward",))],
 )
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("dims", [1, 2, 3])

@@ -72,5 +72,7 @@ def test_files_that_are_refused(tmp_path, content, text):
 
 
 def test_no_such_file():
-    with pytest.raises(ValueError, match=r"archs='uniqe' is not allowed: give all, unique, digits, oracle, sample:N, or"):
+    with pytest.raises(
+        ValueError, match=r"archs='uniqe' is not allowed: give all, unique, digits, oracle, sample:N, or"
+    ):
         resolve("uniqe")

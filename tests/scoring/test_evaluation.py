@@ -48,7 +48,9 @@ def test_log_rank_aggregation_and_pairs():
 
 def test_ranks_are_among_all_metrics_among_the_known():
     table = make_table({"a": [8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0]})
-    oracle = Oracle("mine", "made up", {"one": "test"}, {"one": {ARCHS[i]: acc for i, acc in ((6, 9), (1, 30), (4, 20))}})
+    oracle = Oracle(
+        "mine", "made up", {"one": "test"}, {"one": {ARCHS[i]: acc for i, acc in ((6, 9), (1, 30), (4, 20))}}
+    )
     done = evaluate(table, oracle, top_k=2)
     assert list(done.ranks["a"]) == list(range(1, 9))
     assert done.known == {"one": [1, 4, 6]}

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from vkdnw_pl.commands.errors import user_input
 from vkdnw_pl.oracles.cache import cache_dir
 from vkdnw_pl.oracles.fetch import FetchError, fetch
 from vkdnw_pl.oracles.nb201_json import BASE_URL, FILES, missing_files
@@ -29,14 +30,15 @@ def download(what: Literal["nb201"], out: Path | None = None, base_url: str | No
         0 if every file is there and right, 1 if one could not be fetched, 130 after Ctrl-C.
 
     Raises:
-        ValueError: if ``base_url`` is not an http or https address.
+        UsageError: if ``base_url`` is not an http or https address.
     """
     folder = cache_dir() / what if out is None else out.expanduser()
     base = (BASE_URL if base_url is None else base_url).rstrip("/") + "/"
     try:
         for file in FILES.values():
             path = folder / file.name
-            fetched = fetch(base + file.name, path, file.sha256, force=force)
+            with user_input():
+                fetched = fetch(base + file.name, path, file.sha256, force=force)
             print(f"{path}: {'fetched and verified' if fetched else 'already there and right'}")
     except FetchError as error:
         print(f"download failed: {error}", file=sys.stderr)

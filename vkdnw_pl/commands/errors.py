@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
-class UsageError(Exception):
+class UsageError(ValueError):
     """What the user asked for cannot be done; the text says why and what is allowed. Exit code 2, no traceback."""
 
 

@@ -6,28 +6,20 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import yaml
 
 from vkdnw_pl.callbacks.environment import device_record, environment_record
 from vkdnw_pl.commands.errors import CommandFailed, UsageError, user_input
 from vkdnw_pl.commands.results import failed_rows, print_failures, write_results
-from vkdnw_pl.oracles import load_oracle
-from vkdnw_pl.scoring.archs import resolve_archs
+from vkdnw_pl.commands.score_plan import ScorePlan, plan_scoring
 from vkdnw_pl.scoring.folder import FolderBusy, RunFolder
-from vkdnw_pl.scoring.options import Shard, parse_seeds
+from vkdnw_pl.scoring.options import Shard
 from vkdnw_pl.scoring.settings import ScoreSettings
 from vkdnw_pl.scoring.stop import Stopped
 from vkdnw_pl.scoring.table import Key, ScoreRow, ScoreTable
-from vkdnw_pl.scoring.workers import check_workers, usable_cores
-from vkdnw_pl.spaces import SPACES
-
-if TYPE_CHECKING:
-    from vkdnw_pl.oracles import Oracle
-    from vkdnw_pl.scoring.evaluation import Terms
 
 DEFAULT_PROXIES = ("vkdnw", "aleph", "macs", "params", "jacov", "expressivity", "progressivity", "trainability")
 
@@ -98,9 +90,12 @@ def score(
     options = dict(locals())
     began_at = time.monotonic()
     with user_input():
-        plan = _plan(options)
+        plan = plan_scoring(options)
     folder = RunFolder(out or _default_out(plan.settings, plan.shard))
     options.update(out=str(folder.path), overwrite=False, retry_failed=False)
+    if not overwrite:
+        with user_input():
+            folder.check_continues(plan.record)  # before waiting for a run of other settings, such as another shard
     try:
         with folder.lock():
             return _run(plan, folder, options, overwrite, retry_failed, progress, began_at)
@@ -110,97 +105,6 @@ def score(
         raise UsageError(f"out={out!r} is not allowed: {error.filename} is a file") from error
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """The options, checked and resolved."""
-
-    settings: ScoreSettings
-    shard: Shard | None
-    keys: list[Key]
-    """Rows to make, in the order of the table."""
-    columns: tuple[str, ...]
-    oracle: Oracle | None
-    """None for a shard, which is not evaluated."""
-    rankings: Mapping[str, Terms]
-    top_k: int
-    workers: int
-
-
-def _plan(options: Mapping[str, Any]) -> _Plan:
-    """Check everything that the user gave, the quick things first.
-
-    Raises:
-        ValueError: for the first option that is not allowed.
-    """
-    seeds = parse_seeds(options["seeds"])
-    shard = None if options["shard"] is None else Shard.parse(options["shard"])
-    check_workers(options["workers"])
-    if options["space"] not in SPACES:
-        raise ValueError(f"space={options['space']!r} is not known (known: {', '.join(SPACES)})")
-    space, network = SPACES[options["space"]], dict(options["network"] or {})
-    space.num_classes(**network)  # refuses unknown options and values
-    table = {"digits": "digits", "oracle": options["oracle"]}
-    oracle_path = options["oracle_path"]
-
-    def oracle_archs(which: str) -> list[str]:
-        return load_oracle(table[which], oracle_path if which == "oracle" else None).archs
-
-    archs = resolve_archs(options["archs"], space, oracle_archs, options["archs_seed"])
-    space.cost(archs[0], **network)  # refuses options that no network can have
-    oracle = load_oracle(options["oracle"], oracle_path) if shard is None else None
-    if options["progress"]:
-        print("loading PyTorch ...", file=sys.stderr, flush=True)
-
-    import torch
-
-    from vkdnw_pl.data.batches import input_batch
-    from vkdnw_pl.metrics.functional.ndcg import check_options
-    from vkdnw_pl.networks.init import INITS
-    from vkdnw_pl.proxies import make_proxies
-    from vkdnw_pl.scoring.evaluation import choose_rankings
-
-    made = make_proxies(options["proxies"])
-    columns = tuple(column for proxy in made for column in proxy.columns)
-    rankings = choose_rankings(columns, options["rankings"])
-    check_options(options["top_k"], "average")
-    if options["init"] not in INITS:
-        raise ValueError(f"init={options['init']!r} is not known (allowed: {', '.join(INITS)})")
-    input_batch(options["input"], options["batch_size"], space.input_size(**network), seeds[0])
-    device = options["device"]
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device='cuda' is not allowed: PyTorch finds no CUDA device here; give cpu or auto")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    here = archs if shard is None else shard.of(archs)
-    if not here:
-        raise ValueError(f"shard={options['shard']!r} is empty: there are only {len(archs)} architectures")
-    available = usable_cores() if device == "cpu" else torch.cuda.device_count()
-    if device == "cuda" and options["workers"] != "auto" and options["workers"] > available:
-        raise ValueError(
-            f"workers={options['workers']} is not allowed: with CUDA there is one per GPU, here {available}"
-        )
-    return _Plan(
-        settings=ScoreSettings(
-            space=space.name,
-            network=network,
-            archs=archs,
-            proxies=[{"name": proxy.name, **proxy.parameters()} for proxy in made],
-            seeds=seeds,
-            batch_size=options["batch_size"],
-            input=options["input"],
-            init=options["init"],
-            device=device,
-        ),
-        shard=shard,
-        keys=[(arch, seed) for arch in here for seed in seeds],
-        columns=columns,
-        oracle=oracle,
-        rankings=rankings,
-        top_k=options["top_k"],
-        workers=available if options["workers"] == "auto" else options["workers"],
-    )
-
-
 def _default_out(settings: ScoreSettings, shard: Shard | None) -> str:
     """A folder that the same settings lead to again."""
     name = f"{settings.space}-{settings.digest()}"
@@ -208,7 +112,7 @@ def _default_out(settings: ScoreSettings, shard: Shard | None) -> str:
 
 
 def _run(
-    plan: _Plan,
+    plan: ScorePlan,
     folder: RunFolder,
     options: Mapping[str, Any],
     overwrite: bool,
@@ -216,11 +120,10 @@ def _run(
     progress: bool,
     began_at: float,
 ) -> int:
-    record = {**plan.settings.record(), "shard": None if plan.shard is None else str(plan.shard)}
     if overwrite:
         folder.clear()
     with user_input():
-        folder.check_continues(record)
+        folder.check_continues(plan.record)
         rows = folder.read_rows()
     _say_what(plan, folder, rows, retry_failed)
     if retry_failed:
@@ -234,7 +137,7 @@ def _run(
     meta = {
         "format": 1,
         "command": "score",
-        "settings": record,
+        "settings": plan.record,
         "digest": plan.settings.digest(),
         "environment": {**environment, "device": device_record(plan.settings.device)},
         "runs": [*(earlier["runs"] if earlier else []), run],
@@ -280,12 +183,12 @@ def _run(
     return 1 if failed_rows(table) else 0
 
 
-def _table(plan: _Plan, rows: Mapping[Key, ScoreRow]) -> ScoreTable:
+def _table(plan: ScorePlan, rows: Mapping[Key, ScoreRow]) -> ScoreTable:
     """The rows in the order of the table, which does not depend on who made them when."""
     return ScoreTable(plan.columns, [rows[key] for key in plan.keys if key in rows])
 
 
-def _say_what(plan: _Plan, folder: RunFolder, rows: Mapping[Key, ScoreRow], retry_failed: bool) -> None:
+def _say_what(plan: ScorePlan, folder: RunFolder, rows: Mapping[Key, ScoreRow], retry_failed: bool) -> None:
     settings = plan.settings
     archs, seeds = len({arch for arch, _ in plan.keys}), len(settings.seeds)
     part = "" if plan.shard is None else f" (shard {plan.shard} of {len(settings.archs)})"
@@ -313,7 +216,7 @@ def _warn_of_other_versions(earlier: Mapping[str, Any], now: Mapping[str, Any]) 
         )
 
 
-def _say_done(plan: _Plan, folder: RunFolder, table: ScoreTable, made: int, began_at: float) -> None:
+def _say_done(plan: ScorePlan, folder: RunFolder, table: ScoreTable, made: int, began_at: float) -> None:
     seconds = time.monotonic() - began_at
     print(f"scores of {len(table.rows)} rows in {folder.scores} ({made} made now, {seconds:.0f} s in all)")
     if plan.shard is not None:

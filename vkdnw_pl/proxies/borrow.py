@@ -119,7 +119,13 @@ class Borrowed:
     def _forward(self, batchnorm: BatchNorm) -> Graph:
         taps: list[Tensor] = []
         modules = [self.network.get_submodule(name) for name in feature_taps(self.network)]
-        handles = [module.register_forward_hook(lambda _m, _i, out: taps.append(out)) for module in modules]
+
+        def tap(_module: nn.Module, _args: object, out: Tensor) -> None:
+            if isinstance(out, Tensor) and out.is_floating_point() and not out.requires_grad:
+                out.requires_grad_()  # the next stage has a derivative also where this one is constant
+            taps.append(out)
+
+        handles = [module.register_forward_hook(tap) for module in modules]
         try:
             inputs = self.inputs.detach().requires_grad_()
             with torch.enable_grad(), BatchNormMode(batchnorm):

@@ -32,9 +32,11 @@ class Jacov(GraphProxy):
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
         graph = borrowed.graph(self.batchnorm)
-        if not graph.logits.requires_grad:
+        grad = None
+        if graph.logits.requires_grad:
+            (grad,) = torch.autograd.grad(graph.logits.sum(), graph.inputs, retain_graph=True, allow_unused=True)
+        if grad is None:
             raise UndefinedScore("the logits do not depend on the input")
-        (grad,) = torch.autograd.grad(graph.logits.sum(), graph.inputs, retain_graph=True)
         return {"jacov": jacov(grad.flatten(1))}
 
 

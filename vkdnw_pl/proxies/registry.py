@@ -39,15 +39,19 @@ def make_proxies(specs: Iterable[str | Mapping[str, Any]]) -> list[Proxy]:
         ValueError: for an unknown name or parameter (naming the nearest and the allowed ones), a value that the
             proxy refuses, a repeated proxy, or an empty list.
     """
+    if isinstance(specs, str):
+        raise ValueError(f"proxies: {specs!r} is one text; give a list of names or mappings")
     made: list[Proxy] = []
     for spec in specs:
+        if not isinstance(spec, str | Mapping):
+            raise ValueError(f"proxies: {spec!r} is neither a name nor a mapping (known: {', '.join(PROXIES)})")
         options = {"name": spec} if isinstance(spec, str) else dict(spec)
         if "name" not in options:
             raise ValueError(
                 f"proxies: {dict(options)!r} has no 'name'; write {{name: vkdnw, alpha: 0.05}} or a bare name"
             )
         name = options.pop("name")
-        cls = PROXIES.get(name)
+        cls = PROXIES.get(name) if isinstance(name, str) else None
         if cls is None:
             raise ValueError(f"proxies: {name!r} is not known{_nearest(name, PROXIES)} (known: {', '.join(PROXIES)})")
         known = list(inspect.signature(cls).parameters)

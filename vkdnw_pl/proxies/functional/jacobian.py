@@ -194,7 +194,7 @@ def _generic(
     plan: Trace,
     max_memory_bytes: int,
 ) -> tuple[Tensor, Tensor]:
-    per_sample = _bytes_per_tangent(inputs, plan)
+    per_sample = 4 * _bytes_per_tangent(inputs, plan)  # values beside tangents, and norms in elementary pieces
     part = len(inputs) if plan.coupled else _samples_per_part(per_sample, max_memory_bytes, len(inputs))
     parts = [generic_jacobian(network, chunk, scalars, batchnorm) for chunk in inputs.split(part)]
     return torch.cat([jac for jac, _ in parts]), torch.cat([logits for _, logits in parts])

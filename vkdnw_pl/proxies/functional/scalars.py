@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+_NOT_LAYERS = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def layer_weights(network: nn.Module) -> dict[str, nn.Parameter]:
     """
     found: dict[str, nn.Parameter] = {}
     for module_name, module in network.named_modules():
-        if isinstance(module, _EMBEDDINGS):
+        if isinstance(module, _NOT_LAYERS):
             continue
         if module_name.rpartition(".")[0].endswith("parametrizations"):
             candidates = list(module.named_parameters(recurse=False))
@@ -62,6 +62,6 @@ def layer_weights(network: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def spread_entries(numel: int, count: int) -> Iterator[int]:
-    """``count`` evenly spread flat positions, the first being 0; fewer where the tensor has fewer entries."""
+    """``count`` evenly spread flat positions from 0 to the last, rounded down as in the official code; all if fewer."""
     count = min(count, numel)
-    return iter(sorted({round(i * (numel - 1) / max(count - 1, 1)) for i in range(count)}))
+    return iter([i * (numel - 1) // max(count - 1, 1) for i in range(count)])

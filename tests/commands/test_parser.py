@@ -1,0 +1,164 @@
+from typing import Any, Literal
+
+import pytest
+import yaml
+
+from vkdnw_pl.commands.errors import UsageError
+from vkdnw_pl.commands.parser import make_parser
+
+
+def command(
+    what: str,
+    number: int = 3,
+    items: list[str | dict[str, Any]] = ["a"],  # noqa: B006
+    options: dict[str, Any] | None = None,
+    choice: Literal["auto", "none"] = "auto",
+    either: int | Literal["auto"] = "auto",
+    switch: bool = False,
+) -> int:
+    """Do something.
+
+    It is
+    good.
+
+    Args:
+        what: The thing.
+        number: How
+            many.
+        items: Things.
+        options: More.
+        choice: One of two.
+        either: A number, or not.
+        switch: On.
+    """
+    return 0
+
+
+def several(paths: list[str], number: int = 3) -> int:
+    """Do something.
+
+    Args:
+        paths: Places.
+        number: How many.
+    """
+    return 0
+
+
+PARSER = make_parser(command, "python -m it")
+
+
+def parse(*arguments: str) -> dict[str, Any]:
+    return PARSER.parse_options(["thing", *arguments])
+
+
+def test_defaults():
+    assert parse() == {
+        "what": "thing",
+        "number": 3,
+        "items": ["a"],
+        "options": None,
+        "choice": "auto",
+        "either": "auto",
+        "switch": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        (["--number", "4"], "number", 4),
+        (["--number=4"], "number", 4),
+        (["--items", "[b, {name: c, d: 0.1}]"], "items", ["b", {"name": "c", "d": 0.1}]),
+        (["--items+", "b"], "items", ["a", "b"]),
+        (["--options", "{x: 1}"], "options", {"x": 1}),
+        (["--options.x", "1"], "options", {"x": 1}),
+        (["--either", "2"], "either", 2),
+        (["--switch"], "switch", True),
+        (["--switch", "--number", "3"], "switch", True),
+        (["--switch", "false"], "switch", False),
+        (["--switch=true"], "switch", True),
+    ],
+)
+def test_values(arguments, name, value):
+    assert parse(*arguments)[name] == value
+
+
+def test_several_places():
+    parser = make_parser(several, "python -m it")
+    assert parser.parse_options(["a", "b", "--number", "1"]) == {"paths": ["a", "b"], "number": 1}
+    with pytest.raises(UsageError):
+        parser.parse_options([])
+
+
+def test_config_file_and_what_follows_it(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("number: 7\nitems: [x]\n")
+    assert parse("--config", str(config))["number"] == 7
+    assert parse("-c", str(config), "--number", "8")["number"] == 8
+    assert parse(f"--config={config}")["items"] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--numbr", "3"], "option '--numbr' is not known; did you mean '--number'"),
+        (["--num", "3"], "option '--num' is not known; did you mean '--number'"),
+        (["--swi"], "option '--swi' is not known; did you mean '--switch'"),
+        (["--zzz", "3"], "option '--zzz' is not known; known: -h, --help, "),
+        (["--number.x", "3"], "."),
+        (["--number", "many"], "number=many is not allowed: it takes a whole number"),
+        (["--number", "1.5"], "number=1.5 is not allowed: it takes a whole number"),
+        (["--choice", "both"], "choice=both is not allowed: it takes auto or none"),
+        (["--either", "x"], "either=x is not allowed: it takes a whole number or auto"),
+        (["--items", "b"], r"items=b is not allowed: it takes a list such as '\[a, b\]'"),
+        (["--options", "3"], "options=3 is not allowed: it takes options such as '{name: value}'"),
+        (["--switch", "maybe"], "switch=maybe is not allowed: it takes true or false"),
+        (["--number"], "--number"),
+        (["more"], "more"),
+        (["--config"], "--config"),
+        (["--config", "nowhere.yaml"], "config file 'nowhere.yaml' does not exist"),
+    ],
+)
+def test_errors(arguments, text):
+    with pytest.raises(UsageError, match=text) as error:
+        parse(*arguments)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("numbr: 3\n", "option 'numbr' is not known; did you mean 'number'"),
+        ("number: many\n", "number=many is not allowed: it takes a whole number"),
+        ("- number\n", "must hold 'option: value' lines"),
+        ("", "must hold 'option: value' lines"),
+        ("number: [\n", "is not YAML"),
+        (b"\xff\xfe", "is not YAML"),
+    ],
+)
+def test_errors_in_config_files(tmp_path, content, text):
+    config = tmp_path / "c.yaml"
+    config.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UsageError, match=text):
+        parse("--config", str(config))
+
+
+def test_help(capsys):
+    with pytest.raises(SystemExit) as done:
+        PARSER.parse_options(["--help"])
+    assert not done.value.code
+    text = capsys.readouterr().out
+    assert text.startswith("usage: python -m it WHAT [--config FILE] [OPTIONS]\n\nDo something.")
+    assert "How many. [default: 3]" in text
+    assert "--choice {auto,none}" in text
+    assert "[default: [a]]" in text
+    assert "Optional[" not in text
+
+
+def test_printed_config_reads_back(capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        parse("--number", "9", "--print_config")
+    text = capsys.readouterr().out
+    assert yaml.safe_load(text)["number"] == 9
+    (tmp_path / "c.yaml").write_text(text)
+    assert PARSER.parse_options(["--config", str(tmp_path / "c.yaml"), "thing"])["number"] == 9

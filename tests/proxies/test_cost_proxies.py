@@ -1,0 +1,189 @@
+"""MACs, parameters and aleph against independent counters and counts by hand."""
+
+import random
+
+import pytest
+import timm
+import torch
+import torchvision
+from proxy_reference import images
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vkdnw_pl.proxies import make_proxies
+from vkdnw_pl.proxies.functional.scalars import layer_weights
+from vkdnw_pl.proxies.scoring import score_network
+from vkdnw_pl.spaces import NB201
+
+
+def cost(network, inputs):
+    scores = score_network(network, inputs.float(), make_proxies(["macs", "params", "aleph"]))
+    assert not scores.failed
+    return scores.values
+
+
+def counted(network, inputs):
+    """Multiply-adds by torch's counter, and the outputs that get a bias, by hooks."""
+    biased = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            module.register_forward_hook(lambda _m, _i, out: biased.append(out.numel()))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(inputs.float())
+    return counter.get_total_flops() // 2, sum(biased)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "mobilenetv2_050", "efficientnet_b0", "mobilenetv3_small_050", "regnetx_002"]
+)
+def test_macs_of_convolutional_networks(name):
+    network = timm.create_model(name, num_classes=7)
+    macs, biases = counted(timm.create_model(name, num_classes=7), images(1, 3, 64, 64))
+    values = cost(network, images(3, 3, 64, 64))
+    assert values["macs"] == macs + biases
+    assert values["params"] == sum(p.numel() for p in network.parameters())
+
+
+def test_macs_of_a_vision_transformer():
+    """By hand: D = 192, 17 tokens of 16 patches, 12 blocks, biases left out."""
+    network = timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=10)
+    dim, tokens = 192, 17
+    block = tokens * (3 * dim * dim + dim * dim + 2 * 4 * dim * dim) + 2 * tokens * tokens * dim
+    assert cost(network, images(2, 3, 64, 64))["macs"] == 16 * dim * 3 * 16 * 16 + 12 * block + dim * 10
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.MultiheadAttention(8, 2, batch_first=True),
+        nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
+    ],
+)
+def test_macs_of_attention_modules_with_a_fused_path(layer):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.layer, self.head = nn.Linear(8, 8), layer, nn.Linear(8, 3)
+
+        def forward(self, x):
+            x = self.embed(x)
+            x = self.layer(x, x, x)[0] if isinstance(self.layer, nn.MultiheadAttention) else self.layer(x)
+            return self.head(x.mean(1))
+
+    tokens = 5
+    attention = tokens * (3 * 8 * 8 + 8 * 8) + 2 * tokens * tokens * 8
+    mlp = 0 if isinstance(layer, nn.MultiheadAttention) else tokens * 2 * 8 * 16
+    assert cost(Net(), images(2, tokens, 8))["macs"] == tokens * 8 * 8 + attention + mlp + 8 * 3
+
+
+def test_macs_of_torchvision_vit():
+    network = torchvision.models.VisionTransformer(32, 8, 2, 4, 16, 32, num_classes=5)
+    tokens = 17
+    block = tokens * (4 * 16 * 16 + 2 * 16 * 32) + 2 * tokens * tokens * 16
+    assert cost(network, images(2, 3, 32, 32))["macs"] == 16 * 16 * 3 * 64 + 2 * block + 16 * 5
+
+
+@pytest.mark.parametrize(
+    ("layer", "size", "macs"),
+    [
+        (nn.Conv2d(3, 4, 3), (3, 8, 8), 6 * 6 * 4 * 28),
+        (nn.Conv2d(3, 4, 3, bias=False), (3, 8, 8), 6 * 6 * 4 * 27),
+        (nn.Conv2d(4, 6, (3, 1), stride=(2, 1), padding=(1, 0), groups=2), (4, 9, 5), 5 * 5 * 6 * 7),
+        (nn.Conv2d(4, 4, 3, padding="same", dilation=2, groups=4, bias=False), (4, 7, 5), 7 * 5 * 4 * 9),
+        (nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"), (2, 5, 5), 5 * 5 * 2 * 19),
+        (nn.Conv1d(2, 3, 4, stride=3), (2, 11), 3 * 3 * 9),
+        (nn.Conv3d(1, 2, 2, bias=False), (1, 3, 4, 5), 2 * 3 * 4 * 2 * 8),
+        (nn.Linear(6, 5), (7, 6), 7 * 5 * 7),
+        (nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2)), (3, 4, 4), 0),
+    ],
+    ids=str,
+)
+def test_macs_of_layers(layer, size, macs):
+    """They do not depend on the batch."""
+    network = nn.Sequential(layer, nn.Flatten())
+    for batch in (1, 2, 5):
+        assert cost(network, images(batch, *size))["macs"] == macs
+
+
+@pytest.mark.parametrize("options", [{}, {"channels": 4, "cells": 2, "num_classes": 120, "image_size": 16}], ids=str)
+def test_nas_bench_201(options):
+    """The space counts from the string; k convolutions in the cell give 8 + 3 N k layers with weights."""
+    space, rng = NB201(), random.Random(0)
+    for _ in range(20 if options else 3):
+        arch = space.sample(rng)
+        values = cost(space.build(arch, **options), images(2, *space.input_size(**options)))
+        expected = space.cost(arch, **options)
+        assert values["macs"] == expected.macs
+        assert values["params"] == expected.num_params
+        assert values["aleph"] == 8 + 3 * options.get("cells", 5) * arch.count("nor_conv")
+
+
+def test_numbers_of_the_benchmark():
+    arch = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_1x1~1|nor_conv_3x3~2|"
+    values = cost(NB201().build(arch), images(2, 3, 32, 32))
+    assert values == {"macs": 153_272_970, "params": 1_073_466, "aleph": 8 + 15 * 5}
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        ("resnet18", 1 + 16 + 3 + 1),
+        ("mobilenetv2_050", 1 + 2 + 16 * 3 + 1 + 1),
+        ("vit_tiny_patch16_224", 1 + 12 * 4 + 1),
+    ],
+)
+def test_aleph_of_known_networks(name, layers):
+    assert len(layer_weights(timm.create_model(name))) == layers
+
+
+def test_aleph_of_a_network_with_one_of_everything():
+    class Zoo(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.token = nn.Parameter(torch.zeros(1, 4, 8))
+            self.position_bias_table = nn.Parameter(torch.zeros(9, 2))
+            self.embedding = nn.Embedding(10, 8)
+            self.bag = nn.EmbeddingBag(10, 8)
+            self.norms = nn.ModuleList(
+                [nn.BatchNorm2d(3), nn.LayerNorm((3, 3)), nn.GroupNorm(1, 3), nn.RMSNorm((3, 3))]
+            )
+            self.conv = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3))
+            self.spectral = nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 4, 3))
+            self.bias_only = nn.Linear(3, 4)
+            nn.utils.parametrize.register_parametrization(self.bias_only, "bias", nn.Identity())
+            self.attention = nn.MultiheadAttention(8, 2)
+            self.cross_attention = nn.MultiheadAttention(8, 2, kdim=6, vdim=4)
+            self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+            self.second.weight = self.first.weight
+            self.again = self.first
+            self.up = nn.ConvTranspose2d(3, 3, 2)
+            self.weight = nn.Parameter(torch.zeros(2, 2))
+
+    assert set(layer_weights(Zoo())) == {
+        "weight",
+        "conv.parametrizations.weight.original1",
+        "spectral.parametrizations.weight.original",
+        "bias_only.weight",
+        "attention.in_proj_weight",
+        "attention.out_proj.weight",
+        "cross_attention.q_proj_weight",
+        "cross_attention.k_proj_weight",
+        "cross_attention.v_proj_weight",
+        "cross_attention.out_proj.weight",
+        "first.weight",
+        "up.weight",
+    }
+
+
+def test_aleph_of_a_layer_alone():
+    assert list(layer_weights(nn.Linear(2, 2))) == ["weight"]
+    weight_norm = torch.nn.utils.parametrizations.weight_norm(nn.Linear(2, 3))
+    assert list(layer_weights(weight_norm)) == ["parametrizations.weight.original1"]
+    assert layer_weights(nn.BatchNorm2d(3)) == {}
+
+
+def test_shared_parameters_count_once():
+    network = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4, bias=False))
+    network[2].weight = network[0].weight
+    values = cost(network, images(2, 4))
+    assert values == {"macs": 20 + 16, "params": 20, "aleph": 1}

@@ -1,0 +1,31 @@
+"""Every file in configs/ is read by its command, so that none can go stale."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+from vkdnw_pl.cli import load_command
+from vkdnw_pl.commands.parser import make_parser
+from vkdnw_pl.scoring.options import parse_seeds
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+COMMAND_OF = {"nb201.yaml": "score"}
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in CONFIGS.rglob("*.yaml")))
+def test_is_read_by_its_command(name):
+    assert name in COMMAND_OF, "say here which command reads this file"
+    parser = make_parser(load_command(COMMAND_OF[name]), "test")
+    parser.parse_options(["--config", str(CONFIGS / name)])
+    assert f"`{name}`" in (CONFIGS / "README.md").read_text()
+
+
+def test_default_config_holds_the_defaults():
+    score = load_command("score")
+    options = make_parser(score, "test").parse_options(["--config", str(CONFIGS / "nb201.yaml")])
+    defaults = {name: parameter.default for name, parameter in inspect.signature(score).parameters.items()}
+    assert {**options, "network": options["network"] or None, "seeds": parse_seeds(options["seeds"])} == {
+        **defaults,
+        "seeds": parse_seeds(defaults["seeds"]),
+    }

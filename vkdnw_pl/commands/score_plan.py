@@ -1,0 +1,116 @@
+"""What a call of ``score`` asks for: its options, checked and resolved before anything is written."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vkdnw_pl.oracles import load_oracle
+from vkdnw_pl.scoring.archs import resolve_archs
+from vkdnw_pl.scoring.options import Shard, parse_seeds
+from vkdnw_pl.scoring.settings import Record, ScoreSettings
+from vkdnw_pl.scoring.table import Key
+from vkdnw_pl.scoring.workers import check_workers, usable_cores
+from vkdnw_pl.spaces import SPACES
+
+if TYPE_CHECKING:
+    from vkdnw_pl.oracles import Oracle
+    from vkdnw_pl.scoring.evaluation import Terms
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorePlan:
+    """The options, checked and resolved."""
+
+    settings: ScoreSettings
+    shard: Shard | None
+    keys: list[Key]
+    """Rows to make, in the order of the table."""
+    columns: tuple[str, ...]
+    oracle: Oracle | None
+    """None for a shard, which is not evaluated."""
+    rankings: Mapping[str, Terms]
+    top_k: int
+    workers: int
+
+    @property
+    def record(self) -> Record:
+        """What a run folder must have been made with to be continued."""
+        return {**self.settings.record(), "shard": None if self.shard is None else str(self.shard)}
+
+
+def plan_scoring(options: Mapping[str, Any]) -> ScorePlan:
+    """Check everything that the user gave, the quick things first.
+
+    Raises:
+        ValueError: for the first option that is not allowed.
+    """
+    seeds = parse_seeds(options["seeds"])
+    shard = None if options["shard"] is None else Shard.parse(options["shard"])
+    check_workers(options["workers"])
+    if options["space"] not in SPACES:
+        raise ValueError(f"space={options['space']!r} is not known (known: {', '.join(SPACES)})")
+    space, network = SPACES[options["space"]], dict(options["network"] or {})
+    space.num_classes(**network)  # refuses unknown options and values
+    table = {"digits": "digits", "oracle": options["oracle"]}
+    oracle_path = options["oracle_path"]
+
+    def oracle_archs(which: str) -> list[str]:
+        return load_oracle(table[which], oracle_path if which == "oracle" else None).archs
+
+    archs = resolve_archs(options["archs"], space, oracle_archs, options["archs_seed"])
+    space.cost(archs[0], **network)  # refuses options that no network can have
+    oracle = load_oracle(options["oracle"], oracle_path) if shard is None else None
+    if options["progress"]:
+        print("loading PyTorch ...", file=sys.stderr, flush=True)
+
+    import torch
+
+    from vkdnw_pl.data.batches import input_batch
+    from vkdnw_pl.metrics.functional.ndcg import check_options
+    from vkdnw_pl.networks.init import INITS
+    from vkdnw_pl.proxies import make_proxies
+    from vkdnw_pl.scoring.evaluation import choose_rankings
+
+    made = make_proxies(options["proxies"])
+    columns = tuple(column for proxy in made for column in proxy.columns)
+    rankings = choose_rankings(columns, options["rankings"])
+    check_options(options["top_k"], "average")
+    if options["init"] not in INITS:
+        raise ValueError(f"init={options['init']!r} is not known (allowed: {', '.join(INITS)})")
+    input_batch(options["input"], options["batch_size"], space.input_size(**network), seeds[0])
+    device = options["device"]
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device='cuda' is not allowed: PyTorch finds no CUDA device here; give cpu or auto")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    here = archs if shard is None else shard.of(archs)
+    if not here:
+        raise ValueError(f"shard={options['shard']!r} is empty: there are only {len(archs)} architectures")
+    available = usable_cores() if device == "cpu" else torch.cuda.device_count()
+    if device == "cuda" and options["workers"] != "auto" and options["workers"] > available:
+        raise ValueError(
+            f"workers={options['workers']} is not allowed: with CUDA there is one per GPU, here {available}"
+        )
+    return ScorePlan(
+        settings=ScoreSettings(
+            space=space.name,
+            network=network,
+            archs=archs,
+            proxies=[{"name": proxy.name, **proxy.parameters()} for proxy in made],
+            seeds=seeds,
+            batch_size=options["batch_size"],
+            input=options["input"],
+            init=options["init"],
+            device=device,
+        ),
+        shard=shard,
+        keys=[(arch, seed) for arch in here for seed in seeds],
+        columns=columns,
+        oracle=oracle,
+        rankings=rankings,
+        top_k=options["top_k"],
+        workers=available if options["workers"] == "auto" else options["workers"],
+    )
