@@ -1,6 +1,6 @@
 """How reliable the digits accuracies are, and how they agree with the public data sets.
 
-    python benchmarks/nb201_digits/analyse.py runs.csv.gz ORACLE_PATH benchmarks/nb201_digits/scatter.png
+python benchmarks/nb201_digits/analyse.py runs.csv.gz ORACLE_PATH benchmarks/nb201_digits/scatter.png
 """
 
 import itertools
@@ -33,7 +33,9 @@ def main(runs_path: str, oracle_path: str, figure_path: str) -> None:
     print(f"two seeds: Spearman {rank:.3f}, Pearson {linear:.3f} (mean over {len(pairs)} pairs)")
     print(f"mean of {k} seeds, Spearman-Brown: {k * rank / (1 + (k - 1) * rank):.3f} (from Spearman)")
     half = float(spearmanr(even, odd)[0])
-    print(f"even and odd test images, means of {k} seeds: Spearman {half:.3f}, of the whole test set {2 * half / (1 + half):.3f}")
+    print(
+        f"even and odd test images, means of {k} seeds: Spearman {half:.3f}, of the whole test set {2 * half / (1 + half):.3f}"
+    )
     oracle = load_oracle("nb201", oracle_path)
     figure = Figure(figsize=(12, 4), layout="constrained")
     for axes, dataset in zip(figure.subplots(1, 3), oracle.datasets, strict=True):
@@ -42,7 +44,9 @@ def main(runs_path: str, oracle_path: str, figure_path: str) -> None:
         rho, tau = float(spearmanr(mean, other)[0]), float(kendalltau(mean, other)[0])
         print(f"{dataset}: Spearman {rho:.3f}, Kendall tau-b {tau:.3f}")
         axes.plot(mean, other, ".", alpha=0.6)
-        axes.set(xlabel="digits accuracy (%)", ylabel=f"{dataset} test accuracy (%)", title=f"SPR {rho:.3f}  KT {tau:.3f}")
+        axes.set(
+            xlabel="digits accuracy (%)", ylabel=f"{dataset} test accuracy (%)", title=f"SPR {rho:.3f}  KT {tau:.3f}"
+        )
         axes.set_ylim(np.quantile(other, 0.02), None)
     save_figure(figure, Path(figure_path))
 

@@ -17,8 +17,8 @@ def test_kaiming_normal_fan_in():
     for name, p in net.named_parameters():
         if p.dim() >= 2:
             std = math.sqrt(2 / p[0].numel())
-            assert abs(float(p.std()) / std - 1) < 0.05, name
-            assert abs(float(p.mean())) < 5 * std / math.sqrt(p.numel()), name
+            assert abs(float(p.detach().std()) / std - 1) < 0.05, name
+            assert abs(float(p.detach().mean())) < 5 * std / math.sqrt(p.numel()), name
         else:
             assert float(p.unique()) == (1.0 if name.endswith("weight") else 0.0), name
 
@@ -56,3 +56,22 @@ def test_keep_changes_nothing():
 def test_unknown_init_names_the_allowed():
     with pytest.raises(ValueError, match=r"init='xavier'.*kaiming_normal, keep"):
         initialise(make(), "xavier")
+
+
+def test_attention_and_parametrised_weights_are_drawn_too():
+    attention = initialise(torch.nn.MultiheadAttention(64, 4), seed=1)
+    assert abs(float(attention.in_proj_weight.detach().std()) / math.sqrt(2 / 64) - 1) < 0.05
+    assert not attention.in_proj_bias.any()
+    plain = initialise(torch.nn.Conv2d(4, 8, 3), seed=1)
+    normed = initialise(torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv2d(4, 8, 3)), seed=1)
+    torch.testing.assert_close(normed.weight, plain.weight)
+
+
+def test_draws_do_not_depend_on_the_default_dtype():
+    expected = initialise(torch.nn.Linear(5, 3), seed=1).weight
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = initialise(torch.nn.Linear(5, 3), seed=1).weight
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found.float(), expected)

@@ -16,8 +16,16 @@ DENSE = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_co
 def test_costs_are_those_of_the_network(seed):
     rng = random.Random(seed)
     arch = SPACE.sample(rng)
-    network = {"channels": rng.choice([4, 8, 16]), "cells": rng.choice([0, 1, 5]), "num_classes": rng.choice([2, 10, 120])}
-    network |= {"image_size": rng.choice([8, 16, 32]), "in_channels": rng.choice([1, 3]), "bn_affine": rng.random() < 0.5}
+    network = {
+        "channels": rng.choice([4, 8, 16]),
+        "cells": rng.choice([0, 1, 5]),
+        "num_classes": rng.choice([2, 10, 120]),
+    }
+    network |= {
+        "image_size": rng.choice([8, 16, 32]),
+        "in_channels": rng.choice([1, 3]),
+        "bn_affine": rng.random() < 0.5,
+    }
     net = SPACE.build(arch, **network).eval()
     cost = SPACE.cost(arch, **network)
     assert sum(p.numel() for p in net.parameters()) == cost.num_params

@@ -135,6 +135,7 @@ def test_nothing_changes_for_all_at_once_by_the_short_function():
     assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
 @pytest.mark.parametrize("proxy", PROXIES)
 @pytest.mark.parametrize("init", ["kaiming_normal", "keep"])
 def test_repeatable_in_any_state_of_the_network(proxy, init):

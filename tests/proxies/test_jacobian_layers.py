@@ -56,31 +56,32 @@ def check(network, inputs, batchnorm="running", engines=("reverse", "forward"), 
 
 
 CONV2D = {
-    "kernel 1": dict(kernel_size=1),
-    "kernel 3, no padding": dict(kernel_size=3),
-    "padding": dict(kernel_size=3, padding=1),
-    "wide padding": dict(kernel_size=3, padding=4),
-    "unequal padding": dict(kernel_size=(3, 1), padding=(2, 0)),
-    "same": dict(kernel_size=3, padding="same"),
-    "same, even kernel": dict(kernel_size=4, padding="same"),
-    "same, even kernel, dilated": dict(kernel_size=(2, 4), padding="same", dilation=(3, 1)),
-    "valid": dict(kernel_size=3, padding="valid"),
-    "reflect": dict(kernel_size=3, padding=1, padding_mode="reflect"),
-    "circular": dict(kernel_size=5, padding=2, padding_mode="circular"),
-    "same, replicate": dict(kernel_size=4, padding="same", padding_mode="replicate"),
-    "stride": dict(kernel_size=3, stride=2),
-    "stride, padding": dict(kernel_size=3, stride=2, padding=1),
-    "stride larger than the kernel": dict(kernel_size=2, stride=3),
-    "unequal stride": dict(kernel_size=3, stride=(1, 3), padding=(0, 1)),
-    "dilation": dict(kernel_size=3, dilation=2),
-    "dilation, stride, padding": dict(kernel_size=3, dilation=(2, 3), stride=(2, 1), padding=(1, 2)),
-    "groups": dict(kernel_size=3, groups=2),
-    "depthwise": dict(kernel_size=3, groups=4, padding=1),
-    "depthwise, stride, dilation": dict(kernel_size=3, groups=4, stride=2, dilation=2, padding=2),
-    "no bias": dict(kernel_size=3, bias=False),
+    "kernel 1": {"kernel_size": 1},
+    "kernel 3, no padding": {"kernel_size": 3},
+    "padding": {"kernel_size": 3, "padding": 1},
+    "wide padding": {"kernel_size": 3, "padding": 4},
+    "unequal padding": {"kernel_size": (3, 1), "padding": (2, 0)},
+    "same": {"kernel_size": 3, "padding": "same"},
+    "same, even kernel": {"kernel_size": 4, "padding": "same"},
+    "same, even kernel, dilated": {"kernel_size": (2, 4), "padding": "same", "dilation": (3, 1)},
+    "valid": {"kernel_size": 3, "padding": "valid"},
+    "reflect": {"kernel_size": 3, "padding": 1, "padding_mode": "reflect"},
+    "circular": {"kernel_size": 5, "padding": 2, "padding_mode": "circular"},
+    "same, replicate": {"kernel_size": 4, "padding": "same", "padding_mode": "replicate"},
+    "stride": {"kernel_size": 3, "stride": 2},
+    "stride, padding": {"kernel_size": 3, "stride": 2, "padding": 1},
+    "stride larger than the kernel": {"kernel_size": 2, "stride": 3},
+    "unequal stride": {"kernel_size": 3, "stride": (1, 3), "padding": (0, 1)},
+    "dilation": {"kernel_size": 3, "dilation": 2},
+    "dilation, stride, padding": {"kernel_size": 3, "dilation": (2, 3), "stride": (2, 1), "padding": (1, 2)},
+    "groups": {"kernel_size": 3, "groups": 2},
+    "depthwise": {"kernel_size": 3, "groups": 4, "padding": 1},
+    "depthwise, stride, dilation": {"kernel_size": 3, "groups": 4, "stride": 2, "dilation": 2, "padding": 2},
+    "no bias": {"kernel_size": 3, "bias": False},
 }
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("batchnorm", ["running", "batch"])
 @pytest.mark.parametrize("variant", CONV2D)
 def test_conv2d(variant, batchnorm):
@@ -217,7 +218,7 @@ def test_other_parameters_fall_back(layer):
 
 def test_other_layers_do_not_disturb_where_their_parameters_are_not_asked_for():
     network = Pooled(nn.Sequential(nn.LayerNorm((4, 5, 4)), nn.PReLU(4), nn.InstanceNorm2d(4, affine=True)))
-    check(network, images(3, 3, 5, 4), scalars=all_scalars(network, "weights", 3)[:1] + [Scalar("last.weight", 3)])
+    check(network, images(3, 3, 5, 4), scalars=[*all_scalars(network, "weights", 3)[:1], Scalar("last.weight", 3)])
 
 
 def test_columns_stand_in_the_order_asked_for():

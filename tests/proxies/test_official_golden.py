@@ -30,10 +30,10 @@ QUICK = [
     "k=3, small network, five classes",
 ]
 VARIANTS = {
-    "first_32": dict(num_tensors=32),
-    "first_32_four_entries": dict(num_tensors=32, weights_per_tensor=4),
-    "last_32": dict(num_tensors=32, tensors="last"),
-    "last_128": dict(num_tensors=128, tensors="last"),
+    "first_32": {"num_tensors": 32},
+    "first_32_four_entries": {"num_tensors": 32, "weights_per_tensor": 4},
+    "last_32": {"num_tensors": 32, "tensors": "last"},
+    "last_128": {"num_tensors": 128, "tensors": "last"},
 }
 
 

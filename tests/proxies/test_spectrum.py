@@ -73,7 +73,7 @@ def test_scaling():
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=40))
 def test_deciles_equal_numpy(values):
     got = quantiles(torch.tensor(values, dtype=torch.float64))
-    assert DECILES == tuple(k / 10 for k in range(1, 10))
+    assert tuple(k / 10 for k in range(1, 10)) == DECILES
     np.testing.assert_allclose(
         got.numpy(), np.quantile(values, np.arange(1, 10) / 10), rtol=1e-12, atol=1e-12 * max(values)
     )

@@ -22,7 +22,9 @@ def test_enumeration_has_every_string_once():
     assert len(archs) == len(set(archs)) == 15_625
     assert archs[0] == "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
     assert archs[1].endswith("skip_connect~2|")  # the last edge varies fastest
-    assert archs[-1] == "|avg_pool_3x3~0|+|avg_pool_3x3~0|avg_pool_3x3~1|+|avg_pool_3x3~0|avg_pool_3x3~1|avg_pool_3x3~2|"
+    assert (
+        archs[-1] == "|avg_pool_3x3~0|+|avg_pool_3x3~0|avg_pool_3x3~1|+|avg_pool_3x3~0|avg_pool_3x3~1|avg_pool_3x3~2|"
+    )
 
 
 def test_unique_nets_are_those_of_the_paper(unique):
@@ -58,7 +60,9 @@ def test_canonical_form_keeps_exactly_the_edges_on_paths(genotype):
 def test_round_trip_of_both_forms(genotype):
     text = SPACE.format(genotype)
     assert SPACE.parse(text) == SPACE.parse(genotype) == genotype
-    assert SPACE.validate(", ".join(map(str, genotype))) == SPACE.validate(str(genotype)) == SPACE.validate(text) == text
+    assert (
+        SPACE.validate(", ".join(map(str, genotype))) == SPACE.validate(str(genotype)) == SPACE.validate(text) == text
+    )
 
 
 @given(genotypes, st.integers())
@@ -89,7 +93,10 @@ def test_cost_is_that_of_the_benchmark():
 @pytest.mark.parametrize(
     ("arch", "words"),
     [
-        (DENSE.replace("nor_conv_1x1", "nor_cov_1x1"), ["edge 1→3", "'nor_cov_1x1'", "did you mean 'nor_conv_1x1'", "none"]),
+        (
+            DENSE.replace("nor_conv_1x1", "nor_cov_1x1"),
+            ["edge 1→3", "'nor_cov_1x1'", "did you mean 'nor_conv_1x1'", "none"],
+        ),
         (DENSE.replace("nor_conv_3x3~2", "nor_conv_3x3~1"), ["edge 2 of node 3", "op~2"]),
         (DENSE.replace("|+|nor_conv_3x3~0|nor_conv_3x3~1|", ""), ["2 part(s)", "needs 3"]),
         (DENSE.replace("|nor_conv_1x1~1", ""), ["node 3 has 2 edge(s)", "needs 3"]),

@@ -6,12 +6,14 @@ import math
 from typing import Literal, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 Init = Literal["kaiming_normal", "keep"]
 INITS: tuple[str, ...] = get_args(Init)
 
-_WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
+_ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -21,7 +23,8 @@ def initialise(network: nn.Module, init: Init = "kaiming_normal", seed: int = 0)
 
     ``kaiming_normal``: every convolution and linear weight is N(0, 2 / fan_in), their biases are 0, normalisation
     layers get weight 1, bias 0 and fresh running statistics (the protocol of the VKDNW and AZ-NAS experiments).
-    Other parameters (class tokens, position embeddings, ...) stay as the constructor made them.
+    Attention projections are linear weights too; parametrised weights (weight norm) are set through their
+    parametrisation. Other parameters (class tokens, position embeddings, ...) stay as the constructor made them.
     ``keep``: the weights stay as they are.
 
     The draws come from a CPU generator seeded with ``seed`` in module order, whatever the device, and the global
@@ -37,13 +40,19 @@ def initialise(network: nn.Module, init: Init = "kaiming_normal", seed: int = 0)
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, _WEIGHTED):
-            weight = module.weight
-            fan_in = weight[0].numel()
-            # Drawn in float32 on the CPU whatever the network's dtype and device: one seed means one network.
-            draw = torch.randn(weight.shape, generator=generator).mul_(math.sqrt(2.0 / fan_in))
-            weight.copy_(draw)
+            weight = _draw(module.weight, generator)
+            if parametrize.is_parametrized(module, "weight"):
+                module.weight = weight  # type: ignore[assignment]  # through the parametrisation's right inverse
+            else:
+                module.weight.copy_(weight)
             if module.bias is not None:
                 module.bias.zero_()
+        elif isinstance(module, nn.MultiheadAttention):  # its output projection is a linear layer of its own
+            for name in _ATTENTION_WEIGHTS:
+                if (projection := getattr(module, name)) is not None:
+                    projection.copy_(_draw(projection, generator))
+            if module.in_proj_bias is not None:
+                module.in_proj_bias.zero_()
         elif isinstance(module, _NORMS):
             if getattr(module, "weight", None) is not None:
                 module.weight.fill_(1.0)
@@ -52,3 +61,10 @@ def initialise(network: nn.Module, init: Init = "kaiming_normal", seed: int = 0)
             if isinstance(module, nn.modules.batchnorm._NormBase):
                 module.reset_running_stats()
     return network
+
+
+def _draw(weight: Tensor, generator: torch.Generator) -> Tensor:
+    """N(0, 2 / fan_in) of the weight's shape; fan_in as torch counts it, the elements of ``weight[0]``."""
+    # In float32 on the CPU whatever the network's dtype and device: one seed means one network.
+    draw = torch.randn(weight.shape, generator=generator, dtype=torch.float32, device="cpu")
+    return draw.mul_(math.sqrt(2.0 / weight[0].numel())).to(weight)

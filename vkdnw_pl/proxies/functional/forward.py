@@ -8,6 +8,7 @@ forward passes whatever the number of classes.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -166,7 +167,10 @@ class _Pusher(TorchFunctionMode):
             return torch.func.jvp(call, primals, directions)[1]
 
         try:
-            pushed = torch.func.vmap(push)(*(tangents.spread(columns) for tangents in carried))
+            with warnings.catch_warnings():
+                # torch's own decompositions use torch.jit.script, of which torch 2.15 warns.
+                warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
+                pushed = torch.func.vmap(push)(*(tangents.spread(columns) for tangents in carried))
         except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
             name = getattr(func, "__name__", str(func))
             raise Unsupported(f"no forward derivative of {name}: {str(error).splitlines()[0]}") from error
