@@ -4,6 +4,7 @@ python benchmarks/batchnorm/analyse.py scores.csv ORACLE_PATH
 """
 
 import csv
+import gzip
 import sys
 
 import numpy as np
@@ -17,7 +18,7 @@ SWITCHED = ("vkdnw", "jacov", "expressivity", "progressivity", "trainability")
 
 
 def main(path: str, oracle_path: str) -> None:
-    with open(path) as file:
+    with gzip.open(path, "rt") if path.endswith(".gz") else open(path) as file:
         rows = list(csv.DictReader(file))
     names = [name for name in rows[0] if name != "arch"]
     columns = {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
