@@ -20,9 +20,12 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from vkdnw_pl.networks.init import initialise
+from vkdnw_pl.proxies.functional.fisher import fisher_root, smoothed_probabilities
 from vkdnw_pl.proxies.functional.jacobian import choose_engine, engine_costs, jacobian
-from vkdnw_pl.proxies.functional.scalars import Scalar
+from vkdnw_pl.proxies.functional.scalars import Scalar, layer_weights
 from vkdnw_pl.proxies.functional.trace import trace
+from vkdnw_pl.spaces import NB201
 
 
 def batches_of(network):
@@ -260,3 +263,18 @@ def test_networks_that_return_no_logits(returns, told):
 
     with pytest.raises(ValueError, match=rf"logits of shape \(batch, classes\); for a batch of 2 it gave {told}"):
         call(lend(Odd(), torch.float32), [Scalar("linear.weight", 0)])
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 10, 120])
+def test_up_to_shift_leaves_the_fisher_matrix_as_it_is(num_classes):
+    """One product less, the same Fisher matrix: its root centres the Jacobian over the classes."""
+    net = initialise(NB201().build("3,1,2,0,2,3", channels=4, cells=1, num_classes=num_classes, image_size=8)).double()
+    net.eval().requires_grad_(False)
+    images = torch.randn(3, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    scalars = [Scalar(name, 0) for name in layer_weights(net)]
+    for engine in ("reverse", "forward"):
+        full = jacobian(net, images, scalars, engine=engine)
+        shifted = jacobian(net, images, scalars, engine=engine, up_to_shift=True)
+        p = smoothed_probabilities(full.logits_BC, 0.05)
+        torch.testing.assert_close(fisher_root(shifted.jac_BCP, p), fisher_root(full.jac_BCP, p), rtol=1e-9, atol=1e-12)
+        assert torch.equal(shifted.logits_BC, full.logits_BC)

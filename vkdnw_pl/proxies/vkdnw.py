@@ -84,9 +84,8 @@ class VKDNW(Proxy):
         ]
         if not chosen:
             raise UndefinedScore("the network has no layer with weights")
-        result = jacobian(
-            network, borrowed.inputs, chosen, self.batchnorm, self.engine, int(self.max_memory_mb * 2**20)
-        )
+        memory = int(self.max_memory_mb * 2**20)
+        result = jacobian(network, borrowed.inputs, chosen, self.batchnorm, self.engine, memory, up_to_shift=True)
         root = fisher_root(result.jac_BCP, smoothed_probabilities(result.logits_BC, self.alpha))
         if not torch.isfinite(root).all():
             raise FloatingPointError("the Fisher matrix is not finite: logits or their derivatives overflow")

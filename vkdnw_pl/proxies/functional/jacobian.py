@@ -54,6 +54,7 @@ def jacobian(
     batchnorm: BatchNorm = "sample",
     engine: Engine = "auto",
     max_memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    up_to_shift: bool = False,
 ) -> Jacobian:
     """Exact derivative of every logit of every sample with respect to every scalar.
 
@@ -68,6 +69,8 @@ def jacobian(
         max_memory_bytes: bound of the tensors alive in a pass beside weights and inputs, as estimated from the
             sizes of activations; samples, then scalars, are processed in parts that stay below it, at least one
             sample and one scalar at a time.
+        up_to_shift: allow every column ``jac[b, :, p]`` to be shifted by a number of its own. The Fisher matrix does
+            not see it, and reverse mode needs one product less.
 
     Raises:
         ValueError: for an unknown scalar or engine, a bound that is not positive, or ``reverse`` where samples are
@@ -90,8 +93,10 @@ def jacobian(
     if fallback is None:
         chosen = choose_engine(plan) if engine == "auto" else engine
         try:
-            run = _reverse if chosen == "reverse" else _forward
-            jac, logits = run(network, inputs, scalars, batchnorm, plan, max_memory_bytes)
+            if chosen == "reverse":
+                jac, logits = _reverse(network, inputs, scalars, batchnorm, plan, max_memory_bytes, up_to_shift)
+            else:
+                jac, logits = _forward(network, inputs, scalars, batchnorm, plan, max_memory_bytes)
             return Jacobian(jac, logits, chosen, None)
         except Unsupported as error:
             fallback = str(error)
@@ -149,6 +154,7 @@ def _reverse(
     batchnorm: BatchNorm,
     plan: Trace,
     max_memory_bytes: int,
+    up_to_shift: bool,
 ) -> tuple[Tensor, Tensor]:
     targets = _targets(network, scalars, range(len(scalars)))
     through_head = plan.head_features is not None and plan.head_features < plan.num_logits
@@ -156,7 +162,8 @@ def _reverse(
     stored = sum(step.elements for step in plan.steps) * inputs.element_size()
     part = _samples_per_part(stored, max_memory_bytes, len(inputs))
     parts = [
-        reverse_jacobian(network, chunk, targets, len(scalars), batchnorm, through_head) for chunk in inputs.split(part)
+        reverse_jacobian(network, chunk, targets, len(scalars), batchnorm, through_head, up_to_shift)
+        for chunk in inputs.split(part)
     ]
     return torch.cat([jac for jac, _ in parts]), torch.cat([logits for _, logits in parts])
 

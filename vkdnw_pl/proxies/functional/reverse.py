@@ -76,6 +76,7 @@ def reverse_jacobian(
     num_columns: int,
     batchnorm: BatchNorm,
     through_head: bool,
+    up_to_shift: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Jacobian of the logits with respect to the targets, for samples that do not influence each other.
 
@@ -87,6 +88,7 @@ def reverse_jacobian(
         batchnorm: behaviour of batch norm, not ``batch``.
         through_head: differentiate the input features of the final linear layer instead of the logits and multiply
             by its weight; cheaper where there are fewer features than classes.
+        up_to_shift: differentiate the differences to the last logit, whose row is then zero: one product less.
 
     Returns:
         (B, C, P) Jacobian, (B, C) logits.
@@ -95,16 +97,18 @@ def reverse_jacobian(
     try:
         with torch.enable_grad(), recorder, BatchNormMode(batchnorm):
             logits = network(inputs)
-        return _pull_back(recorder, logits, num_columns, through_head), logits.detach()
+        return _pull_back(recorder, logits, num_columns, through_head, up_to_shift), logits.detach()
     finally:
         recorder.release()
 
 
-def _pull_back(recorder: _Recorder, logits: Tensor, num_columns: int, through_head: bool) -> Tensor:
+def _pull_back(recorder: _Recorder, logits: Tensor, num_columns: int, through_head: bool, up_to_shift: bool) -> Tensor:
     """The Jacobian (B, C, P) from the graph that was recorded."""
     batch, num_logits = logits.shape
     jac_BCP = logits.new_zeros(batch, num_logits, num_columns)
     outputs, weight_CF = logits, None
+    if up_to_shift and not through_head:
+        outputs = logits[:, :-1] - logits[:, -1:]
     if through_head:
         assert recorder.last_linear is not None
         out, call, own = recorder.last_linear
@@ -123,5 +127,8 @@ def _pull_back(recorder: _Recorder, logits: Tensor, num_columns: int, through_he
                 retain_graph=feature + 1 < outputs.shape[1],
                 allow_unused=True,
             )
-    jac_BCP += jac_BFP if weight_CF is None else weight_CF @ jac_BFP
+    if weight_CF is None:
+        jac_BCP[:, : jac_BFP.shape[1]] = jac_BFP
+    else:
+        jac_BCP += weight_CF @ jac_BFP
     return jac_BCP
