@@ -12,7 +12,7 @@ from typing import Any
 import vkdnw_pl.proxies as package
 from vkdnw_pl.proxies.base import Proxy
 
-_MACHINERY = {"base", "borrow", "registry", "scoring", "undefined", "functional"}
+_MACHINERY = {"base", "borrow", "memory", "registry", "scoring", "undefined", "functional"}
 
 
 def _discover() -> dict[str, type[Proxy]]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vkdnw_pl.networks.init import Init
 from vkdnw_pl.proxies.base import Proxy
 from vkdnw_pl.proxies.borrow import borrow
+from vkdnw_pl.proxies.memory import release_freed_memory
 from vkdnw_pl.proxies.registry import make_proxies
 from vkdnw_pl.proxies.undefined import UndefinedScore
 
@@ -46,9 +47,14 @@ def score_network(
     A proxy that fails leaves None and its reason; the others go on.
     """
     scores = Scores()
+    release_freed_memory()
     with borrow(network, inputs, seed, init) as borrowed:
         # Proxies that use one shared forward pass stand together, so that only one is in memory.
+        graph: str | None = None
         for proxy in sorted(proxies, key=lambda p: p.graph or ""):
+            if proxy.graph != graph:
+                release_freed_memory()
+                graph = proxy.graph
             started_at = time.perf_counter()
             try:
                 _record(scores, proxy, borrowed.run(proxy.compute))

@@ -15,7 +15,6 @@ from vkdnw_pl.data.batches import input_batch
 from vkdnw_pl.networks.init import Init
 from vkdnw_pl.proxies import make_proxies
 from vkdnw_pl.proxies.scoring import score_network
-from vkdnw_pl.scoring.memory import release_freed_memory
 from vkdnw_pl.scoring.table import FAILED, OK, Key, ScoreRow
 from vkdnw_pl.spaces import SPACES
 
@@ -64,7 +63,6 @@ class ScoringModule(LightningModule):
             torch.backends.cudnn.deterministic = True
 
     def predict_step(self, batch: Key, batch_idx: int = 0) -> ScoreRow:
-        release_freed_memory()
         arch, seed = batch
         started_at = time.perf_counter()
         try:
