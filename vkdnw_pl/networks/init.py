@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 Init = Literal["kaiming_normal", "keep"]
@@ -31,7 +32,8 @@ def initialise(network: nn.Module, init: Init = "kaiming_normal", seed: int = 0)
     random state is not touched.
 
     Raises:
-        ValueError: if ``init`` is not one of ``kaiming_normal`` and ``keep``.
+        ValueError: if ``init`` is not one of ``kaiming_normal`` and ``keep``, or the network has lazy modules that
+            have not run yet.
     """
     if init not in INITS:
         raise ValueError(f"init={init!r} is not known; allowed: {', '.join(INITS)}")
@@ -65,6 +67,8 @@ def initialise(network: nn.Module, init: Init = "kaiming_normal", seed: int = 0)
 
 def _draw(weight: Tensor, generator: torch.Generator) -> Tensor:
     """N(0, 2 / fan_in) of the weight's shape; fan_in as torch counts it, the elements of ``weight[0]``."""
+    if is_lazy(weight):
+        raise ValueError("the network has an uninitialized parameter (a lazy module): run the network once before")
     # In float32 on the CPU whatever the network's dtype and device: one seed means one network.
     draw = torch.randn(weight.shape, generator=generator, dtype=torch.float32, device="cpu")
     return draw.mul_(math.sqrt(2.0 / weight[0].numel())).to(weight)

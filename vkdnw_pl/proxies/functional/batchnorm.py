@@ -66,9 +66,9 @@ def normalised_tangent(t: Tensor, out: Tensor, rstd: Tensor, dims: tuple[int, ..
 
     ``mean`` runs over ``dims``; the arguments broadcast.
     """
-    slope = (t * out).mean(dims, keepdim=True).mul_(rstd)
-    mean = t.mean(dims, keepdim=True).mul_(rstd)
-    return torch.addcmul(mean.neg_(), t, rstd).addcmul_(out, slope, value=-1)  # two passes over the large tensor
+    slope = (t * out).mean(dims, keepdim=True)
+    # The mean goes first: it can be much larger than what is left.
+    return (t - t.mean(dims, keepdim=True)).addcmul_(out, slope, value=-1).mul_(rstd)
 
 
 def sample_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
