@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from vkdnw_pl.data.batches import input_batch
+from vkdnw_pl.data.batches import image_batch
 from vkdnw_pl.proxies import make_proxies
 from vkdnw_pl.proxies.scoring import score_network
 from vkdnw_pl.spaces import NB201
@@ -28,7 +28,7 @@ def main(count: int, path: Path, batch_size: int = 16, seed: int = 1) -> None:
     if path.exists():
         with path.open() as file:
             done = {row["arch"] for row in csv.DictReader(file)}
-    inputs = input_batch("random", batch_size, space.input_size(), seed)
+    inputs = image_batch("random", batch_size, space.input_size(), seed).images
     columns = ["arch", "aleph", "macs", "params"]
     columns += [f"{name}@{behaviour}" for behaviour in BEHAVIOURS for name in SWITCHED]
     columns += ["vkdnw_official", "vkdnw_official_dim"]

@@ -13,7 +13,7 @@ from small_runs import NETWORK, make_oracle, run, scores_of
 
 from vkdnw_pl.commands.errors import UsageError
 from vkdnw_pl.commands.score import score
-from vkdnw_pl.data.batches import input_batch
+from vkdnw_pl.data.batches import image_batch
 from vkdnw_pl.oracles import load_oracle
 from vkdnw_pl.proxies import make_proxies
 from vkdnw_pl.proxies.scoring import score_network
@@ -47,7 +47,7 @@ def test_a_row_is_what_the_library_computes(folder):
     try:
         for row in (rows[0], rows[7]):
             network = NB201().build(row.arch, **NETWORK)
-            inputs = input_batch("random", 4, (3, 8, 8), row.seed)
+            inputs = image_batch("random", 4, (3, 8, 8), row.seed).images
             proxies = make_proxies(["macs", "aleph", "vkdnw"])
             assert score_network(network, inputs, proxies, seed=row.seed).values == row.values
             assert row.values["macs"] == NB201().cost(row.arch, **NETWORK).macs

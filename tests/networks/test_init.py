@@ -54,7 +54,7 @@ def test_keep_changes_nothing():
 
 
 def test_unknown_init_names_the_allowed():
-    with pytest.raises(ValueError, match=r"init='xavier'.*kaiming_normal, keep"):
+    with pytest.raises(ValueError, match=r"init='xavier'.*kaiming_normal, gaussian, pytorch, keep"):
         initialise(make(), "xavier")
 
 

@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import nn
 
+from vkdnw_pl.data.batches import Batch
 from vkdnw_pl.networks.init import initialise
 from vkdnw_pl.proxies.functional.scalars import Scalar, layer_weights, spread_entries
 from vkdnw_pl.spaces import NB201
@@ -25,6 +26,12 @@ def small_nb201(arch, num_classes=10, image_size=8, seed=0):
 
 def images(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def labelled(inputs, classes=3):
+    """Numbered batches: the inputs, then versions of them shifted by one pixel, with labels."""
+    labels = torch.arange(len(inputs)) % classes
+    return lambda index: Batch(inputs.roll(index, -1) if index else inputs, labels)
 
 
 def all_scalars(network, which="weights", per_tensor=1):

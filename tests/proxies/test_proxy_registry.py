@@ -6,10 +6,15 @@ import re
 
 import pytest
 
+from vkdnw_pl.networks.init import INITS
 from vkdnw_pl.proxies import PROXIES, Proxy, ProxyInfo, make_proxies
 from vkdnw_pl.proxies.functional.batchnorm import BATCH_NORMS
 
-NAMES = ("aleph", "expressivity", "jacov", "macs", "params", "progressivity", "trainability", "vkdnw", "vkdnw_official")
+NAMES = (
+    *("aleph", "epe_nas", "expressivity", "fisher", "grad_norm", "grad_sign", "grasp", "jacov", "l2_norm"),
+    *("linear_regions", "macs", "naswot", "ntk_condition", "params", "plain", "progressivity", "snip", "synflow"),
+    *("trainability", "vkdnw", "vkdnw_official", "zen", "zico"),
+)
 
 
 def test_names():
@@ -25,8 +30,9 @@ def test_records(name):
     assert info.title
     assert info.source
     assert info.higher_is_better is True
-    assert info.needs_labels is False
-    assert info.input in ("none", "images")
+    assert isinstance(info.needs_labels, bool)
+    assert info.input in ("none", "images", "data")
+    assert info.init in INITS
     assert info.batchnorm in (*BATCH_NORMS, "none")
     assert (info.input == "none") == (info.batchnorm == "none")
     assert cls.__doc__
@@ -36,7 +42,7 @@ def test_records(name):
     assert proxy.columns[0] == name
     assert len(set(proxy.columns)) == len(proxy.columns)
     assert all(re.fullmatch(rf"{name}(_\w+)?", column) for column in proxy.columns)
-    assert getattr(proxy, "batchnorm", "none") == info.batchnorm
+    assert getattr(proxy, "batchnorm", info.batchnorm) == info.batchnorm
     assert proxy.graph in (None, info.batchnorm)
 
 
@@ -55,7 +61,7 @@ def test_parameters_are_recorded_documented_and_make_the_same_proxy(name):
 
 def test_columns_of_different_proxies_differ():
     columns = [column for proxy in make_proxies(list(PROXIES)) for column in proxy.columns]
-    assert len(columns) == len(set(columns)) == 10 + 11 + 7
+    assert len(columns) == len(set(columns)) == 10 + 11 + len(PROXIES) - 2
 
 
 def test_order_and_types():
@@ -81,7 +87,7 @@ def test_given_mappings_are_not_changed():
             [{"name": "vkdnw", "alhpa": 0.1}],
             r"vkdnw has no parameter 'alhpa'; did you mean 'alpha'\? \(its parameters: alpha, ",
         ),
-        ([{"name": "macs", "alpha": 0.1}], r"macs has no parameter 'alpha'.*\(its parameters: none\)"),
+        ([{"name": "macs", "alpha": 0.1}], r"macs has no parameter 'alpha'.*\(its parameters: init, label\)"),
         ([{"alpha": 0.1}], r"\{'alpha': 0.1\} has no 'name'; write \{name: vkdnw"),
         ([{}], r"has no 'name'"),
         (["macs", "aleph", "macs"], r"'macs' is given twice"),

@@ -6,7 +6,7 @@ import re
 import pytest
 import timm
 import torch
-from proxy_reference import ALL_NONE, IDENTITY, MIXED, images, small_nb201
+from proxy_reference import ALL_NONE, IDENTITY, MIXED, images, labelled, small_nb201
 from torch import nn
 
 import vkdnw_pl
@@ -108,8 +108,9 @@ def test_missing_column_fails():
 
 @pytest.mark.parametrize("arch", [ALL_NONE, IDENTITY])
 def test_degenerate_architectures_are_undefined_and_not_failed(arch):
-    scores = run(*make_proxies(list(PROXIES)), network=small_nb201(arch, 5))
-    assert not scores.failed
+    images = labelled(torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+    scores = score_network(small_nb201(arch, 5), images, make_proxies(list(PROXIES)))
+    assert not scores.failed, scores.reasons
     undefined = {column for column, value in scores.values.items() if value is None}
     assert undefined == set(scores.reasons)
     if arch == IDENTITY:

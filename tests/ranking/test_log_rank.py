@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 
 from vkdnw_pl.ranking import (
     NAMED_SETS,
+    RankSum,
     aggregate,
     available_rankings,
     count_non_finite,
@@ -120,7 +121,7 @@ def test_available_rankings():
         "vkdnw_single",
     ]
     everything = {c for terms in NAMED_SETS.values() for t in terms for c in ([t] if isinstance(t, str) else t)}
-    assert available_rankings(everything)[-5:] == list(NAMED_SETS)
+    assert available_rankings(everything)[-len(NAMED_SETS) :] == list(NAMED_SETS)
     assert "az_nas" not in available_rankings(everything - {"progressivity"})
     assert available_rankings([]) == []
 
@@ -162,3 +163,22 @@ def test_mistakes_are_named():
         aggregate({"a": [1, 2], "b": [1]}, ["a", "b"])
     with pytest.raises(ValueError, match="one value per architecture"):
         rank_values([[1, 2]])
+
+
+def test_rank_sum():
+    """TE-NAS: the ranks are added, not their logarithms; a value that does not exist has the lowest rank."""
+    columns = {"a": [1.0, 2, 3, math.nan], "b": [30.0, 10, 20, 40], "c": [1.0, 1, 2, 2]}
+    assert parse_ranking("rank_sum(a, b)+c") == (RankSum(("a", "b")), "c")
+    ranks = rankdata([2 + 3, 3 + 1, 4 + 2, 1 + 4])
+    np.testing.assert_allclose(aggregate(columns, parse_ranking("rank_sum(a,b)")), np.log(ranks / 4))
+    both = aggregate(columns, parse_ranking("rank_sum(a,b)+c"))
+    np.testing.assert_allclose(both, np.log(ranks / 4) + np.log(rankdata(columns["c"]) / 4))
+    with pytest.raises(ValueError, match=r"rank_sum\(a,\)' has an empty name"):
+        parse_ranking("rank_sum(a,)")
+    with pytest.raises(ValueError, match="column 'd' is not in the score table"):
+        aggregate(columns, parse_ranking("rank_sum(a,d)"))
+
+
+def test_te_nas_is_available_with_its_two_columns():
+    assert "te_nas" in available_rankings(["ntk_condition", "linear_regions"])
+    assert "te_nas" not in available_rankings(["ntk_condition"])

@@ -17,7 +17,7 @@ NETWORK = {"channels": 4, "cells": 1, "image_size": 8}
 
 def rows_of(folder, processes, start_method):
     keys = [(arch, 1) for arch in list(NB201().enumerate(unique=True))[:3000:600]]
-    module = ScoringModule("nb201", NETWORK, ["macs", "vkdnw"], 4, "random", "kaiming_normal")
+    module = ScoringModule("nb201", NETWORK, ["macs", "vkdnw"], 4, "random", "digits", "kaiming_normal")
     state = SharedState(keys, processes, start_method)
     predict.predict(module, keys, [ScoreWriter(folder, module.columns, state)], "cpu", processes)
     assert state.done == 5

@@ -12,6 +12,7 @@ SETTINGS = ScoreSettings(
     seeds=(1, 2),
     batch_size=16,
     input="random",
+    data="digits",
     init="kaiming_normal",
     device="cpu",
 )

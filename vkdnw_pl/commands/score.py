@@ -32,8 +32,9 @@ def score(
     proxies: list[str | dict[str, Any]] = list(DEFAULT_PROXIES),  # noqa: B006  (only read; the help shows it)
     seeds: int | str | list[int] = 1,
     batch_size: int = 16,
-    input: str = "random",
-    init: str = "kaiming_normal",
+    input: str | dict[str, Any] = "random",
+    data: str | dict[str, Any] = "digits",
+    init: str = "auto",
     oracle: str = "auto",
     oracle_path: str | None = None,
     rankings: list[str] | None = None,
@@ -64,8 +65,11 @@ def score(
         seeds: Seeds of initialisation and input: 1, '[1,2,3]' or 1..5. With several, metrics are means and standard
             deviations over them.
         batch_size: Images per batch.
-        input: What the networks see: random, digits, or a .npy file of images.
-        init: Initialisation of the weights: kaiming_normal, or keep for PyTorch's default.
+        input: Images for proxies that take any: random, digits, a .npy file of images, a .npz file of images and labels,
+            or the training images of a LightningDataModule, '{class_path: my.DataModule, init_args: {...}}'.
+        data: Images, the same choices, for proxies that are defined on real ones (jacov, grasp, snip, zico, ...).
+        init: Initialisation of the weights: auto is each proxy's own (most have kaiming_normal; the README's table
+            says which), or for all of them kaiming_normal, gaussian, pytorch (the constructors'), or keep.
         oracle: Known accuracies: auto (the public tables if they were downloaded, else the embedded one), digits
             (embedded), nb201 (public tables), nats (NATS-Bench folder), or a CSV file with columns arch,<data set>.
         oracle_path: Folder of the public tables or of NATS-Bench, if it is not the cache folder.

@@ -68,19 +68,34 @@ def plan_scoring(options: Mapping[str, Any]) -> ScorePlan:
 
     import torch
 
-    from vkdnw_pl.data.batches import input_batch
+    from vkdnw_pl.data.batches import image_batch
     from vkdnw_pl.metrics.functional.ndcg import check_options
     from vkdnw_pl.networks.init import INITS
     from vkdnw_pl.proxies import make_proxies
     from vkdnw_pl.scoring.evaluation import choose_rankings
 
     made = make_proxies(options["proxies"])
-    columns = tuple(column for proxy in made for column in proxy.columns)
+    columns = tuple(column for proxy in made for column in proxy.table_columns)
     rankings = choose_rankings(columns, options["rankings"])
     check_options(options["top_k"], "average")
-    if options["init"] not in INITS:
-        raise ValueError(f"init={options['init']!r} is not known (allowed: {', '.join(INITS)})")
-    input_batch(options["input"], options["batch_size"], space.input_size(**network), seeds[0])
+    if options["init"] not in ("auto", *INITS):
+        raise ValueError(f"init={options['init']!r} is not known (allowed: auto, {', '.join(INITS)})")
+    classes = space.num_classes(**network)
+    for option, kind in (("input", "images"), ("data", "data")):
+        users = [proxy for proxy in made if proxy.input == kind]
+        if not users and option == "data":
+            continue
+        try:
+            batch = image_batch(options[option], options["batch_size"], space.input_size(**network), seeds[0], classes)
+        except ValueError as error:
+            raise ValueError(f"{option}={options[option]!r} is not allowed: {error}") from None
+        labelled = [proxy.label or proxy.name for proxy in users if proxy.info.needs_labels]
+        if labelled and (batch.labels is None or int(batch.labels.max()) >= classes):
+            known = "no labels" if batch.labels is None else f"a label {int(batch.labels.max())}"
+            raise ValueError(
+                f"{option}={options[option]!r} is not allowed: its images have {known}, and {', '.join(labelled)} need "
+                f"labels below num_classes={classes}; choose other images or another num_classes"
+            )
     device = options["device"]
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device='cuda' is not allowed: PyTorch finds no CUDA device here; give cpu or auto")
@@ -99,10 +114,11 @@ def plan_scoring(options: Mapping[str, Any]) -> ScorePlan:
             space=space.name,
             network=network,
             archs=archs,
-            proxies=[{"name": proxy.name, **proxy.parameters()} for proxy in made],
+            proxies=[proxy.record() for proxy in made],
             seeds=seeds,
             batch_size=options["batch_size"],
             input=options["input"],
+            data=options["data"] if any(proxy.input == "data" for proxy in made) else None,
             init=options["init"],
             device=device,
         ),

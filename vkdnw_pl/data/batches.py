@@ -1,8 +1,15 @@
-"""The batch of images that proxies see."""
+"""The batches of images, with labels, that proxies see."""
 
 from __future__ import annotations
 
+import importlib
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,55 +18,195 @@ from torch import Tensor
 
 from vkdnw_pl.data.digits import clean_digits, corrupt
 
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningDataModule
+
 NAMED_INPUTS = ("random", "digits")
+_ALLOWED = (
+    f"{', '.join(NAMED_INPUTS)}, the path of a .npy or .npz file, or a data module {{class_path: ..., init_args: ...}}"
+)
+
+Source = str | Mapping[str, Any]
+"""Where images come from: a name, a file, or a data module as ``class_path`` and ``init_args``."""
 
 
-def input_batch(kind: str, batch_size: int, input_size: tuple[int, int, int], seed: int) -> Tensor:
+@dataclass(frozen=True)
+class Batch:
+    """Images and what they show."""
+
+    images: Tensor
+    """(B, C, H, W) float32."""
+    labels: Tensor | None = None
+    """(B,) int64 class numbers from 0; None where they are not known."""
+
+
+Batches = Callable[[int], Batch]
+"""Numbered batches, from 0."""
+
+
+def batches(
+    source: Source, batch_size: int, input_size: tuple[int, int, int], seed: int, num_classes: int | None = None
+) -> Batches:
+    """Numbered batches of one source; ``batches(...)(i)`` is a pure function of the arguments and ``i``.
+
+    Args:
+        source: see ``image_batch``.
+        batch_size: images per batch.
+        input_size: (channels, height, width).
+        seed: of the values, or of which images are drawn.
+        num_classes: labels of random images are drawn from so many; None gives them none.
+    """
+    if isinstance(source, Mapping):
+        source = json.dumps(source, sort_keys=True)
+    return lru_cache(maxsize=2)(partial(_numbered_batch, source, batch_size, input_size, seed, num_classes))
+
+
+def image_batch(
+    source: Source,
+    batch_size: int,
+    input_size: tuple[int, int, int],
+    seed: int,
+    num_classes: int | None = None,
+    index: int = 0,
+) -> Batch:
     """A batch of images, a pure function of its arguments.
 
     Args:
-        kind: ``random`` (independent N(0, 1) values, the proxies' usual input), ``digits`` (scikit-learn's digits,
-            corrupted, normalised, resized to the input size) or the path of a ``.npy`` file of images
-            (n, channels, height, width) of the input size, already normalised.
+        source: ``random`` (independent N(0, 1) values and uniform labels), ``digits`` (scikit-learn's digits,
+            corrupted, normalised, resized to the input size; 10 classes), the path of a ``.npy`` file of images
+            (n, channels, height, width) of the input size, already normalised, or of a ``.npz`` file with such
+            ``images`` and ``labels`` (n,), or ``{"class_path": "package.DataModule", "init_args": {...}}``: the
+            training images of any LightningDataModule whose data set gives (image, label).
         batch_size: B; data sets are sampled without replacement.
         input_size: (channels, height, width).
         seed: of the values, or of which images are drawn.
+        num_classes: labels of random images are drawn from so many; None gives them none.
+        index: number of the batch; batches of one seed share no image of a data set.
 
     Returns:
-        (B, channels, height, width) float32 on the CPU.
+        Images and labels on the CPU.
 
     Raises:
-        ValueError: for an unknown kind, a batch that is larger than the data set, or images of another size.
+        ValueError: for an unknown source, a batch that is larger than the data set, or images of another size.
     """
+    if isinstance(source, Mapping):
+        source = json.dumps(source, sort_keys=True)
+    return _numbered_batch(source, batch_size, input_size, seed, num_classes, index)
+
+
+def _numbered_batch(
+    source: str,
+    batch_size: int,
+    input_size: tuple[int, int, int],
+    seed: int,
+    num_classes: int | None,
+    index: int,
+) -> Batch:
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size!r} is not allowed: it must be at least 1")
     generator = torch.Generator().manual_seed(seed)
-    if kind == "random":
-        return torch.randn(batch_size, *input_size, generator=generator)
-    if kind == "digits":
-        images = _digits(input_size)
-    elif kind.endswith(".npy"):
-        images = _from_file(Path(kind), input_size)
-    else:
-        raise ValueError(f"input={kind!r} is not known; allowed: {', '.join(NAMED_INPUTS)}, or the path of a .npy file")
-    if batch_size > len(images):
-        raise ValueError(f"batch_size={batch_size} is more than the {len(images)} images of input={kind!r}")
-    return images[torch.randperm(len(images), generator=generator)[:batch_size]]
+    if source == "random":
+        for _ in range(index + 1):
+            images = torch.randn(batch_size, *input_size, generator=generator)
+        if num_classes is None:
+            return Batch(images)
+        # A stream of its own, so that labels do not change the images.
+        generator.manual_seed(zlib.crc32(f"labels {index}".encode(), seed & 0xFFFFFFFF))
+        return Batch(images, torch.randint(num_classes, (batch_size,), generator=generator))
+    count, pick = _data_set(source, input_size)
+    first, last = index * batch_size, (index + 1) * batch_size
+    if last > count:
+        batch = f"batch {index} of batch_size={batch_size}" if index else f"batch_size={batch_size}"
+        raise ValueError(f"{batch} needs more than the {count} images of {_short(source)!r}")
+    found = pick(torch.randperm(count, generator=generator)[first:last])
+    if found.images.shape[1:] != input_size:
+        raise ValueError(
+            f"{_short(source)!r} has images of shape {tuple(found.images.shape[1:])}; the networks take {input_size}"
+        )
+    return found
 
 
-def _digits(input_size: tuple[int, int, int]) -> Tensor:
-    images = corrupt(clean_digits("train")[0], seed=0)
+@lru_cache(maxsize=4)
+def _data_set(source: str, input_size: tuple[int, int, int]) -> tuple[int, Callable[[Tensor], Batch]]:
+    """How many images there are, and a function that picks some by their places."""
+    if source.startswith("{"):
+        return _from_module(json.loads(source))
+    if source == "digits":
+        images, labels = _digits(input_size)
+        return len(images), lambda places: Batch(images[places], labels[places])
+    if source.endswith((".npy", ".npz")):
+        images, known = _from_file(Path(source).expanduser(), input_size)
+        return len(images), lambda places: Batch(images[places], None if known is None else known[places])
+    raise ValueError(f"{source!r} is not known as a source of images; allowed: {_ALLOWED}")
+
+
+def _digits(input_size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    clean, labels = clean_digits("train")
+    images = corrupt(clean, seed=0)
     images = (images - images.mean()) / images.std()
     images = F.interpolate(images, size=input_size[1:], mode="bilinear", align_corners=False)
-    return images[:, :1].expand(-1, input_size[0], -1, -1)
+    return images[:, :1].expand(-1, input_size[0], -1, -1), labels.long()
 
 
-def _from_file(path: Path, input_size: tuple[int, int, int]) -> Tensor:
+def _from_file(path: Path, input_size: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
     if not path.is_file():
-        raise ValueError(f"input={str(path)!r}: there is no such file")
-    images = np.load(path, allow_pickle=False)
+        raise ValueError(f"{str(path)!r}: there is no such file")
+    try:
+        content = np.load(path, allow_pickle=False)
+        arrays = dict(content) if path.suffix == ".npz" else {"images": content}
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{str(path)!r} is not a {path.suffix} file of numbers: {error}") from None
+    if "images" not in arrays:
+        raise ValueError(f"{str(path)!r} holds {', '.join(arrays) or 'nothing'}; needed: images, and perhaps labels")
+    images, labels = arrays["images"], arrays.get("labels")
     if images.ndim != 4 or images.shape[1:] != input_size:
+        raise ValueError(f"{str(path)!r} holds an array {images.shape}; needed: (n, {', '.join(map(str, input_size))})")
+    if labels is not None and (labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer)):
+        raise ValueError(f"{str(path)!r} holds labels {labels.dtype} {labels.shape}; needed: int ({len(images)},)")
+    return torch.from_numpy(images).float(), None if labels is None else torch.from_numpy(labels).long()
+
+
+def _from_module(spec: Mapping[str, Any]) -> tuple[int, Callable[[Tensor], Batch]]:
+    from torch.utils.data import default_collate
+
+    module = _make_module(spec)
+    module.prepare_data()
+    module.setup("fit")
+    loader = module.train_dataloader()
+    data: Any = getattr(loader, "dataset", None)
+    if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
         raise ValueError(
-            f"input={str(path)!r} holds an array {images.shape}; needed: (n, {', '.join(map(str, input_size))})"
+            f"{spec['class_path']}: its train_dataloader has no data set with a length to draw images from"
         )
-    return torch.from_numpy(images).float()
+
+    def pick(places: Tensor) -> Batch:
+        with torch.random.fork_rng(devices=[]):
+            # Augmentation draws from the global streams.
+            torch.manual_seed(int(places[0]) if len(places) else 0)
+            images, labels = default_collate([data[int(place)] for place in places])[:2]
+        return Batch(images.float(), labels.long())
+
+    return len(data), pick
+
+
+def _make_module(spec: Mapping[str, Any]) -> LightningDataModule:
+    from pytorch_lightning import LightningDataModule
+
+    if unknown := [key for key in spec if key not in ("class_path", "init_args")]:
+        raise ValueError(f"{unknown[0]!r} is not known; a data module has class_path and init_args")
+    path = str(spec.get("class_path", ""))
+    package, _, name = path.rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(package), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"class_path={path!r} cannot be imported: {error}") from None
+    if not (isinstance(cls, type) and issubclass(cls, LightningDataModule)):
+        raise ValueError(f"class_path={path!r} is not a LightningDataModule")
+    try:
+        return cls(**spec.get("init_args", {}))
+    except TypeError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _short(source: str) -> str:
+    return str(json.loads(source)["class_path"]) if source.startswith("{") else source

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-Init = Literal["kaiming_normal", "keep"]
+Init = Literal["kaiming_normal", "gaussian", "pytorch", "keep"]
 INITS: tuple[str, ...] = get_args(Init)
 
 _WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
@@ -26,23 +26,26 @@ def initialise(network: nn.Module, init: Init = "kaiming_normal", seed: int = 0)
     layers get weight 1, bias 0 and fresh running statistics (the protocol of the VKDNW and AZ-NAS experiments).
     Attention projections are linear weights too; parametrised weights (weight norm) are set through their
     parametrisation. Other parameters (class tokens, position embeddings, ...) stay as the constructor made them.
-    ``keep``: the weights stay as they are.
+    ``gaussian``: the same with N(0, 1) (ZenNAS). ``pytorch``: every module draws anew as its constructor did
+    (``reset_parameters``). ``keep``: the weights stay as they are.
 
     The draws come from a CPU generator seeded with ``seed`` in module order, whatever the device, and the global
     random state is not touched.
 
     Raises:
-        ValueError: if ``init`` is not one of ``kaiming_normal`` and ``keep``, or the network has lazy modules that
+        ValueError: if ``init`` is not known, or the network has lazy modules that
             have not run yet.
     """
     if init not in INITS:
         raise ValueError(f"init={init!r} is not known; allowed: {', '.join(INITS)}")
     if init == "keep":
         return network
+    if init == "pytorch":
+        return _construct_anew(network, seed)
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, _WEIGHTED):
-            weight = _draw(module.weight, generator)
+            weight = _draw(module.weight, generator, init)
             if parametrize.is_parametrized(module, "weight"):
                 module.weight = weight  # type: ignore[assignment]  # through the parametrisation's right inverse
             else:
@@ -52,7 +55,7 @@ def initialise(network: nn.Module, init: Init = "kaiming_normal", seed: int = 0)
         elif isinstance(module, nn.MultiheadAttention):  # its output projection is a linear layer of its own
             for name in _ATTENTION_WEIGHTS:
                 if (projection := getattr(module, name)) is not None:
-                    projection.copy_(_draw(projection, generator))
+                    projection.copy_(_draw(projection, generator, init))
             if module.in_proj_bias is not None:
                 module.in_proj_bias.zero_()
         elif isinstance(module, _NORMS):
@@ -65,10 +68,29 @@ def initialise(network: nn.Module, init: Init = "kaiming_normal", seed: int = 0)
     return network
 
 
-def _draw(weight: Tensor, generator: torch.Generator) -> Tensor:
-    """N(0, 2 / fan_in) of the weight's shape; fan_in as torch counts it, the elements of ``weight[0]``."""
+def _construct_anew(network: nn.Module, seed: int) -> nn.Module:
+    """``reset_parameters`` of every module that has it, from a private stream."""
+    for module in network.modules():
+        reset = getattr(module, "reset_parameters", None)
+        if any(is_lazy(p) for p in module.parameters(recurse=False)):
+            raise ValueError("the network has an uninitialized parameter (a lazy module): run the network once before")
+        if reset is None or not any(True for _ in module.parameters(recurse=False)):
+            continue
+        # Drawn on the CPU in float32, so that one seed means one network on any device.
+        there = next(module.parameters(recurse=False))
+        module.to("cpu", torch.float32)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            reset()
+            seed = int(torch.randint(2**31, ()))
+        module.to(there.device, there.dtype)
+    return network
+
+
+def _draw(weight: Tensor, generator: torch.Generator, init: Init) -> Tensor:
+    """N(0, 2 / fan_in) or N(0, 1) of the weight's shape; fan_in is the number of elements of ``weight[0]``."""
     if is_lazy(weight):
         raise ValueError("the network has an uninitialized parameter (a lazy module): run the network once before")
     # In float32 on the CPU whatever the network's dtype and device: one seed means one network.
     draw = torch.randn(weight.shape, generator=generator, dtype=torch.float32, device="cpu")
-    return draw.mul_(math.sqrt(2.0 / weight[0].numel())).to(weight)
+    return draw.mul_(1.0 if init == "gaussian" else math.sqrt(2.0 / weight[0].numel())).to(weight)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 
+from vkdnw_pl.data.batches import Batch, Batches
 from vkdnw_pl.networks.init import Init, initialise
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
+from vkdnw_pl.proxies.functional.calls import CONVOLUTIONS
 from vkdnw_pl.proxies.functional.features import feature_entropy
 from vkdnw_pl.proxies.functional.trace import Trace, check_logits, trace
 
@@ -26,8 +31,16 @@ class Graph:
 
     inputs: Tensor
     """The batch, requiring gradients."""
+    parameters: Mapping[str, Tensor]
+    """Every parameter by name, requiring gradients; empty for a network with scripted modules."""
     taps: tuple[Tensor, ...]
     """Feature maps (B, C, H, W), shallow to deep; empty where the network has no known taps."""
+    layers: tuple[Tensor, ...]
+    """Outputs (B, C, ...) of the convolution and linear calls, in order."""
+    fan_ins: tuple[int, ...]
+    """Weights per output channel of the same calls."""
+    relus: tuple[Tensor, ...]
+    """Outputs (B, ...) of the ReLU calls, in order."""
     logits: Tensor
 
 
@@ -37,28 +50,78 @@ class Borrowed:
     Attributes:
         network: the copy; no parameter requires gradients, no module works in place, dropout is off.
         inputs: (B, C, H, W) in the copy's dtype and on its device.
+        seed: of the initialisation and of the proxies' random draws.
     """
 
-    def __init__(self, network: nn.Module, inputs: Tensor, seed: int, init: Init) -> None:
+    def __init__(
+        self, network: nn.Module, images: Tensor | Batch | Batches, seed: int, init: Init, samples: int | None = None
+    ) -> None:
         self.seed = seed
         self.network = initialise(copy.deepcopy(network), init, _stream(seed, "weights")).eval().requires_grad_(False)
         parameter = next(self.network.parameters(), None)
-        if parameter is not None:
-            if parameter.dtype in (torch.float16, torch.bfloat16):
-                self.network.float()
-                parameter = next(self.network.parameters())
-            inputs = inputs.detach().to(parameter.device, parameter.dtype)
+        if parameter is not None and parameter.dtype in (torch.float16, torch.bfloat16):
+            self.network.float()
         for module in self.network.modules():
             if getattr(module, "inplace", False) is True:
                 module.inplace = False  # type: ignore[assignment]
-        if inputs.dim() == 4 and inputs.device.type == "cpu":
+            # The caller's hooks on backward passes are not for these; torch.func does not work with them either.
+            module._backward_hooks.clear()
+            module._backward_pre_hooks.clear()
+        self._images = images
+        self._samples = samples
+        self._channels_last = False
+        first = self.batch(0)
+        if first.images.dim() == 4 and first.images.device.type == "cpu":
             # Several times faster on CPU: convolutions, pooling and normalisation then never reorder their input.
             self.network.to(memory_format=torch.channels_last)
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
-        self.inputs = inputs.clone() if inputs.is_inference() else inputs
+            self._channels_last = True
+        self.inputs = self._arranged(first.images)
+        self._labels = first.labels
         self._graphs: dict[str, Graph] = {}
         self._traces: dict[str, Trace] = {}
-        self._entropies: tuple[Graph, list[float]] | None = None
+        self._derived: dict[str, tuple[Graph, Any]] = {}
+
+    @property
+    def labels(self) -> Tensor:
+        """Class numbers (B,) of the images.
+
+        Raises:
+            ValueError: where they are not known.
+        """
+        return self._known_labels(self._labels)
+
+    def batch(self, index: int) -> Batch:
+        """Batch ``index`` of the images (0 is ``inputs``) in the network's dtype and on its device.
+
+        Raises:
+            ValueError: where there is only one, or fewer images than ``samples``.
+        """
+        if isinstance(self._images, Tensor | Batch):
+            if index > 0:
+                raise ValueError("one batch of images was given; this proxy needs a second one")
+            batch = self._images if isinstance(self._images, Batch) else Batch(self._images)
+        else:
+            batch = self._images(index)
+        images, labels = batch.images, batch.labels
+        if self._samples is not None:
+            if self._samples > len(images):
+                raise ValueError(f"samples={self._samples} is more than the {len(images)} images of the batch")
+            images, labels = images[: self._samples], None if labels is None else labels[: self._samples]
+        parameter = next(self.network.parameters(), None)
+        images = images.detach()
+        if parameter is not None:
+            images = images.to(parameter.device, parameter.dtype)
+        if labels is not None:
+            labels = _usable(labels).to(images.device)
+        return Batch(self._arranged(_usable(images)), labels)
+
+    def _arranged(self, images: Tensor) -> Tensor:
+        return images.contiguous(memory_format=torch.channels_last) if self._channels_last else images
+
+    def _known_labels(self, labels: Tensor | None) -> Tensor:
+        if labels is None:
+            raise ValueError("the labels of the images are not known; choose a source of images that has some")
+        return labels
 
     def generator(self, purpose: str) -> torch.Generator:
         """A CPU random stream of its own for ``purpose``, a pure function of the seed."""
@@ -72,6 +135,7 @@ class Borrowed:
             if "view size is not compatible" not in str(error) or self.inputs.dim() != 4:
                 raise
         self.network.to(memory_format=torch.contiguous_format)
+        self._channels_last = False
         self.inputs = self.inputs.contiguous()
         return work(self)
 
@@ -88,7 +152,8 @@ class Borrowed:
         """
         if batchnorm not in self._graphs:
             self._graphs.clear()
-            self._graphs[batchnorm] = self._forward(batchnorm)
+            self._derived.clear()
+            self._graphs[batchnorm] = self._forward(batchnorm, self.inputs)
         return self._graphs[batchnorm]
 
     def taps(self, batchnorm: BatchNorm) -> tuple[Tensor, ...]:
@@ -109,14 +174,54 @@ class Borrowed:
             )
         return taps
 
-    def feature_entropies(self, batchnorm: BatchNorm) -> list[float]:
-        """Entropies of the feature maps, shallow to deep; computed once per shared forward pass."""
+    def derived(self, batchnorm: BatchNorm, name: str, make: Callable[[Graph], T]) -> T:
+        """``make(graph)``, computed once per shared forward pass and kept under ``name``."""
         graph = self.graph(batchnorm)
-        if self._entropies is None or self._entropies[0] is not graph:
-            self._entropies = (graph, [feature_entropy(tap) for tap in self.taps(batchnorm)])
-        return self._entropies[1]
+        if name not in self._derived or self._derived[name][0] is not graph:
+            self._derived[name] = graph, make(graph)
+        return self._derived[name][1]
 
-    def _forward(self, batchnorm: BatchNorm) -> Graph:
+    def feature_entropies(self, batchnorm: BatchNorm) -> list[float]:
+        """Entropies of the feature maps, shallow to deep."""
+        return self.derived(batchnorm, "entropies", lambda _: [feature_entropy(t) for t in self.taps(batchnorm)])
+
+    def input_gradient(self, batchnorm: BatchNorm) -> Tensor | None:
+        """∂(Σ logits)/∂x, (B, C, H, W); None where the logits do not depend on the input."""
+
+        def gradient(graph: Graph) -> Tensor | None:
+            if not graph.logits.requires_grad:
+                return None
+            (grad,) = torch.autograd.grad(graph.logits.sum(), graph.inputs, retain_graph=True, allow_unused=True)
+            return grad
+
+        return self.derived(batchnorm, "input gradient", gradient)
+
+    def loss(self, batchnorm: BatchNorm) -> Tensor:
+        """Mean cross-entropy of the shared forward pass against the labels.
+
+        Raises:
+            ValueError: where the labels are not known, or are not classes of the network.
+        """
+        return self.derived(batchnorm, "loss", lambda graph: cross_entropy(graph.logits, self.labels))
+
+    def loss_gradients(self, batchnorm: BatchNorm) -> dict[str, Tensor]:
+        """Gradients of ``loss`` by parameter name; a parameter that the loss does not depend on is left out."""
+
+        def gradients(graph: Graph) -> dict[str, Tensor]:
+            check_parameters(graph)
+            grads = torch.autograd.grad(
+                self.loss(batchnorm), list(graph.parameters.values()), retain_graph=True, allow_unused=True
+            )
+            return {name: g for name, g in zip(graph.parameters, grads, strict=True) if g is not None}
+
+        return self.derived(batchnorm, "loss gradients", gradients)
+
+    def fresh_graph(self, batchnorm: BatchNorm, index: int = 0) -> tuple[Graph, Batch]:
+        """A forward pass of batch ``index`` that is not shared, so that its graph may be used up."""
+        batch = self.batch(index)
+        return self._forward(batchnorm, batch.images), batch
+
+    def _forward(self, batchnorm: BatchNorm, images: Tensor) -> Graph:
         taps: list[Tensor] = []
         modules = [self.network.get_submodule(name) for name in feature_taps(self.network)]
 
@@ -125,15 +230,79 @@ class Borrowed:
                 out.requires_grad_()  # the next stage has a derivative also where this one is constant
             taps.append(out)
 
+        scripted = any(isinstance(module, torch.jit.ScriptModule) for module in self.network.modules())
+        leaves = {} if scripted else {n: p.detach().requires_grad_() for n, p in self.network.named_parameters()}
+        recorder = _Recorder()
         handles = [module.register_forward_hook(tap) for module in modules]
         try:
-            inputs = self.inputs.detach().requires_grad_()
-            with torch.enable_grad(), BatchNormMode(batchnorm):
-                logits = check_logits(self.network(inputs), len(inputs))
+            inputs = images.detach().requires_grad_()
+            with torch.enable_grad(), recorder, BatchNormMode(batchnorm):
+                out = functional_call(self.network, leaves, (inputs,)) if leaves else self.network(inputs)
         finally:
             for handle in handles:
                 handle.remove()
-        return Graph(inputs, tuple(taps), logits)
+        logits = check_logits(out, len(inputs))
+        return Graph(
+            inputs, leaves, tuple(taps), tuple(recorder.layers), tuple(recorder.fan_ins), tuple(recorder.relus), logits
+        )
+
+
+def _usable(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy of one that was made in inference mode and so cannot take part in a graph."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+class _Recorder(TorchFunctionMode):
+    """Keeps the outputs of layers and ReLUs, which the autograd graph holds anyway."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers: list[Tensor] = []
+        self.fan_ins: list[int] = []
+        self.relus: list[Tensor] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func in RELUS:
+            self.relus.append(out)
+        elif func in CONVOLUTIONS or func is F.linear:
+            self.layers.append(out)
+            self.fan_ins.append(_fan_in(*args, **(kwargs or {})))
+        return out
+
+
+def _fan_in(_input: Tensor, weight: Tensor, *_args: Any, **_kwargs: Any) -> int:
+    return weight[0].numel()
+
+
+RELUS = (F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6)
+
+
+def cross_entropy(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+    """Mean cross-entropy.
+
+    Raises:
+        ValueError: where a label is not a class of the network.
+    """
+    check_classes(labels_B, logits_BC.shape[1])
+    return F.cross_entropy(logits_BC, labels_B)
+
+
+def check_classes(labels_B: Tensor, num_logits: int) -> None:
+    """Raise ValueError where a label is not a class of a network with ``num_logits`` logits."""
+    if int(labels_B.max()) >= num_logits:
+        raise ValueError(
+            f"the images have a label {int(labels_B.max())}, but the network returns {num_logits} logits; choose other "
+            "images, or a network with more classes"
+        )
+
+
+def check_parameters(graph: Graph) -> None:
+    """Raise ValueError where the network has no parameters to differentiate by."""
+    if not graph.parameters:
+        raise ValueError("the network has no parameters that can be differentiated by (none at all, or scripted ones)")
 
 
 def feature_taps(network: nn.Module) -> tuple[str, ...]:
@@ -150,16 +319,25 @@ def feature_taps(network: nn.Module) -> tuple[str, ...]:
 
 
 @contextmanager
-def borrow(network: nn.Module, inputs: Tensor, seed: int = 1, init: Init = "kaiming_normal") -> Iterator[Borrowed]:
+def borrow(
+    network: nn.Module,
+    images: Tensor | Batch | Batches,
+    seed: int = 1,
+    init: Init = "kaiming_normal",
+    samples: int | None = None,
+) -> Iterator[Borrowed]:
     """Lend ``network`` to proxies: they get a copy, and nothing of the caller's changes, the random state included.
 
     Args:
         network: any torch module that returns logits.
-        inputs: (B, ...) batch; moved to the network's device and dtype.
+        images: (B, ...) one batch, with or without labels, or numbered batches; moved to the network's device and dtype.
         seed: of the initialisation and of the proxies' random draws.
         init: see ``networks.init.initialise``.
+        samples: use only so many of a batch's first images.
     """
-    device = next((p.device for p in network.parameters()), inputs.device)
+    given = images.images if isinstance(images, Batch) else images
+    there = given.device if isinstance(given, Tensor) else torch.device("cpu")
+    device = next((p.device for p in network.parameters()), there)
     devices = [device] if device.type == "cuda" else []
     with (
         torch.random.fork_rng(devices=devices),
@@ -167,7 +345,7 @@ def borrow(network: nn.Module, inputs: Tensor, seed: int = 1, init: Init = "kaim
         torch.autocast(device.type, enabled=False),
         _exact_cudnn(bool(devices)),
     ):
-        yield Borrowed(network, inputs, seed, init)
+        yield Borrowed(network, images, seed, init, samples)
 
 
 @contextmanager

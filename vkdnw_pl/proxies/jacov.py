@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
+from vkdnw_pl.proxies.functional.correlation import correlations
 
 
 class Jacov(GraphProxy):
@@ -25,16 +26,13 @@ class Jacov(GraphProxy):
         title="Jacov",
         higher_is_better=True,
         needs_labels=False,
-        input="images",
+        input="data",
         batchnorm="batch",
         source="Mellor et al. 2020 (v1); github.com/ondratybl/VKDNW, compute_jacov_score.py",
     )
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
-        graph = borrowed.graph(self.batchnorm)
-        grad = None
-        if graph.logits.requires_grad:
-            (grad,) = torch.autograd.grad(graph.logits.sum(), graph.inputs, retain_graph=True, allow_unused=True)
+        grad = borrowed.input_gradient(self.batchnorm)
         if grad is None:
             raise UndefinedScore("the logits do not depend on the input")
         return {"jacov": jacov(grad.flatten(1))}
@@ -46,12 +44,5 @@ def jacov(grad_BD: Tensor, k: float = 1e-5) -> float:
     Raises:
         UndefinedScore: where the gradient of a sample is constant over the input.
     """
-    if not torch.isfinite(grad_BD).all():
-        raise FloatingPointError("the input Jacobian is not finite")
-    centred = grad_BD.double() - grad_BD.double().mean(1, keepdim=True)
-    norm = centred.norm(dim=1, keepdim=True)
-    if bool((norm == 0).any()):
-        raise UndefinedScore("the input Jacobian of a sample is constant, so correlations do not exist")
-    rows = centred / norm
-    eigenvalues = torch.linalg.eigvalsh(rows @ rows.T)
+    eigenvalues = torch.linalg.eigvalsh(correlations(grad_BD))
     return float(-(torch.log(eigenvalues + k) + 1.0 / (eigenvalues + k)).sum())

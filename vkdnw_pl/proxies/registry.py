@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import vkdnw_pl.proxies as package
-from vkdnw_pl.proxies.base import Proxy
+from vkdnw_pl.proxies.base import Protocol, Proxy
 
+_PROTOCOL = tuple(field.name for field in dataclasses.fields(Protocol))
+_LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _MACHINERY = {"base", "borrow", "memory", "registry", "scoring", "undefined", "functional"}
 
 
@@ -35,6 +39,9 @@ PROXIES: dict[str, type[Proxy]] = _discover()
 def make_proxies(specs: Iterable[str | Mapping[str, Any]]) -> list[Proxy]:
     """Make proxies from names or from mappings ``{name: ..., parameter: value, ...}``.
 
+    Besides a proxy's own parameters a mapping may have ``init``, ``images`` and ``samples`` (see ``Protocol``), and
+    ``label``, which takes the place of the name in the score table.
+
     Raises:
         ValueError: for an unknown name or parameter (naming the nearest and the allowed ones), a value that the
             proxy refuses, a repeated proxy, or an empty list.
@@ -54,16 +61,31 @@ def make_proxies(specs: Iterable[str | Mapping[str, Any]]) -> list[Proxy]:
         cls = PROXIES.get(name) if isinstance(name, str) else None
         if cls is None:
             raise ValueError(f"proxies: {name!r} is not known{_nearest(name, PROXIES)} (known: {', '.join(PROXIES)})")
-        known = list(inspect.signature(cls).parameters)
+        parameters = list(inspect.signature(cls).parameters)
+        known = [*parameters, *(["init"] if cls.info.input == "none" else _PROTOCOL), "label"]
         for option in options:
             if option not in known:
                 allowed = ", ".join(known) or "none"
                 raise ValueError(
                     f"proxies: {name} has no parameter {option!r}{_nearest(option, known)} (its parameters: {allowed})"
                 )
+        label = options.pop("label", None)
+        asked = {option: options.pop(option) for option in _PROTOCOL if option in options}
         proxy = cls(**options)
-        if any(proxy.name == other.name for other in made):
-            raise ValueError(f"proxies: {name!r} is given twice; its columns would have the same names")
+        try:
+            proxy.protocol = Protocol(**asked)
+        except ValueError as error:
+            raise ValueError(f"proxies: {name}: {error}") from None
+        if label is not None:
+            if not isinstance(label, str) or not _LABEL.fullmatch(label):
+                raise ValueError(f"proxies: {name}: label={label!r} is not allowed: letters, digits and _ only")
+            proxy.label = label
+        for other in made:
+            if both := set(proxy.table_columns) & set(other.table_columns):
+                raise ValueError(
+                    f"proxies: {name!r} is given twice, or another proxy has the same column {sorted(both)[0]!r}; tell "
+                    f"them apart with a label: {{name: {name}, label: {name}_2, ...}}"
+                )
         made.append(proxy)
     if not made:
         raise ValueError(f"proxies: the list is empty (known: {', '.join(PROXIES)})")

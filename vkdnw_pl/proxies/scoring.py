@@ -6,14 +6,15 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
+from vkdnw_pl.data.batches import Batch, Batches, Source, batches
 from vkdnw_pl.networks.init import Init
 from vkdnw_pl.proxies.base import Proxy
-from vkdnw_pl.proxies.borrow import borrow
+from vkdnw_pl.proxies.borrow import Borrowed, borrow
 from vkdnw_pl.proxies.memory import release_freed_memory
 from vkdnw_pl.proxies.registry import make_proxies
 from vkdnw_pl.proxies.undefined import UndefinedScore
@@ -32,40 +33,69 @@ class Scores:
     """Proxy → wall time; a forward pass that proxies share counts for the first."""
 
 
+@dataclass(frozen=True)
+class Images:
+    """Where proxies get their images."""
+
+    images: Batches
+    """For proxies that take any images."""
+    data: Batches
+    """For proxies that are defined on images of a data set."""
+
+
 def score_network(
-    network: nn.Module, inputs: Tensor, proxies: Sequence[Proxy], seed: int = 1, init: Init = "kaiming_normal"
+    network: nn.Module,
+    images: Tensor | Batch | Images,
+    proxies: Sequence[Proxy],
+    seed: int = 1,
+    init: Init | Literal["auto"] = "auto",
 ) -> Scores:
-    """Compute ``proxies`` on a private initialised copy of ``network``; nothing of the caller's is changed.
+    """Compute ``proxies`` on private initialised copies of ``network``; nothing of the caller's is changed.
+
+    Proxies of the same initialisation and images share one copy and its forward passes, and none leaves a trace on
+    it; any other has a copy of its own.
 
     Args:
         network: returns logits (B, C).
-        inputs: (B, ...) batch on the network's device.
+        images: (B, ...) one batch for all proxies, with or without labels, or the sources of numbered batches.
         proxies: see ``make_proxies``.
         seed: of the initialisation and of the proxies' random draws.
-        init: see ``networks.init.initialise``.
+        init: see ``networks.init.initialise``; ``auto`` is each proxy's own.
 
     A proxy that fails leaves None and its reason; the others go on.
     """
     scores = Scores()
-    release_freed_memory()
-    with borrow(network, inputs, seed, init) as borrowed:
-        # Proxies that use one shared forward pass stand together, so that only one is in memory.
-        graph: str | None = None
-        for proxy in sorted(proxies, key=lambda p: p.graph or ""):
-            if proxy.graph != graph:
-                release_freed_memory()
-                graph = proxy.graph
-            started_at = time.perf_counter()
-            try:
-                _record(scores, proxy, borrowed.run(proxy.compute))
-            except UndefinedScore as reason:
-                _missing(scores, proxy.columns, str(reason))
-            except Exception as error:
-                _missing(scores, proxy.columns, _describe(error))
-                scores.failed = True
-            scores.seconds[proxy.name] = time.perf_counter() - started_at
-    scores.values = {column: scores.values[column] for proxy in proxies for column in proxy.columns}
+    groups: dict[tuple[str, str, int], list[Proxy]] = {}
+    first = next((p.input for p in proxies if p.input != "none"), "images")
+    for proxy in proxies:
+        own = proxy.protocol.init or (proxy.info.init if init == "auto" else init)
+        source = first if proxy.input == "none" else proxy.input
+        groups.setdefault((own, source, proxy.protocol.samples or 0), []).append(proxy)
+    for (own, source, samples), group in groups.items():
+        release_freed_memory()
+        given = getattr(images, source) if isinstance(images, Images) else images
+        with borrow(network, given, seed, cast(Init, own), samples or None) as borrowed:
+            # Proxies that use one shared forward pass stand together, so that only one is in memory.
+            graph: str | None = None
+            for proxy in sorted(group, key=lambda p: p.graph or ""):
+                if proxy.graph != graph:
+                    release_freed_memory()
+                    graph = proxy.graph
+                _run(scores, proxy, borrowed)
+    scores.values = {column: scores.values[column] for proxy in proxies for column in proxy.table_columns}
     return scores
+
+
+def _run(scores: Scores, proxy: Proxy, borrowed: Borrowed) -> None:
+    started_at = time.perf_counter()
+    try:
+        _record(scores, proxy, borrowed.run(proxy.compute))
+    except UndefinedScore as reason:
+        _missing(scores, proxy.table_columns, str(reason))
+    except Exception as error:
+        _missing(scores, proxy.table_columns, _describe(error))
+        scores.failed = True
+    scores.seconds[proxy.label or proxy.name] = time.perf_counter() - started_at
 
 
 def score(
@@ -75,49 +105,55 @@ def score(
     proxies: Sequence[str | Mapping[str, Any]] = ("vkdnw", "aleph", "macs", "params"),
     batch_size: int = 16,
     seed: int = 1,
-    init: Init = "kaiming_normal",
+    init: Init | Literal["auto"] = "auto",
+    data: Source = "digits",
 ) -> dict[str, float | None]:
     """Zero-cost scores of any torch module that maps images to logits.
 
     Args:
         network: the module; its weights, buffers, mode, hooks and the random state are as before afterwards.
         input_size: (channels, height, width) of one image.
-        num_classes: expected number of logits; checked where given.
+        num_classes: expected number of logits; checked where given, else found out where a proxy needs labels.
         proxies: names or ``{"name": ..., parameter: value}``; see ``vkdnw_pl.proxies.PROXIES``.
         batch_size: number of random images.
         seed: of the images, of the initialisation and of the proxies' random draws.
-        init: ``kaiming_normal`` scores a freshly initialised copy, ``keep`` the weights as they are.
+        init: ``auto`` scores copies that are initialised as each proxy is defined, ``kaiming_normal``, ``gaussian`` and
+            ``pytorch`` all proxies on such a copy, ``keep`` on the weights as they are.
+        data: images for the proxies that are defined on real ones: see ``data.batches.image_batch``. Digits have 10
+            classes, so that proxies with labels need a network with as many.
 
     Returns:
         Column → value, None where a score is undefined for this network. Higher is better for every proxy whose
         record does not say otherwise.
 
     Raises:
-        ValueError: for unknown proxies or parameters, or where the number of logits is not ``num_classes``.
+        ValueError: for unknown proxies, parameters or images, or where the number of logits is not ``num_classes``.
         RuntimeError: where a proxy fails, with its reason.
     """
-    from vkdnw_pl.data.batches import input_batch
-
     made = make_proxies(proxies)
     channels, height, width = input_size
-    inputs = input_batch("random", batch_size, (channels, height, width), seed)
-    parameter = next(network.parameters(), None)
-    if parameter is not None:
-        inputs = inputs.to(parameter.device)
-    if num_classes is not None:
-        with borrow(network, inputs, seed, init) as borrowed:
+    size = (channels, height, width)
+    if num_classes is not None or any(proxy.info.needs_labels for proxy in made):
+        with borrow(network, batches("random", min(batch_size, 2), size, seed), seed, "keep") as borrowed:
             found = borrowed.run(lambda lent: lent.trace("running").num_logits)
-        if found != num_classes:
+        if num_classes is not None and found != num_classes:
             raise ValueError(f"num_classes={num_classes} was given, but the network returns {found} logits")
-    scores = score_network(network, inputs, made, seed, init)
+        num_classes = found
+    sources: tuple[Source, Source] = ("random", data)
+    images = Images(*(batches(source, batch_size, size, seed, num_classes) for source in sources))
+    if any(proxy.input != "none" for proxy in made):
+        images.images(0)  # a wrong batch size or source is the caller's mistake, not a failed proxy
+    if any(proxy.input == "data" for proxy in made):
+        images.data(0)
+    scores = score_network(network, images, made, seed, init)
     if scores.failed:
         raise RuntimeError("; ".join(f"{column}: {reason}" for column, reason in scores.reasons.items()))
     return scores.values
 
 
 def _record(scores: Scores, proxy: Proxy, values: dict[str, float]) -> None:
-    for column in proxy.columns:
-        value = values[column]
+    for name, column in zip(proxy.columns, proxy.table_columns, strict=True):
+        value = values[name]
         if math.isfinite(value):
             scores.values[column] = value
         else:

@@ -2,6 +2,7 @@
 
 from vkdnw_pl.ranking.log_rank import (
     NAMED_SETS,
+    RankSum,
     Term,
     aggregate,
     available_rankings,
@@ -12,6 +13,7 @@ from vkdnw_pl.ranking.log_rank import (
 
 __all__ = [
     "NAMED_SETS",
+    "RankSum",
     "Term",
     "aggregate",
     "available_rankings",

@@ -11,12 +11,21 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Term = str | tuple[str, ...]
-"""What one rank is made of: a column, or several of which each decides where all before it are equal."""
+"""What one rank is made of: a column, several of which each decides where all before it are equal, or a `RankSum`."""
+
+
+class RankSum(tuple[str, ...]):
+    """Columns whose ranks are added and ranked again, as TE-NAS does; written ``rank_sum(a,b)``."""
+
+    __slots__ = ()
+
+
 
 NAMED_SETS: dict[str, tuple[Term, ...]] = {
     "vkdnw_single": (("aleph", "vkdnw"),),
     "vkdnw_agg": (("aleph", "vkdnw"), "jacov", "expressivity", "trainability", "macs"),
     "az_nas": ("expressivity", "progressivity", "trainability", "macs"),
+    "te_nas": (RankSum(("ntk_condition", "linear_regions")),),
     "vkdnw_official_single": (("vkdnw_official_dim", "vkdnw_official"),),
     "vkdnw_official_agg": (
         ("vkdnw_official_dim", "vkdnw_official"),
@@ -26,8 +35,9 @@ NAMED_SETS: dict[str, tuple[Term, ...]] = {
         "macs",
     ),
 }
-"""The rankings of the paper: VKDNW Section 5 (V, J, E, T, F) and AZ-NAS (E, P, T, F)."""
+"""The rankings of the paper: VKDNW Section 5 (V, J, E, T, F), AZ-NAS (E, P, T, F) and TE-NAS."""
 
+_RANK_SUM = re.compile(r"rank_sum\((.*)\)")
 _SPECTRUM = re.compile(r".*_decile_\d+")
 
 
@@ -87,6 +97,10 @@ def aggregate(columns: Mapping[str, Any], terms: Sequence[Term], directions: Map
     score = np.zeros(shapes[names[0]])
     for term in terms:
         ranks = [rank_values(arrays[name], directions.get(name, True)) for name in _names(term)]
+        if isinstance(term, RankSum):
+            # A value that does not exist has the lowest rank and takes part with it.
+            score += np.log(rank_values(np.sum(ranks, axis=0)) / max(len(score), 1))
+            continue
         # The rows of the table of ranks in lexicographic order: the place of a row in it is the rank of the tuple.
         _, place = np.unique(np.stack(ranks, axis=1), axis=0, return_inverse=True)
         finite = np.all([np.isfinite(arrays[name]) for name in _names(term)], axis=0)
@@ -98,17 +112,23 @@ def parse_ranking(ranking: str | Sequence[Term]) -> tuple[Term, ...]:
     """Turn a user's ranking into terms.
 
     A name of `NAMED_SETS`; columns and names joined by ``+`` (``"vkdnw+jacov"``, ``"vkdnw_single+macs"``), where
-    ``a>b`` is the pair that is ordered by a, then by b (``"aleph>vkdnw+jacov"``); or a list of columns and tuples.
+    ``a>b`` is the pair that is ordered by a, then by b (``"aleph>vkdnw+jacov"``) and ``rank_sum(a,b)`` the sum of
+    their ranks; or a list of columns and tuples.
 
     Raises:
         ValueError: if a name is empty.
     """
     terms: list[Term] = []
     for part in ranking.split("+") if isinstance(ranking, str) else ranking:
+        summed = _RANK_SUM.fullmatch(part.strip()) if isinstance(part, str) else None
+        if summed:
+            part = RankSum(summed[1].split(","))
         names = tuple(name.strip() for name in (part.split(">") if isinstance(part, str) else part))
         if not names or not all(names):
-            raise ValueError(f"ranking={ranking!r} has an empty name; write it like 'aleph>vkdnw+jacov'")
-        if len(names) > 1:
+            raise ValueError(f"ranking={ranking!r} has an empty name; write it like 'aleph>vkdnw+jacov' or 'rank_sum(a,b)'")
+        if isinstance(part, RankSum):
+            terms.append(RankSum(names))
+        elif len(names) > 1:
             terms.append(names)
         else:
             terms.extend(NAMED_SETS.get(names[0], names))

@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning import LightningModule
-from torch import Tensor
 
-from vkdnw_pl.data.batches import input_batch
+from vkdnw_pl.data.batches import Source, batches
 from vkdnw_pl.networks.init import Init
 from vkdnw_pl.proxies import make_proxies
-from vkdnw_pl.proxies.scoring import score_network
+from vkdnw_pl.proxies.scoring import Images, score_network
 from vkdnw_pl.scoring.table import FAILED, OK, Key, ScoreRow
 from vkdnw_pl.spaces import SPACES
 
@@ -29,8 +28,9 @@ class ScoringModule(LightningModule):
         network: options of its networks.
         proxies: names, or mappings with ``name`` and parameters.
         batch_size: images per batch.
-        input: ``random`` or where the images come from.
-        init: name of the initialisation.
+        input: where the images come from for proxies that take any, see ``data.batches.image_batch``.
+        data: the same for proxies that are defined on real images.
+        init: name of the initialisation, or ``auto`` for each proxy's own.
     """
 
     def __init__(
@@ -39,18 +39,20 @@ class ScoringModule(LightningModule):
         network: Mapping[str, Any],
         proxies: Sequence[str | Mapping[str, Any]],
         batch_size: int,
-        input: str,
-        init: Init,
+        input: Source,
+        data: Source,
+        init: Init | Literal["auto"],
     ) -> None:
         super().__init__()
         self.space = SPACES[space]
         self.network_options = dict(network)
         self.proxies = make_proxies(proxies)
-        self.columns = tuple(column for proxy in self.proxies for column in proxy.columns)
+        self.columns = tuple(column for proxy in self.proxies for column in proxy.table_columns)
         self.batch_size = batch_size
         self.input = input
+        self.data = data
         self.init = init
-        self._inputs: tuple[int, Tensor] | None = None
+        self._images: tuple[int, Images] | None = None
 
     def on_predict_start(self) -> None:
         """One thread per process on CPU, and no rounding short cuts on CUDA: the bits of a row are those of its key."""
@@ -70,7 +72,7 @@ class ScoringModule(LightningModule):
             with torch.enable_grad(), torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 network = self.space.build(arch, **self.network_options).to(self.device)
-                scores = score_network(network, self._batch(seed), self.proxies, seed=seed, init=self.init)
+                scores = score_network(network, self._images_of(seed), self.proxies, seed=seed, init=self.init)
         except Exception as error:
             # Whatever is wrong with one architecture, the others go on; the row says what it was.
             log.debug("scoring of %s failed", arch, exc_info=True)
@@ -87,8 +89,10 @@ class ScoringModule(LightningModule):
             time.perf_counter() - started_at,
         )
 
-    def _batch(self, seed: int) -> Tensor:
-        if self._inputs is None or self._inputs[0] != seed:
+    def _images_of(self, seed: int) -> Images:
+        if self._images is None or self._images[0] != seed:
             size = self.space.input_size(**self.network_options)
-            self._inputs = seed, input_batch(self.input, self.batch_size, size, seed).to(self.device)
-        return self._inputs[1]
+            classes = self.space.num_classes(**self.network_options)
+            sources = (batches(source, self.batch_size, size, seed, classes) for source in (self.input, self.data))
+            self._images = seed, Images(*sources)
+        return self._images[1]

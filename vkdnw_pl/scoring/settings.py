@@ -7,9 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from vkdnw_pl.data.batches import Source
     from vkdnw_pl.networks.init import Init
 
 Record = dict[str, Any]
@@ -28,16 +29,15 @@ class ScoreSettings:
     """Name and every parameter of each proxy, defaults written out."""
     seeds: Sequence[int]
     batch_size: int
-    input: str
-    init: Init
+    input: Source
+    data: Source | None
+    """None where no proxy looks at it."""
+    init: Init | Literal["auto"]
     device: str
     """``cpu`` or ``cuda``: the two do not round alike."""
 
     def record(self) -> Record:
         """JSON-able form; the architectures, and a file that the input comes from, stand as their digest."""
-        source: Any = self.input
-        if Path(self.input).is_file():
-            source = {"file": self.input, "sha256": hashlib.sha256(Path(self.input).read_bytes()).hexdigest()}
         record = {
             "space": self.space,
             "network": dict(self.network),
@@ -45,7 +45,8 @@ class ScoreSettings:
             "proxies": [dict(proxy) for proxy in self.proxies],
             "seeds": list(self.seeds),
             "batch_size": self.batch_size,
-            "input": source,
+            "input": _source(self.input),
+            "data": _source(self.data),
             "init": self.init,
             "device": self.device,
         }
@@ -67,6 +68,12 @@ def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
             before, now = (f"{value['count']} of digest {value['sha256'][:8]}" for value in (before, now))
         texts.append(f"{name} (there: {_short(before)}, now: {_short(now)})")
     return texts
+
+
+def _source(source: Source | None) -> Any:
+    if isinstance(source, str) and Path(source).is_file():
+        return {"file": source, "sha256": hashlib.sha256(Path(source).read_bytes()).hexdigest()}
+    return source
 
 
 def _digest(text: str) -> str:

@@ -139,3 +139,27 @@ class BatchNormMode(TorchFunctionMode):
         if running_mean is None or running_var is None:  # track_running_stats=False: fresh statistics are 0 and 1
             running_mean, running_var = x.new_zeros(x.shape[1]), x.new_ones(x.shape[1])
         return F.batch_norm(x, running_mean, running_var, weight, bias, False, 0.0, eps)
+
+
+class BatchVarianceMode(BatchNormMode):
+    """``batch`` that keeps every batch norm's variance (C,) of the batch, unbiased as the running one is made of."""
+
+    def __init__(self) -> None:
+        super().__init__("batch")
+        self.variances: list[Tensor] = []
+
+    def _batch_norm(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        self.variances.append(x.var([0, *range(2, x.dim())]))
+        return super()._batch_norm(x, *args, **kwargs)
+
+
+class NoBatchNormMode(TorchFunctionMode):
+    """Within this context every batch norm is the identity, its scale and shift included."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.batch_norm:
+            return args[0] if args else kwargs["input"]
+        return func(*args, **kwargs)

@@ -1,0 +1,85 @@
+"""Condition number of the neural tangent kernel (TE-NAS)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo, UndefinedScore
+from vkdnw_pl.proxies.borrow import Borrowed, check_parameters
+from vkdnw_pl.proxies.functional.per_sample import per_sample_gradients
+
+
+class NTKCondition(GraphProxy):
+    """``-λmax / λmin`` of the matrix of inner products of the gradients of ``Σ logits`` of the images. Higher is better:
+    the sign makes it so.
+
+    Gradients are taken with respect to the weights of convolution, linear and normalisation layers. One half of
+    TE-NAS, whose ranking adds the ranks of this and of ``linear_regions``. No score where the matrix is singular to
+    working precision (the official code returns what round-off makes of it, which may be negative or infinite).
+
+    With ``batch`` an image's logits depend on the whole batch, so every image costs a backward pass over all images;
+    with ``sample`` or ``running`` all gradients come from one vectorised pass.
+
+    Args:
+        batchnorm: ``batch`` as in the official code, or ``sample`` or ``running``.
+    """
+
+    info = ProxyInfo(
+        name="ntk_condition",
+        title="NTK condition",
+        higher_is_better=True,
+        needs_labels=False,
+        input="data",
+        batchnorm="batch",
+        source="Chen et al., ICLR 2021 (TE-NAS); github.com/ondratybl/VKDNW, compute_te_nas_score.py",
+        init="pytorch",
+    )
+
+    def compute(self, borrowed: Borrowed) -> dict[str, float]:
+        names = [n for n, _ in borrowed.network.named_parameters() if n.rpartition(".")[2].endswith("weight")]
+        if not names:
+            raise UndefinedScore("the network has no weights")
+        coupled = self.batchnorm == "batch" or borrowed.trace(self.batchnorm).coupled
+        gradients = self._one_by_one(borrowed, names) if coupled else self._at_once(borrowed, names)
+        return {"ntk_condition": -condition(gradients)}
+
+    def _one_by_one(self, borrowed: Borrowed, names: list[str]) -> Tensor:
+        graph = borrowed.graph(self.batchnorm)
+        check_parameters(graph)
+        weights = [graph.parameters[name] for name in names]
+        rows = []
+        for logits in graph.logits:
+            grads = torch.autograd.grad(logits.sum(), weights, retain_graph=True, allow_unused=True)
+            rows.append(
+                torch.cat([torch.zeros_like(w).flatten() if g is None else g.flatten() for g, w in zip(grads, weights)])
+            )
+        return torch.stack(rows)
+
+    def _at_once(self, borrowed: Borrowed, names: list[str]) -> Tensor:
+        parameters = dict(borrowed.network.named_parameters())
+        weights = {name: parameters[name].detach() for name in names}
+        parts = per_sample_gradients(borrowed.network, weights, borrowed.inputs, torch.sum, batchnorm=self.batchnorm)
+        return torch.cat([torch.cat([part[name].flatten(1) for name in names], 1) for part in parts])
+
+
+def condition(grad_BP: Tensor) -> float:
+    """λmax / λmin of ``G Gᵀ``, G the gradients (B, P).
+
+    Raises:
+        UndefinedScore: where the matrix is singular to the gradients' precision.
+        FloatingPointError: where a gradient is not finite.
+    """
+    if not torch.isfinite(grad_BP).all():
+        raise FloatingPointError("a gradient is not finite")
+    kernel = torch.zeros(len(grad_BP), len(grad_BP), dtype=torch.float64, device=grad_BP.device)
+    for part in grad_BP.split(65_536, dim=1):  # in parts, so that float64 costs little memory
+        kernel += part.double() @ part.double().T
+    eigenvalues = torch.linalg.eigvalsh(kernel)
+    smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
+    # Rounding changes the gradients by some ten units of their precision (equal images of NAS-Bench-201 networks were
+    # 20 apart), so singular values of G below that are noise; an eigenvalue is the square of one.
+    noise = max((64 * torch.finfo(grad_BP.dtype).eps) ** 2, torch.finfo(torch.float64).eps * len(grad_BP))
+    if smallest <= largest * noise:
+        raise UndefinedScore("the neural tangent kernel is singular to working precision")
+    return largest / smallest
