@@ -161,7 +161,8 @@ def test_seed(proxy):
     """Another seed is another initialisation (and other random signs); same images."""
     network, inputs = small_nb201(MIXED, 5, 16), batch("nb201")
     values = {
-        seed: score_network(network, labelled(inputs), make_proxies([proxy]), seed=seed).values[proxy] for seed in (1, 2, 3)
+        seed: score_network(network, labelled(inputs), make_proxies([proxy]), seed=seed).values[proxy]
+        for seed in (1, 2, 3)
     }
     # Four images fall into four regions whatever the weights.
     assert len(set(values.values())) == (1 if proxy in ("aleph", "macs", "params", "linear_regions") else 3)
@@ -170,10 +171,13 @@ def test_seed(proxy):
 def test_seed_of_the_random_signs():
     network, inputs = small_nb201(MIXED, 5, 16), batch("nb201")
     values = [
-        score_network(network, labelled(inputs), make_proxies(["trainability"]), s, "keep").values["trainability"] for s in (1, 2)
+        score_network(network, labelled(inputs), make_proxies(["trainability"]), s, "keep").values["trainability"]
+        for s in (1, 2)
     ]
     assert values[0] != values[1]
-    jacov = [score_network(network, labelled(inputs), make_proxies(["jacov"]), s, "keep").values["jacov"] for s in (1, 2)]
+    jacov = [
+        score_network(network, labelled(inputs), make_proxies(["jacov"]), s, "keep").values["jacov"] for s in (1, 2)
+    ]
     assert jacov[0] == jacov[1]
 
 

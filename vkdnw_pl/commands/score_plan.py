@@ -72,6 +72,7 @@ def plan_scoring(options: Mapping[str, Any]) -> ScorePlan:
     from vkdnw_pl.metrics.functional.ndcg import check_options
     from vkdnw_pl.networks.init import INITS
     from vkdnw_pl.proxies import make_proxies
+    from vkdnw_pl.proxies.scoring import check_samples
     from vkdnw_pl.scoring.evaluation import choose_rankings
 
     made = make_proxies(options["proxies"])
@@ -80,6 +81,7 @@ def plan_scoring(options: Mapping[str, Any]) -> ScorePlan:
     check_options(options["top_k"], "average")
     if options["init"] not in ("auto", *INITS):
         raise ValueError(f"init={options['init']!r} is not known (allowed: auto, {', '.join(INITS)})")
+    check_samples(made, options["batch_size"])
     classes = space.num_classes(**network)
     for option, kind in (("input", "images"), ("data", "data")):
         users = [proxy for proxy in made if proxy.input == kind]

@@ -26,6 +26,18 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Layer:
+    """A convolution or linear call."""
+
+    out: Tensor
+    """(B, C, ...) of a convolution, (B, ..., C) of a linear call."""
+    channel_dim: int
+    """Dimension of C."""
+    fan_in: int
+    """Weights per channel."""
+
+
+@dataclass(frozen=True)
 class Graph:
     """A forward pass with its autograd graph."""
 
@@ -35,10 +47,8 @@ class Graph:
     """Every parameter by name, requiring gradients; empty for a network with scripted modules."""
     taps: tuple[Tensor, ...]
     """Feature maps (B, C, H, W), shallow to deep; empty where the network has no known taps."""
-    layers: tuple[Tensor, ...]
-    """Outputs (B, C, ...) of the convolution and linear calls, in order."""
-    fan_ins: tuple[int, ...]
-    """Weights per output channel of the same calls."""
+    layers: tuple[Layer, ...]
+    """The convolution and linear calls, in order."""
     relus: tuple[Tensor, ...]
     """Outputs (B, ...) of the ReLU calls, in order."""
     logits: Tensor
@@ -204,24 +214,29 @@ class Borrowed:
         """
         return self.derived(batchnorm, "loss", lambda graph: cross_entropy(graph.logits, self.labels))
 
-    def loss_gradients(self, batchnorm: BatchNorm) -> dict[str, Tensor]:
-        """Gradients of ``loss`` by parameter name; a parameter that the loss does not depend on is left out."""
+    def loss_gradients(self, batchnorm: BatchNorm, index: int = 0) -> dict[str, Tensor]:
+        """Gradients of the mean cross-entropy by parameter name; one that it does not depend on is left out.
 
-        def gradients(graph: Graph) -> dict[str, Tensor]:
-            check_parameters(graph)
-            grads = torch.autograd.grad(
-                self.loss(batchnorm), list(graph.parameters.values()), retain_graph=True, allow_unused=True
+        Those of batch 0 come from the shared forward pass and are kept.
+        """
+        if index == 0:
+            return self.derived(
+                batchnorm, "loss gradients", lambda graph: _gradients(graph, self.loss(batchnorm), True)
             )
-            return {name: g for name, g in zip(graph.parameters, grads, strict=True) if g is not None}
-
-        return self.derived(batchnorm, "loss gradients", gradients)
-
-    def fresh_graph(self, batchnorm: BatchNorm, index: int = 0) -> tuple[Graph, Batch]:
-        """A forward pass of batch ``index`` that is not shared, so that its graph may be used up."""
         batch = self.batch(index)
-        return self._forward(batchnorm, batch.images), batch
+        graph = self._forward(batchnorm, batch.images)
+        return _gradients(graph, cross_entropy(graph.logits, self._known_labels(batch.labels)), False)
 
-    def _forward(self, batchnorm: BatchNorm, images: Tensor) -> Graph:
+    def fresh_graph(self, batchnorm: BatchNorm, composite: bool = False) -> Graph:
+        """A forward pass of the inputs that is not shared.
+
+        Args:
+            batchnorm: behaviour of batch norm.
+            composite: ``sample`` norm has derivatives of every order.
+        """
+        return self._forward(batchnorm, self.inputs, composite)
+
+    def _forward(self, batchnorm: BatchNorm, images: Tensor, composite: bool = False) -> Graph:
         taps: list[Tensor] = []
         modules = [self.network.get_submodule(name) for name in feature_taps(self.network)]
 
@@ -236,15 +251,19 @@ class Borrowed:
         handles = [module.register_forward_hook(tap) for module in modules]
         try:
             inputs = images.detach().requires_grad_()
-            with torch.enable_grad(), recorder, BatchNormMode(batchnorm):
+            with torch.enable_grad(), recorder, BatchNormMode(batchnorm, composite):
                 out = functional_call(self.network, leaves, (inputs,)) if leaves else self.network(inputs)
         finally:
             for handle in handles:
                 handle.remove()
         logits = check_logits(out, len(inputs))
-        return Graph(
-            inputs, leaves, tuple(taps), tuple(recorder.layers), tuple(recorder.fan_ins), tuple(recorder.relus), logits
-        )
+        return Graph(inputs, leaves, tuple(taps), tuple(recorder.layers), tuple(recorder.relus), logits)
+
+
+def _gradients(graph: Graph, loss: Tensor, retain: bool) -> dict[str, Tensor]:
+    check_parameters(graph)
+    grads = torch.autograd.grad(loss, list(graph.parameters.values()), retain_graph=retain, allow_unused=True)
+    return {name: g for name, g in zip(graph.parameters, grads, strict=True) if g is not None}
 
 
 def _usable(tensor: Tensor) -> Tensor:
@@ -257,24 +276,27 @@ class _Recorder(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers: list[Tensor] = []
-        self.fan_ins: list[int] = []
+        self.layers: list[Layer] = []
         self.relus: list[Tensor] = []
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        if func in RELUS:
+        if func in RELUS or (func is F.hardtanh and _clips_at_zero(*args, **(kwargs or {}))):
             self.relus.append(out)
         elif func in CONVOLUTIONS or func is F.linear:
-            self.layers.append(out)
-            self.fan_ins.append(_fan_in(*args, **(kwargs or {})))
+            self.layers.append(Layer(out, 1 if func in CONVOLUTIONS else -1, _fan_in(*args, **(kwargs or {}))))
         return out
 
 
 def _fan_in(_input: Tensor, weight: Tensor, *_args: Any, **_kwargs: Any) -> int:
     return weight[0].numel()
+
+
+def _clips_at_zero(_input: Tensor, min_val: float = -1.0, *_args: Any, **_kwargs: Any) -> bool:
+    """Whether a call of ``hardtanh`` is a ReLU with an upper bound, as ReLU6 makes."""
+    return min_val == 0
 
 
 RELUS = (F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6)
@@ -292,6 +314,8 @@ def cross_entropy(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
 
 def check_classes(labels_B: Tensor, num_logits: int) -> None:
     """Raise ValueError where a label is not a class of a network with ``num_logits`` logits."""
+    if int(labels_B.min()) < 0:
+        raise ValueError(f"the images have a label {int(labels_B.min())}; labels are class numbers from 0")
     if int(labels_B.max()) >= num_logits:
         raise ValueError(
             f"the images have a label {int(labels_B.max())}, but the network returns {num_logits} logits; choose other "

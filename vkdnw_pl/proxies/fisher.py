@@ -32,13 +32,14 @@ class Fisher(GraphProxy):
         graph = borrowed.graph(self.batchnorm)
         if not graph.layers:
             raise UndefinedScore("the loss depends on no layer")
-        loss = borrowed.loss(self.batchnorm)
-        grads = torch.autograd.grad(loss, graph.layers, retain_graph=True, allow_unused=True)
+        outs = [layer.out for layer in graph.layers]
+        grads = torch.autograd.grad(borrowed.loss(self.batchnorm), outs, retain_graph=True, allow_unused=True)
         parts = []
-        for out, fan_in, grad in zip(graph.layers, graph.fan_ins, grads, strict=True):
+        for layer, grad in zip(graph.layers, grads, strict=True):
             if grad is not None:
-                product = (out.detach() * grad).flatten(2).sum(2) if out.dim() > 2 else out.detach() * grad
-                parts.append(product.square().mean(0).sum() * (fan_in / 2))
+                product = (layer.out.detach() * grad).movedim(layer.channel_dim, 1)
+                summed = product.flatten(2).sum(2) if product.dim() > 2 else product
+                parts.append(summed.square().mean(0).sum() * (layer.fan_in / 2))
         if not parts:
             raise UndefinedScore("the loss depends on no layer")
         return {"fisher": total(parts)}

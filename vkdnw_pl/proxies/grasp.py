@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
-from torch.overrides import TorchFunctionMode
 
-from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo
-from vkdnw_pl.proxies.borrow import Borrowed, cross_entropy
-from vkdnw_pl.proxies.functional.batchnorm import sample_norm, sample_norm_composite
-from vkdnw_pl.proxies.functional.gradients import total, weights_and_gradients
+from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo, UndefinedScore
+from vkdnw_pl.proxies.borrow import Borrowed, check_parameters, cross_entropy
+from vkdnw_pl.proxies.functional.gradients import total
 from vkdnw_pl.proxies.functional.scalars import layer_weights
 
 
@@ -36,25 +31,20 @@ class Grasp(GraphProxy):
     )
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
-        gradients = borrowed.loss_gradients(self.batchnorm)
-        pairs = weights_and_gradients(borrowed.network, gradients)
-        names = [name for name in layer_weights(borrowed.network) if name in gradients]
-        # A graph of its own: the double backward pass uses it up.
-        with _TwiceDifferentiable():
-            graph, _ = borrowed.fresh_graph(self.batchnorm)
-        weights = [graph.parameters[name] for name in names]
+        # The fast normalisation by sample has a first derivative only.
+        sample = self.batchnorm == "sample"
+        graph = borrowed.fresh_graph("sample", composite=True) if sample else borrowed.graph(self.batchnorm)
+        check_parameters(graph)
+        weights = [graph.parameters[name] for name in layer_weights(borrowed.network) if name in graph.parameters]
+        if not weights:
+            raise UndefinedScore("the network has no layer with weights")
         loss = cross_entropy(graph.logits, borrowed.labels)
-        again = torch.autograd.grad(loss, weights, create_graph=True)
-        inner = torch.stack([(g * a).sum() for (_, g), a in zip(pairs, again, strict=True)]).sum()
-        products = torch.autograd.grad(inner, weights, allow_unused=True)
-        parts = [(w * product).sum() for (w, _), product in zip(pairs, products, strict=True) if product is not None]
+        found = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
+        pairs = [(w, g) for w, g in zip(weights, found, strict=True) if g is not None]
+        if not pairs:
+            raise UndefinedScore("the loss depends on no layer's weight")
+        inner = torch.stack([(g.detach() * g).sum() for _, g in pairs]).sum()
+        used = [w for w, _ in pairs]
+        products = torch.autograd.grad(inner, used, retain_graph=True, allow_unused=True)
+        parts = [(w.detach() * p).sum() for w, p in zip(used, products, strict=True) if p is not None]
         return {"grasp": -total(parts)}
-
-
-class _TwiceDifferentiable(TorchFunctionMode):
-    """Within this context the norm of single samples has right second derivatives; the fast one does not."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        return (sample_norm_composite if func is sample_norm else func)(*args, **(kwargs or {}))

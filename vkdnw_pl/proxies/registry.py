@@ -70,7 +70,7 @@ def make_proxies(specs: Iterable[str | Mapping[str, Any]]) -> list[Proxy]:
                     f"proxies: {name} has no parameter {option!r}{_nearest(option, known)} (its parameters: {allowed})"
                 )
         label = options.pop("label", None)
-        asked = {option: options.pop(option) for option in _PROTOCOL if option in options}
+        asked: dict[str, Any] = {option: options.pop(option) for option in _PROTOCOL if option in options}
         proxy = cls(**options)
         try:
             proxy.protocol = Protocol(**asked)

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +65,7 @@ def score_network(
     A proxy that fails leaves None and its reason; the others go on.
     """
     scores = Scores()
-    groups: dict[tuple[str, str, int], list[Proxy]] = {}
+    groups: dict[tuple[Init, str, int], list[Proxy]] = {}
     first = next((p.input for p in proxies if p.input != "none"), "images")
     for proxy in proxies:
         own = proxy.protocol.init or (proxy.info.init if init == "auto" else init)
@@ -74,7 +74,7 @@ def score_network(
     for (own, source, samples), group in groups.items():
         release_freed_memory()
         given = getattr(images, source) if isinstance(images, Images) else images
-        with borrow(network, given, seed, cast(Init, own), samples or None) as borrowed:
+        with borrow(network, given, seed, own, samples or None) as borrowed:
             # Proxies that use one shared forward pass stand together, so that only one is in memory.
             graph: str | None = None
             for proxy in sorted(group, key=lambda p: p.graph or ""):
@@ -84,6 +84,16 @@ def score_network(
                 _run(scores, proxy, borrowed)
     scores.values = {column: scores.values[column] for proxy in proxies for column in proxy.table_columns}
     return scores
+
+
+def check_samples(proxies: Sequence[Proxy], batch_size: int) -> None:
+    """Raise ValueError where a proxy wants more images than a batch has."""
+    for proxy in proxies:
+        if (proxy.protocol.samples or 0) > batch_size:
+            raise ValueError(
+                f"{proxy.label or proxy.name}: samples={proxy.protocol.samples} is more than the {batch_size} images of "
+                "a batch"
+            )
 
 
 def _run(scores: Scores, proxy: Proxy, borrowed: Borrowed) -> None:
@@ -131,6 +141,7 @@ def score(
         RuntimeError: where a proxy fails, with its reason.
     """
     made = make_proxies(proxies)
+    check_samples(made, batch_size)
     channels, height, width = input_size
     size = (channels, height, width)
     if num_classes is not None or any(proxy.info.needs_labels for proxy in made):

@@ -26,7 +26,9 @@ class VKDNW(Proxy):
 
     Args:
         alpha: label smoothing of p in [0, 1); 0 is the paper's formula.
-        weights_per_layer: entries of every layer's weight, evenly spread, the first entry being one of them.
+        weights_per_layer: entries of every layer's weight.
+        choice: which entries: ``spread`` evenly, the first being one of them, or a ``random`` choice.
+        draw: number of the random choice; the same weights with another number are another choice.
         scalars: ``weights`` (convolutions and linear layers) or ``all`` (every parameter tensor: normalisation and
             biases too).
         batchnorm: ``sample``, ``running`` or ``batch``.
@@ -48,6 +50,8 @@ class VKDNW(Proxy):
         self,
         alpha: float = 0.05,
         weights_per_layer: int = 1,
+        choice: Literal["spread", "random"] = "spread",
+        draw: int = 0,
         scalars: Literal["weights", "all"] = "weights",
         batchnorm: BatchNorm = "sample",
         engine: Engine = "auto",
@@ -57,6 +61,12 @@ class VKDNW(Proxy):
             raise ValueError(f"vkdnw.alpha={alpha!r} is not allowed: give a number in [0, 1)")
         if not isinstance(weights_per_layer, int) or weights_per_layer < 1:
             raise ValueError(f"vkdnw.weights_per_layer={weights_per_layer!r} is not allowed: give a whole number >= 1")
+        if choice not in ("spread", "random"):
+            raise ValueError(f"vkdnw.choice={choice!r} is not known; allowed: spread, random")
+        if isinstance(draw, bool) or not isinstance(draw, int) or draw < 0:
+            raise ValueError(f"vkdnw.draw={draw!r} is not allowed: give a whole number >= 0")
+        if draw and choice == "spread":
+            raise ValueError(f"vkdnw.draw={draw} has no effect with choice='spread'; give choice='random'")
         if scalars not in ("weights", "all"):
             raise ValueError(f"vkdnw.scalars={scalars!r} is not known; allowed: weights, all")
         if engine not in ENGINES:
@@ -65,6 +75,8 @@ class VKDNW(Proxy):
             raise ValueError(f"vkdnw.max_memory_mb={max_memory_mb!r} is not allowed: it must be positive")
         self.alpha = alpha
         self.weights_per_layer = weights_per_layer
+        self.choice = choice
+        self.draw = draw
         self.scalars = scalars
         self.batchnorm = check_batch_norm(batchnorm)
         self.engine = engine
@@ -77,11 +89,8 @@ class VKDNW(Proxy):
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
         network = borrowed.network
         tensors = layer_weights(network) if self.scalars == "weights" else dict(network.named_parameters())
-        chosen = [
-            Scalar(name, index)
-            for name, p in tensors.items()
-            for index in spread_entries(p.numel(), self.weights_per_layer)
-        ]
+        generator = borrowed.generator(f"vkdnw draw {self.draw}")
+        chosen = [Scalar(name, index) for name, p in tensors.items() for index in self._entries(p.numel(), generator)]
         if not chosen:
             raise UndefinedScore("the network has no layer with weights")
         memory = int(self.max_memory_mb * 2**20)
@@ -94,3 +103,10 @@ class VKDNW(Proxy):
             raise UndefinedScore("the deciles of the Fisher spectrum are all zero")
         values = [float(entropy(deciles)), *deciles.tolist()]
         return dict(zip(self.columns, values, strict=True))
+
+    def _entries(self, numel: int, generator: torch.Generator) -> list[int]:
+        """Flat positions in one tensor."""
+        if self.choice == "spread":
+            return list(spread_entries(numel, self.weights_per_layer))
+        count = min(self.weights_per_layer, numel)
+        return sorted(torch.randperm(numel, generator=generator)[:count].tolist())

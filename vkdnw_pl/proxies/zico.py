@@ -6,13 +6,13 @@ import math
 
 import torch
 
-from vkdnw_pl.proxies.base import Proxy, ProxyInfo, UndefinedScore
-from vkdnw_pl.proxies.borrow import Borrowed, check_parameters, cross_entropy
-from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, check_batch_norm
+from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo, UndefinedScore
+from vkdnw_pl.proxies.borrow import Borrowed
+from vkdnw_pl.proxies.functional.batchnorm import BatchNorm
 from vkdnw_pl.proxies.functional.scalars import layer_weights
 
 
-class ZiCo(Proxy):
+class ZiCo(GraphProxy):
     """Sum over convolution and linear layers of ``log Σ_w mean|g_w| / std(g_w)``. Higher is better.
 
     Mean and standard deviation (not corrected) of the gradient of the mean cross-entropy over batches; weights whose
@@ -38,26 +38,21 @@ class ZiCo(Proxy):
     def __init__(self, batches: int = 2, batchnorm: BatchNorm = "batch") -> None:
         if isinstance(batches, bool) or not isinstance(batches, int) or batches < 2:
             raise ValueError(f"zico.batches={batches!r} is not allowed: give a whole number of at least 2")
+        super().__init__(batchnorm)
         self.batches = batches
-        self.batchnorm = check_batch_norm(batchnorm)
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
         names = list(layer_weights(borrowed.network))
         if not names:
             raise UndefinedScore("the network has no layer with weights")
-        collected: dict[str, list[torch.Tensor]] = {}
+        collected: dict[str, list[torch.Tensor]] = {name: [] for name in names}
         for index in range(self.batches):
-            graph, batch = borrowed.fresh_graph(self.batchnorm, index)
-            check_parameters(graph)
-            weights = [graph.parameters[name] for name in names]
-            if batch.labels is None:
-                raise ValueError("the labels of the images are not known; choose a source of images that has some")
-            grads = torch.autograd.grad(cross_entropy(graph.logits, batch.labels), weights, allow_unused=True)
-            for name, grad in zip(names, grads, strict=True):
-                if grad is not None:
-                    collected.setdefault(name, []).append(grad)
+            gradients = borrowed.loss_gradients(self.batchnorm, index)
+            for name in names:
+                if name in gradients:
+                    collected[name].append(gradients[name])
         score, counted = 0.0, 0
-        for grads_of_layer in collected.values():
+        for grads_of_layer in filter(None, collected.values()):
             g = torch.stack(grads_of_layer).double()
             std, mean = g.std(0, correction=0), g.abs().mean(0)
             ratio = float((mean / std)[std != 0].sum())
