@@ -7,18 +7,22 @@ import pytest
 
 from vkdnw_pl.cli import load_command
 from vkdnw_pl.commands.parser import make_parser
+from vkdnw_pl.report.paper_tables import PAPER_CHOICES
 from vkdnw_pl.scoring.options import parse_seeds
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-COMMAND_OF = {"nb201.yaml": "score"}
+COMMAND_OF = {
+    "nb201.yaml": "score",
+    **{f"paper/{name}.yaml": "evaluate" for name in PAPER_CHOICES},
+}
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in CONFIGS.rglob("*.yaml")))
+@pytest.mark.parametrize("name", sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml")))
 def test_is_read_by_its_command(name):
     assert name in COMMAND_OF, "say here which command reads this file"
     parser = make_parser(load_command(COMMAND_OF[name]), "test")
     parser.parse_options(["--config", str(CONFIGS / name)])
-    assert f"`{name}`" in (CONFIGS / "README.md").read_text()
+    assert f"`{Path(name).name}`" in (CONFIGS / "README.md").read_text()
 
 
 def test_default_config_holds_the_defaults():

@@ -2,7 +2,7 @@
 
     python benchmarks/beyond_paper/search.py SCORES --oracle_path DIR --out results.csv
 
-The architectures are split into two random halves. Rankings are compared on the first half and on CIFAR-10 alone; what
+The architectures are split into two random halves. Rankings are compared on the first half and on one data set alone; what
 is chosen there is reported on the second half, for all three data sets, with paired bootstrap intervals of its
 difference to VKDNW_agg.
 """
@@ -35,6 +35,7 @@ def main():
     parser.add_argument("scores", nargs="+")
     parser.add_argument("--oracle_path")
     parser.add_argument("--out", default="results.csv")
+    parser.add_argument("--dataset", default="cifar10", help="the data set to choose on")
     parser.add_argument("--split_seed", type=int, default=0)
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--beam", type=int, default=300, help="subsets kept from each size for the next")
@@ -52,7 +53,7 @@ def main():
     print(f"{len(rows)} architectures, {len(halves[0])} to choose on and {len(halves[1])} to report on")
 
     first = Half(columns, accuracy, halves[0])
-    tried = search(first, "cifar10", args.beam)
+    tried = search(first, args.dataset, args.beam)
     second = Half(columns, accuracy, halves[1])
     base = {d: measure(second.score(BASELINE_TERMS, "log"), second.accuracy[d]) for d in accuracy}
     with open(args.out, "w", newline="") as file:
@@ -62,7 +63,7 @@ def main():
             values = [v for d in accuracy for v in measure(second.score(terms, form), second.accuracy[d])]
             writer.writerow([form, "+".join(terms), f"{gain:.3f}", *(f"{v:.4f}" for v in values)])
     for gain, form, terms in tried[:10]:
-        print(f"\n{form} {' + '.join(terms)}   (first half, CIFAR-10: worst gain {gain:.2f} standard errors)")
+        print(f"\n{form} {' + '.join(terms)}   (first half, {args.dataset}: worst gain {gain:.2f} standard errors)")
         report(second, terms, form, base, args.resamples)
 
 
