@@ -40,9 +40,14 @@ def test_contradictions_are_refused():
     b = table(["macs"], [("x", 1, (1.5,), {})])
     with pytest.raises(ValueError, match=r"a\.csv and b\.csv contradict each other: macs of x with seed 1 is 1\.0"):
         join_columns({"a.csv": A, "b.csv": b})
-    b = table(["zico"], [("x", seed, (1.5,), {}) for seed in (1, 2)])
-    with pytest.raises(ValueError, match=r"a\.csv has the seeds \[1\] and b\.csv \[1, 2\]"):
-        join_columns({"a.csv": A, "b.csv": b})
+
+
+def test_tables_may_have_other_seeds():
+    b = table(["macs", "zico"], [("x", seed, (1.0, 1.5), {}) for seed in (1, 2)])
+    done = {row.key: row for row in join_columns({"a.csv": A, "b.csv": b}).rows}
+    assert done["x", 2].values["zico"] == 1.5
+    assert done["x", 2].values["zen"] is None
+    assert done["x", 2].reason == ""
 
 
 def test_one_table_stays_as_it_is():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vkdnw_pl.commands.errors import user_input
 from vkdnw_pl.commands.results import failed_rows, write_results
 from vkdnw_pl.commands.score_sources import joined, read_sources
-from vkdnw_pl.oracles import load_oracle
+from vkdnw_pl.oracles import Oracle, load_oracle
 from vkdnw_pl.scoring.folder import RunFolder
+from vkdnw_pl.scoring.table import ScoreTable
 from vkdnw_pl.spaces import SPACES
 
 Paper = Literal["table1", "table3", "table4", "table5", "fig1", "fig2", "fig3", "robustness"]
@@ -23,6 +24,8 @@ def evaluate(
     top_k: int = 1000,
     ties: Literal["average", "random", "arbitrary"] = "average",
     space: str = "nb201",
+    models: list[str] | None = None,
+    train_size: int | None = None,
     paper: Paper | None = None,
     variant: Literal["unique", "all"] = "unique",
     bootstrap: int = 1000,
@@ -48,6 +51,10 @@ def evaluate(
         ties: nDCG's rule for equal scores: average over their orders, one random order, or the order of an unstable
             sort, as in the paper's code.
         space: Search space that the architectures of a table belong to.
+        models: Model-driven rankings: train random_forest (the paper's), extra_trees or gradient_boosting on some of the
+            known accuracies and measure on the others, from proxies and graph features (models are kept in OUT/models),
+            or a file *.skops of a trained one, to rank by what it predicts. With --paper table1 [default: random_forest].
+        train_size: Architectures to train on. Default: 1,024, or half of fewer than 2,048.
         paper: Compare with a table or figure of the VKDNW paper: table1, table3, table4, table5, fig1, fig2 (a toy
             example), fig3, or robustness (three tables of the authors' notebooks). Rows whose columns the scores lack
             are shown with what they lack.
@@ -65,6 +72,17 @@ def evaluate(
     """
     paths = [scores] if isinstance(scores, str) else scores
     with user_input():
+        from vkdnw_pl.commands.learned import SUFFIX, check_models
+
+        check_models(models or [])
+        files = [model for model in models or [] if model.endswith(SUFFIX)]
+        names = [model for model in models or [] if model not in files]
+        if files and paper is not None:
+            raise ValueError(f"models: {files[0]!r} has no use with paper={paper!r}, whose models are trained here")
+        if (models or train_size) and paper not in (None, "table1"):
+            raise ValueError(f"models and train_size have no use with paper={paper!r}, which has no model-driven rows")
+        if train_size is not None and not names and paper is None:
+            raise ValueError(f"train_size={train_size} has no use without models to train; give --models random_forest")
         if space not in SPACES:
             raise ValueError(f"space={space!r} is not known (known: {', '.join(SPACES)})")
         from vkdnw_pl.metrics.functional.ndcg import check_options
@@ -76,12 +94,30 @@ def evaluate(
         if paper is None and (variant != "unique" or bootstrap != 1000 or notes is not None):
             raise ValueError("variant, bootstrap and notes have no use without paper; leave them out, or give --paper")
     if paper is not None:
-        from vkdnw_pl.commands.paper import evaluate_paper
+        from vkdnw_pl.commands.paper import PaperSample, evaluate_paper
 
         target = Path(out or f"runs/paper-{paper}").expanduser()
-        return evaluate_paper(paths, oracle, oracle_path, top_k, ties, paper, variant, bootstrap, notes, target)
+        chosen_models = tuple(names) or ("random_forest",)
+
+        def learned(sample: PaperSample) -> list[dict[str, Any]]:
+            from vkdnw_pl.commands.learned import paper_rows
+
+            if paper != "table1":
+                return []
+            with user_input():
+                found = paper_rows(sample.table, sample.oracle, chosen_models, train_size, ties, target)
+            print("\n".join(dict.fromkeys(found.notes)))
+            return found.metrics
+
+        return evaluate_paper(
+            paths, oracle, oracle_path, top_k, ties, paper, variant, bootstrap, notes, target, learned
+        )
     with user_input():
         table = joined(read_sources(paths, space))
+        if files:
+            from vkdnw_pl.commands.learned import with_predictions
+
+            table = with_predictions(table, files)
         known = load_oracle(oracle, oracle_path)
         from vkdnw_pl.scoring.evaluation import choose_rankings
 
@@ -89,7 +125,32 @@ def evaluate(
     folder = RunFolder(out or _default_out(Path(paths[0])))
     print(f"evaluating {len(table.archs)} architectures, {len(table.rows)} rows of {', '.join(paths)}")
     write_results(folder, table, known, chosen, top_k, ties)
+    if names:
+        _train(table, known, names, train_size, top_k, ties, space, folder.path)
     return 1 if failed_rows(table) else 0
+
+
+def _train(
+    table: ScoreTable,
+    oracle: Oracle,
+    models: list[str],
+    train_size: int | None,
+    top_k: int,
+    ties: str,
+    space: str,
+    folder: Path,
+) -> None:
+    from vkdnw_pl.commands.learned import train_models
+    from vkdnw_pl.report.tables import print_table
+    from vkdnw_pl.scoring.learned_evaluation import write_learned_metrics
+
+    with user_input():
+        found = train_models(table, oracle, models, train_size, top_k, ties, space, folder)
+    write_learned_metrics(folder / "learned_metrics.csv", found.metrics)
+    print()
+    print_table(found.metrics)
+    print("\n".join(dict.fromkeys(found.notes)))
+    print(f"model-driven rankings in {folder}: learned_metrics.csv, models/, figures/importances_*.png")
 
 
 def _default_out(scores: Path) -> str:

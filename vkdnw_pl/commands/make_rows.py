@@ -38,7 +38,13 @@ def make_rows(
         CommandFailed: if a worker dies for another reason than a row.
     """
     module = ScoringModule(
-        settings.space, settings.network, settings.proxies, settings.batch_size, settings.input, settings.data or "digits", settings.init
+        settings.space,
+        settings.network,
+        settings.proxies,
+        settings.batch_size,
+        settings.input,
+        settings.data or "digits",
+        settings.init,
     )
     deaths: Counter[Key] = Counter()
     pending = list(keys)

@@ -26,9 +26,9 @@ class VKDNW(Proxy):
 
     Args:
         alpha: label smoothing of p in [0, 1); 0 is the paper's formula.
-        weights_per_layer: entries of every layer's weight.
-        choice: which entries: ``spread`` evenly, the first being one of them, or a ``random`` choice.
-        draw: number of the random choice; the same weights with another number are another choice.
+        weights_per_layer: entries of every layer's weight, evenly spread, the first entry being one of them.
+        place: which entry stands for a layer where it is one: its relative place in the flattened weight, from 0 (the
+            first) to 1 (the last), or ``random``.
         scalars: ``weights`` (convolutions and linear layers) or ``all`` (every parameter tensor: normalisation and
             biases too).
         batchnorm: ``sample``, ``running`` or ``batch``.
@@ -50,8 +50,7 @@ class VKDNW(Proxy):
         self,
         alpha: float = 0.05,
         weights_per_layer: int = 1,
-        choice: Literal["spread", "random"] = "spread",
-        draw: int = 0,
+        place: float | Literal["random"] = 0.0,
         scalars: Literal["weights", "all"] = "weights",
         batchnorm: BatchNorm = "sample",
         engine: Engine = "auto",
@@ -61,12 +60,12 @@ class VKDNW(Proxy):
             raise ValueError(f"vkdnw.alpha={alpha!r} is not allowed: give a number in [0, 1)")
         if not isinstance(weights_per_layer, int) or weights_per_layer < 1:
             raise ValueError(f"vkdnw.weights_per_layer={weights_per_layer!r} is not allowed: give a whole number >= 1")
-        if choice not in ("spread", "random"):
-            raise ValueError(f"vkdnw.choice={choice!r} is not known; allowed: spread, random")
-        if isinstance(draw, bool) or not isinstance(draw, int) or draw < 0:
-            raise ValueError(f"vkdnw.draw={draw!r} is not allowed: give a whole number >= 0")
-        if draw and choice == "spread":
-            raise ValueError(f"vkdnw.draw={draw} has no effect with choice='spread'; give choice='random'")
+        if place != "random" and (isinstance(place, bool | str) or not 0 <= place <= 1):
+            raise ValueError(f"vkdnw.place={place!r} is not allowed: give a number from 0 to 1, or random")
+        if place != 0 and weights_per_layer != 1:
+            raise ValueError(
+                f"vkdnw.place={place!r} has no meaning with weights_per_layer={weights_per_layer}: several are spread evenly"
+            )
         if scalars not in ("weights", "all"):
             raise ValueError(f"vkdnw.scalars={scalars!r} is not known; allowed: weights, all")
         if engine not in ENGINES:
@@ -75,8 +74,7 @@ class VKDNW(Proxy):
             raise ValueError(f"vkdnw.max_memory_mb={max_memory_mb!r} is not allowed: it must be positive")
         self.alpha = alpha
         self.weights_per_layer = weights_per_layer
-        self.choice = choice
-        self.draw = draw
+        self.place = place
         self.scalars = scalars
         self.batchnorm = check_batch_norm(batchnorm)
         self.engine = engine
@@ -89,7 +87,7 @@ class VKDNW(Proxy):
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
         network = borrowed.network
         tensors = layer_weights(network) if self.scalars == "weights" else dict(network.named_parameters())
-        generator = borrowed.generator(f"vkdnw draw {self.draw}")
+        generator = borrowed.generator("vkdnw place")
         chosen = [Scalar(name, index) for name, p in tensors.items() for index in self._entries(p.numel(), generator)]
         if not chosen:
             raise UndefinedScore("the network has no layer with weights")
@@ -106,7 +104,8 @@ class VKDNW(Proxy):
 
     def _entries(self, numel: int, generator: torch.Generator) -> list[int]:
         """Flat positions in one tensor."""
-        if self.choice == "spread":
-            return list(spread_entries(numel, self.weights_per_layer))
-        count = min(self.weights_per_layer, numel)
-        return sorted(torch.randperm(numel, generator=generator)[:count].tolist())
+        if self.place == "random":
+            return [int(torch.randint(numel, (), generator=generator))]
+        if self.place:
+            return [int(self.place * (numel - 1))]
+        return list(spread_entries(numel, self.weights_per_layer))

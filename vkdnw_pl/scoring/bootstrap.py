@@ -10,6 +10,7 @@ import numpy as np
 
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.ranking import Term, aggregate
+from vkdnw_pl.scoring.evaluation import seeds_with_values
 from vkdnw_pl.scoring.table import ScoreTable
 
 Array = np.ndarray[Any, Any]
@@ -139,14 +140,16 @@ def _samples(
         archs = [arch for arch in table.archs if arch in known and all((arch, seed) in rows for seed in seeds)]
         if len(archs) < 2:
             continue
-        scores: dict[str, list[Array]] = {name: [] for name in rankings}
-        for seed in seeds:
-            columns = {
+        scores: dict[str, list[Array]] = {}
+        columns = {
+            seed: {
                 column: np.array([_or_nan(rows[arch, seed].values[column]) for arch in archs])
                 for column in table.columns
             }
-            for name, terms in rankings.items():
-                scores[name].append(aggregate(columns, terms))
+            for seed in seeds
+        }
+        for name, terms in rankings.items():
+            scores[name] = [aggregate(columns[seed], terms) for seed in seeds_with_values(columns, terms)]
         yield dataset, scores, np.array([known[arch] for arch in archs])
 
 

@@ -67,6 +67,13 @@ def choose_rankings(columns: Sequence[str], rankings: Sequence[str] | None) -> d
     return chosen
 
 
+def seeds_with_values(columns: Mapping[int, Mapping[str, Array]], terms: Terms) -> list[int]:
+    """Seeds in which every column of a ranking has some value: in others it was not scored, as in joined tables."""
+    names = [name for term in terms for name in ([term] if isinstance(term, str) else term)]
+    found = [seed for seed, some in columns.items() if all(np.isfinite(some[name]).any() for name in names)]
+    return found or list(columns)
+
+
 def evaluate_table(
     table: ScoreTable,
     oracle: Oracle,
@@ -76,7 +83,7 @@ def evaluate_table(
 ) -> Evaluation:
     """Rank the architectures of a score table and compare with the accuracies that the oracle knows.
 
-    A missing value ranks last. Every metric is computed for each seed, among the architectures that the oracle knows;
+    A missing value ranks last. Every metric is computed for each seed in which all columns of the ranking were scored, among the architectures that the oracle knows;
     its mean and sample standard deviation over the seeds are reported.
 
     Args:
@@ -92,7 +99,8 @@ def evaluate_table(
     columns = {seed: _columns(rows, archs, seed, table.columns) for seed in seeds}
     ranks = {}
     for name, terms in rankings.items():
-        per_seed = [len(archs) + 1 - rank_values(aggregate(columns[seed], terms)) for seed in seeds]
+        scored = seeds_with_values(columns, terms)
+        per_seed = [len(archs) + 1 - rank_values(aggregate(columns[seed], terms)) for seed in scored]
         ranks[name] = np.mean(per_seed, axis=0) if per_seed else np.zeros(0)
     metrics: list[dict[str, Any]] = []
     known: dict[str, list[int]] = {}
@@ -104,12 +112,13 @@ def evaluate_table(
         target = np.array([accuracies[archs[i]] for i in places])
         here = {seed: {name: values[places] for name, values in columns[seed].items()} for seed in seeds}
         for name, terms in rankings.items():
-            measured = [_measure(aggregate(here[seed], terms), target, top_k, ties) for seed in seeds]
+            scored = seeds_with_values(columns, terms)
+            measured = [_measure(aggregate(here[seed], terms), target, top_k, ties) for seed in scored]
             metrics.append(
                 {
                     **{"ranking": name, "dataset": dataset, "split": oracle.split[dataset], "n": len(places)},
                     **{metric: _mean([one[metric] for one in measured]) for metric in _NAMES},
-                    **{"ndcg_k": min(top_k, len(places)), "seeds": len(seeds)},
+                    **{"ndcg_k": min(top_k, len(places)), "seeds": len(scored)},
                     **{f"{metric}_std": _std([one[metric] for one in measured]) for metric in _NAMES},
                 }
             )
@@ -120,13 +129,13 @@ def evaluate_table(
 def write_ranking(path: Path, evaluation: Evaluation) -> None:
     """Write ``ranking.csv``: ``arch`` and one column of ranks per ranking, rows in the table's order."""
     body = zip(evaluation.archs, *evaluation.ranks.values())
-    _write_csv(path, ["arch", *evaluation.ranks], ([arch, *map(_number, ranks)] for arch, *ranks in body))
+    write_csv(path, ["arch", *evaluation.ranks], ([arch, *map(number, ranks)] for arch, *ranks in body))
 
 
 def write_metrics(path: Path, evaluation: Evaluation) -> None:
     """Write ``metrics.csv``; a cell is empty where a metric is undefined, and for deviations where there is one seed."""
-    rows = ([_number(row[column]) for column in METRIC_COLUMNS] for row in evaluation.metrics)
-    _write_csv(path, METRIC_COLUMNS, rows)
+    rows = ([number(row[column]) for column in METRIC_COLUMNS] for row in evaluation.metrics)
+    write_csv(path, METRIC_COLUMNS, rows)
 
 
 def _columns(rows: Mapping[Key, ScoreRow], archs: Sequence[str], seed: int, names: Sequence[str]) -> dict[str, Array]:
@@ -157,13 +166,15 @@ def _std(values: Sequence[float]) -> float | None:
     return None if len(values) < 2 or any(map(math.isnan, values)) else statistics.stdev(values)
 
 
-def _number(value: Any) -> str:
+def number(value: Any) -> str:
+    """A cell of CSV that reads back to the same bits; empty for None."""
     if value is None:
         return ""
     return repr(float(value)) if isinstance(value, float) else str(value)
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Replace ``path`` by a CSV file in one step."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(header)

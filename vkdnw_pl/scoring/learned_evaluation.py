@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from vkdnw_pl.ranking.learned import (
     default_train_size,
     make_features,
 )
-from vkdnw_pl.scoring.evaluation import METRIC_COLUMNS
+from vkdnw_pl.scoring.evaluation import METRIC_COLUMNS, number, write_csv
 from vkdnw_pl.scoring.table import Key, ScoreRow, ScoreTable
 
 LEARNED_COLUMNS = (*METRIC_COLUMNS, "row", "model", "train_size", "num_features", "missing")
@@ -150,6 +151,11 @@ def evaluate_learned(
                 shares = [one.impurity_importances() for one in trained]
                 result.importances[ranking, dataset] = {name: [one[name] for one in shares] for name in first.names}
     return result
+
+
+def write_learned_metrics(path: Path, metrics: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows with `LEARNED_COLUMNS` as CSV; a cell is empty where a value is undefined."""
+    write_csv(path, LEARNED_COLUMNS, ([number(row[column]) for column in LEARNED_COLUMNS] for row in metrics))
 
 
 def _metric_row(ranking: str, trained: Sequence[LearnedRanking], split: str) -> dict[str, Any]:
