@@ -13,13 +13,15 @@ END = "<!-- /proxies -->"
 
 def proxies_table() -> str:
     """Markdown table of all registered proxies."""
-    lines = ["| name | | better | input | batch norm | source |", "|---|---|---|---|---|---|"]
+    lines = ["| name | | better | input | batch norm | weights | source |", "|---|---|---|---|---|---|---|"]
     for name, cls in PROXIES.items():
         info = cls.info
         better = "higher" if info.higher_is_better else "lower"
         needs = f"{info.input} with labels" if info.needs_labels else info.input
         batchnorm = "–" if info.batchnorm == "none" else f"`{info.batchnorm}`"
-        lines.append(f"| `{name}` | {info.title} | {better} | {needs} | {batchnorm} | {info.source} |")
+        lines.append(
+            f"| `{name}` | {info.title} | {better} | {needs} | {batchnorm} | `{info.init}` | {info.source} |"
+        )
     return "\n".join(lines)
 
 
