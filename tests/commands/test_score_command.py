@@ -146,6 +146,7 @@ def test_architectures_that_the_oracle_does_not_know(tmp_path, capsys):
         ("seeds", "1..", r"seeds='1..' is not allowed"),
         ("batch_size", 0, r"batch_size=0"),
         ("input", "cats", r"input='cats'"),
+        ("input", {"class_path": "torch.nn.Linear"}, r"input=.*not a LightningDataModule"),
         ("init", "zeros", r"init='zeros'"),
         ("oracle", "digit", r"did you mean 'digits'"),
         ("rankings", ["jacov"], r"rankings: 'jacov'"),
@@ -159,6 +160,50 @@ def test_wrong_options_are_refused_before_anything_is_written(tmp_path, option, 
     with pytest.raises(UsageError, match=text):
         run(tmp_path / "run", **{option: value})
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ({"proxies": ["jacov"], "data": "cats"}, r"data='cats' is not allowed: 'cats' is not known"),
+        (
+            {"proxies": ["snip"], "network": {**NETWORK, "num_classes": 4}},
+            r"data='digits'.*label 9.*snip need labels below",
+        ),
+        ({"proxies": ["macs", {"name": "snip", "samples": 9}]}, r"snip: samples=9 is more than the 4 images"),
+        ({"proxies": ["vkdnw", {"name": "vkdnw", "alpha": 0.1}]}, r"'vkdnw' is given twice.*with a label"),
+        (
+            {"proxies": [{"name": "jacov", "images": "pictures"}]},
+            r"images='pictures' is not known; allowed: images, data",
+        ),
+    ],
+)
+def test_wrong_images_are_refused_before_anything_is_written(tmp_path, more, text):
+    with pytest.raises(UsageError, match=text):
+        run(tmp_path / "run", **more)
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_and_initialisation_are_each_proxys_own(tmp_path):
+    """``auto`` is the definition's initialisation; labels tell variants of a proxy apart; random images have labels."""
+    proxies = [
+        "jacov",
+        "snip",
+        {"name": "jacov", "label": "jacov_random", "images": "images"},
+        "zico",
+        {"name": "zico", "label": "zico_kaiming", "init": "kaiming_normal"},
+        {"name": "vkdnw", "label": "vkdnw_b2", "samples": 2},
+    ]
+    assert run(tmp_path / "auto", archs="sample:3", proxies=proxies) == 0
+    assert run(tmp_path / "same", archs="sample:3", proxies=proxies, init="kaiming_normal") == 0
+    assert run(tmp_path / "random", archs="sample:3", proxies=["jacov", "snip"], data="random") == 0
+    auto, same, random = (read_table(tmp_path / name / "scores.csv").rows for name in ("auto", "same", "random"))
+    assert "vkdnw_b2_decile_9" in auto[0].values
+    for one, other, third in zip(auto, same, random, strict=True):
+        assert one.values["jacov"] == other.values["jacov"] != one.values["jacov_random"]
+        assert third.values["jacov"] == one.values["jacov_random"]
+        assert one.values["zico_kaiming"] == other.values["zico_kaiming"] == other.values["zico"] != one.values["zico"]
+        assert third.values["snip"] != one.values["snip"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -255,3 +255,23 @@ def test_nas_bench_201_takes_well_under_a_second(metric):
     start = time.process_time()
     metric(x, y)
     assert time.process_time() - start < 0.3
+
+
+def test_ndcg_of_a_sample_that_stands_for_all():
+    """Each sampled item takes the places of those that it stands for, so that samples estimate nDCG of the whole."""
+    rng = np.random.default_rng(0)
+    accuracy = 94 - rng.gamma(2.0, 4.0, 9000)
+    score = accuracy + rng.normal(0, 4, 9000)
+    whole = float(ndcg(score, accuracy, top_k=1000))
+    estimates, cut_only = [], []
+    for _ in range(200):
+        some = rng.choice(9000, 900, replace=False)
+        estimates.append(float(ndcg(score[some], accuracy[some], top_k=1000, places=10)))
+        cut_only.append(float(ndcg(score[some], accuracy[some], top_k=100)))
+    assert abs(np.mean(estimates) - whole) < 0.5 * abs(np.mean(cut_only) - whole)
+    assert abs(np.mean(estimates) - whole) < 0.01
+    assert float(ndcg([3.0, 2, 1], [90.0, 80, 85], top_k=6, places=2)) == pytest.approx(
+        float(ndcg([3.0, 3, 2, 2, 1, 1], [90.0, 90, 80, 80, 85, 85], top_k=6))
+    )
+    with pytest.raises(ValueError, match=r"places=0.5 is not allowed"):
+        ndcg([1.0, 2], [50.0, 60], places=0.5)

@@ -21,7 +21,7 @@ from torch import nn
 
 from vkdnw_pl.proxies import PROXIES, UndefinedScore, make_proxies
 from vkdnw_pl.proxies.borrow import borrow
-from vkdnw_pl.proxies.functional.scalars import Scalar
+from vkdnw_pl.proxies.functional.scalars import Scalar, layer_weights
 
 DECILES = [f"vkdnw_decile_{k}" for k in range(1, 10)]
 
@@ -62,6 +62,30 @@ def test_definition(arch, options):
     np.testing.assert_allclose([values[name] for name in DECILES], deciles, rtol=0, atol=1e-10 * deciles[-1])
     assert values["vkdnw"] == pytest.approx(entropy, abs=1e-8)
     assert list(values) == ["vkdnw", *DECILES]
+
+
+@pytest.mark.parametrize("place", [0.4, 1.0])
+def test_place_of_the_weight(place):
+    """The entry at a relative place of every weight, against the Jacobian of just these."""
+    network, inputs = small_nb201(MIXED, 5).double(), images(6, 3, 8, 8)
+    chosen = [Scalar(name, int(place * (p.numel() - 1))) for name, p in layer_weights(network).items()]
+    jac, logits = reference_jacobian(network, inputs, chosen, "sample")
+    eigenvalues = np.linalg.eigvalsh(reference_fisher(jac, logits, 0.05).numpy()).clip(min=0)
+    deciles = np.quantile(eigenvalues, np.arange(1, 10) / 10)
+    values = compute(network, inputs, place=place)
+    np.testing.assert_allclose([values[name] for name in DECILES], deciles, rtol=0, atol=1e-10 * deciles[-1])
+    assert values["vkdnw"] != compute(network, inputs)["vkdnw"]
+
+
+def test_a_random_place_depends_on_the_seed_alone():
+    network, inputs = small_nb201(MIXED, 5), images(4, 3, 8, 8).float()
+    first, again, other = (compute(network, inputs, seed=seed, place="random")["vkdnw"] for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_a_place_is_that_of_one_weight():
+    with pytest.raises(ValueError, match=r"vkdnw.place=0.5 has no meaning with weights_per_layer=2"):
+        make_proxies([{"name": "vkdnw", "place": 0.5, "weights_per_layer": 2}])
 
 
 @pytest.mark.parametrize("arch", [FEW_CONVS, MIXED, ALL_CONVS, IDENTITY])
@@ -231,6 +255,9 @@ BAD = [
     ("vkdnw", "alpha", None),
     ("vkdnw", "weights_per_layer", 0),
     ("vkdnw", "weights_per_layer", 1.5),
+    ("vkdnw", "place", 1.5),
+    ("vkdnw", "place", "middle"),
+    ("vkdnw", "place", True),
     ("vkdnw", "scalars", "biases"),
     ("vkdnw", "engine", "fast"),
     ("vkdnw", "max_memory_mb", 0),

@@ -21,12 +21,15 @@ def make(scores, accuracies, seeds=(1,)):
     return ScoreTable(tuple(scores), rows), known
 
 
-def test_equals_resampling_by_hand():
+@pytest.mark.parametrize("places", [1.0, 2.5])
+def test_equals_resampling_by_hand(places):
     rng = np.random.default_rng(0)
     n, resamples = 40, 120
     accuracies = rng.integers(40, 60, n).astype(float)  # with ties, as the scores
     scores = [np.round(accuracies + rng.normal(0, 6, n)) for _ in range(2)]
-    found = bootstrap_intervals(*make({"a": scores}, accuracies, (1, 2)), {"a": ("a",)}, 7, resamples, seed=3)
+    found = bootstrap_intervals(
+        *make({"a": scores}, accuracies, (1, 2)), {"a": ("a",)}, 7, resamples, seed=3, places=places
+    )
     draws = np.random.default_rng(3).multinomial(n, np.full(n, 1 / n), size=resamples)
     by_hand = {"kendall": [], "spearman": [], "ndcg": []}
     for draw in draws:
@@ -34,7 +37,7 @@ def test_equals_resampling_by_hand():
         for name, metric in (
             ("kendall", kendall_tau),
             ("spearman", spearman_rho),
-            ("ndcg", lambda x, y: ndcg(x, y, top_k=7)),
+            ("ndcg", lambda x, y: ndcg(x, y, top_k=7, places=places)),
         ):
             by_hand[name].append(np.mean([float(metric(score[chosen], accuracies[chosen])) for score in scores]))
     for name, values in by_hand.items():

@@ -115,3 +115,16 @@ def test_rankings_that_cannot_be_made():
     with pytest.raises(ValueError, match="no column to rank by"):
         choose_rankings((), None)
     assert list(choose_rankings(("macs", "aleph", "vkdnw"), None)) == ["macs", "aleph", "vkdnw", "vkdnw_single"]
+
+
+def test_a_ranking_is_measured_in_the_seeds_that_have_its_columns():
+    """As in joined tables: column b was scored with seed 1 only."""
+    first = make_table({"a": [1.0, 2, 3, 4], "b": [4.0, 3, 2, 1]}, seed=1)
+    second = make_table({"a": [1.0, 2, 4, 3], "b": [None] * 4}, seed=2)
+    done = evaluate(ScoreTable(("a", "b"), [*first.rows, *second.rows]), make_oracle([1, 2, 3, 4]), ["a", "b", "a>b"])
+    rows = {row["ranking"]: row for row in done.metrics}
+    assert [rows[name]["seeds"] for name in ("a", "b", "a>b")] == [2, 1, 1]
+    assert rows["b"]["kendall"] == -1
+    assert rows["b"]["kendall_std"] is None
+    assert rows["a"]["kendall"] == pytest.approx((1 + 2 / 3) / 2)
+    assert list(done.ranks["b"]) == [1, 2, 3, 4]

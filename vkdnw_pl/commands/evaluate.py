@@ -44,16 +44,17 @@ def evaluate(
         oracle: Known accuracies: auto (the public tables if they were downloaded, else the embedded one), digits
             (embedded), nb201 (public tables), nats (NATS-Bench folder), or a CSV file with columns arch,<data set>.
         oracle_path: Folder of the public tables or of NATS-Bench, if it is not the cache folder.
-        rankings: Rankings to evaluate: columns, the named sets vkdnw_single, vkdnw_agg, az_nas, or own ones such as
+        rankings: Rankings to evaluate: columns, the named sets vkdnw_single, vkdnw_agg, vkdnw_plus, az_nas, te_nas, or own ones such as
             'aleph>vkdnw+jacov' (log-ranks of the pair and of jacov added). Default: all that the columns allow.
         top_k: nDCG looks at this many architectures from the top of a ranking; with --paper, at this many of all its
-            networks, and the same share of a sample.
+            networks, of which each of a sample stands for some.
         ties: nDCG's rule for equal scores: average over their orders, one random order, or the order of an unstable
             sort, as in the paper's code.
         space: Search space that the architectures of a table belong to.
         models: Model-driven rankings: train random_forest (the paper's), extra_trees or gradient_boosting on some of the
             known accuracies and measure on the others, from proxies and graph features (models are kept in OUT/models),
-            or a file *.skops of a trained one, to rank by what it predicts. With --paper table1 [default: random_forest].
+            or a file *.skops of a trained one, to rank by what it predicts. With --paper table1 the default
+            is random_forest and gradient_boosting.
         train_size: Architectures to train on. Default: 1,024, or half of fewer than 2,048.
         paper: Compare with a table or figure of the VKDNW paper: table1, table3, table4, table5, fig1, fig2 (a toy
             example), fig3, or robustness (three tables of the authors' notebooks). Rows whose columns the scores lack
@@ -97,7 +98,7 @@ def evaluate(
         from vkdnw_pl.commands.paper import PaperSample, evaluate_paper
 
         target = Path(out or f"runs/paper-{paper}").expanduser()
-        chosen_models = tuple(names) or ("random_forest",)
+        chosen_models = tuple(names) or ("random_forest", "gradient_boosting")
 
         def learned(sample: PaperSample) -> list[dict[str, Any]]:
             from vkdnw_pl.commands.learned import paper_rows

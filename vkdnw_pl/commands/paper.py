@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ _TOY = {  # accuracies in the order of two rankings, best first: Section 3 of th
     "perfect_top": (100, 90, 80, 70, 60, 50, 10, 20, 30, 40),
 }
 _TOY_CUT = 5
-_PARTIAL = "_partial"  # ends the name of a model-driven ranking of which optional features are missing
+_PARTIAL = "_partial"  # ends the row in the name of a model-driven ranking of which optional features are missing
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class PaperSample:
     num_networks: int
     """How many the paper ranks."""
     top_k: int
-    """nDCG's cut, in proportion to the sample."""
+    """nDCG's cut among all networks that the paper ranks."""
     left_out: int
     """Networks of the table that are not among the paper's, lack a row for some seed, or have no known accuracy."""
 
@@ -53,6 +54,11 @@ class PaperSample:
     def size(self) -> int:
         """How many are ranked."""
         return len(self.table.archs)
+
+    @property
+    def places(self) -> float:
+        """How many of the paper's networks each stands for."""
+        return self.num_networks / self.size
 
     @property
     def complete(self) -> bool:
@@ -116,8 +122,8 @@ def evaluate_paper(
 def choose_sample(table: ScoreTable, oracle: Oracle, paper: str, variant: str, top_k: int) -> PaperSample:
     """Limit a table to the paper's networks, and the oracle to its data sets.
 
-    nDCG of the first 1,000 of 9,445 and of the first 1,000 of 1,000 are different quantities: the cut shrinks with the
-    sample, 1,000 n / 9,445.
+    nDCG of the first 1,000 of 9,445 and of the first 1,000 of 1,000 are different quantities: in a sample of n every
+    network takes 9,445 / n places.
 
     Raises:
         ValueError: if fewer than two networks remain, the oracle lacks a data set, or the table is no sample of the
@@ -151,7 +157,7 @@ def choose_sample(table: ScoreTable, oracle: Oracle, paper: str, variant: str, t
         table=ScoreTable(table.columns, rows),
         oracle=dataclasses.replace(oracle, tables=used, split={name: oracle.split[name] for name in used}),
         num_networks=len(wanted),
-        top_k=max(1, round(top_k * len(kept) / len(wanted))),
+        top_k=top_k,
         left_out=len(table.archs) - len(kept),
     )
 
@@ -182,16 +188,18 @@ def compare_scores(
 
     tables = [PAPER_TABLES[name] for name in PAPER_CHOICES[paper]]
     rankings, problems = available(tables, sample.table.columns)
-    extra = [{**row, "ranking": str(row["ranking"]).removesuffix(_PARTIAL)} for row in extra_metrics]
+    extra = [{**row, "ranking": re.sub(rf"{_PARTIAL}(?=:|$)", "", str(row["ranking"]))} for row in extra_metrics]
     metrics: list[Row] = []
     intervals: Intervals = {}
     oracles = _oracles(tables, sample)
     resamples = 0 if sample.complete else bootstrap
     with _progress(resamples, len(rankings) * sum(len(oracle.datasets) for oracle in oracles)) as step:
         for oracle in oracles:
-            metrics += evaluate_table(sample.table, oracle, rankings, sample.top_k, ties).metrics
+            metrics += evaluate_table(sample.table, oracle, rankings, sample.top_k, ties, sample.places).metrics
             if resamples:
-                intervals |= bootstrap_intervals(sample.table, oracle, rankings, sample.top_k, resamples, step=step)
+                intervals |= bootstrap_intervals(
+                    sample.table, oracle, rankings, sample.top_k, resamples, places=sample.places, step=step
+                )
     return [
         compare(
             table,
@@ -353,9 +361,8 @@ def _remarks(
         remarks.append(f"nDCG looks at the first {sample.top_k:,}. Equal scores: {ties}.")
     if "ndcg" in table.metrics and not sample.complete:
         remarks.append(
-            f"nDCG's cut is the same share of {n:,} networks as the paper's 1,000 of its {whole:,}: nDCG of the first "
-            f"1,000 would be another quantity. Its discount counts places, not shares, so that a sample's value still "
-            "tends to lie a little below that of all networks."
+            f"In nDCG each of the {n:,} networks takes {whole / n:.2f} places, those of the networks that it stands for, so "
+            f"that the value estimates that of all {whole:,}."
         )
     if resamples:
         few = kendall_resamples(n, resamples)

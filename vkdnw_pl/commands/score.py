@@ -21,7 +21,9 @@ from vkdnw_pl.scoring.settings import ScoreSettings
 from vkdnw_pl.scoring.stop import Stopped
 from vkdnw_pl.scoring.table import Key, ScoreRow, ScoreTable
 
-DEFAULT_PROXIES = ("vkdnw", "aleph", "macs", "params", "jacov", "expressivity", "progressivity", "trainability")
+DEFAULT_PROXIES = (
+    *("vkdnw", "aleph", "macs", "params", "jacov", "expressivity", "progressivity", "trainability", "synflow"),
+)
 
 
 def score(
@@ -73,7 +75,7 @@ def score(
         oracle: Known accuracies: auto (the public tables if they were downloaded, else the embedded one), digits
             (embedded), nb201 (public tables), nats (NATS-Bench folder), or a CSV file with columns arch,<data set>.
         oracle_path: Folder of the public tables or of NATS-Bench, if it is not the cache folder.
-        rankings: Rankings to evaluate: columns, the named sets vkdnw_single, vkdnw_agg, az_nas, or own ones such as
+        rankings: Rankings to evaluate: columns, the named sets vkdnw_single, vkdnw_agg, vkdnw_plus, az_nas, te_nas, or own ones such as
             'aleph>vkdnw+jacov' (log-ranks of the pair and of jacov added). Default: all that the proxies allow.
         top_k: nDCG looks at this many architectures from the top of a ranking.
         device: Where to compute; auto takes CUDA if there is some.

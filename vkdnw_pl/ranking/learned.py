@@ -167,6 +167,7 @@ class LearnedRanking:
         dataset: str = "",
         top_k: int = 1000,
         ties: str = "average",
+        places: float = 1.0,
     ) -> LearnedRanking:
         """Train on a random part of the architectures and measure on the others.
 
@@ -182,6 +183,7 @@ class LearnedRanking:
             dataset: what the accuracies belong to; kept as a note.
             top_k: nDCG looks at this many from the top.
             ties: nDCG's rule for equal predictions, see ``metrics.functional.ndcg``.
+            places: how many places each architecture takes in nDCG, see there.
 
         Raises:
             ValueError: if an option is not allowed, the shapes differ, an accuracy is not finite, or a feature has no
@@ -212,7 +214,7 @@ class LearnedRanking:
             train_size=train_size,
             num_archs=n,
             dataset=dataset,
-            metrics=_measure(predicted, accuracy[test], top_k, ties),
+            metrics=_measure(predicted, accuracy[test], top_k, ties, places),
             versions=_versions(),
             pipeline=regressor,
         )
@@ -432,16 +434,16 @@ def _class(model: str) -> Any:
     ]
 
 
-def _measure(predicted: Array, target: Array, top_k: int, ties: str) -> dict[str, float | None]:
+def _measure(predicted: Array, target: Array, top_k: int, ties: str, places: float) -> dict[str, float | None]:
     from vkdnw_pl.metrics.functional import kendall_tau, ndcg, spearman_rho
 
     values = {
         "kendall": float(kendall_tau(predicted, target)),
         "spearman": float(spearman_rho(predicted, target)),
-        "ndcg": float(ndcg(predicted, target, top_k=top_k, ties=ties)),  # type: ignore[arg-type]
+        "ndcg": float(ndcg(predicted, target, top_k=top_k, ties=ties, places=places)),  # type: ignore[arg-type]
     }
     defined = {name: None if math.isnan(value) else value for name, value in values.items()}
-    return {**defined, "ndcg_k": min(top_k, len(target))}
+    return {**defined, "ndcg_k": min(top_k, round(len(target) * places))}
 
 
 def _payload(ranking: LearnedRanking) -> dict[str, Any]:

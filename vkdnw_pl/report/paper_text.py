@@ -48,8 +48,8 @@ def legend() -> str:
     """What the columns and marks say."""
     marks = "; ".join(f"{MARKS[verdict]} {VERDICTS[verdict]}" for verdict in (CLOSE, COVERED, DIFFERS))
     return (
-        "KT Kendall's tau-b, SPR Spearman's rho, nDCG of the first 1,000 of the paper's networks (cut in proportion for a "
-        f"sample); ours ± standard deviation over seeds [95 % interval over samples of architectures], the paper's value, "
+        "KT Kendall's tau-b, SPR Spearman's rho, nDCG of the first 1,000 of the paper's networks (a "
+        f"sample stands for all); ours ± standard deviation over seeds [95 % interval over samples of architectures], the paper's value, "
         f"ours minus the paper's; {marks}"
     )
 

@@ -19,9 +19,7 @@ def proxies_table() -> str:
         better = "higher" if info.higher_is_better else "lower"
         needs = f"{info.input} with labels" if info.needs_labels else info.input
         batchnorm = "–" if info.batchnorm == "none" else f"`{info.batchnorm}`"
-        lines.append(
-            f"| `{name}` | {info.title} | {better} | {needs} | {batchnorm} | `{info.init}` | {info.source} |"
-        )
+        lines.append(f"| `{name}` | {info.title} | {better} | {needs} | {batchnorm} | `{info.init}` | {info.source} |")
     return "\n".join(lines)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vkdnw_pl.metrics.functional.ndcg import discount_sums
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.ranking import Term, aggregate
 from vkdnw_pl.scoring.evaluation import seeds_with_values
@@ -31,6 +32,7 @@ def bootstrap_intervals(
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
+    places: float = 1.0,
     step: Callable[[], object] = lambda: None,
 ) -> Intervals:
     """Percentile bootstrap over architectures: the metrics of as many architectures, drawn with replacement.
@@ -46,9 +48,10 @@ def bootstrap_intervals(
         table: scores; architectures without a row for every seed are left out.
         oracle: known accuracies.
         rankings: name -> terms.
-        top_k: nDCG's cut in the sample.
+        top_k: nDCG's cut.
         resamples: how often to draw.
         level: share of the resamples between the ends.
+        places: how many places each architecture takes in nDCG, see ``metrics.functional.ndcg``.
         seed: of the draws; equal arguments give equal intervals.
         step: called after each (ranking, data set), for progress.
 
@@ -65,7 +68,7 @@ def bootstrap_intervals(
     found: Intervals = {}
     for dataset, scores, accuracies in _samples(table, oracle, rankings):
         draws = _draw(len(accuracies), resamples, seed)
-        target = _Target(accuracies, draws, top_k)
+        target = _Target(accuracies, draws, top_k, places)
         for name, per_seed in scores.items():
             found[name, dataset] = _intervals([target.measure(score) for score in per_seed], level)
             step()
@@ -92,7 +95,7 @@ def kendall_resamples(n: int, resamples: int) -> int:
 class _Target:
     """The accuracies of one data set, and what of their resamples does not depend on the ranking."""
 
-    def __init__(self, accuracies: Array, draws: Array, top_k: int) -> None:
+    def __init__(self, accuracies: Array, draws: Array, top_k: int, places: float) -> None:
         self.draws = draws
         self.few = draws[: kendall_resamples(len(accuracies), len(draws))]
         self.places = _places(accuracies)
@@ -101,9 +104,7 @@ class _Target:
         self.square = (draws * self.ranks**2).sum(axis=1)
         # Divided by 2^max, as in metrics.functional.ndcg: nothing overflows.
         self.gains = np.exp2(accuracies - accuracies.max()) - np.exp2(-accuracies.max())
-        n = len(accuracies)
-        discounts = np.where(np.arange(1, n + 1) <= top_k, 1 / np.log2(np.arange(2, n + 2)), 0.0)
-        self.discounts = np.r_[0.0, np.cumsum(discounts)]
+        self.discounts = discount_sums(len(accuracies), top_k, places)
         self.ideal = self._gain(accuracies)
 
     def measure(self, score: Array) -> dict[str, Array]:

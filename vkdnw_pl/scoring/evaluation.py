@@ -80,6 +80,7 @@ def evaluate_table(
     rankings: Mapping[str, Terms],
     top_k: int = 1000,
     ties: str = "average",
+    places: float = 1.0,
 ) -> Evaluation:
     """Rank the architectures of a score table and compare with the accuracies that the oracle knows.
 
@@ -92,6 +93,7 @@ def evaluate_table(
         rankings: see ``choose_rankings``.
         top_k: nDCG looks at this many from the top.
         ties: nDCG's rule for equal scores, see ``metrics.functional.ndcg``.
+        places: how many places each architecture takes in nDCG, see there.
     """
     rows = {row.key: row for row in table.rows}
     seeds = table.seeds
@@ -106,19 +108,19 @@ def evaluate_table(
     known: dict[str, list[int]] = {}
     for dataset in oracle.datasets:
         accuracies = oracle.accuracies(dataset)
-        known[dataset] = places = [i for i, arch in enumerate(archs) if arch in accuracies]
-        if len(places) < 2:
+        known[dataset] = there = [i for i, arch in enumerate(archs) if arch in accuracies]
+        if len(there) < 2:
             continue
-        target = np.array([accuracies[archs[i]] for i in places])
-        here = {seed: {name: values[places] for name, values in columns[seed].items()} for seed in seeds}
+        target = np.array([accuracies[archs[i]] for i in there])
+        here = {seed: {name: values[there] for name, values in columns[seed].items()} for seed in seeds}
         for name, terms in rankings.items():
             scored = seeds_with_values(columns, terms)
-            measured = [_measure(aggregate(here[seed], terms), target, top_k, ties) for seed in scored]
+            measured = [_measure(aggregate(here[seed], terms), target, top_k, ties, places) for seed in scored]
             metrics.append(
                 {
-                    **{"ranking": name, "dataset": dataset, "split": oracle.split[dataset], "n": len(places)},
+                    **{"ranking": name, "dataset": dataset, "split": oracle.split[dataset], "n": len(there)},
                     **{metric: _mean([one[metric] for one in measured]) for metric in _NAMES},
-                    **{"ndcg_k": min(top_k, len(places)), "seeds": len(scored)},
+                    **{"ndcg_k": min(top_k, round(len(there) * places)), "seeds": len(scored)},
                     **{f"{metric}_std": _std([one[metric] for one in measured]) for metric in _NAMES},
                 }
             )
@@ -147,13 +149,13 @@ def _all_values(rows: Iterable[ScoreRow], column: str) -> Array:
     return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _measure(score: Array, target: Array, top_k: int, ties: str) -> dict[str, float]:
+def _measure(score: Array, target: Array, top_k: int, ties: str, places: float) -> dict[str, float]:
     from vkdnw_pl.metrics.functional import kendall_tau, ndcg, spearman_rho
 
     functions: dict[str, Callable[[], Any]] = {
         "kendall": lambda: kendall_tau(score, target),
         "spearman": lambda: spearman_rho(score, target),
-        "ndcg": lambda: ndcg(score, target, top_k=top_k, ties=ties),  # type: ignore[arg-type]
+        "ndcg": lambda: ndcg(score, target, top_k=top_k, ties=ties, places=places),  # type: ignore[arg-type]
     }
     return {name: float(function()) for name, function in functions.items()}
 

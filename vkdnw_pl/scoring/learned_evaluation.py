@@ -58,6 +58,7 @@ def evaluate_learned(
     ties: str = "average",
     space: str = "nb201",
     score_seeds: str = "paired",
+    places: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
     on_model: Callable[[LearnedRanking], None] | None = None,
 ) -> LearnedEvaluation:
@@ -78,6 +79,7 @@ def evaluate_learned(
         space: the name of the architectures' space.
         score_seeds: where the table has several seeds, ``paired`` trains seed s on the scores of seed s (as the paper
             does), ``mean`` always on the mean over the table's seeds.
+        places: how many places each architecture takes in nDCG, see ``metrics.functional.ndcg``.
         progress: called with (models trained, models to train).
         on_model: called with each trained model, for example to save it.
 
@@ -104,22 +106,22 @@ def evaluate_learned(
         if not rows:
             raise ValueError("rows: the score table has no model-driven ranking; vkdnw_m needs the VKDNW deciles")
     _check_choices("rows", rows, tuple(LEARNED_ROWS))
-    places = {}
+    known_places = {}
     for dataset in oracle.datasets:
         known = oracle.accuracies(dataset)
         here = [i for i, arch in enumerate(archs) if arch in known]
         if len(here) >= 4:
-            places[dataset] = here
+            known_places[dataset] = here
         else:
             notes.append(f"nothing on {dataset}: accuracies of {len(here)} architectures are known, and 4 are needed")
-    for n in sorted({len(here) for here in places.values()}) if train_size is None else []:
+    for n in sorted({len(here) for here in known_places.values()}) if train_size is None else []:
         if default_train_size(n) != PAPER_TRAIN_SIZE:
             notes.append(
                 f"trained on {default_train_size(n)} of {n} architectures: half of them, because the paper's "
                 f"{PAPER_TRAIN_SIZE} need {2 * PAPER_TRAIN_SIZE} (train_size sets another number)"
             )
     result = LearnedEvaluation(notes=notes)
-    done, total = 0, len(places) * len(rows) * len(models) * len(seeds)
+    done, total = 0, len(known_places) * len(rows) * len(models) * len(seeds)
     for row in rows:
         features = {
             source: make_features(row, {name: some[name] for name in usable}, archs, space)
@@ -131,7 +133,7 @@ def evaluate_learned(
             notes.append(
                 f"{row} is partial: without {', '.join(first.missing)} ({len(first.missing)} of {optional} companions)"
             )
-        for dataset, here in places.items():
+        for dataset, here in known_places.items():
             known = oracle.accuracies(dataset)
             accuracy = np.array([known[archs[i]] for i in here])
             for model in models:
@@ -139,7 +141,7 @@ def evaluate_learned(
                 for seed in seeds:
                     part = _select(features[sources[seed]], here)
                     trained.append(
-                        LearnedRanking.fit(part, accuracy, model, seed, train_size, dataset, top_k=top_k, ties=ties)
+                        LearnedRanking.fit(part, accuracy, model, seed, train_size, dataset, top_k, ties, places)
                     )
                     done += 1
                     if progress is not None:

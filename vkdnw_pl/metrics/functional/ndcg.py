@@ -15,7 +15,9 @@ Ties = Literal["average", "random", "arbitrary"]
 TIES: tuple[str, ...] = get_args(Ties)
 
 
-def ndcg(preds: Any, target: Any, top_k: int = 1000, ties: Ties = "average", seed: int = 0) -> Tensor:
+def ndcg(
+    preds: Any, target: Any, top_k: int = 1000, ties: Ties = "average", seed: int = 0, places: float = 1.0
+) -> Tensor:
     """nDCG of a ranking's first ``top_k`` items: DCG = sum over j = 1..k of (2^acc_j - 1) / log2(1 + j), over the ideal.
 
     With accuracies in percent one point doubles the gain, so only the best networks count. Source: VKDNW, Equation 14
@@ -24,19 +26,21 @@ def ndcg(preds: Any, target: Any, top_k: int = 1000, ties: Ties = "average", see
     Args:
         preds: scores of shape (n,), higher = predicted to be better; ``inf`` and ``-inf`` are extremes.
         target: accuracies in percent (0..100), shape (n,).
-        top_k: how many items from the top count; all of them where there are fewer.
+        top_k: how many places from the top count; all of them where there are fewer.
         ties: what happens to items of equal score. ``average``: the exact expectation over random orders of them
             (McSherry & Najork, ECIR 2008). ``random``: one random order, drawn from ``seed``, whatever order the items
             come in. ``arbitrary``: the order in which numpy's unstable sort leaves them, reversed; it depends on the
             order of the items and on numpy's version (the paper's rule, ``ignore_ties=True`` in scikit-learn).
         seed: of ``ties="random"``.
+        places: how many places each item takes. A random sample of n of N items with ``places=N/n`` estimates the nDCG
+            of all N: its discounts are those of the places that the sampled items stand for.
 
     Returns:
         A float64 tensor without dimensions, in [0, 1], higher is better; NaN (undefined) where all accuracies are 0.
 
     Raises:
         ValueError: if there are no items, the shapes differ, ``preds`` holds NaN, ``target`` a negative or non-finite
-            value, ``top_k`` is not a positive whole number, or ``ties`` is unknown.
+            value, ``top_k`` is not a positive whole number, ``ties`` is unknown, or ``places`` is below 1.
     """
     check_options(top_k, ties)
     x, acc, device = check_arrays(preds, target)
@@ -45,9 +49,7 @@ def ndcg(preds: Any, target: Any, top_k: int = 1000, ties: Ties = "average", see
     top = acc.max()
     # Divided by 2^max, which leaves the ratio as it is: nothing overflows, whatever the unit.
     gains = np.exp2(acc - top) - np.exp2(-top)
-    discounts = np.zeros(len(x))
-    k = min(top_k, len(x))
-    discounts[:k] = 1 / np.log2(np.arange(2, k + 2))
+    discounts = np.diff(discount_sums(len(x), top_k, places))
     ideal = float(np.dot(np.sort(gains)[::-1], discounts))
     if ideal == 0:
         return as_result(math.nan, device)
@@ -61,6 +63,20 @@ def ndcg(preds: Any, target: Any, top_k: int = 1000, ties: Ties = "average", see
         else:
             ranked = _group_means(ranked, x)
     return as_result(float(np.dot(ranked, discounts)) / ideal, device)
+
+
+def discount_sums(n: int, top_k: int, places: float = 1.0) -> Array:
+    """Sums of the discounts of the first 0..n items, shape (n + 1,), each item taking ``places`` places.
+
+    Raises:
+        ValueError: if ``places`` is below 1.
+    """
+    if not 1 <= places < math.inf:
+        raise ValueError(f"places={places!r} is not allowed: an item takes at least 1 place")
+    whole = np.r_[0.0, np.cumsum(1 / np.log2(np.arange(2, top_k + 2)))] if places != 1 else None
+    if whole is None:
+        return np.r_[0.0, np.cumsum(np.where(np.arange(n) < top_k, 1 / np.log2(np.arange(2, n + 2)), 0.0))]
+    return np.interp(np.arange(n + 1) * places, np.arange(top_k + 1), whole)  # parts of a place count in proportion
 
 
 def check_options(top_k: int, ties: str) -> None:
