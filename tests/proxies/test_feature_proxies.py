@@ -12,8 +12,9 @@ from proxy_reference import ALL_CONVS, ALL_NONE, FEW_CONVS, IDENTITY, MIXED, ima
 from torch import nn
 
 from vkdnw_pl.proxies import UndefinedScore, make_proxies
-from vkdnw_pl.proxies.borrow import borrow, feature_taps
+from vkdnw_pl.proxies.borrow import borrow
 from vkdnw_pl.proxies.functional.features import feature_entropy
+from vkdnw_pl.proxies.graph import feature_taps
 from vkdnw_pl.proxies.jacov import jacov
 from vkdnw_pl.proxies.trainability import block_trainability
 

@@ -4,54 +4,21 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.overrides import TorchFunctionMode
 
 from vkdnw_pl.data.batches import Batch, Batches
 from vkdnw_pl.networks.init import Init, initialise
-from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
-from vkdnw_pl.proxies.functional.calls import CONVOLUTIONS
+from vkdnw_pl.proxies.functional.batchnorm import BatchNorm
 from vkdnw_pl.proxies.functional.features import feature_entropy
-from vkdnw_pl.proxies.functional.trace import Trace, check_logits, trace
+from vkdnw_pl.proxies.functional.trace import Trace, trace
+from vkdnw_pl.proxies.graph import Graph, cross_entropy, forward_graph, loss_gradients
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A convolution or linear call."""
-
-    out: Tensor
-    """(B, C, ...) of a convolution, (B, ..., C) of a linear call."""
-    channel_dim: int
-    """Dimension of C."""
-    fan_in: int
-    """Weights per channel."""
-
-
-@dataclass(frozen=True)
-class Graph:
-    """A forward pass with its autograd graph."""
-
-    inputs: Tensor
-    """The batch, requiring gradients."""
-    parameters: Mapping[str, Tensor]
-    """Every parameter by name, requiring gradients; empty for a network with scripted modules."""
-    taps: tuple[Tensor, ...]
-    """Feature maps (B, C, H, W), shallow to deep; empty where the network has no known taps."""
-    layers: tuple[Layer, ...]
-    """The convolution and linear calls, in order."""
-    relus: tuple[Tensor, ...]
-    """Outputs (B, ...) of the ReLU calls, in order."""
-    logits: Tensor
 
 
 class Borrowed:
@@ -163,7 +130,7 @@ class Borrowed:
         if batchnorm not in self._graphs:
             self._graphs.clear()
             self._derived.clear()
-            self._graphs[batchnorm] = self._forward(batchnorm, self.inputs)
+            self._graphs[batchnorm] = forward_graph(self.network, self.inputs, batchnorm)
         return self._graphs[batchnorm]
 
     def taps(self, batchnorm: BatchNorm) -> tuple[Tensor, ...]:
@@ -221,11 +188,11 @@ class Borrowed:
         """
         if index == 0:
             return self.derived(
-                batchnorm, "loss gradients", lambda graph: _gradients(graph, self.loss(batchnorm), True)
+                batchnorm, "loss gradients", lambda graph: loss_gradients(graph, self.loss(batchnorm), True)
             )
         batch = self.batch(index)
-        graph = self._forward(batchnorm, batch.images)
-        return _gradients(graph, cross_entropy(graph.logits, self._known_labels(batch.labels)), False)
+        graph = forward_graph(self.network, batch.images, batchnorm)
+        return loss_gradients(graph, cross_entropy(graph.logits, self._known_labels(batch.labels)), False)
 
     def fresh_graph(self, batchnorm: BatchNorm, composite: bool = False) -> Graph:
         """A forward pass of the inputs that is not shared.
@@ -234,112 +201,12 @@ class Borrowed:
             batchnorm: behaviour of batch norm.
             composite: ``sample`` norm has derivatives of every order.
         """
-        return self._forward(batchnorm, self.inputs, composite)
-
-    def _forward(self, batchnorm: BatchNorm, images: Tensor, composite: bool = False) -> Graph:
-        taps: list[Tensor] = []
-        modules = [self.network.get_submodule(name) for name in feature_taps(self.network)]
-
-        def tap(_module: nn.Module, _args: object, out: Tensor) -> None:
-            if isinstance(out, Tensor) and out.is_floating_point() and not out.requires_grad:
-                out.requires_grad_()  # the next stage has a derivative also where this one is constant
-            taps.append(out)
-
-        scripted = any(isinstance(module, torch.jit.ScriptModule) for module in self.network.modules())
-        leaves = {} if scripted else {n: p.detach().requires_grad_() for n, p in self.network.named_parameters()}
-        recorder = _Recorder()
-        handles = [module.register_forward_hook(tap) for module in modules]
-        try:
-            inputs = images.detach().requires_grad_()
-            with torch.enable_grad(), recorder, BatchNormMode(batchnorm, composite):
-                out = functional_call(self.network, leaves, (inputs,)) if leaves else self.network(inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
-        logits = check_logits(out, len(inputs))
-        return Graph(inputs, leaves, tuple(taps), tuple(recorder.layers), tuple(recorder.relus), logits)
-
-
-def _gradients(graph: Graph, loss: Tensor, retain: bool) -> dict[str, Tensor]:
-    check_parameters(graph)
-    grads = torch.autograd.grad(loss, list(graph.parameters.values()), retain_graph=retain, allow_unused=True)
-    return {name: g for name, g in zip(graph.parameters, grads, strict=True) if g is not None}
+        return forward_graph(self.network, self.inputs, batchnorm, composite)
 
 
 def _usable(tensor: Tensor) -> Tensor:
     """The tensor, or a copy of one that was made in inference mode and so cannot take part in a graph."""
     return tensor.clone() if tensor.is_inference() else tensor
-
-
-class _Recorder(TorchFunctionMode):
-    """Keeps the outputs of layers and ReLUs, which the autograd graph holds anyway."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers: list[Layer] = []
-        self.relus: list[Tensor] = []
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if func in RELUS or (func is F.hardtanh and _clips_at_zero(*args, **(kwargs or {}))):
-            self.relus.append(out)
-        elif func in CONVOLUTIONS or func is F.linear:
-            self.layers.append(Layer(out, 1 if func in CONVOLUTIONS else -1, _fan_in(*args, **(kwargs or {}))))
-        return out
-
-
-def _fan_in(_input: Tensor, weight: Tensor, *_args: Any, **_kwargs: Any) -> int:
-    return weight[0].numel()
-
-
-def _clips_at_zero(_input: Tensor, min_val: float = -1.0, *_args: Any, **_kwargs: Any) -> bool:
-    """Whether a call of ``hardtanh`` is a ReLU with an upper bound, as ReLU6 makes."""
-    return min_val == 0
-
-
-RELUS = (F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu6)
-
-
-def cross_entropy(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
-    """Mean cross-entropy.
-
-    Raises:
-        ValueError: where a label is not a class of the network.
-    """
-    check_classes(labels_B, logits_BC.shape[1])
-    return F.cross_entropy(logits_BC, labels_B)
-
-
-def check_classes(labels_B: Tensor, num_logits: int) -> None:
-    """Raise ValueError where a label is not a class of a network with ``num_logits`` logits."""
-    if int(labels_B.min()) < 0:
-        raise ValueError(f"the images have a label {int(labels_B.min())}; labels are class numbers from 0")
-    if int(labels_B.max()) >= num_logits:
-        raise ValueError(
-            f"the images have a label {int(labels_B.max())}, but the network returns {num_logits} logits; choose other "
-            "images, or a network with more classes"
-        )
-
-
-def check_parameters(graph: Graph) -> None:
-    """Raise ValueError where the network has no parameters to differentiate by."""
-    if not graph.parameters:
-        raise ValueError("the network has no parameters that can be differentiated by (none at all, or scripted ones)")
-
-
-def feature_taps(network: nn.Module) -> tuple[str, ...]:
-    """Names of the modules whose outputs are the network's stages, shallow to deep.
-
-    The network's own attribute ``feature_taps`` or, for timm models, its ``feature_info``; empty where it has neither.
-    """
-    own = getattr(network, "feature_taps", None)
-    if own is not None:
-        return tuple(own)
-    info = getattr(network, "feature_info", None)
-    stages = info if isinstance(info, list) else getattr(info, "info", [])
-    return tuple(stage["module"] for stage in stages)
 
 
 @contextmanager

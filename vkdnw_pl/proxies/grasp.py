@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo, UndefinedScore
-from vkdnw_pl.proxies.borrow import Borrowed, check_parameters, cross_entropy
+from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.gradients import total
 from vkdnw_pl.proxies.functional.scalars import layer_weights
+from vkdnw_pl.proxies.graph import check_parameters, cross_entropy
 
 
 class Grasp(GraphProxy):

@@ -16,7 +16,7 @@ from vkdnw_pl.proxies.base import Protocol, Proxy
 
 _PROTOCOL = tuple(field.name for field in dataclasses.fields(Protocol))
 _LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_MACHINERY = {"base", "borrow", "memory", "registry", "scoring", "undefined", "functional"}
+_MACHINERY = {"base", "borrow", "graph", "memory", "registry", "scoring", "undefined", "functional"}
 
 
 def _discover() -> dict[str, type[Proxy]]:

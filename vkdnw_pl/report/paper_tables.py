@@ -97,7 +97,7 @@ _TABLE1_ROWS = (
     PaperRow("aleph", "No. of trainable layers (ℵ)", "aleph", "S"),
     PaperRow("vkdnw_single", "VKDNW_single", "vkdnw_single", "S"),
     PaperRow("vkdnw_agg", "VKDNW_agg", "vkdnw_agg", "A", real_images=True),
-    PaperRow("vkdnw_plus", "VKDNW_plus (ours, not in the paper)", "vkdnw_plus", "A", ours=True),
+    PaperRow("vkdnw_plus", "VKDNW_plus (ours)", "vkdnw_plus", "A", ours=True),
     PaperRow("graf", "GRAF", "graf", "A", learned=True),
     PaperRow("vkdnw_m", "VKDNW_m", "vkdnw_m", "A", learned=True),
     PaperRow("vkdnw_zcs_m", "(VKDNW+ZCS)_m", "vkdnw_zcs_m", "A", learned=True, real_images=True),
