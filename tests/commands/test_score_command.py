@@ -168,7 +168,7 @@ def test_wrong_options_are_refused_before_anything_is_written(tmp_path, option, 
         ({"proxies": ["jacov"], "data": "cats"}, r"data='cats' is not allowed: 'cats' is not known"),
         (
             {"proxies": ["snip"], "network": {**NETWORK, "num_classes": 4}},
-            r"data='digits'.*label 9.*snip need labels below",
+            r"data='digits'.*have a label \d, and snip need labels below",
         ),
         ({"proxies": ["macs", {"name": "snip", "samples": 9}]}, r"snip: samples=9 is more than the 4 images"),
         ({"proxies": ["vkdnw", {"name": "vkdnw", "alpha": 0.1}]}, r"'vkdnw' is given twice.*with a label"),
