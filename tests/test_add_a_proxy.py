@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "add_a_proxy.md").read_text(encoding="utf-8")
-BLOCKS = dict(re.findall(r'```python title="([^"]+)"\n(.*?)```', PAGE, re.DOTALL))
+BLOCKS = dict(re.findall(r'```(?:python|text) title="([^"]+)"\n(.*?)```', PAGE, re.DOTALL))
 LINE = "tests/proxies/test_proxy_registry.py: NAMES"
 
 

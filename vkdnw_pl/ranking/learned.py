@@ -434,7 +434,7 @@ def _class(model: str) -> Any:
     ]
 
 
-def _measure(predicted: Array, target: Array, top_k: int, ties: str, places: float) -> dict[str, float | None]:
+def _measure(predicted: Array, target: Array, top_k: int, ties: str, places: float = 1.0) -> dict[str, float | None]:
     from vkdnw_pl.metrics.functional import kendall_tau, ndcg, spearman_rho
 
     values = {
