@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.ranking.learned import LEARNED_ROWS, MODELS, PAPER_TRAIN_SIZE, LearnedRanking, default_train_size
-from vkdnw_pl.scoring.evaluation import seeds_with_values
+from vkdnw_pl.scoring.evaluation import seeds_with_values, values_of
 from vkdnw_pl.scoring.learned_evaluation import LearnedEvaluation, evaluate_learned
 from vkdnw_pl.scoring.table import ScoreRow, ScoreTable
 
@@ -132,7 +130,7 @@ def _complete(table: ScoreTable) -> ScoreTable:
 
 
 def _columns(rows: Sequence[ScoreRow], names: Sequence[str]) -> dict[str, Any]:
-    return {name: np.array([np.nan if (v := row.values[name]) is None else v for row in rows]) for name in names}
+    return {name: values_of(rows, name) for name in names}
 
 
 def _progress(done: int, total: int) -> None:

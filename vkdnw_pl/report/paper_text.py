@@ -6,11 +6,10 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TextIO
 
 from vkdnw_pl.report.paper_comparison import CLOSE, COVERED, DIFFERS, MARKS, VERDICTS, Cell, Comparison
-from vkdnw_pl.report.tables import METRICS
+from vkdnw_pl.report.tables import METRICS, Block, pack_blocks
 
 _GAP = "   "
 _ANSI = {CLOSE: "32", COVERED: "33", DIFFERS: "31"}
@@ -70,7 +69,7 @@ def comparison_text(comparison: Comparison, ansi: bool = False, width: int | Non
         for j in range(len(comparison.table.metrics))
     ]
     lines = [comparison.table.title, ""]
-    for some in _pack(blocks, name_width, width):
+    for some in pack_blocks(blocks, name_width, width, _GAP):
         for k, name in enumerate(["", "", *names]):
             lines.append(_GAP.join([name.ljust(name_width), *(block.lines[k] for block in some)]).rstrip())
         lines.append("")
@@ -112,13 +111,7 @@ def print_comparison(comparison: Comparison, file: TextIO | None = None) -> None
     file.write(comparison_text(comparison, ansi=tty, width=shutil.get_terminal_size().columns if tty else 160))
 
 
-@dataclass(frozen=True)
-class _Block:
-    lines: list[str]
-    width: int
-
-
-def _block(comparison: Comparison, column: int, metric: int, ansi: bool) -> _Block:
+def _block(comparison: Comparison, column: int, metric: int, ansi: bool) -> Block:
     """One metric of one column: two lines of titles, one line per row; all equally wide."""
     cells = [row.cells[column][metric] for row in comparison.rows]
     parts = [
@@ -138,25 +131,12 @@ def _block(comparison: Comparison, column: int, metric: int, ansi: bool) -> _Blo
         for i, cell in enumerate(cells, 2):
             if cell.verdict in _ANSI:
                 lines[i] = f"\033[{_ANSI[cell.verdict]}m{lines[i]}\033[0m"
-    return _Block(lines, width)
+    return Block(lines, width)
 
 
 def _filled(head: str, texts: Sequence[str]) -> list[str]:
     width = max(map(len, [head, *texts]))
     return [text.rjust(width) for text in [head, *texts]]
-
-
-def _pack(blocks: Sequence[_Block], name_width: int, width: int | None) -> list[list[_Block]]:
-    packed: list[list[_Block]] = []
-    used = 0
-    for block in blocks:
-        if packed and (width is None or used + len(_GAP) + block.width <= width):
-            packed[-1].append(block)
-            used += len(_GAP) + block.width
-        else:
-            packed.append([block])
-            used = name_width + len(_GAP) + block.width
-    return packed
 
 
 def _marks(numbers: Sequence[int]) -> str:

@@ -61,7 +61,7 @@ def text_table(rows: Iterable[Row], ansi: bool = False, width: int | None = None
     name_width = max(map(len, names))
     blocks = [_text_block(table, group, ansi) for group in table.groups]
     lines: list[str] = []
-    for some in _pack(blocks, name_width, width):
+    for some in pack_blocks(blocks, name_width, width):
         heads = ["", "ranking", *table.rankings]
         if lines:
             lines.append("")
@@ -172,12 +172,14 @@ class _Table:
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
+    """Lines of text, all equally wide."""
+
     lines: list[str]
     width: int
 
 
-def _text_block(table: _Table, group: _Group, ansi: bool) -> _Block:
+def _text_block(table: _Table, group: _Group, ansi: bool) -> Block:
     """One data set's columns: a line with its name, one with the metrics, one for each ranking; all equally wide."""
 
     def mark(text: str) -> str:
@@ -197,20 +199,20 @@ def _text_block(table: _Table, group: _Group, ansi: bool) -> _Block:
     title = f"{_title(group)}, {group.sizes()}"
     wide = max(len(body[0]), len(title))
     extra = " " * (wide - len(body[0]))
-    return _Block([title.rjust(wide), *(extra + line for line in body)], wide)
+    return Block([title.rjust(wide), *(extra + line for line in body)], wide)
 
 
-def _pack(blocks: Sequence[_Block], name_width: int, width: int | None) -> list[list[_Block]]:
-    """Put blocks side by side as long as they fit into ``width``."""
-    packed: list[list[_Block]] = []
+def pack_blocks(blocks: Sequence[Block], name_width: int, width: int | None, gap: str = _GAP) -> list[list[Block]]:
+    """Put blocks side by side, ``gap`` between them, as long as they fit into ``width``."""
+    packed: list[list[Block]] = []
     used = 0
     for block in blocks:
-        if packed and (width is None or used + len(_GAP) + block.width <= width):
+        if packed and (width is None or used + len(gap) + block.width <= width):
             packed[-1].append(block)
-            used += len(_GAP) + block.width
+            used += len(gap) + block.width
         else:
             packed.append([block])
-            used = name_width + len(_GAP) + block.width
+            used = name_width + len(gap) + block.width
     return packed
 
 

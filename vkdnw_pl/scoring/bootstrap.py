@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from vkdnw_pl.metrics.functional.ndcg import discount_sums
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.ranking import Term, aggregate
-from vkdnw_pl.scoring.evaluation import seeds_with_values
+from vkdnw_pl.scoring.evaluation import seeds_with_values, values_of
 from vkdnw_pl.scoring.table import ScoreTable
 
 Array = np.ndarray[Any, Any]
@@ -143,10 +142,7 @@ def _samples(
             continue
         scores: dict[str, list[Array]] = {}
         columns = {
-            seed: {
-                column: np.array([_or_nan(rows[arch, seed].values[column]) for arch in archs])
-                for column in table.columns
-            }
+            seed: {column: values_of((rows[arch, seed] for arch in archs), column) for column in table.columns}
             for seed in seeds
         }
         for name, terms in rankings.items():
@@ -207,7 +203,3 @@ def _intervals(per_seed: list[dict[str, Array]], level: float) -> dict[str, Inte
             low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
             found[metric] = (float(low), float(high))
     return found
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value

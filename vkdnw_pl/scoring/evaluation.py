@@ -124,7 +124,7 @@ def evaluate_table(
                     **{f"{metric}_std": _std([one[metric] for one in measured]) for metric in _NAMES},
                 }
             )
-    counts = count_non_finite({column: _all_values(table.rows, column) for column in table.columns})
+    counts = count_non_finite({column: values_of(table.rows, column) for column in table.columns})
     return Evaluation(archs, ranks, metrics, known, {column: count for column, count in counts.items() if count})
 
 
@@ -141,10 +141,11 @@ def write_metrics(path: Path, evaluation: Evaluation) -> None:
 
 
 def _columns(rows: Mapping[Key, ScoreRow], archs: Sequence[str], seed: int, names: Sequence[str]) -> dict[str, Array]:
-    return {name: _all_values((rows[arch, seed] for arch in archs), name) for name in names}
+    return {name: values_of((rows[arch, seed] for arch in archs), name) for name in names}
 
 
-def _all_values(rows: Iterable[ScoreRow], column: str) -> Array:
+def values_of(rows: Iterable[ScoreRow], column: str) -> Array:
+    """One column of some rows, NaN where there is no value."""
     values = (row.values[column] for row in rows)
     return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
