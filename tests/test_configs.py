@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vkdnw_pl.cli import load_command
+from vkdnw_pl.cli import load_command, main
 from vkdnw_pl.commands.parser import make_parser
 from vkdnw_pl.report.paper_tables import PAPER_CHOICES
 from vkdnw_pl.scoring.options import parse_seeds
@@ -13,15 +13,16 @@ from vkdnw_pl.scoring.options import parse_seeds
 CONFIGS = Path(__file__).parents[1] / "configs"
 COMMAND_OF = {
     "nb201.yaml": "score",
+    **dict.fromkeys(("digits_quick.yaml", "mbv2_imnet.yaml", "mbv2_imnet_150ep.yaml", "nb201_cifar10.yaml"), "fit"),
     **{f"paper/{name}.yaml": "evaluate" for name in PAPER_CHOICES},
 }
 
 
 @pytest.mark.parametrize("name", sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml")))
-def test_is_read_by_its_command(name):
+def test_is_read_by_its_command(name, capsys):
     assert name in COMMAND_OF, "say here which command reads this file"
-    parser = make_parser(load_command(COMMAND_OF[name]), "test")
-    parser.parse_options(["--config", str(CONFIGS / name)])
+    assert main([COMMAND_OF[name], "--config", str(CONFIGS / name), "--print_config"]) == 0
+    assert capsys.readouterr().out
     assert f"`{Path(name).name}`" in (CONFIGS / "README.md").read_text()
 
 

@@ -17,10 +17,17 @@ PROG = "python -m vkdnw_pl"
 COMMANDS = {
     "score": "Score architectures without training them, rank them, and compare with known accuracies.",
     "evaluate": "Rank architectures by scores that exist, and compare with known accuracies.",
+    "fit": "Train a network: of a search space, found by a search, or of timm.",
+    "validate": "Evaluate a trained network on the validation images.",
+    "test": "Evaluate a trained network on the test images.",
+    "predict": "Write a trained network's predictions.",
     "merge": "Join the shards of a scoring run into one score table, and evaluate it.",
     "download": "Fetch and verify public accuracy tables.",
 }
 """Name -> first line of the function's docstring, so that --help imports nothing."""
+
+TRAINING = ("fit", "validate", "test", "predict")
+"""Commands that are LightningCLI's."""
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -60,11 +67,24 @@ def _main(arguments: list[str]) -> int:
 
         known = ["--help", "--version"] if kind == "option" else list(COMMANDS)
         return _refuse(PROG, unknown(kind, name, known))
-    return _run(name, rest)
+    return _train(name, rest) if name in TRAINING else _run(name, rest)
+
+
+def _train(name: str, arguments: list[str]) -> int:
+    prog = f"{PROG} {name}"
+    if not arguments or any(argument in ("-h", "--help") for argument in arguments):
+        from vkdnw_pl.commands.train_help import train_help
+
+        print(train_help(name, prog))
+        return OK if arguments else USAGE
+    from vkdnw_pl.commands.train import train
+
+    everything = ["--help" if argument == "--help=all" else argument for argument in arguments]
+    return _guarded(prog, lambda: train(name, everything, prog))
 
 
 def _run(name: str, arguments: list[str]) -> int:
-    from vkdnw_pl.commands.errors import CommandFailed, UsageError
+    from vkdnw_pl.commands.errors import UsageError
     from vkdnw_pl.commands.parser import make_parser
 
     prog = f"{PROG} {name}"
@@ -76,10 +96,19 @@ def _run(name: str, arguments: list[str]) -> int:
         return _refuse(prog, str(error))
     except SystemExit as done:  # --help and --print_config
         return int(done.code or OK)
+    return _guarded(prog, lambda: command(**options))
+
+
+def _guarded(prog: str, work: Callable[[], int]) -> int:
+    """Exit code of ``work``; what goes wrong for a known reason is said without a traceback."""
+    from vkdnw_pl.commands.errors import CommandFailed, UsageError
+
     try:
-        return command(**options)
+        return work()
     except UsageError as error:
         return _refuse(prog, str(error))
+    except SystemExit as done:  # --help and --print_config
+        return int(done.code or OK)
     except BrokenPipeError:
         raise
     except (CommandFailed, OSError) as error:

@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 
-from vkdnw_pl.networks.init import initialise
+from vkdnw_pl.networks.init import initialise, zero_residual_gammas
 from vkdnw_pl.spaces import NB201
 
 
@@ -54,7 +54,7 @@ def test_keep_changes_nothing():
 
 
 def test_unknown_init_names_the_allowed():
-    with pytest.raises(ValueError, match=r"init='xavier'.*kaiming_normal, gaussian, pytorch, keep"):
+    with pytest.raises(ValueError, match=r"init='xavier'.*kaiming_normal, gaussian, zennas, pytorch, keep"):
         initialise(make(), "xavier")
 
 
@@ -75,3 +75,43 @@ def test_draws_do_not_depend_on_the_default_dtype():
     finally:
         torch.set_default_dtype(torch.float32)
     assert torch.equal(found.float(), expected)
+
+
+def test_zennas_is_xavier_normal_with_its_gain():
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(32, 64, 3, bias=True),
+        torch.nn.Conv2d(256, 256, 5, groups=256),
+        torch.nn.BatchNorm2d(256),
+        torch.nn.Linear(256, 128),
+    )
+    initialise(network, "zennas", seed=1)
+    fans = {"0": (32 * 9, 64 * 9), "1": (25, 256 * 25), "3": (256, 128)}  # of the weight's shape, as torch counts
+    for name, (fan_in, fan_out) in fans.items():
+        layer = network.get_submodule(name)
+        expected = torch.nn.init.xavier_normal_(
+            torch.empty_like(layer.weight), gain=3.26033, generator=torch.Generator().manual_seed(1)
+        )
+        std = float(layer.weight.detach().std())
+        assert std == pytest.approx(3.26033 * math.sqrt(2 / (fan_in + fan_out)), rel=0.03), name
+        assert std == pytest.approx(float(expected.std()), rel=0.03), name
+        assert not layer.bias.any()
+    assert (network[2].weight == 1).all()
+    assert not network[2].bias.any()
+    # One stream for all normal initialisations: they differ in scale only.
+    zen = network[0].weight.detach().clone()
+    kaiming = initialise(network, "kaiming_normal", seed=1)[0].weight
+    torch.testing.assert_close(zen / zen.std(), kaiming.detach() / kaiming.detach().std())
+
+
+def test_zero_residual_gammas():
+    network = timm.create_model("resnet18", num_classes=2, zero_init_last=False)
+    before = {name: p.clone() for name, p in network.named_parameters()}
+    assert zero_residual_gammas(network) == 8
+    changed = [name for name, p in network.named_parameters() if not torch.equal(p, before[name])]
+    assert changed == [f"layer{stage}.{block}.bn2.weight" for stage in (1, 2, 3, 4) for block in (0, 1)]
+    assert not any(network.get_parameter(name).any() for name in changed)
+
+
+def test_zero_residual_gammas_without_such_blocks():
+    with pytest.raises(ValueError, match=r"zero_gamma .* Linear: .*zero_init_last"):
+        zero_residual_gammas(torch.nn.Linear(2, 2))

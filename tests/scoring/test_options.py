@@ -2,8 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vkdnw_pl.scoring import workers
-from vkdnw_pl.scoring.options import Shard, parse_seeds
+from vkdnw_pl.scoring.options import Shard, check_workers, parse_seeds
 
 
 @pytest.mark.parametrize(
@@ -41,20 +40,4 @@ def test_shards_that_are_refused(shard):
 @pytest.mark.parametrize("number", [0, -1, "two", True, 1.5])
 def test_workers_that_are_refused(number):
     with pytest.raises(ValueError, match=r"workers=.* is not allowed"):
-        workers.check_workers(number)
-
-
-def test_usable_cores_respect_the_share_of_a_container(tmp_path, monkeypatch):
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    limit = tmp_path / "cpu.max"
-    monkeypatch.setattr(workers, "_CGROUP_V2", limit)
-    monkeypatch.setattr(workers, "_CGROUP_V1", tmp_path)
-    assert workers.usable_cores() == 8
-    for text, cores in (("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1), ("9000000 100000", 8)):
-        limit.write_text(text + "\n")
-        assert workers.usable_cores() == cores
-    limit.unlink()
-    (tmp_path / "cpu.cfs_period_us").write_text("100000\n")
-    for text, cores in (("-1", 8), ("300000", 3)):
-        (tmp_path / "cpu.cfs_quota_us").write_text(text + "\n")
-        assert workers.usable_cores() == cores
+        check_workers(number)

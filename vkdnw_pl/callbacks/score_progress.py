@@ -9,6 +9,7 @@ from typing import Any, TextIO
 from pytorch_lightning import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
+from vkdnw_pl.callbacks.pace import duration
 from vkdnw_pl.scoring.shared import SharedState
 
 
@@ -65,14 +66,8 @@ class ScoreProgress(Callback):
                 self._next += total / self.lines
             elapsed_s = time.monotonic() - self._started_at
             failed = f", {self.state.failed} failed" if self.state.failed else ""
-            left = "" if done == total else f", about {_duration(elapsed_s / done * (total - done))} left"
-            print(f"{done} of {total} rows{failed} in {_duration(elapsed_s)}{left}", file=self._out(), flush=True)
+            left = "" if done == total else f", about {duration(elapsed_s / done * (total - done))} left"
+            print(f"{done} of {total} rows{failed} in {duration(elapsed_s)}{left}", file=self._out(), flush=True)
 
     def _out(self) -> TextIO:
         return self._file or sys.stderr
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -71,7 +71,7 @@ def score(
             or the training images of a LightningDataModule, '{class_path: my.DataModule, init_args: {...}}'.
         data: Images, the same choices, for proxies that are defined on real ones (jacov, grasp, snip, zico, ...).
         init: Initialisation of the weights: auto is each proxy's own (most have kaiming_normal; the README's table
-            says which), or for all of them kaiming_normal, gaussian, pytorch (the constructors'), or keep.
+            says which), or for all of them kaiming_normal, gaussian, zennas, pytorch (the constructors'), or keep.
         oracle: Known accuracies: auto (the public tables if they were downloaded, else the embedded one), digits
             (embedded), nb201 (public tables), nats (NATS-Bench folder), or a CSV file with columns arch,<data set>.
         oracle_path: Folder of the public tables or of NATS-Bench, if it is not the cache folder.

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vkdnw_pl.data.cores import usable_cores
 from vkdnw_pl.oracles import load_oracle
 from vkdnw_pl.scoring.archs import resolve_archs
-from vkdnw_pl.scoring.options import Shard, parse_seeds
+from vkdnw_pl.scoring.options import Shard, check_workers, parse_seeds
 from vkdnw_pl.scoring.settings import Record, ScoreSettings
 from vkdnw_pl.scoring.table import Key
-from vkdnw_pl.scoring.workers import check_workers, usable_cores
 from vkdnw_pl.spaces import SPACES
 
 if TYPE_CHECKING:

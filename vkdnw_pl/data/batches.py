@@ -25,6 +25,8 @@ NAMED_INPUTS = ("random", "digits")
 _ALLOWED = (
     f"{', '.join(NAMED_INPUTS)}, the path of a .npy or .npz file, or a data module {{class_path: ..., init_args: ...}}"
 )
+_Pick = Callable[[int, int, int], "Batch"]
+"""(batch_size, seed, index) -> batch."""
 
 Source = str | Mapping[str, Any]
 """Where images come from: a name, a file, or a data module as ``class_path`` and ``init_args``."""
@@ -76,7 +78,8 @@ def image_batch(
             corrupted, normalised, resized to the input size; 10 classes), the path of a ``.npy`` file of images
             (n, channels, height, width) of the input size, already normalised, or of a ``.npz`` file with such
             ``images`` and ``labels`` (n,), or ``{"class_path": "package.DataModule", "init_args": {...}}``: the
-            training images of any LightningDataModule whose data set gives (image, label).
+            training images of any LightningDataModule whose data set gives (image, label); ours go by their names
+            alone, such as CIFAR10.
         batch_size: B; data sets are sampled without replacement.
         input_size: (channels, height, width).
         seed: of the values, or of which images are drawn.
@@ -113,12 +116,7 @@ def _numbered_batch(
         # A stream of its own, so that labels do not change the images.
         generator.manual_seed(zlib.crc32(f"labels {index}".encode(), seed & 0xFFFFFFFF))
         return Batch(images, torch.randint(num_classes, (batch_size,), generator=generator))
-    count, pick = _data_set(source, input_size)
-    first, last = index * batch_size, (index + 1) * batch_size
-    if last > count:
-        batch = f"batch {index} of batch_size={batch_size}" if index else f"batch_size={batch_size}"
-        raise ValueError(f"{batch} needs more than the {count} images of {_short(source)!r}")
-    found = pick(torch.randperm(count, generator=generator)[first:last])
+    found = _data_set(source, input_size)(batch_size, seed, index)
     if found.images.shape[1:] != input_size:
         raise ValueError(
             f"{_short(source)!r} has images of shape {tuple(found.images.shape[1:])}; the networks take {input_size}"
@@ -126,18 +124,47 @@ def _numbered_batch(
     return found
 
 
+def draw(count: int, batch_size: int, seed: int, index: int, name: str) -> Tensor:
+    """Draw the images of a numbered batch without replacement; batches of one seed share none.
+
+    Args:
+        count: images that there are.
+        batch_size: images to be drawn.
+        seed: decides which.
+        index: number of the batch.
+        name: of the data set.
+
+    Returns:
+        Their places, int64 (batch_size,).
+
+    Raises:
+        ValueError: if there are not so many.
+    """
+    first, last = index * batch_size, (index + 1) * batch_size
+    if last > count:
+        batch = f"batch {index} of batch_size={batch_size}" if index else f"batch_size={batch_size}"
+        raise ValueError(f"{batch} needs more than the {count} images of {name!r}")
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[first:last]
+
+
 @lru_cache(maxsize=4)
-def _data_set(source: str, input_size: tuple[int, int, int]) -> tuple[int, Callable[[Tensor], Batch]]:
-    """How many images there are, and a function that picks some by their places."""
+def _data_set(source: str, input_size: tuple[int, int, int]) -> _Pick:
+    """A function that makes numbered batches."""
     if source.startswith("{"):
         return _from_module(json.loads(source))
     if source == "digits":
-        images, labels = _digits(input_size)
-        return len(images), lambda places: Batch(images[places], labels[places])
+        return _drawn(source, *_digits(input_size))
     if source.endswith((".npy", ".npz")):
-        images, known = _from_file(Path(source).expanduser(), input_size)
-        return len(images), lambda places: Batch(images[places], None if known is None else known[places])
+        return _drawn(source, *_from_file(Path(source).expanduser(), input_size))
     raise ValueError(f"{source!r} is not known as a source of images; allowed: {_ALLOWED}")
+
+
+def _drawn(name: str, images: Tensor, labels: Tensor | None) -> _Pick:
+    def pick(batch_size: int, seed: int, index: int) -> Batch:
+        places = draw(len(images), batch_size, seed, index, name)
+        return Batch(images[places], None if labels is None else labels[places])
+
+    return pick
 
 
 def _digits(input_size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
@@ -166,11 +193,15 @@ def _from_file(path: Path, input_size: tuple[int, int, int]) -> tuple[Tensor, Te
     return torch.from_numpy(images).float(), None if labels is None else torch.from_numpy(labels).long()
 
 
-def _from_module(spec: Mapping[str, Any]) -> tuple[int, Callable[[Tensor], Batch]]:
+def _from_module(spec: Mapping[str, Any]) -> _Pick:
     from torch.utils.data import default_collate
+
+    from vkdnw_pl.data.base import ImageDataModule
 
     module = _make_module(spec)
     module.prepare_data()
+    if isinstance(module, ImageDataModule):
+        return module.proxy_batch
     module.setup("fit")
     loader = module.train_dataloader()
     data: Any = getattr(loader, "dataset", None)
@@ -179,14 +210,15 @@ def _from_module(spec: Mapping[str, Any]) -> tuple[int, Callable[[Tensor], Batch
             f"{spec['class_path']}: its train_dataloader has no data set with a length to draw images from"
         )
 
-    def pick(places: Tensor) -> Batch:
+    def pick(batch_size: int, seed: int, index: int) -> Batch:
+        places = draw(len(data), batch_size, seed, index, str(spec["class_path"])).tolist()
         with torch.random.fork_rng(devices=[]):
             # Augmentation draws from the global streams.
-            torch.manual_seed(int(places[0]) if len(places) else 0)
-            images, labels = default_collate([data[int(place)] for place in places])[:2]
+            torch.manual_seed(places[0])
+            images, labels = default_collate([data[place] for place in places])[:2]
         return Batch(images.float(), labels.long())
 
-    return len(data), pick
+    return pick
 
 
 def _make_module(spec: Mapping[str, Any]) -> LightningDataModule:
@@ -197,7 +229,7 @@ def _make_module(spec: Mapping[str, Any]) -> LightningDataModule:
     path = str(spec.get("class_path", ""))
     package, _, name = path.rpartition(".")
     try:
-        cls = getattr(importlib.import_module(package), name)
+        cls = getattr(importlib.import_module(package or "vkdnw_pl.data"), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"class_path={path!r} cannot be imported: {error}") from None
     if not (isinstance(cls, type) and issubclass(cls, LightningDataModule)):

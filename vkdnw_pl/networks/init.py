@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-Init = Literal["kaiming_normal", "gaussian", "pytorch", "keep"]
+Init = Literal["kaiming_normal", "gaussian", "zennas", "pytorch", "keep"]
 INITS: tuple[str, ...] = get_args(Init)
 
+_ZENNAS_GAIN = 3.26033
 _WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
 _ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
@@ -26,7 +27,9 @@ def initialise(network: nn.Module, init: Init = "kaiming_normal", seed: int = 0)
     layers get weight 1, bias 0 and fresh running statistics (the protocol of the VKDNW and AZ-NAS experiments).
     Attention projections are linear weights too; parametrised weights (weight norm) are set through their
     parametrisation. Other parameters (class tokens, position embeddings, ...) stay as the constructor made them.
-    ``gaussian``: the same with N(0, 1) (ZenNAS). ``pytorch``: every module draws anew as its constructor did
+    ``gaussian``: the same with N(0, 1) (the Zen proxy). ``zennas``: the same with Xavier's normal of gain 3.26033, N(0,
+    gain² · 2 / (fan_in + fan_out)), with which ZenNAS and ZiCo train their networks (``custom`` in
+    github.com/cvlab-yonsei/AZ-NAS, ImageNet_MBV2/Masternet.py, 5e6683a). ``pytorch``: every module draws anew as its constructor did
     (``reset_parameters``). ``keep``: the weights stay as they are.
 
     The draws come from a CPU generator seeded with ``seed`` in module order, whatever the device, and the global
@@ -88,9 +91,37 @@ def _construct_anew(network: nn.Module, seed: int) -> nn.Module:
 
 
 def _draw(weight: Tensor, generator: torch.Generator, init: Init) -> Tensor:
-    """N(0, 2 / fan_in) or N(0, 1) of the weight's shape; fan_in is the number of elements of ``weight[0]``."""
+    """A normal draw of the weight's shape; fan_in is the number of elements of ``weight[0]``, fan_out of ``weight[:, 0]``."""
     if is_lazy(weight):
         raise ValueError("the network has an uninitialized parameter (a lazy module): run the network once before")
     # In float32 on the CPU whatever the network's dtype and device: one seed means one network.
     draw = torch.randn(weight.shape, generator=generator, dtype=torch.float32, device="cpu")
-    return draw.mul_(1.0 if init == "gaussian" else math.sqrt(2.0 / weight[0].numel())).to(weight)
+    if init == "gaussian":
+        std = 1.0
+    elif init == "zennas":
+        std = _ZENNAS_GAIN * math.sqrt(2.0 / (weight[0].numel() + weight[:, 0].numel()))
+    else:
+        std = math.sqrt(2.0 / weight[0].numel())
+    return draw.mul_(std).to(weight)
+
+
+@torch.no_grad()
+def zero_residual_gammas(network: nn.Module) -> int:
+    """Let every residual branch begin as zero: the weight of the batch norm that ends it becomes 0 (in place).
+
+    Blocks say themselves which norm that is, with timm's method ``zero_init_last()``.
+
+    Returns:
+        The number of blocks that were changed.
+
+    Raises:
+        ValueError: if no module of the network has the method.
+    """
+    blocks = [module for module in network.modules() if callable(getattr(module, "zero_init_last", None))]
+    if not blocks:
+        raise ValueError(
+            f"zero_gamma has no meaning for {type(network).__name__}: none of its modules has a method zero_init_last()"
+        )
+    for block in blocks:
+        block.zero_init_last()  # type: ignore[operator]
+    return len(blocks)

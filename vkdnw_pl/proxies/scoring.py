@@ -127,7 +127,7 @@ def score(
         proxies: names or ``{"name": ..., parameter: value}``; see ``vkdnw_pl.proxies.PROXIES``.
         batch_size: number of random images.
         seed: of the images, of the initialisation and of the proxies' random draws.
-        init: ``auto`` scores copies that are initialised as each proxy is defined, ``kaiming_normal``, ``gaussian`` and
+        init: ``auto`` scores copies that are initialised as each proxy is defined, ``kaiming_normal``, ``gaussian``, ``zennas`` and
             ``pytorch`` all proxies on such a copy, ``keep`` on the weights as they are.
         data: images for the proxies that are defined on real ones: see ``data.batches.image_batch``. Digits have 10
             classes, so that proxies with labels need a network with as many.

@@ -1,4 +1,4 @@
-"""Readers of the short forms that the command line allows: seeds such as ``1..5``, shards such as ``0/4``."""
+"""Readers of the short forms that the command line allows: seeds such as ``1..5``, shards such as ``0/4``, workers."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ def parse_seeds(seeds: int | str | Sequence[int]) -> tuple[int, ...]:
     if len(set(values)) < len(values):
         raise ValueError(f"seeds={seeds!r} is not allowed: a seed repeats")
     return tuple(values)
+
+
+def check_workers(workers: int | str) -> None:
+    """Check the option ``workers``.
+
+    Raises:
+        ValueError: if it is neither ``auto`` nor a whole number of at least 1.
+    """
+    if workers != "auto" and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise ValueError(f"workers={workers!r} is not allowed: give auto or a whole number of at least 1")
 
 
 @dataclass(frozen=True)

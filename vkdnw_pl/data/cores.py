@@ -1,4 +1,4 @@
-"""How many processes to score with."""
+"""How many CPU cores there are to use."""
 
 from __future__ import annotations
 
@@ -14,16 +14,6 @@ def usable_cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = _container_share()
     return max(1, cores if share is None else min(cores, int(share)))
-
-
-def check_workers(workers: int | str) -> None:
-    """Check the option ``workers``.
-
-    Raises:
-        ValueError: if it is neither ``auto`` nor a whole number of at least 1.
-    """
-    if workers != "auto" and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-        raise ValueError(f"workers={workers!r} is not allowed: give auto or a whole number of at least 1")
 
 
 def _container_share() -> float | None:

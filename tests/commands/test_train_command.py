@@ -1,0 +1,276 @@
+"""``fit``, ``validate``, ``test`` and ``predict`` from the command line."""
+
+import inspect
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from vkdnw_pl import cli
+from vkdnw_pl.commands.train_help import class_help, train_help
+from vkdnw_pl.data import DATA_MODULES
+from vkdnw_pl.training import options
+from vkdnw_pl.training.module import TrainingModule
+
+ARCH = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|nor_conv_1x1~2|"
+CONFIG = {
+    "model": {"arch": ARCH, "network": {"channels": 4, "cells": 1}},
+    "data": {"class_path": "Digits", "init_args": {"batch_size": 200, "val_size": 200}},
+    "trainer": {"accelerator": "cpu", "max_epochs": 1},
+}
+
+
+def call(capsys, *arguments):
+    code = cli.main([str(one) for one in arguments])
+    return code, *capsys.readouterr()
+
+
+@pytest.fixture
+def config(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(CONFIG))
+    return file
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained") / "run"
+    file = out.with_suffix(".yaml")
+    file.write_text(yaml.safe_dump(CONFIG))
+    assert cli.main(["fit", "--config", str(file), "--out", str(out)]) == 0
+    return out
+
+
+def test_help_explains_every_option():
+    text = train_help("fit", "vkdnw fit")
+    linked = {"num_classes", "input_size", "seed"}
+    for name in set(inspect.signature(TrainingModule).parameters) - linked:
+        assert f"\n  {name}" in text
+    for group, cls in (
+        ("optimizer", "OptimizerOptions"),
+        ("schedule", "ScheduleOptions"),
+        ("teacher", "TeacherOptions"),
+    ):
+        for name in inspect.signature(getattr(options, cls)).parameters:
+            assert f"\n  {group}.{name}" in text
+    for name in DATA_MODULES:
+        assert f"\n  {name}" in text
+
+
+def test_help_knows_the_defaults():
+    module = class_help(Path(inspect.getfile(TrainingModule)), "TrainingModule")
+    for name, parameter in inspect.signature(TrainingModule).parameters.items():
+        assert name in module.arguments, "every argument has its line in the docstring"
+        if parameter.default is None or isinstance(parameter.default, bool):
+            assert module.defaults[name] == yaml.safe_dump(parameter.default).splitlines()[0]
+
+
+@pytest.mark.parametrize("command", cli.TRAINING)
+def test_help_of_each_command_needs_no_torch(command, capsys):
+    code, out, _ = call(capsys, command, "--help")
+    assert code == 0
+    assert out.startswith(f"usage: python -m vkdnw_pl {command}")
+
+
+def test_run_folder(trained):
+    names = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
+    assert {"config.yaml", "meta.json", "history.jsonl", "results.json"} <= names
+    assert {"checkpoints/last.ckpt", "checkpoints/best.ckpt"} <= names
+    meta = json.loads((trained / "meta.json").read_text())
+    assert meta["command"] == "fit"
+    assert meta["status"] == "finished"
+    assert meta["settings"]["model.optimizer.lr"] == 0.1
+    results = json.loads((trained / "results.json").read_text())
+    assert {"train/loss", "val/top1", "val/loss", "test/top1"} <= set(results)
+    saved = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["hyper_parameters"]["arch"] == ARCH
+    assert saved["hyper_parameters"]["optimizer"]["lr"] == 0.1
+
+
+def test_a_checkpoint_makes_the_module_again(trained):
+    module = TrainingModule.load_from_checkpoint(trained / "checkpoints" / "best.ckpt")
+    assert module.arch == ARCH
+    assert module.num_classes == 10
+    assert module.input_size == (3, 16, 16)
+
+
+def test_a_finished_training_is_not_done_again(trained, capsys):
+    before = (trained / "history.jsonl").read_bytes()
+    code, out, _ = call(capsys, "fit", "--config", trained / "config.yaml")
+    assert code == 0
+    assert "finished already" in out
+    assert (trained / "history.jsonl").read_bytes() == before
+
+
+def test_a_longer_training_goes_on(trained, capsys, tmp_path):
+    import shutil
+
+    moved = tmp_path / "moved"
+    shutil.copytree(trained, moved)
+    code, out, _ = call(capsys, "fit", "--config", moved / "config.yaml", "--out", moved, "--trainer.max_epochs", 2)
+    assert code == 0
+    assert f"continuing from {moved}" in out
+    assert torch.load(moved / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 8
+
+
+def test_other_settings_are_refused(trained, capsys):
+    code, _, err = call(capsys, "fit", "--config", trained / "config.yaml", "--model.optimizer.lr", 0.2)
+    assert code == 2
+    assert "model.optimizer.lr (there: 0.1, now: 0.2)" in err
+    assert "--overwrite true" in err
+
+
+def test_options_that_change_no_result_may_differ(trained, capsys):
+    code, out, _ = call(capsys, "fit", "--config", trained / "config.yaml", "--data.num_workers", 1)
+    assert code == 0
+    assert "finished already" in out
+
+
+def test_another_folder_continues_with_other_numbers(trained, capsys, tmp_path):
+    """What is typed holds, not what the checkpoint says."""
+    out = tmp_path / "slower"
+    arguments = ["--ckpt_path", trained / "checkpoints/last.ckpt", "--trainer.max_epochs", 2]
+    arguments += ["--model.optimizer.lr", 0.01, "--model.optimizer.lr_batch_size", "null"]
+    arguments += ["--model.schedule.name", "constant", "--model.optimizer.weight_decay", 0.25]
+    code, *_ = call(capsys, "fit", "--config", trained / "config.yaml", "--out", out, *arguments)
+    assert code == 0
+    group, _ = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"][0]["param_groups"]
+    assert (group["lr"], group["weight_decay"]) == (0.01, 0.25)
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_evaluation_of_the_best_checkpoint(command, trained, capsys):
+    code, out, _ = call(capsys, command, "--config", trained / "config.yaml")
+    assert code == 0
+    assert f"evaluating {trained / 'checkpoints' / 'best.ckpt'}" in out
+    assert ("val/top1" if command == "validate" else "test/top1") in out
+
+
+def test_predictions_agree_with_the_test(trained, capsys):
+    code, *_ = call(capsys, "predict", "--config", trained / "config.yaml", "--ckpt_path", "last")
+    assert code == 0
+    header, *rows = (trained / "predictions.csv").read_text().splitlines()
+    assert header == "index,label,predicted,probability,correct"
+    accuracy = 100 * sum(row.endswith(",1") for row in rows) / 797
+    assert accuracy == pytest.approx(json.loads((trained / "results.json").read_text())["test/top1"], abs=1e-4)
+
+
+def test_start_from_weights(trained, capsys, tmp_path):
+    weights = trained / "checkpoints" / "last.ckpt"
+    module = TrainingModule(
+        ARCH, network={"channels": 4, "cells": 1}, num_classes=10, input_size=(3, 16, 16), weights=str(weights)
+    )
+    state = torch.load(weights, weights_only=True)["state_dict"]
+    for name, value in module.network.state_dict().items():
+        assert torch.equal(value, state[f"network.{name}"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--model.lrr", "3"], "option '--model.lrr' is not known"),
+        (
+            ["--trainer.max_epoch", "3"],
+            "option '--trainer.max_epoch' is not known; did you mean '--trainer.max_epochs'?",
+        ),
+        (["--data.bath_size", "3"], "option of Digits 'bath_size' is not known; did you mean 'batch_size'?"),
+        (["--data", "Digit"], "data: class 'Digit' is not known; did you mean 'Digits'?"),
+        (["--model.optimizer.lr", "foo"], "model.optimizer.lr=foo is not allowed: it takes a number"),
+        (["--model.optimizer.lr", "-1"], "model.optimizer.lr=-1.0 is not allowed: it must be at least 0"),
+        (["--model.optimizer.decay", "foo"], "model.optimizer.decay=foo is not allowed: it takes weights or all"),
+        (["--model.optimizer.name", "sdg"], "sgd"),
+        (["--model.init", "foo"], "model.init=foo is not allowed: it takes kaiming_normal or gaussian"),
+        (["--model.num_classes", "5"], "model.num_classes comes from the data module; leave it out"),
+        (["--data.seed", "5"], "data.seed comes from seed_everything; leave it out"),
+        (["--model.network", "{num_classes: 3}"], "model.network has 'num_classes', which comes from the data module"),
+        (["--model.network", "{chanels: 3}"], "did you mean 'channels'?"),
+        (["--model.arch", "mobilenetv2_10"], "'mobilenetv2_100'"),
+        (["--model.arch", "nowhere.json"], "arch='nowhere.json' cannot be read"),
+        (["--model.space", "nb2"], "space='nb2' is not known; allowed: auto, nb201"),
+        (["--model.weights", "nowhere.ckpt"], "weights='nowhere.ckpt': there is no such file"),
+        (["--model.zero_gamma", "true"], "zero_init_last"),
+        (["--model.bn_momentum", "2"], "model.bn_momentum=2.0 is not allowed"),
+        (["--model.label_smoothing", "1"], "model.label_smoothing=1.0 is not allowed"),
+        (["--ckpt_path", "nowhere.ckpt"], "ckpt_path='nowhere.ckpt': there is no file nowhere.ckpt"),
+        (["--trainer.default_root_dir", "x"], "trainer.default_root_dir is the run folder here: give --out instead"),
+        (["--trainer.callbacks", "EMAX"], "trainer.callbacks: class 'EMAX' is not known; did you mean"),
+        (["--model.schedule", "{name: cosine_per_epoch, warmup_epochs: 1}"], "cosine_per_epoch"),
+    ],
+)
+def test_wrong_usage(arguments, text, config, capsys, tmp_path):
+    code, _, err = call(capsys, "fit", "--config", config, "--out", tmp_path / "run", *arguments)
+    assert code == 2, err
+    assert text in err
+    assert not (tmp_path / "run" / "meta.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ({"model": {"arhc": "x"}}, "option 'model.arhc' is not known; did you mean 'model.arch'?"),
+        ({**CONFIG, "modle": {}}, "option 'modle' is not known; did you mean 'model'?"),
+        ({**CONFIG, "data": {"class_path": "Digits", "init_args": {"seed": 3}}}, "comes from seed_everything"),
+        ({**CONFIG, "data": {"class_path": "Digits", "init_args": {"bath_size": 3}}}, "did you mean 'batch_size'?"),
+    ],
+)
+def test_wrong_config_files(content, text, capsys, tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(content))
+    code, _, err = call(capsys, "fit", "--config", file, "--out", tmp_path / "run")
+    assert code == 2
+    assert text in err
+
+
+def test_data_that_are_not_there(capsys, tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump({**CONFIG, "data": {"class_path": "CIFAR10", "init_args": {"root": str(tmp_path)}}}))
+    code, _, err = call(capsys, "fit", "--config", file, "--out", tmp_path / "run")
+    assert code == 1
+    assert str(tmp_path) in err
+    assert "download" in err
+    assert json.loads((tmp_path / "run" / "meta.json").read_text())["status"] == "failed"
+
+
+def test_nothing_to_evaluate(config, capsys, tmp_path):
+    code, _, err = call(capsys, "test", "--config", config, "--out", tmp_path / "run")
+    assert code == 2
+    assert "--ckpt_path none" in err
+
+
+def test_the_network_as_it_is_built(config, capsys, tmp_path):
+    code, out, _ = call(capsys, "test", "--config", config, "--out", tmp_path / "run", "--ckpt_path", "none")
+    assert code == 0
+    assert "test/top1" in out
+
+
+def test_foreign_folder_is_kept(config, capsys, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "scores.csv").write_text("arch\n")
+    code, _, err = call(capsys, "fit", "--config", config, "--out", run)
+    assert code == 2
+    assert "holds results" in err
+    assert (run / "scores.csv").read_text() == "arch\n"
+
+
+def test_a_loss_that_is_not_finite(config, capsys, tmp_path):
+    run = tmp_path / "run"
+    code, _, err = call(
+        capsys, "fit", "--config", config, "--out", run, "--model.optimizer.lr", "1e30", "--trainer.max_epochs", "9"
+    )
+    assert code == 1
+    assert "nonfinite_batch_rank0.pt" in err
+    assert json.loads((run / "meta.json").read_text())["status"] == "failed"
+    saved = run / "checkpoints" / "last.ckpt"
+    if saved.exists():
+        state = torch.load(saved, weights_only=True)["state_dict"]
+        assert all(bool(value.isfinite().all()) for value in state.values())
+
+
+def test_signal_handlers_are_as_before(config, tmp_path):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    assert cli.main(["fit", "--config", str(config), "--out", str(tmp_path / "run"), "--trainer.max_steps", "1"]) == 0
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

@@ -1,0 +1,87 @@
+"""A training that was killed and run again ends with the bits of one that was not."""
+
+import signal
+
+import pytest
+import torch
+from training_runs import TINY_ARCH, run_fit
+
+from vkdnw_pl.callbacks.history import read_history
+
+EPOCHS, BATCHES = 3, 4
+PLAIN = {
+    "model": {
+        "arch": TINY_ARCH,
+        "network": {"channels": 4, "cells": 1},
+        "optimizer": {"lr_batch_size": None},
+        "schedule": {"warmup_epochs": 1},
+    },
+    "data": {"class_path": "Digits", "init_args": {"batch_size": 200, "val_size": 200, "num_workers": 0}},
+    "trainer": {"accelerator": "cpu", "max_epochs": EPOCHS, "deterministic": True, "log_every_n_steps": 1},
+}
+EVERYTHING = {
+    **PLAIN,
+    "model": {
+        **PLAIN["model"],
+        "label_smoothing": 0.1,
+        "mixup": 0.2,
+        "teacher": {"name": "lcnet_050", "pretrained": False, "reductions": [2, 4]},
+    },
+    "trainer": {**PLAIN["trainer"], "callbacks": [{"class_path": "EMA", "init_args": {"decay": 0.9}}]},
+}
+STEPWISE = {
+    **EVERYTHING,
+    "trainer": {
+        **EVERYTHING["trainer"],
+        "callbacks": [
+            *EVERYTHING["trainer"]["callbacks"],
+            {"class_path": "RunCheckpoints", "init_args": {"every_n_steps": 1}},
+        ],
+    },
+}
+
+
+def assert_same_training(there, here):
+    first, second = (
+        torch.load(out / "checkpoints" / "last.ckpt", weights_only=True, map_location="cpu") for out in (there, here)
+    )
+    for kind in ("state_dict", "current_model_state", "averaging_state"):
+        assert (kind in first) == (kind in second)
+        for name, value in first.get(kind, {}).items():
+            assert torch.equal(value, second[kind][name]), f"{kind} {name}"
+    for key, state in first["optimizer_states"][0]["state"].items():
+        assert torch.equal(state["momentum_buffer"], second["optimizer_states"][0]["state"][key]["momentum_buffer"])
+    assert first["global_step"] == second["global_step"] == EPOCHS * BATCHES
+
+
+def curve(out):
+    """What the history says at each step, without timings."""
+    kept = {}
+    for line in read_history(out / "history.jsonl"):
+        values = {name: value for name, value in line.items() if name.startswith(("train/", "val/", "lr", "grad"))}
+        kept.setdefault(line["step"], {}).update(values)
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("config", "step"), [(PLAIN, 6), (EVERYTHING, 6), (STEPWISE, 6)], ids=["plain", "ema_mixup_teacher", "mid_epoch"]
+)
+def test_killed_and_continued(config, step, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert run_fit(config, whole) == 0
+    assert run_fit(config, broken, signum=signal.SIGKILL, step=step) == -signal.SIGKILL
+    assert torch.load(broken / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] in (BATCHES, step)
+    assert run_fit(config, broken, "--ckpt_path", "last") == 0
+    assert_same_training(whole, broken)
+    if config is not STEPWISE:  # averages over an epoch that was cut are those of its second part
+        assert curve(whole) == curve(broken)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_between_two_steps_and_continued(signum, code, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert run_fit(EVERYTHING, whole) == 0
+    assert run_fit(EVERYTHING, broken, signum=signum, step=6) == code
+    assert torch.load(broken / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 6
+    assert run_fit(EVERYTHING, broken) == 0  # by itself
+    assert_same_training(whole, broken)

@@ -1,0 +1,33 @@
+"""Running ``fit`` in a process of its own, without the seconds that importing torch takes."""
+
+import multiprocessing
+import os
+
+import yaml
+
+from vkdnw_pl.cli import main
+from vkdnw_pl.training.module import TrainingModule
+
+TINY_ARCH = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|nor_conv_1x1~2|"
+
+
+def run_fit(config, out, *options, signum=None, step=None, **environment):
+    """Train in a forked process; one that gets a signal after that many steps. Returns its exit code."""
+    file = out.with_suffix(".yaml")
+    file.write_text(yaml.safe_dump(config))
+
+    def work():
+        os.environ.update(environment)
+        if signum is not None:
+
+            def strike(self, outputs, batch, batch_idx):
+                if self.global_step == step:
+                    os.kill(os.getpid(), signum)
+
+            TrainingModule.on_train_batch_end = strike
+        os._exit(main(["fit", "--config", str(file), "--out", str(out), *options]))
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join()
+    return process.exitcode

@@ -1,0 +1,83 @@
+"""The checkpoints of a training run: the last state, the best one, and, if asked for, every n-th epoch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+
+class RunCheckpoints(Checkpoint):
+    """Writes ``last.ckpt``, ``best.ckpt`` and ``epoch_N.ckpt`` into ``checkpoints/`` of the run folder.
+
+    Lightning's ModelCheckpoint forgets which model was best when the folder is moved, saves on any exception (also
+    after a NaN, and on one process of several while the others wait), and broadcasts an object at every step to save by
+    time; this one does none of it. Each file is replaced in one step.
+
+    Args:
+        monitor: Logged value that decides which state is the best; null for no best.ckpt.
+        mode: Whether a larger (max) or a smaller (min) value is better.
+        every_n_epochs: Keep a file of its own of every n-th epoch; 0 for none.
+        every_n_steps: Write last.ckpt also after every n-th optimizer step, not only at the end of an epoch; 0 for no.
+    """
+
+    def __init__(
+        self, monitor: str | None = "val/top1", mode: str = "max", every_n_epochs: int = 0, every_n_steps: int = 0
+    ) -> None:
+        super().__init__()
+        if mode not in ("min", "max"):
+            raise ValueError(f"mode={mode!r} is not allowed: give max or min")
+        for name, value in {"every_n_epochs": every_n_epochs, "every_n_steps": every_n_steps}.items():
+            if value < 0:
+                raise ValueError(f"{name}={value!r} is not allowed: give 0 for none, or a whole number above")
+        self.monitor = monitor
+        self.mode = mode
+        self.every_n_epochs = every_n_epochs
+        self.every_n_steps = every_n_steps
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+        self._saved_at: tuple[int, int] | None = None
+
+    @staticmethod
+    def path(trainer: Trainer, name: str) -> Path:
+        """File of the checkpoint ``name`` in the trainer's run folder."""
+        return Path(trainer.default_root_dir) / "checkpoints" / f"{name}.ckpt"
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        step = trainer.global_step
+        if self.every_n_steps and step and step % self.every_n_steps == 0 and self._saved_at != (step, -1):
+            self._saved_at = (step, -1)  # several batches of one accumulated step have one number
+            self._save(trainer, "last")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        epoch = trainer.current_epoch
+        value = None if self.monitor is None else trainer.callback_metrics.get(self.monitor)
+        if value is not None and self._better(float(value)):
+            self.best, self.best_epoch = float(value), epoch
+            self._save(trainer, "best")
+        self._save(trainer, "last")
+        if self.every_n_epochs and (epoch + 1) % self.every_n_epochs == 0:
+            self._save(trainer, f"epoch_{epoch + 1}")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Save where a stop was asked for: then every process is here, between two steps."""
+        if isinstance(exception, SIGTERMException) and trainer.global_step and trainer.training:
+            self._save(trainer, "last")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
+
+    def _better(self, value: float) -> bool:
+        if value != value:
+            return False
+        return self.best is None or (value > self.best if self.mode == "max" else value < self.best)
+
+    def _save(self, trainer: Trainer, name: str) -> None:
+        if not trainer.fast_dev_run and not trainer.sanity_checking:  # type: ignore[attr-defined]
+            trainer.save_checkpoint(self.path(trainer, name))

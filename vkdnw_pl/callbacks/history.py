@@ -1,0 +1,196 @@
+"""The history of a training as a file: one JSON object per line, whatever happens to the process.
+
+Lightning's ``CSVLogger`` cannot do this: it deletes the ``metrics.csv`` that is in its folder when it starts (it says
+so in a warning), so that a resumed training loses the history before the resume; it keeps rows in memory until 100
+steps are full, and writes the whole file anew when a metric comes up for the first time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from vkdnw_pl.scoring.files import write_atomically
+
+HISTORY, HPARAMS = "history.jsonl", "hparams.json"
+
+
+class HistoryLogger(Logger):
+    """Appends one line to ``history.jsonl`` for every set of values that is logged.
+
+    A line has ``step`` (optimizer steps before it, as Lightning counts: the first step's values stand at 0), ``epoch``
+    where known, and the values. A value that is not finite is null, and its name stands in the list ``nonfinite``.
+    A line is one write to the end of the file, so that a process that is killed loses at most the line in flight; what
+    is left of that line is removed by the next process that writes. Only the process of rank zero writes.
+
+    Hyper-parameters are gathered in ``hparams.json``, which is replaced in one step.
+
+    Args:
+        save_dir: folder of the two files, made if need be. Lightning puts its checkpoints into ``checkpoints`` there.
+    """
+
+    def __init__(self, save_dir: str | Path) -> None:
+        super().__init__()
+        self.path = Path(save_dir).expanduser() / HISTORY
+        self._hparams: dict[str, Any] = {}
+        self._inherited: int | None = None  # bytes of earlier processes; None before the file was looked at
+        self._last: tuple[int, set[str]] = (-1, set())
+
+    @property
+    def name(self) -> str:
+        """Empty: the folder is that of the run, not one of several."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """Empty, as ``name``."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The folder of the files."""
+        return str(self.path.parent)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Append one line."""
+        values = {name: _number(value) for name, value in metrics.items()}
+        epoch = values.pop("epoch", None)
+        if step == self._last[0]:
+            # A training that is resumed from within the end of an epoch ends that epoch once more.
+            values = {name: value for name, value in values.items() if name not in self._last[1]}
+        if not values:
+            return
+        record: dict[str, Any] = {"step": step}
+        if epoch is not None:
+            record["epoch"] = int(epoch)
+        nonfinite = [name for name, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
+        record.update({name: None if name in nonfinite else value for name, value in values.items()})
+        if nonfinite:
+            record["nonfinite"] = nonfinite
+        self._look()
+        data = (json.dumps(record, allow_nan=False, ensure_ascii=False, default=str) + "\n").encode()
+        file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            if os.write(file, data) != len(data):
+                raise OSError(f"{self.path}: the line could not be written whole (is the disk full?)")
+        finally:
+            os.close(file)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Mapping[str, Any] | Namespace | None = None) -> None:
+        """Add to ``hparams.json``; what was logged before stays."""
+        given = vars(params) if isinstance(params, Namespace) else dict(params or {})
+        self._hparams.update(_plain(given))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self._hparams, indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomically(self.path.with_name(HPARAMS), text + "\n")
+
+    @rank_zero_only
+    def resume_at(self, global_step: int) -> None:
+        """Drop the lines of earlier processes that do not belong to the first ``global_step`` optimizer steps.
+
+        What this process has logged stays, so that it does not matter what was logged before this call. A training
+        that starts anew (0) keeps nothing.
+
+        Raises:
+            ValueError: if the file is damaged in another place than its end.
+        """
+        self._look()
+        if not self._inherited:
+            return
+        content = self.path.read_bytes()
+        kept, last, step = [], set[str](), 0
+        for line, record in _records(content[: self._inherited], self.path):
+            # A line without a step was logged after the one before it.
+            step = step if record.get("step") is None else record["step"]
+            if step < global_step:
+                kept.append(line)
+                if step == global_step - 1:
+                    last.update(record)
+        before = b"".join(kept)
+        if len(before) < self._inherited:
+            write_atomically(self.path, (before + content[self._inherited :]).decode())
+        self._inherited = len(before)
+        self._last = (global_step - 1, last)
+
+    def _look(self) -> None:
+        """Note what earlier processes wrote, and remove the torn end that a killed one may have left."""
+        if self._inherited is not None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        content = self.path.read_bytes() if self.path.exists() else b""
+        self._inherited = content.rfind(b"\n") + 1
+        if self._inherited < len(content):
+            os.truncate(self.path, self._inherited)
+
+
+class HistoryResume(Callback):
+    """Makes the history of a resumed training that of one that was never interrupted.
+
+    Lines of steps that the resumed training takes again are dropped from each ``HistoryLogger`` of the trainer.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, HistoryLogger):
+                logger.resume_at(trainer.global_step)
+
+
+def read_history(path: str | Path) -> list[dict[str, Any]]:
+    """Lines of a history; one that was torn off by a kill is left out.
+
+    Args:
+        path: of the file, or of the run folder that holds ``history.jsonl``.
+
+    Raises:
+        ValueError: if there is no such file, or it is damaged in another place than its end.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        path = path / HISTORY
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    return [record for _, record in _records(content[: content.rfind(b"\n") + 1], path)]
+
+
+def _records(content: bytes, path: Path) -> list[tuple[bytes, dict[str, Any]]]:
+    """Each line, its end included, with what it holds."""
+    found = []
+    for number, line in enumerate(content.splitlines(keepends=True), 1):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number} is not a line of a history: {error}") from None
+        if not isinstance(record, dict):
+            raise ValueError(f"{path}, line {number} is not a line of a history: it holds {record!r}")
+        found.append((line, record))
+    return found
+
+
+def _number(value: Any) -> Any:
+    """Tensors and NumPy numbers of one element as Python's."""
+    return value.item() if hasattr(value, "item") else value
+
+
+def _plain(value: Any) -> Any:
+    """The value in types that JSON has; others as text."""
+    value = _number(value) if getattr(value, "ndim", None) == 0 else value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, str | bool | int | float) else str(value)

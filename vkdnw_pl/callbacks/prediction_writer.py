@@ -1,0 +1,99 @@
+"""Writes what a network says about each image of a data set."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import BasePredictionWriter
+
+from vkdnw_pl.scoring.files import write_atomically
+
+Row = tuple[int, int | None, int, float]
+"""Index of the image, label, predicted class, probability of that class."""
+
+
+class PredictionWriter(BasePredictionWriter):
+    """Writes ``predictions.csv`` into the run folder, one line per image in the order of the data set.
+
+    Columns: ``index`` (of the image in the data set), ``label`` (empty where there is none), ``predicted`` (class of
+    the largest logit), ``probability`` (its softmax value), ``correct`` (1 or 0, empty without a label). One file,
+    whatever the number of processes; an image that was given to two of them, to even out their shares, stands once.
+
+    ``predict_step`` returns ``{"logits": (B, K), "labels": (B,)}``; the labels may be left out.
+    """
+
+    def __init__(self, filename: str = "predictions.csv") -> None:
+        super().__init__(write_interval="batch")
+        self.filename = filename
+        self._rows: dict[int, Row] = {}
+        self._count = 0
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._rows, self._count = {}, 0
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Keep the rows of a batch.
+
+        Raises:
+            ValueError: if the prediction has no logits, there are several loaders, or the places of the images in the
+                data set are not known and several processes share them.
+        """
+        if not isinstance(prediction, Mapping) or "logits" not in prediction:
+            raise ValueError(
+                f"predict_step returned {type(prediction).__name__}; needed: a mapping with 'logits' (B, K)"
+            )
+        if dataloader_idx > 0:
+            raise ValueError("predictions of one data set are written; predict_dataloader gives several loaders")
+        logits, labels = prediction["logits"], prediction.get("labels")
+        probability, predicted = logits.float().softmax(dim=-1).max(dim=-1)
+        count = len(predicted)
+        if not batch_indices:
+            if trainer.world_size > 1:
+                raise ValueError(
+                    "several processes share the images, and the loader does not tell which each has: it needs a data "
+                    "set with a length (or predict with one process)"
+                )
+            batch_indices = range(self._count, self._count + count)
+        self._count += count
+        known = [None] * count if labels is None else labels.tolist()
+        for row in zip(batch_indices, known, predicted.tolist(), probability.tolist(), strict=True):
+            self._rows[row[0]] = row
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        rows = self._rows
+        if trainer.world_size > 1:
+            parts: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(parts, rows)
+            rows = {index: row for part in parts for index, row in part.items()}
+        if trainer.is_global_zero:
+            write_atomically(Path(trainer.default_root_dir) / self.filename, _table(rows))
+        self._rows = {}
+        trainer.strategy.barrier("predictions")  # no process reports success before the file is there
+
+
+def _table(rows: Mapping[int, Row]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["index", "label", "predicted", "probability", "correct"])
+    for index in sorted(rows):
+        _, label, predicted, probability = rows[index]
+        known = label is not None and label >= 0  # data sets write -1 for an image without a label
+        writer.writerow(
+            [index, label if known else "", predicted, f"{probability:.9g}", int(predicted == label) if known else ""]
+        )
+    return out.getvalue()

@@ -1,0 +1,304 @@
+"""Zero-cost scores of the network that is trained, beside its training."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities.seed import isolate_rng
+
+from vkdnw_pl.callbacks.proxy_values import MODULE, Found, measure, nothing, training_batches
+from vkdnw_pl.data.batches import Batches
+from vkdnw_pl.networks.init import INITS, Init
+from vkdnw_pl.proxies import make_proxies
+from vkdnw_pl.proxies.base import Proxy
+from vkdnw_pl.proxies.scoring import Images, check_samples
+from vkdnw_pl.scoring.files import write_atomically
+from vkdnw_pl.scoring.table import FAILED, OK, ScoreRow, ScoreTable, read_table, write_table
+
+SCORES, DRIFT = "scores.csv", "proxy_drift.csv"
+_NEEDED = ("network", "input_size", "num_classes")
+
+
+class ProxyCallback(Callback):
+    """Computes proxies on ``pl_module.network`` before its first training step, and on request as it trains.
+
+    The scores go to every logger, as hyper-parameters ``proxy/<name>``, as metrics of step 0, and on Weights & Biases
+    into the summary; with all columns that belong to them into ``scores.csv`` of the run folder (``trainer.default_root_dir``, a score table of one row);
+    and into the checkpoints, so that a resumed training has them without computing them again. Nothing of the training
+    changes: proxies work on copies, and every random stream goes on as it would have. Under several processes the
+    first computes. A proxy that fails or is undefined leaves its reason, and the training goes on.
+
+    With ``init="auto"`` the values are those that ``score`` gives for the same architecture, seed, batch size and
+    images, to the last bit on the same hardware.
+
+    Args:
+        proxies: names, or mappings with ``name`` and parameters, see ``vkdnw_pl.proxies.make_proxies``.
+        batch_size: images per batch.
+        seed: of the images, of the initialisation and of the proxies' random draws.
+        init: ``auto`` initialises the copies as each proxy is defined; ``keep`` takes the weights that the training
+            starts with; ``kaiming_normal``, ``gaussian``, ``zennas`` and ``pytorch`` initialise all copies so.
+        every_n_epochs: with n > 0 the proxies also on the weights as they are, before the training and at the end of
+            every n-th epoch: logged as ``proxy_drift/<name>``, and in ``proxy_drift.csv`` of the run folder with
+            ``epoch`` and ``step``, the epochs and optimizer steps behind. Exponential averages of the weights are not
+            looked at.
+        input: images for proxies that take any, of the network's input size: ``random``, ``digits``, a file or a data
+            module, see ``vkdnw_pl.data.batches.image_batch``; or ``module``, the images of the training's own data
+            module (its ``proxy_batch``).
+        data: the same for proxies that are defined on real images.
+
+    The module has ``network`` (logits (B, K)), ``input_size`` (channels, height, width) and ``num_classes``, and
+    perhaps ``arch``, which names it in the table.
+
+    Raises:
+        ValueError: for an unknown proxy, parameter or initialisation, naming the option.
+    """
+
+    def __init__(
+        self,
+        proxies: list[str | dict[str, Any]] = ["vkdnw", "aleph", "macs", "params"],  # noqa: B006  (only read)
+        batch_size: int = 16,
+        seed: int = 1,
+        init: str = "auto",
+        every_n_epochs: int = 0,
+        input: str | dict[str, Any] = "random",
+        data: str | dict[str, Any] = MODULE,
+    ) -> None:
+        self.proxies = make_proxies(proxies)
+        if init not in ("auto", *INITS):
+            raise ValueError(f"init={init!r} is not known (allowed: auto, {', '.join(INITS)})")
+        for option, value, least in (
+            ("batch_size", batch_size, 1),
+            ("seed", seed, 0),
+            ("every_n_epochs", every_n_epochs, 0),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{option}={value!r} is not allowed: give a whole number of at least {least}")
+        check_samples(self.proxies, batch_size)
+        # The drift is that of the weights as they are, also for a proxy that asks for another initialisation.
+        self._kept = [copy.copy(proxy) for proxy in self.proxies]
+        for proxy in self._kept:
+            proxy.protocol = replace(proxy.protocol, init=None)
+        self.columns = tuple(column for proxy in self.proxies for column in proxy.table_columns)
+        self._scores = [proxy.table_columns[0] for proxy in self.proxies]  # without what belongs to them
+        self.batch_size = batch_size
+        self.seed = seed
+        self.init = cast(Init | Literal["auto"], init)
+        self.every_n_epochs = every_n_epochs
+        self.input = input
+        self.data = data
+        self._found: Found | None = None
+        self._new = False
+        self._resumed = False
+        self._drift: list[dict[str, Any]] = []
+        self._told: set[str] = set()
+
+    @property
+    def values(self) -> dict[str, float | None]:
+        """Column -> value before the training; empty before they are computed."""
+        return {} if self._found is None else dict(self._found["values"])
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check all that can be checked before the first network is scored.
+
+        Raises:
+            ValueError: if the module lacks an attribute, images cannot be had, or the run folder holds another table.
+        """
+        if stage != "fit":
+            return
+        if trainer.global_step == 0:
+            self._forget()
+        for name in _NEEDED:
+            if not hasattr(pl_module, name):
+                raise ValueError(
+                    f"ProxyCallback needs a module with {', '.join(_NEEDED)}; {_name(pl_module)} has no {name}"
+                )
+        with isolate_rng(include_cuda=False):
+            for option, kind in (("input", "images"), ("data", "data")):
+                if any(proxy.input == kind for proxy in self.proxies):
+                    try:
+                        self._batches(option, trainer, pl_module)(0)
+                    except ValueError as error:
+                        raise ValueError(f"{option}={getattr(self, option)!r} is not allowed: {error}") from None
+        table = Path(trainer.default_root_dir) / SCORES
+        if table.exists() and (rows := len(read_table(table).rows)) > 1:
+            raise ValueError(
+                f"{table} holds the scores of {rows} networks, which those of this training would replace; give the "
+                "training a folder of its own (trainer.default_root_dir)"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self._found is None else {"settings": self._settings(), "found": self._found, "drift": self._drift}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if not state_dict:
+            return
+        self._drift = list(state_dict["drift"])
+        # Weights that are initialised anew have not changed since; so other proxies can be computed as well now.
+        if state_dict["settings"] == self._settings():
+            self._found = dict(state_dict["found"])
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._resumed = True
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._found is None:
+            if self._resumed and self.init == "keep":
+                reason = "the training was resumed, so the weights that it started with are gone"
+                self._found = nothing(self.columns, reason)
+            else:
+                self._found = self._compute(trainer, pl_module, self.proxies, self.init)
+            self._new = True
+            if trainer.is_global_zero:
+                self._tell()
+        if self.every_n_epochs and not self._resumed and not self._drift:
+            self._add_drift(trainer, pl_module, epoch=0)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Not before: Lightning logs the module's own hyper-parameters in between, and a logger may replace.
+        if not trainer.is_global_zero or self._found is None:
+            return
+        self._log_scores(trainer, pl_module)
+        self._write_scores(trainer, pl_module)
+        if self.every_n_epochs:
+            if self._drift and not self._resumed:
+                self._log_drift(trainer, self._drift[0])
+            self._write_drift(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        if not self.every_n_epochs or epoch % self.every_n_epochs:
+            return
+        self._add_drift(trainer, pl_module, epoch)
+        if trainer.is_global_zero:
+            self._log_drift(trainer, self._drift[-1])
+            self._write_drift(trainer)
+
+    def _forget(self) -> None:
+        self._found, self._drift, self._told = None, [], set()
+        self._new = self._resumed = False
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "proxies": [proxy.record() for proxy in self.proxies],
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "init": self.init,
+            "input": self.input,
+            "data": self.data,
+        }
+
+    def _batches(self, option: str, trainer: Trainer, pl_module: LightningModule) -> Batches:
+        source, size, classes = getattr(self, option), cast(Any, pl_module.input_size), cast(Any, pl_module.num_classes)
+        datamodule = getattr(trainer, "datamodule", None)
+        return training_batches(source, self.batch_size, size, self.seed, classes, datamodule)
+
+    def _images(self, trainer: Trainer, pl_module: LightningModule) -> Images:
+        images = self._batches("input", trainer, pl_module)
+        # Where no proxy looks at real images, there need be none.
+        real = any(proxy.input == "data" for proxy in self.proxies)
+        return Images(images, self._batches("data", trainer, pl_module) if real else images)
+
+    def _compute(
+        self, trainer: Trainer, pl_module: LightningModule, proxies: Sequence[Proxy], init: Init | Literal["auto"]
+    ) -> Found:
+        """Values on the first process, which the others wait for and receive."""
+        found: Found = {}
+        if trainer.is_global_zero:
+            images = partial(self._images, trainer, pl_module)
+            found = measure(cast(Any, pl_module.network), images, proxies, self.seed, init)
+        return trainer.strategy.broadcast(found)
+
+    def _tell(self) -> None:
+        assert self._found is not None
+        found = ((name, self._found["values"][name]) for name in self._scores)
+        values = ", ".join(f"{name} {'-' if value is None else f'{value:.6g}'}" for name, value in found)
+        _say(f"proxies before training: {values} ({self._found['seconds']:.1f} s)")
+        self._tell_reasons(self._found)
+
+    def _tell_reasons(self, found: Found) -> None:
+        by_reason: dict[str, list[str]] = {}
+        for name in self._scores:
+            if name in found["reasons"]:
+                by_reason.setdefault(found["reasons"][name], []).append(name)
+        for reason, names in by_reason.items():
+            text = f"no {', '.join(names)}: {reason}"
+            if text not in self._told:  # once, not after every epoch
+                self._told.add(text)
+                _say(text)
+
+    def _known(self, prefix: str, values: Mapping[str, float | None]) -> dict[str, float]:
+        return {f"{prefix}/{name}": value for name in self._scores if (value := values[name]) is not None}
+
+    def _log_scores(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self._found is not None
+        known = self._known("proxy", self._found["values"])
+        own = dict(pl_module.hparams_initial) if pl_module._log_hyperparams else {}
+        own.pop("_class_path", None)  # LightningCLI's, which Lightning does not log either
+        for logger in trainer.loggers:
+            logger.log_hyperparams({**own, **known})
+            if isinstance(logger, WandbLogger):
+                logger.experiment.summary.update(known)
+            if self._new and known:
+                logger.log_metrics(known, step=0)
+            logger.save()
+        self._new = False
+
+    def _write_scores(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self._found is not None
+        row = ScoreRow(
+            str(getattr(pl_module, "arch", _name(pl_module))),
+            self.seed,
+            self._found["values"],
+            FAILED if self._found["failed"] else OK,
+            "; ".join(f"{column}: {text}" for column, text in self._found["reasons"].items()),
+            self._found["seconds"],
+        )
+        write_table(_folder(trainer) / SCORES, ScoreTable(self.columns, [row]))
+
+    def _add_drift(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
+        found = self._compute(trainer, pl_module, self._kept, "keep")
+        if trainer.is_global_zero:
+            self._tell_reasons(found)
+        row = {"epoch": epoch, "step": trainer.global_step, "values": found["values"]}
+        # A training that is resumed from within the end of an epoch ends that epoch once more.
+        self._drift = [*(earlier for earlier in self._drift if earlier["epoch"] < epoch), row]
+
+    def _log_drift(self, trainer: Trainer, row: Mapping[str, Any]) -> None:
+        known = self._known("proxy_drift", row["values"])
+        step = max(0, row["step"] - 1)  # where Lightning logs the other values of the end of an epoch
+        for logger in trainer.loggers:
+            if known:
+                logger.log_metrics({**known, "epoch": trainer.current_epoch}, step=step)
+
+    def _write_drift(self, trainer: Trainer) -> None:
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["epoch", "step", *self.columns])
+        for row in self._drift:
+            values = (row["values"].get(column) for column in self.columns)
+            writer.writerow([row["epoch"], row["step"], *("" if value is None else repr(value) for value in values)])
+        write_atomically(_folder(trainer) / DRIFT, out.getvalue())
+
+
+def _folder(trainer: Trainer) -> Path:
+    folder = Path(trainer.default_root_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _name(pl_module: LightningModule) -> str:
+    return type(pl_module).__name__
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,243 @@
+"""Shows how a training goes: Lightning's bar on a terminal, a line per epoch elsewhere."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from contextlib import redirect_stdout
+from typing import Any, TextIO
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
+from torch import Tensor
+
+from vkdnw_pl.callbacks.pace import Pace, duration
+from vkdnw_pl.callbacks.throughput import Throughput
+
+
+def progress_callbacks(file: TextIO | None = None, enable_progress_bar: bool = True) -> list[Callback]:
+    """What shows the progress of a training on ``file``.
+
+    Args:
+        file: default: standard error.
+        enable_progress_bar: the trainer's option of that name. Without it there is no bar on a terminal either:
+            Lightning refuses a bar then.
+
+    Returns:
+        A bar on a terminal, otherwise ``TrainProgress``, which leaves Lightning's own bar off.
+    """
+    if enable_progress_bar and (file or sys.stderr).isatty():
+        return [TrainBar(file)]
+    return [TrainProgress(file)]
+
+
+class TrainProgress(Callback):
+    """Writes a line per epoch where there is no terminal; Lightning's bar, which would fill a file, is off there.
+
+    ``epoch 3/480: loss 2.314, val top-1 45.20 %, top-5 70.11 %, lr 0.1873, 1,230 images/s, 12 s, about 1.2 h left``:
+    mean training loss of the epoch, accuracies where the epoch was validated, learning rate of its last step, speed
+    where there is a ``Throughput``. A long epoch, validation, test or prediction tells now and then how far it is.
+
+    On a terminal nothing is written. Only the process of rank zero writes.
+
+    Args:
+        file: where to write (default: standard error).
+        every_s: seconds between lines within an epoch.
+    """
+
+    def __init__(self, file: TextIO | None = None, every_s: float = 60.0) -> None:
+        self.every_s = every_s
+        self._file = file
+        self._pace = Pace()
+        self._throughput: Throughput | None = None
+        self._active = self._validated = False
+        self._began_at = self._said_at = 0.0
+        self._batches = self._losses = 0
+        self._loss: Tensor | float = 0.0
+        self._lr: Any = None
+        self._ended: tuple[int, float] | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._active = trainer.is_global_zero and not self._out().isatty()
+        self._throughput = next((one for one in trainer.callbacks if isinstance(one, Throughput)), None)  # type: ignore[attr-defined]
+        bar = trainer.progress_bar_callback
+        if bar is not None and not self._out().isatty():
+            bar.disable()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._pace.start(trainer)
+        self._begin()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._report_epoch(trainer)
+        self._begin()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        # That of the step to come: at the end of the epoch the schedule has gone on already.
+        self._lr = trainer.optimizers[0].param_groups[0]["lr"] if trainer.optimizers else None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._batches += 1
+        if not self._active:
+            return
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        if isinstance(loss, Tensor):  # summed where it is, so that no step waits for the GPU
+            self._loss = self._loss + loss.detach() * trainer.accumulate_grad_batches
+            self._losses += 1
+        if self._due():
+            rate = None if self._throughput is None else self._throughput.rate(trainer)
+            self._say(
+                f"{_epoch(trainer, trainer.current_epoch)}: {_of(batch_idx + 1, trainer.num_training_batches)}",
+                None if not self._losses else f"loss {float(self._loss) / self._losses:.4g}",
+                self._lr_text(),
+                None if rate is None else _rate(rate),
+                duration(time.monotonic() - self._began_at),
+                self._left(trainer),
+            )
+            self._loss, self._losses = 0.0, 0
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validated = not trainer.sanity_checking
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # The line waits until all have logged what belongs to this epoch.
+        self._ended = (trainer.current_epoch, time.monotonic() - self._began_at) if self._batches else None
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._report_epoch(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.training:  # within an epoch it counts on
+            self._said_at = time.monotonic()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._said_at = time.monotonic()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._said_at = time.monotonic()
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        if not trainer.sanity_checking:
+            totals = trainer.num_val_batches
+            self._evaluated("validation", args[2] + 1, totals)
+
+    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        self._evaluated("test", args[2] + 1, trainer.num_test_batches)
+
+    def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        self._evaluated("prediction", args[2] + 1, trainer.num_predict_batches)
+
+    def _begin(self) -> None:
+        self._began_at = self._said_at = time.monotonic()
+        self._batches = self._losses = 0
+        self._loss, self._lr, self._ended = 0.0, None, None
+        self._validated = False
+
+    def _due(self) -> bool:
+        return self._active and time.monotonic() - self._said_at >= self.every_s
+
+    def _evaluated(self, what: str, done: int, totals: int | float | list[int | float]) -> None:
+        if self._due():
+            self._say(f"{what}: {_of(done, totals[0] if isinstance(totals, list) else totals)}")
+
+    def _report_epoch(self, trainer: Trainer) -> None:
+        if self._ended is None:
+            return
+        (epoch, took_s), self._ended = self._ended, None
+        self._pace.mark(trainer)
+        if not self._active:
+            return
+        metrics = trainer.callback_metrics
+        top1, top5 = (metrics.get(f"val/{name}") if self._validated else None for name in ("top1", "top5"))
+        loss = metrics.get("train/loss_epoch", metrics.get("train/loss"))
+        rate = metrics.get("images_per_s")
+        self._say(
+            _epoch(trainer, epoch) + ":",
+            None if loss is None else f"loss {float(loss):.4g}",
+            None if top1 is None else f"val top-1 {float(top1):.2f} %",
+            None if top5 is None else f"top-5 {float(top5):.2f} %",
+            self._lr_text(),
+            None if rate is None else _rate(float(rate)),
+            duration(took_s),
+            self._left(trainer),
+        )
+
+    def _lr_text(self) -> str | None:
+        return None if self._lr is None else f"lr {float(self._lr):.4g}"
+
+    def _left(self, trainer: Trainer) -> str | None:
+        left_s = self._pace.left_s(trainer)
+        return f"about {duration(left_s)} left" if left_s else None
+
+    def _say(self, head: str, *parts: str | None) -> None:
+        known = ", ".join(part for part in parts if part is not None)
+        joint = " " if head.endswith(":") else ", "
+        print(head + (joint + known if known else ""), file=self._out(), flush=True)
+        self._said_at = time.monotonic()
+
+    def _out(self) -> TextIO:
+        return self._file or sys.stderr
+
+
+class TrainBar(TQDMProgressBar):
+    """Lightning's bar with the loss, the validation accuracy and the learning rate only.
+
+    Args:
+        file: where it is drawn (default: standard error; Lightning's own is drawn on standard output, which is for
+            results here).
+        refresh_rate: batches between two drawings; each reads the loss, and so waits for the GPU.
+    """
+
+    _SHOWN = (("loss", "train/loss_step"), ("loss", "train/loss"), ("val top-1", "val/top1"), ("lr", "lr"))
+
+    def __init__(self, file: TextIO | None = None, refresh_rate: int = 10) -> None:
+        super().__init__(refresh_rate=refresh_rate)
+        self._file = file
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        known = trainer.callback_metrics
+        shown: dict[str, Any] = {}
+        for label, name in self._SHOWN:
+            if name in known:
+                shown.setdefault(label, f"{float(known[name]):.4g}")
+        return shown
+
+    def init_sanity_tqdm(self) -> Tqdm:
+        with redirect_stdout(self._out()):
+            return super().init_sanity_tqdm()
+
+    def init_train_tqdm(self) -> Tqdm:
+        with redirect_stdout(self._out()):
+            return super().init_train_tqdm()
+
+    def init_predict_tqdm(self) -> Tqdm:
+        with redirect_stdout(self._out()):
+            return super().init_predict_tqdm()
+
+    def init_validation_tqdm(self) -> Tqdm:
+        with redirect_stdout(self._out()):
+            return super().init_validation_tqdm()
+
+    def init_test_tqdm(self) -> Tqdm:
+        with redirect_stdout(self._out()):
+            return super().init_test_tqdm()
+
+    def _out(self) -> TextIO:
+        return self._file or sys.stderr
+
+
+def _epoch(trainer: Trainer, epoch: int) -> str:
+    total = trainer.max_epochs
+    return f"epoch {epoch + 1}" + ("" if total is None or total < 0 else f"/{total}")
+
+
+def _of(done: int, total: int | float) -> str:
+    return f"{done:,} of {total:,} batches" if math.isfinite(total) else f"{done:,} batches"
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f} images/s" if rate >= 10 else f"{rate:.2g} images/s"

@@ -1,0 +1,133 @@
+"""LightningCLI's messages about wrong options, in one line that names what is allowed."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
+from pytorch_lightning import Callback, LightningDataModule
+from pytorch_lightning.loggers import Logger
+
+from vkdnw_pl.commands.errors import UsageError, unknown
+
+_CLASSES = {"data": LightningDataModule, "trainer.callbacks": Callback, "trainer.logger": Logger}
+_WORDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "NoneType": "null"}
+
+
+_LINKED = {
+    "model.num_classes": "the data module",
+    "model.input_size": "the data module (model.student_size resizes the images for the network)",
+    "model.seed": "seed_everything",
+    "data.seed": "seed_everything",
+    "data.init_args.seed": "seed_everything",
+}
+
+
+def check_given(arguments: Sequence[str], parser: ArgumentParser) -> None:
+    """Refuse what LightningCLI would leave out or replace without a word.
+
+    Args:
+        arguments: of the command line; config files that they name are read.
+        parser: knows the options.
+
+    Raises:
+        UsageError: for a value that comes from elsewhere, or a group in a file that does not exist.
+    """
+    known = sorted({name.partition(".")[0] for name in _options(parser)} - {"config", "print_config"})
+    for i, argument in enumerate(arguments):
+        flag, _, value = argument.partition("=")
+        if flag in ("-c", "--config"):
+            given = _groups(value or (arguments[i + 1] if i + 1 < len(arguments) else ""))
+            for name in given:
+                if name.partition(".")[0] not in known:
+                    raise UsageError(unknown("option", name, known))
+        elif argument.startswith("--"):
+            given = [flag[2:]]
+        else:
+            continue
+        for name in given:
+            if name in _LINKED:
+                raise UsageError(f"{name} comes from {_LINKED[name]}; leave it out")
+
+
+def readable(message: str, parser: ArgumentParser) -> str:
+    """Say a parser's message shortly.
+
+    Args:
+        message: of the parser's ``ArgumentError``.
+        parser: knows the options.
+    """
+    text = " ".join(message.split())
+    if found := re.search(r"unrecognized arguments: (--\S+)", text):
+        name = found[1].partition("=")[0]
+        return unknown("option", name, [f"--{key}" for key in _options(parser)])
+    if found := re.search(r"does not accept option '([\w.]+)'", text):
+        return unknown("option", found[1], _options(parser))
+    if found := re.search(r"given class_path '([\w.]+)': Option '([\w.]+)' is not accepted", text):
+        return unknown(f"option of {found[1].rpartition('.')[2]}", found[2], _arguments(found[1]))
+    key = re.search(r'Parser key "([\w.]+)"', text)
+    name = re.search(r"Expected a dot import path string: (\S+)", text)
+    if key and name and key[1] in _CLASSES:
+        return f"{key[1]}: " + unknown("class", name[1], _names(_CLASSES[key[1]]))
+    value = re.search(r"(?:Got value|Given value): (.*)$", text)
+    if key and value and (allowed := _allowed(text)):
+        return f"{key[1]}={value[1]} is not allowed: it takes {allowed}"
+    return text
+
+
+def _groups(path: str) -> list[str]:
+    """Dotted names of everything in a config file; none if it is no such file, which the parser says."""
+    try:
+        content = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return []
+
+    def walk(tree: Any, prefix: str) -> Iterator[str]:
+        for key, value in tree.items():
+            yield f"{prefix}{key}"
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{key}.")
+
+    return list(walk(content, "")) if isinstance(content, dict) else []
+
+
+def _options(parser: ArgumentParser) -> list[str]:
+    return [action.dest for action in parser._actions if action.option_strings and action.dest != "help"]
+
+
+def _arguments(class_path: str) -> list[str]:
+    """Constructor arguments of a class, also those that it passes on to its parents."""
+    module, _, name = class_path.rpartition(".")
+    parser = ArgumentParser()
+    parser.add_class_arguments(getattr(importlib.import_module(module), name), "it")
+    return [key.removeprefix("it.") for key in _options(parser) if key.startswith("it.")]
+
+
+def _names(base: type) -> list[str]:
+    """Short names that may stand for a class: those of all imported subclasses."""
+    names: set[str] = set()
+    left: list[type[Any]] = [base]
+    while left:
+        for cls in type.__subclasses__(left.pop()):
+            left.append(cls)
+            if not cls.__name__.startswith("_"):
+                names.add(cls.__name__)
+    return sorted(names)
+
+
+def _allowed(text: str) -> str:
+    choices: list[str] = []
+    for literal in re.findall(r"Literal\[([^\]]*)\]", text):
+        choices += [one.strip().strip("'") for one in literal.split(",")]
+    if not choices:
+        choices = [_WORDS[kind] for kind in re.findall(r"Expected a <class '(\w+)'>", text) if kind in _WORDS]
+    return _either(choices)
+
+
+def _either(choices: Iterable[str]) -> str:
+    return " or ".join(dict.fromkeys(choices))

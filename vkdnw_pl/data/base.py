@@ -1,0 +1,189 @@
+"""What the image data modules have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from vkdnw_pl.data.batches import Batch, draw
+from vkdnw_pl.data.loader import ImageLoader, as_it_is, automatic_workers
+from vkdnw_pl.data.sampler import EvaluationSampler, TrainingSampler, even_batch_size
+from vkdnw_pl.data.seeded import ImageSet, SeededDataset
+from vkdnw_pl.data.splits import Part
+
+Transform = Callable[[Any], Tensor] | None
+_STAGES: dict[str | None, tuple[Part, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": ("test",),
+    None: get_args(Part),
+}
+
+
+class ImageDataModule(LightningDataModule):
+    """Images and their classes, as batches (images float32 (B, C, H, W), labels int64 (B,)).
+
+    Everything random about a training image is a pure function of (seed, epoch, image): the number of workers, of
+    processes or of resumes changes nothing. ``predict`` sees the test images.
+
+    A subclass sets ``num_classes`` and ``input_size``, gives stored images in ``load`` and how they are transformed in
+    ``transforms``.
+
+    Args:
+        batch_size: training images per batch and process.
+        eval_batch_size: images per batch and process when nothing is learned; null for batch_size.
+        num_workers: processes that load images, for each training process; auto for its share of the CPU cores, at most
+            12 (none for small images in memory unless a GPU waits for them).
+        prefetch: batches that each worker loads ahead.
+        seed: decides order and augmentation of the training images.
+        drop_last: leave out the incomplete batch at the end of an epoch.
+        pin_memory: put batches into memory that a GPU can copy from at once; auto does so when training on CUDA.
+        prepare_per_node: download or extract once on every machine (each has its own disk) instead of once in all.
+    """
+
+    num_classes: int
+    """Classes, numbered from 0."""
+    input_size: tuple[int, int, int]
+    """(channels, height, width) of what the loaders give."""
+    image_statistics: tuple[Sequence[float], Sequence[float]] | None = None
+    """Mean and standard deviation of each channel that images are normalised with, for white = 1; None if not known."""
+    validates_on_test: bool = False
+    """Whether the validation images are the test images."""
+    auto_workers: int | None = None
+    """Most workers that ``num_workers: auto`` means; 0 if loading costs next to nothing."""
+
+    def __init__(
+        self,
+        batch_size: int = 64,
+        eval_batch_size: int | None = None,
+        num_workers: int | Literal["auto"] = "auto",
+        prefetch: int = 2,
+        seed: int = 0,
+        drop_last: bool = True,
+        pin_memory: bool | Literal["auto"] = "auto",
+        prepare_per_node: bool = False,
+    ) -> None:
+        super().__init__()
+        self.batch_size = whole("batch_size", batch_size, 1)
+        self.eval_batch_size = batch_size if eval_batch_size is None else whole("eval_batch_size", eval_batch_size, 1)
+        self.num_workers = num_workers if num_workers == "auto" else whole("num_workers", num_workers, 0, " or auto")
+        self.prefetch = whole("prefetch", prefetch, 1)
+        self.seed = whole("seed", seed, 0)
+        if not isinstance(pin_memory, bool) and pin_memory != "auto":
+            raise ValueError(f"pin_memory={pin_memory!r} is not allowed: give true, false or auto")
+        self.drop_last, self.pin_memory = drop_last, pin_memory
+        self.prepare_data_per_node = prepare_per_node
+        self._parts: dict[Part, ImageSet] = {}
+
+    @abstractmethod
+    def load(self, part: Part) -> ImageSet:
+        """Stored images for one use; called once for each.
+
+        Raises:
+            ValueError: if they are missing or damaged; says what was expected where, and how to get it.
+        """
+
+    @abstractmethod
+    def transforms(self, train: bool) -> tuple[Transform, Transform]:
+        """Transform and finish of ``SeededDataset``, for training or for evaluation."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load what a stage needs; what is there already is not loaded again."""
+        for part in _STAGES[getattr(stage, "value", stage)]:
+            self.images(part)
+
+    def images(self, part: Part) -> ImageSet:
+        """Stored images for one use."""
+        if part not in self._parts:
+            self._parts[part] = self.load(part)
+        return self._parts[part]
+
+    def train_dataloader(self) -> ImageLoader:
+        world, rank = self._place()
+        sampler = TrainingSampler(self.images("train"), self.batch_size, world, rank, self.seed, self.drop_last)
+        return self._loader(self._training_images(self.seed), sampler, self.batch_size)
+
+    def val_dataloader(self) -> ImageLoader:
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> ImageLoader:
+        return self._evaluation_loader("test")
+
+    def predict_dataloader(self) -> ImageLoader:
+        return self._evaluation_loader("test")
+
+    def proxy_batch(self, batch_size: int, seed: int = 1, index: int = 0) -> Batch:
+        """Training images with the training's transform, drawn without replacement; a pure function of the arguments.
+
+        Args:
+            batch_size: B.
+            seed: decides which images are drawn, and their augmentation.
+            index: number of the batch; batches of one seed share no image.
+
+        Raises:
+            ValueError: if there are not so many training images.
+        """
+        data = self._training_images(whole("seed", seed, 0))
+        places = draw(len(data), whole("batch_size", batch_size, 1), seed, index, type(self).__name__)
+        return Batch(*data.__getitems__(places.tolist()))
+
+    def _training_images(self, seed: int) -> SeededDataset:
+        return SeededDataset(self.images("train"), *self.transforms(train=True), seed)
+
+    def _evaluation_loader(self, part: Part) -> ImageLoader:
+        world, rank = self._place()
+        images = self.images(part)
+        data = SeededDataset(images, *self.transforms(train=False), seed=None)
+        sampler = EvaluationSampler(images, world, rank)
+        return self._loader(data, sampler, even_batch_size(len(images), self.eval_batch_size, world))
+
+    def _loader(
+        self, data: SeededDataset, sampler: TrainingSampler | EvaluationSampler, batch_size: int
+    ) -> ImageLoader:
+        workers = self._workers()
+        return ImageLoader(
+            data,
+            batch_size=batch_size,
+            sampler=sampler,
+            drop_last=False,  # the sampler has done so, for all processes together
+            collate_fn=as_it_is,
+            num_workers=workers,
+            prefetch_factor=self.prefetch if workers else None,
+            persistent_workers=workers > 0,
+            pin_memory=self._on_cuda() if self.pin_memory == "auto" else bool(self.pin_memory),
+            # Seeds of the workers; without it they would be drawn from the global stream.
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+
+    def _place(self) -> tuple[int, int]:
+        """Number of processes, and which one this is."""
+        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+
+    def _workers(self) -> int:
+        if self.num_workers != "auto":
+            return int(self.num_workers)
+        most = self.auto_workers if self.auto_workers is None or self._on_cuda() else 0
+        workers = automatic_workers(1 if self.trainer is None else self.trainer.num_devices)
+        return workers if most is None else min(most, workers)
+
+    def _on_cuda(self) -> bool:
+        if self.trainer is None:
+            return torch.cuda.is_available()
+        return self.trainer.strategy.root_device.type == "cuda"
+
+
+def whole(name: str, value: Any, least: int, otherwise: str = "") -> int:
+    """Check a whole number.
+
+    Raises:
+        ValueError: if it is not one, or below ``least``.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name}={value!r} is not allowed: give a whole number of at least {least}{otherwise}")
+    return value

@@ -1,0 +1,89 @@
+"""Images made of noise, with a class to be learned: for speed, tests and dry runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vkdnw_pl.data.base import ImageDataModule, Transform, whole
+from vkdnw_pl.data.seeded import mix
+from vkdnw_pl.data.splits import Part
+
+_PARTS = ("train", "val", "test")
+_GRID = 4
+
+
+class Synthetic(ImageDataModule):
+    """Images of Gaussian noise over a coarse pattern of their class, made when asked for: any number needs no memory.
+
+    An image is a pure function of (images_seed, its use, its number) and the same in every epoch; the test images are
+    others than the validation images. Mean 0, variance about 1.
+
+    Args:
+        input_size: channels, height, width.
+        num_classes: classes, equally frequent.
+        train_size: training images.
+        val_size: validation images, and as many test images.
+        signal: share of the variance that is the pattern's, from 0 (nothing to learn) to 1 (no noise).
+        images_seed: of patterns and noise.
+        loader: see ``ImageDataModule``.
+    """
+
+    def __init__(
+        self,
+        input_size: tuple[int, int, int] = (3, 32, 32),
+        num_classes: int = 10,
+        train_size: int = 1_024,
+        val_size: int = 256,
+        signal: float = 0.2,
+        images_seed: int = 0,
+        **loader: Any,
+    ) -> None:
+        super().__init__(**loader)
+        if len(input_size) != 3:
+            raise ValueError(f"input_size={input_size!r} is not allowed: give channels, height and width")
+        channels, height, width = (whole("input_size", size, 1) for size in input_size)
+        if not 0 <= signal <= 1:
+            raise ValueError(f"signal={signal!r} is not allowed: give a number from 0 to 1")
+        self.input_size, self.signal = (channels, height, width), signal
+        self.num_classes = whole("num_classes", num_classes, 1)
+        self.train_size, self.val_size = whole("train_size", train_size, 1), whole("val_size", val_size, 1)
+        self.images_seed = whole("images_seed", images_seed, 0)
+
+    def load(self, part: Part) -> SyntheticImages:
+        size = self.train_size if part == "train" else self.val_size
+        seed = mix(self.images_seed, _PARTS.index(part))
+        generator = torch.Generator().manual_seed(mix(self.images_seed, len(_PARTS)))
+        patterns = torch.randn(self.num_classes, self.input_size[0], _GRID, _GRID, generator=generator)
+        return SyntheticImages(size, self.input_size, patterns, self.signal, seed)
+
+    def transforms(self, train: bool) -> tuple[Transform, Transform]:
+        return None, None
+
+
+class SyntheticImages:
+    """Images that are made when asked for.
+
+    Args:
+        size: how many.
+        input_size: (channels, height, width).
+        patterns: (classes, channels, h, w), coarse.
+        signal: share of the variance that is the pattern's.
+        seed: of the noise.
+    """
+
+    def __init__(self, size: int, input_size: tuple[int, int, int], patterns: Tensor, signal: float, seed: int) -> None:
+        self.size, self.input_size, self.patterns, self.signal, self.seed = size, input_size, patterns, signal, seed
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        label = index % len(self.patterns)
+        generator = torch.Generator().manual_seed(mix(self.seed, index))
+        noise = torch.randn(self.input_size, generator=generator)
+        pattern = F.interpolate(self.patterns[label][None], size=self.input_size[1:], mode="nearest")[0]
+        return self.signal**0.5 * pattern + (1 - self.signal) ** 0.5 * noise, label

@@ -1,0 +1,129 @@
+"""How stored images become tensors. Functions return a transform of one image and a finish of whole batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import InterpolationMode
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_FILL = 128  # grey, as AutoAugment's authors put it where an image was moved away
+Step = Callable[[Any], Any]
+
+
+class PCALighting:
+    """Adds one colour to a whole image: a random mixture of the main axes of ImageNet's colours.
+
+    ``image + Σ_k v_k α_k λ_k`` with ``α_k ~ N(0, std)`` and λ, v the eigenvalues and eigenvectors of the covariance of
+    the RGB values of ImageNet's pixels, in units in which white is 1. Krizhevsky, Sutskever & Hinton, NIPS 2012,
+    section 4.1; the numbers are those of fb.resnet.torch, which everybody has used since.
+
+    Args:
+        std: standard deviation of α; 0.1 in the paper.
+    """
+
+    values = torch.tensor([0.2175, 0.0188, 0.0045])
+    vectors = torch.tensor(
+        [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
+    )  # one column for each value
+
+    def __init__(self, std: float) -> None:
+        self.std = std
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Change a float image (3, height, width) in [0, 1]; the result may leave the range a little."""
+        colour = self.vectors @ (self.values * (torch.randn(3) * self.std))
+        return image + colour[:, None, None]
+
+
+def normalisation(mean: Sequence[float], std: Sequence[float]) -> v2.Compose:
+    """From uint8 to float32 with mean 0 and standard deviation 1; mean and std for white = 1."""
+    return v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))])
+
+
+def flip_and_crop(image_size: int, padding: int) -> v2.Compose:
+    """Augmentation of NAS-Bench-201: half of the images are mirrored, then all are shifted by up to ``padding``.
+
+    Takes and gives uint8 tensors; what is shifted in is black.
+    """
+    return v2.Compose([v2.RandomHorizontalFlip(), v2.RandomCrop(image_size, padding=padding)])
+
+
+def photo_training(
+    image_size: int,
+    *,
+    auto_augment: bool,
+    color_jitter: float,
+    lighting: float,
+    erase_probability: float,
+) -> tuple[Step, Step | None]:
+    """Augmentation of photographs (PIL images, RGB) for training.
+
+    Random crop of 8 to 100 % of the area, resized (bicubic), mirrored or not, AutoAugment's policy for ImageNet,
+    change of brightness, contrast and saturation, lighting, normalisation, and a random rectangle of zeros.
+
+    Args:
+        image_size: height and width of the result.
+        auto_augment: whether to apply AutoAugment.
+        color_jitter: largest relative change of brightness, contrast and saturation.
+        lighting: standard deviation of ``PCALighting``.
+        erase_probability: of the rectangle.
+    """
+    steps: list[Step] = [
+        v2.RandomResizedCrop(image_size, interpolation=InterpolationMode.BICUBIC),
+        v2.RandomHorizontalFlip(),
+    ]
+    if auto_augment:
+        steps.append(v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET, InterpolationMode.BICUBIC, fill=_FILL))
+    if color_jitter:
+        steps.append(v2.ColorJitter(color_jitter, color_jitter, color_jitter))
+    steps.append(v2.PILToTensor())
+    normalise = normalisation(IMAGENET_MEAN, IMAGENET_STD)
+    if not lighting and not erase_probability:
+        return v2.Compose(steps), normalise
+    if lighting:
+        steps += [v2.ToDtype(torch.float32, scale=True), PCALighting(lighting)]
+    steps.append(normalise)
+    if erase_probability:
+        steps.append(v2.RandomErasing(erase_probability, scale=(0.02, 0.33), ratio=(0.3, 3.3), value=0))
+    return v2.Compose(steps), None
+
+
+def photo_evaluation(image_size: int, crop_pct: float) -> tuple[Step, Step]:
+    """Photographs (PIL images, RGB) for evaluation: the shorter side resized (bicubic), then the middle cut out.
+
+    Args:
+        image_size: height and width of the result.
+        crop_pct: ``image_size`` over the shorter side, which is rounded upwards.
+    """
+    shorter = math.ceil(round(image_size / crop_pct, 6))  # 300 / 0.6 must not become 501
+    resize = v2.Resize(shorter, interpolation=InterpolationMode.BICUBIC)
+    steps = [resize, v2.CenterCrop(image_size), v2.PILToTensor()]
+    return v2.Compose(steps), normalisation(IMAGENET_MEAN, IMAGENET_STD)
+
+
+def mild_motion(image_size: int) -> v2.RandomAffine:
+    """Rotation by up to 10 degrees and shift by up to a twelfth of the size, for float images on black paper."""
+    return v2.RandomAffine(degrees=10, translate=(1 / 12, 1 / 12), interpolation=InterpolationMode.BILINEAR)
+
+
+def open_photo(path: str) -> Image.Image:
+    """Decode an image file to RGB.
+
+    Raises:
+        ValueError: if it is missing, damaged or cut short; names the file.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"image file {path!r} cannot be read: {error}; put a whole copy in its place, or remove the file"
+        ) from None

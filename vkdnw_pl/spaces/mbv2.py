@@ -1,0 +1,174 @@
+"""The MobileNetV2 ("IDW") search space of ZenNAS, ZiCo, AZ-NAS and VKDNW: an unbounded set of structure strings."""
+
+from __future__ import annotations
+
+import difflib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from vkdnw_pl.networks.mbv2_blocks import Block, Blocks
+from vkdnw_pl.spaces.base import Cost, Space
+from vkdnw_pl.spaces.mbv2_cost import reference_cost, true_cost
+from vkdnw_pl.spaces.mbv2_grammar import check_structure, format_structure, parse_structure
+from vkdnw_pl.spaces.mbv2_mutation import OPERATOR_SAMPLINGS, OperatorSampling, mutate_blocks
+from vkdnw_pl.spaces.mbv2_named import NAMED
+from vkdnw_pl.spaces.options import check_bool, check_whole_number, read_options
+
+if TYPE_CHECKING:
+    from vkdnw_pl.networks.mbv2 import MBV2Network
+
+SAMPLE_MUTATIONS = 10
+"""Mutations of one sample: about two of each block; half of the samples have 300M to 940M MACs, 9 in 10 have 8 to 16
+layers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MBV2Options:
+    """What the structure string does not say about the network."""
+
+    num_classes: int = 1000
+    image_size: int = 224
+    """Height and width of the input in pixels."""
+    in_channels: int = 3
+    """Channels of the images; the structure string's first number says the same."""
+    use_se: bool = False
+    """Squeeze-and-excitation in every inverted residual (the reference: in training, not in search)."""
+    bn_eps: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for name in ("num_classes", "image_size", "in_channels"):
+            check_whole_number(name, getattr(self, name), 1)
+        check_bool("use_se", self.use_se)
+        if isinstance(self.bn_eps, bool) or not isinstance(self.bn_eps, int | float) or not 0 < self.bn_eps < 1:
+            raise ValueError(f"network.bn_eps={self.bn_eps!r} is not allowed: give a number between 0 and 1")
+
+
+class MBV2(Space):
+    """The MobileNetV2 ("IDW") space.
+
+    An architecture is a structure string (see `mbv2_grammar`), one of the names in ``NAMED`` such as ``mbv2_480m``, or a
+    sequence of blocks.
+
+    Args:
+        operator_sampling: how `mutate` draws the type of a residual block: ``uniform``, or ``reference`` with the weights
+            that the published search code has by accident (see `mbv2_mutation.OPERATOR_WEIGHTS`).
+    """
+
+    name: ClassVar[str] = "mbv2"
+
+    def __init__(self, operator_sampling: OperatorSampling = "uniform") -> None:
+        if operator_sampling not in OPERATOR_SAMPLINGS:
+            raise ValueError(
+                f"operator_sampling={operator_sampling!r} is not known; allowed: {', '.join(OPERATOR_SAMPLINGS)}"
+            )
+        self.operator_sampling = operator_sampling
+
+    def parse(self, arch: str | Sequence[Block]) -> Blocks:
+        """Return the typed form of a structure string, a name, or blocks.
+
+        Raises:
+            ValueError: if it is not an architecture of this space; the text says where and what is allowed.
+        """
+        if not isinstance(arch, str):
+            check_structure(arch)
+            return tuple(arch)
+        if "(" in arch:
+            return parse_structure(arch)
+        known = NAMED.get(arch.strip())
+        if known is None:
+            near = difflib.get_close_matches(arch, NAMED, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"mbv2 architecture {arch!r} is not known{hint} (known names: {', '.join(NAMED)}; or a structure string "
+                "such as SuperConvK3BNRELU(3,8,2,1)SuperResIDWE6K3(8,32,2,8,1)SuperConvK1BNRELU(32,64,1,1))"
+            )
+        return parse_structure(known.arch)
+
+    def format(self, blocks: Sequence[Block]) -> str:
+        """Return the structure string of a typed form."""
+        return format_structure(blocks)
+
+    def validate(self, arch: str) -> str:
+        return self.format(self.parse(arch))
+
+    def layers(self, arch: str) -> int:
+        """Number of sub-layers of all blocks, which the searches limit (``max_layers``, 14 in the papers)."""
+        return sum(block.sub_layers for block in self.parse(arch))
+
+    def enumerate(self, unique: bool = False) -> Iterator[str]:
+        """Not possible.
+
+        Raises:
+            ValueError: always; it names the alternatives.
+        """
+        raise ValueError(
+            "mbv2 is unbounded, so its architectures cannot be listed: sample some, give a file of architectures, or one "
+            f"of the names {', '.join(NAMED)}"
+        )
+
+    def sample(self, rng: random.Random, unique: bool = False, num_mutations: int = SAMPLE_MUTATIONS) -> str:
+        """Mutate the initial network of the published searches ``num_mutations`` times.
+
+        The space is unbounded, so no draw can be uniform. Two strings are never one network, so ``unique`` changes nothing.
+        """
+        blocks = self.parse("mbv2_initial")
+        for _ in range(num_mutations):
+            blocks = self._mutate(blocks, rng, 1)
+        return self.format(blocks)
+
+    def mutate(self, arch: str, rng: random.Random, num_replaced: int = 1) -> str:
+        """Return a neighbour (see `mbv2_mutation.mutate_blocks`); a draw that changes nothing is made again.
+
+        Args:
+            arch: the architecture.
+            rng: source of all draws.
+            num_replaced: number of blocks drawn; the published searches replace 1 of the initial network, then 2.
+
+        Raises:
+            ValueError: if ``arch`` is not of this space, or ``num_replaced`` is below 1.
+        """
+        if num_replaced < 1:
+            raise ValueError(f"num_replaced={num_replaced} is not allowed: give a whole number of at least 1")
+        return self.format(self._mutate(self.parse(arch), rng, num_replaced))
+
+    def cost(self, arch: str, **network: Any) -> Cost:
+        blocks, opt = self._fitting(arch, network)
+        return true_cost(blocks, opt.image_size, opt.num_classes, opt.use_se)
+
+    def reference_cost(self, arch: str, **network: Any) -> Cost:
+        """FLOPs and model size as the published search code counts them (see `mbv2_cost.reference_cost`)."""
+        blocks, opt = self._fitting(arch, network)
+        return reference_cost(blocks, opt.image_size, opt.num_classes, opt.use_se)
+
+    def build(self, arch: str, **network: Any) -> MBV2Network:
+        from vkdnw_pl.networks.mbv2 import MBV2Network
+
+        blocks, opt = self._fitting(arch, network)
+        return MBV2Network(blocks, num_classes=opt.num_classes, use_se=opt.use_se, bn_eps=opt.bn_eps)
+
+    def input_size(self, **network: Any) -> tuple[int, int, int]:
+        opt = read_options(MBV2Options, network)
+        return opt.in_channels, opt.image_size, opt.image_size
+
+    def num_classes(self, **network: Any) -> int:
+        return read_options(MBV2Options, network).num_classes
+
+    def _mutate(self, blocks: Blocks, rng: random.Random, num_replaced: int) -> Blocks:
+        while True:
+            mutated = mutate_blocks(blocks, rng, self.operator_sampling, num_replaced)
+            if mutated != blocks:
+                return mutated
+
+    def _fitting(self, arch: str, network: dict[str, Any]) -> tuple[Blocks, MBV2Options]:
+        """The architecture and the options, which must agree on the channels of the images."""
+        blocks, opt = self.parse(arch), read_options(MBV2Options, network)
+        stem = blocks[0]
+        if stem.in_channels != opt.in_channels:
+            right = self.format((replace(stem, in_channels=opt.in_channels), *blocks[1:]))
+            raise ValueError(
+                f"network.in_channels={opt.in_channels} does not fit the mbv2 architecture, whose first block takes "
+                f"{stem.in_channels} channels; for such images write {right}"
+            )
+        return blocks, opt

@@ -1,0 +1,323 @@
+"""The LightningModule that ``fit`` trains: any network, with or without a teacher."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from vkdnw_pl.networks.init import Init, initialise, zero_residual_gammas
+from vkdnw_pl.spaces import SPACES
+from vkdnw_pl.spaces.resolve import AUTO, resolve_arch
+from vkdnw_pl.training.distillation import Distillation
+from vkdnw_pl.training.mixup import mixup, smooth_targets
+from vkdnw_pl.training.options import OptimizerOptions, ScheduleOptions, TeacherOptions
+from vkdnw_pl.training.parameter_groups import make_optimizer, parameter_groups
+from vkdnw_pl.training.schedule import learning_rate_factor, scaled_lr
+from vkdnw_pl.training.weights import load_weights
+
+Options = TypeVar("Options", OptimizerOptions, ScheduleOptions, TeacherOptions)
+
+
+class TrainingModule(LightningModule):
+    """Trains one network for image classification.
+
+    Args:
+        arch: Network: an architecture string of a space, the name of one (mbv2_480m), a found.json, or a model of timm.
+        space: Its search space, or auto.
+        network: Options of its network, such as '{use_se: true}'; for timm those of create_model.
+        num_classes: Number of logits; comes from the data module.
+        input_size: Channels, height and width of the images; comes from the data module.
+        student_size: The network sees images resized (bilinear) to this many pixels, for example because the teacher
+            needs larger ones; null leaves them as they come.
+        init: Initialisation of the weights: pytorch (the constructors'), kaiming_normal, zennas, gaussian, or keep (as
+            built, for pretrained ones).
+        zero_gamma: Every residual branch begins as zero: the weight of its last batch norm is 0.
+        bn_momentum: Momentum of every batch norm's running statistics; null keeps the network's own.
+        weights: Checkpoint or state dict to start from instead of the initialisation.
+        optimizer: How the weights are changed.
+        schedule: How the learning rate goes.
+        label_smoothing: Share of the target that is spread evenly over all classes.
+        mixup: Alpha of mixup's Beta distribution; 0 for none.
+        teacher: Trained timm network to learn from; null for none.
+        channels_last: Memory order of weights and maps; faster on GPUs with tensor cores.
+        compile: Run the network through torch.compile.
+        seed: Of the initialisation and of everything random in a step; comes from seed_everything.
+    """
+
+    def __init__(
+        self,
+        arch: str,
+        space: str = AUTO,
+        network: dict[str, Any] | None = None,
+        num_classes: int = 1000,
+        input_size: Sequence[int] = (3, 224, 224),
+        student_size: int | None = None,
+        init: Init = "pytorch",
+        zero_gamma: bool = False,
+        bn_momentum: float | None = None,
+        weights: str | None = None,
+        optimizer: OptimizerOptions = OptimizerOptions(),  # noqa: B008  (only read)
+        schedule: ScheduleOptions = ScheduleOptions(),  # noqa: B008
+        label_smoothing: float = 0.0,
+        mixup: float = 0.0,
+        teacher: TeacherOptions | None = None,
+        channels_last: bool = False,
+        compile: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.optimizer_options = _options(OptimizerOptions, optimizer)
+        self.schedule_options = _options(ScheduleOptions, schedule)
+        self.teacher_options = None if teacher is None else _options(TeacherOptions, teacher)
+        # Plain values: a checkpoint that holds them can be read with weights_only=True.
+        given = {
+            "optimizer": asdict(self.optimizer_options),
+            "schedule": asdict(self.schedule_options),
+            "teacher": self.teacher_options and asdict(self.teacher_options),
+            "input_size": list(input_size),
+        }
+        own = locals()
+        self.save_hyperparameters({name: given.get(name, own[name]) for name in _ARGUMENTS})
+        _check(label_smoothing=label_smoothing, mixup=mixup, bn_momentum=bn_momentum)
+
+        found = resolve_arch(arch, space)
+        self.arch, self.space, self.seed, self.num_classes = found.arch, found.space, seed, num_classes
+        channels, height, width = input_size
+        size = (height, width) if student_size is None else (student_size, student_size)
+        self.input_size = (channels, *size)
+        self.label_smoothing, self.mixup, self.channels_last = label_smoothing, mixup, channels_last
+        self._compile = compile
+        self.network_options = {**found.network, **(network or {})}
+        self.network = self._build_network(init, zero_gamma, bn_momentum)
+        if weights is not None:
+            load_weights(self.network, Path(weights))
+        self.distillation = (
+            None
+            if self.teacher_options is None
+            else Distillation(
+                self.teacher_options, self.network, self.input_size, num_classes, self._seed_of("teacher")
+            )
+        )
+        self._make_optimizer(self.optimizer_options.lr)  # refuses now what it could not do later
+        # One state for each kind of evaluation; top-5 of fewer than five classes is all of them.
+        self.measured = nn.ModuleDict({f"{stage}_images": self._make_measures() for stage in ("train", "val", "test")})
+
+    def setup(self, stage: str) -> None:
+        if self.channels_last:
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if stage == "fit" and self.distillation is not None:
+            data: Any = getattr(self.trainer, "datamodule", None)
+            self.distillation.prepare(self.device, getattr(data, "image_statistics", None))
+        if self._compile:
+            self.network.compile()  # in place: names of weights stay
+            if stage == "fit" and self.distillation is not None:
+                self.distillation.compile()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, num_classes) of images (B, C, H, W), which are resized to the network's size."""
+        return self.network(self._student_images(images))
+
+    def on_train_start(self) -> None:
+        self._apply_options()
+        self._continue_epoch()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        # Dropout and the like become a function of seed, epoch, batch and process, so that a resumed run draws the same.
+        torch.manual_seed(self._seed_of(f"step {self.current_epoch} {batch_idx} {self.global_rank}"))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch
+        targets = labels
+        if self.mixup or self.label_smoothing:
+            targets = smooth_targets(labels, self.num_classes, self.label_smoothing)
+        if self.mixup:
+            stream = f"mixup {self.current_epoch} {batch_idx} {self.global_rank}"
+            generator = torch.Generator().manual_seed(self._seed_of(stream))
+            images, targets = mixup(images, targets, self.mixup, generator)
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        student = self._student_images(images)
+        parts: dict[str, Tensor] = {}
+        if self.distillation is None:
+            logits = self.network(student)
+        else:
+            logits, parts = self.distillation(self.network, student, images)
+        parts["ce"] = F.cross_entropy(logits, targets.to(logits.dtype) if targets.is_floating_point() else targets)
+        loss = sum(parts.values(), start=torch.zeros((), device=images.device))
+        self._log_step(loss.detach(), parts, logits.detach(), labels)
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        trainer: Any = self.trainer
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            gradients = [p.grad for p in self.parameters() if p.grad is not None]
+            self.log("grad_norm", torch.nn.utils.get_total_norm(gradients))
+
+    def on_train_epoch_end(self) -> None:
+        self._log_epoch("train")
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate("val", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_epoch("val")
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate("test", batch)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_epoch("test")
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        images, labels = batch
+        return {"logits": self(images), "labels": labels}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        options, schedule = self.optimizer_options, self.schedule_options
+        self.trainer.fit_loop.setup_data()  # the numbers below need the loader
+        if self.trainer.estimated_stepping_batches == float("inf"):
+            raise ValueError("the training has no end: give trainer.max_epochs or trainer.max_steps")
+        total_steps, num_batches = int(self.trainer.estimated_stepping_batches), int(self.trainer.num_training_batches)
+        loader = self.trainer.train_dataloader
+        batch_size = getattr(loader, "batch_size", None)
+        if batch_size is None and options.lr_batch_size is not None:
+            raise ValueError(
+                "the training loader has no batch_size to scale model.optimizer.lr by; set lr_batch_size=null"
+            )
+        global_batch = (batch_size or 1) * self.trainer.world_size * self.trainer.accumulate_grad_batches
+        steps_per_epoch = max(1, -(-num_batches // self.trainer.accumulate_grad_batches))
+        self._peak_lr = scaled_lr(options.lr, options.lr_batch_size, global_batch)
+        optimizer = self._make_optimizer(self._peak_lr)
+        self._fresh_groups = [
+            {key: value for key, value in group.items() if key not in ("params", "lr")}
+            for group in optimizer.param_groups
+        ]
+        warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
+        factor = learning_rate_factor(schedule.name, total_steps, warmup_steps, steps_per_epoch)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _make_optimizer(self, lr: float) -> torch.optim.Optimizer:
+        options = self.optimizer_options
+        trained = [self.network, *([] if self.distillation is None else [self.distillation])]
+        groups = parameter_groups(trained, options.weight_decay, options.decay)
+        return make_optimizer(groups, options.name, lr=lr, momentum=options.momentum, **options.extra)
+
+    def _apply_options(self) -> None:
+        """A checkpoint brings the optimizer's numbers along; what was asked for now holds. The same change nothing."""
+        for optimizer, config in zip(self.trainer.optimizers, self.trainer.lr_scheduler_configs, strict=True):
+            scheduler: Any = config.scheduler
+            factor = scheduler.lr_lambdas[0](scheduler.last_epoch)
+            scheduler.base_lrs = [self._peak_lr for _ in optimizer.param_groups]
+            for group, fresh in zip(optimizer.param_groups, self._fresh_groups, strict=True):
+                group.update(fresh, initial_lr=self._peak_lr, lr=self._peak_lr * factor)
+
+    def _continue_epoch(self) -> None:
+        """After a resume in the middle of an epoch: leave out the batches that were trained on.
+
+        Lightning made the loader's iterator before it knew of the checkpoint.
+        """
+        loop: Any = self.trainer.fit_loop
+        done = loop.epoch_loop.batch_progress.current.processed
+        sampler: Any = getattr(self.trainer.train_dataloader, "sampler", None)
+        if not loop.restarted_mid_epoch or not 0 < done < self.trainer.num_training_batches:
+            return
+        if not hasattr(sampler, "skip_batches"):
+            rank_zero_warn("resuming in the middle of an epoch with a foreign loader: it begins the epoch anew")
+            return
+        sampler.set_epoch(self.trainer.current_epoch)
+        sampler.skip_batches = done
+        iter(loop._data_fetcher)
+
+    def _build_network(self, init: Init, zero_gamma: bool, bn_momentum: float | None) -> nn.Module:
+        options = {"num_classes": self.num_classes, "image_size": self.input_size[1], "in_channels": self.input_size[0]}
+        if self.input_size[1] != self.input_size[2]:
+            raise ValueError(f"input_size={self.input_size} is not allowed: images must be square")
+        if taken := [name for name in options if name in self.network_options]:
+            raise ValueError(
+                f"model.network has {taken[0]!r}, which comes from the data module: leave it out (model.student_size "
+                "changes the size of the network's images)"
+            )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed_of("network"))
+            network = SPACES[self.space].build(self.arch, **options, **self.network_options)
+        initialise(network, init, self._seed_of("weights"))
+        if zero_gamma:
+            zero_residual_gammas(network)
+        if bn_momentum is not None:
+            for module in network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.momentum = bn_momentum
+        return network
+
+    def _student_images(self, images: Tensor) -> Tensor:
+        size = self.input_size[1:]
+        if images.shape[-2:] == size:
+            return images
+        return F.interpolate(images, size=size, mode="bilinear", align_corners=False)
+
+    def _evaluate(self, stage: str, batch: tuple[Tensor, Tensor]) -> None:
+        images, labels = batch
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        logits = self(images).float() if self.trainer.precision != "64-true" else self(images)
+        self._measure(stage, F.cross_entropy(logits, labels), logits, labels)
+
+    def _log_step(self, loss: Tensor, parts: Mapping[str, Tensor], logits: Tensor, labels: Tensor) -> None:
+        self._measure("train", loss, logits, labels)
+        self.log("train/loss_step", loss, prog_bar=True)
+        for name, part in parts.items() if len(parts) > 1 else ():
+            self.log(f"train/loss_{name}", part.detach())
+        self.log("lr", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+
+    def _measure(self, stage: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        measures: Any = self.measured[f"{stage}_images"]
+        measures["loss"].update(loss, weight=len(labels))
+        for name in ("top1", "top5"):
+            measures[name].update(logits, labels)
+
+    def _log_epoch(self, stage: str) -> None:
+        measures: Any = self.measured[f"{stage}_images"]
+        for name, measure in measures.items():
+            percent = 1 if name == "loss" else 100
+            self.log(f"{stage}/{name}", percent * measure.compute(), prog_bar=stage != "train")
+            measure.reset()
+
+    def _make_measures(self) -> nn.ModuleDict:
+        def accuracy(k: int) -> MulticlassAccuracy:
+            k = min(k, self.num_classes)
+            return MulticlassAccuracy(self.num_classes, top_k=k, average="micro", validate_args=False)
+
+        return nn.ModuleDict({"loss": MeanMetric(), "top1": accuracy(1), "top5": accuracy(5)})
+
+    def _seed_of(self, purpose: str) -> int:
+        """A seed for one purpose, a pure function of the run's seed."""
+        return zlib.crc32(f"{self.seed} {purpose}".encode())
+
+
+_ARGUMENTS = tuple(name for name in TrainingModule.__init__.__annotations__ if name != "return")
+
+
+def _options(kind: type[Options], given: Options | Mapping[str, Any]) -> Options:
+    """The options themselves, or made from a checkpoint's plain values."""
+    return kind(**given) if isinstance(given, Mapping) else given
+
+
+def _check(**values: float | None) -> None:
+    limits = {"label_smoothing": (0.0, 1.0), "mixup": (0.0, float("inf")), "bn_momentum": (0.0, 1.0)}
+    for name, value in values.items():
+        low, high = limits[name]
+        if value is not None and not low <= value < high + (name == "bn_momentum"):
+            raise ValueError(f"model.{name}={value!r} is not allowed: it must be at least {low:g} and below {high:g}")

@@ -1,0 +1,275 @@
+"""The trained network that a student learns from: frozen, and no part of the module that trains."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import timm
+import torch
+import torch.nn.functional as F
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
+
+from vkdnw_pl.networks.features import FeatureTap, Stage, stage_outputs
+
+DEFAULT_TEACHER = "tf_efficientnet_b3.ns_jft_in1k"
+"""EfficientNet-B3 trained with noisy student, the teacher of ZenNAS, ZiCo and AZ-NAS."""
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class TeacherOutput(NamedTuple):
+    """What a teacher says about a batch; float32, without gradients."""
+
+    logits: Tensor
+    """(B, K)"""
+    features: list[Tensor]
+    """(B, C_i, H_i, W_i), one for each of the teacher's ``stages``."""
+
+
+class Teacher:
+    """A frozen timm classifier with its logits and feature maps.
+
+    It is no ``nn.Module``, and a deep copy of it is the teacher itself: as the attribute of a training module it is in
+    none of its parameters, state dict, checkpoint, optimizer and averages, and is never broadcast. It is always in
+    evaluation mode, without gradients and outside autocast, and follows the images to their device.
+
+    Feature maps: at each asked reduction the output of the *first* stage there, but at the deepest reduction of the
+    network its last map. In EfficientNet and its kin (``conv_head`` and ``bn2`` behind the blocks) that is the head after
+    batch norm and before the activation, in other families the output of the last stage. For the default teacher this
+    is as in the reference code: 96 channels at 1/16 and 1536 at 1/32 (github.com/cvlab-yonsei/AZ-NAS,
+    ImageNet_MBV2/ModelLoader/geffnet/gen_efficientnet.py, 5e6683a).
+
+    Args:
+        name: a model of timm, with the tag of its weights.
+        pretrained: take the published weights, from the hub or its local cache. False, without ``weights``, gives an
+            untrained network (drawn from a fixed seed), which is of use in tests only.
+        weights: file of weights for this model, of timm's kind (``.safetensors``, or ``.pth`` that is read without
+            running code); then nothing is downloaded.
+        num_classes: K, the classes of the student; the teacher must know just as many.
+        dtype: what it computes in; the results are float32 always.
+        channels_last: memory order of weights and maps, faster on GPUs with tensor cores.
+        image_size: images of another size are resized to this (bilinear, without antialiasing, as the reference does);
+            None takes them as they come.
+        reductions: where features are taken, as image height over map height; may be empty.
+        mean: of each channel, that the images were normalised with. If this or ``std`` differs from what the teacher was
+            trained with, the images are normalised anew for it.
+        std: the same for the standard deviation.
+
+    Raises:
+        ValueError: if the name is not known (names the nearest), the weights cannot be had or do not fit, the number of
+            classes differs, or there is no stage at a reduction. Texts name the options as they stand in a config
+            (``model.teacher.…``).
+    """
+
+    def __init__(
+        self,
+        name: str = DEFAULT_TEACHER,
+        pretrained: bool = True,
+        weights: str | Path | None = None,
+        num_classes: int = 1000,
+        dtype: Dtype = "float32",
+        channels_last: bool = False,
+        image_size: int | None = None,
+        reductions: Sequence[int] = (16, 32),
+        mean: Sequence[float] = IMAGENET_DEFAULT_MEAN,
+        std: Sequence[float] = IMAGENET_DEFAULT_STD,
+    ) -> None:
+        if dtype not in get_args(Dtype):
+            raise ValueError(f"model.teacher.dtype={dtype!r} is not known; allowed: {', '.join(get_args(Dtype))}")
+        if image_size is not None and image_size < 1:
+            raise ValueError(f"model.teacher.image_size={image_size} is not allowed: give a whole number of at least 1")
+        self.name = name
+        self.image_size = image_size
+        self.network = _build(name, pretrained, weights, num_classes)
+        self.stages = teacher_stages(name, reductions, image_size)
+        if any(stage.name == _BEFORE_ACTIVATION for stage in self.stages):
+            activation: Any = self.network.get_submodule("bn2.act")
+            if hasattr(activation, "inplace"):
+                activation.inplace = False  # or it would overwrite the map
+        self.network.eval().requires_grad_(False)
+        self.network.to(getattr(torch, dtype))
+        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.network.to(memory_format=self._memory_format)
+        self._tap = FeatureTap(self.network, [stage.name for stage in self.stages])
+        config: Any = self.network.pretrained_cfg
+        self._renormalisation = _renormalisation(mean, std, config["mean"], config["std"])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
+
+    def to(self, device: torch.device | str) -> Teacher:
+        """Move the weights; returns the teacher itself."""
+        self.network.to(device)
+        return self
+
+    def compile(self, **options: Any) -> None:
+        """Run the network through ``torch.compile`` from now on; before the first call only."""
+        self.network.compile(**options)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> TeacherOutput:
+        """Logits and features of images (B, 3, H, W) that are normalised with ``mean`` and ``std``."""
+        if images.device != self.device:
+            self.to(images.device)
+        if self._renormalisation is not None:
+            scale, shift = self._renormalisation
+            images = images * scale.to(images) + shift.to(images)
+        if self.image_size is not None and images.shape[-2:] != (self.image_size, self.image_size):
+            images = F.interpolate(images, (self.image_size, self.image_size), mode="bilinear", align_corners=False)
+        images = images.to(next(self.network.parameters()).dtype, memory_format=self._memory_format)
+        with torch.autocast(images.device.type, enabled=False):
+            logits = self.network(images)
+        return TeacherOutput(logits.float(), [feature.float() for feature in self._tap.take()])
+
+    def __copy__(self) -> Teacher:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Teacher:
+        return self
+
+
+def teacher_stages(name: str, reductions: Sequence[int], image_size: int | None = None) -> list[Stage]:
+    """Where a :class:`Teacher` of this name has its features, one stage for each reduction; needs no weights.
+
+    Args:
+        name: a model of timm.
+        reductions: as image height over map height.
+        image_size: of its images; None is what the model was trained with. Matters for unusual sizes only.
+
+    Raises:
+        ValueError: if the name is not known, or the model has no stage at a reduction (names those there are).
+    """
+    if not reductions:
+        return []
+    _check_name(name)
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        network = timm.create_model(name, pretrained=False)
+    config: Any = network.pretrained_cfg
+    size = image_size or config["input_size"][-1]
+    if not config.get("fixed_input_size"):
+        size = -(-size // 64) * 64  # every halving is whole there: 300 pixels would make 1/32 look like 1/30
+    stages = stage_outputs(network, (3, size, size))
+    deepest = max((stage.reduction for stage in stages), default=0)
+    found = []
+    for reduction in reductions:
+        here = [stage for stage in stages if stage.reduction == reduction]
+        if not here:
+            there_are = ", ".join(map(str, dict.fromkeys(stage.reduction for stage in stages))) or "none"
+            raise ValueError(
+                f"model.teacher.reductions={list(reductions)} is not allowed: {name} has no stage at {reduction} "
+                f"(reductions of its stages: {there_are})"
+            )
+        found.append((_head(network, reduction) or here[-1]) if reduction == deepest else here[0])
+    return found
+
+
+_BEFORE_ACTIVATION = "bn2.drop"
+"""timm's batch norm and activation are one module; what is between them goes through ``drop``, which does nothing."""
+
+
+def _head(network: nn.Module, reduction: int) -> Stage | None:
+    """The 1x1 convolution behind the blocks of an EfficientNet with its batch norm, before the activation."""
+    conv, norm = getattr(network, "conv_head", None), getattr(network, "bn2", None)
+    if not isinstance(conv, nn.Conv2d) or not isinstance(norm, nn.Module):
+        return None
+    if hasattr(norm, "drop") and hasattr(norm, "act"):
+        return Stage(_BEFORE_ACTIVATION, conv.out_channels, reduction)
+    return Stage("bn2", conv.out_channels, reduction) if isinstance(norm, nn.modules.batchnorm._BatchNorm) else None
+
+
+def _check_name(name: str) -> None:
+    if ":" in name or timm.is_model(
+        name
+    ):  # with a colon (hf-hub:..., local-dir:...) it is a place, which timm resolves
+        return
+    near = difflib.get_close_matches(
+        name, [*map(str, timm.list_models()), *map(str, timm.list_models(pretrained=True))], 1
+    )
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"model.teacher.name={name!r} is not a model of timm{hint}")
+
+
+def _build(name: str, pretrained: bool, weights: str | Path | None, num_classes: int) -> nn.Module:
+    """The network with its weights."""
+    _check_name(name)
+    options: dict[str, Any] = {"num_classes": num_classes}
+    if weights is not None:
+        path = Path(weights)
+        if not path.is_file():
+            raise ValueError(f"model.teacher.weights={str(path)!r}: there is no such file")
+        # With the class count of the student: timm would otherwise drop a head of another size and leave ours untrained.
+        own_format = path.suffix in (".npz", ".npy")
+        overlay = {"file": str(path), "source": "", "num_classes": num_classes} | (
+            {} if own_format else {"custom_load": False}
+        )
+        options |= {"pretrained": True, "pretrained_cfg_overlay": overlay}
+    elif pretrained:
+        _check_published(name, num_classes)
+        options |= {"pretrained": True}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        try:
+            return timm.create_model(name, **options)
+        except Exception as error:
+            text = " ".join(str(error).split()) or type(error).__name__
+            if weights is not None:
+                raise ValueError(
+                    f"model.teacher.weights={str(weights)!r} does not hold the weights of {name} with {num_classes} "
+                    f"classes in a file that can be read safely: {text}"
+                ) from error
+            if pretrained:
+                raise ValueError(_how_to_get(name, text)) from error
+            raise ValueError(f"model.teacher.name={name!r} cannot be built: {text}") from error
+
+
+def _check_published(name: str, num_classes: int) -> None:
+    if ":" in name:
+        return  # a place, where timm looks
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # the tag is not known
+        config = None
+    if config is None or not config.has_weights:
+        base = name.partition(".")[0]
+        tags = [str(tag) for tag in timm.list_models(f"{base}.*", pretrained=True)]
+        there_are = f"; there are weights for {', '.join(tags)}" if tags else ""
+        raise ValueError(
+            f"model.teacher.name={name!r} has no published weights{there_are}; or give a file with model.teacher.weights"
+        )
+    if config.num_classes != num_classes:
+        raise ValueError(
+            f"model.teacher.name={name!r} knows {config.num_classes} classes and the student has {num_classes}: choose "
+            f"a teacher that was trained for these classes, or give its file with model.teacher.weights"
+        )
+
+
+def _how_to_get(name: str, error: str) -> str:
+    places: list[str] = []
+    if ":" not in name and (config := timm.get_pretrained_cfg(name)) is not None:
+        places += [f"https://huggingface.co/{config.hf_hub_id} (model.safetensors)"] if config.hf_hub_id else []
+        places += [str(config.url)] if config.url else []
+    where = f" from {' or '.join(places)}" if places else ""
+    return (
+        f"the weights of the teacher {name!r} could not be fetched. On a machine without network, get the file{where} "
+        f"elsewhere and give its path with model.teacher.weights. The error was: {error}"
+    )
+
+
+def _renormalisation(
+    mean: Sequence[float], std: Sequence[float], own_mean: Sequence[float], own_std: Sequence[float]
+) -> tuple[Tensor, Tensor] | None:
+    """Scale and shift (3, 1, 1) that turn images normalised with ``mean``, ``std`` into the teacher's; None if they do."""
+    pairs = [*zip(mean, own_mean, strict=True), *zip(std, own_std, strict=True)]
+    if all(math.isclose(a, b, abs_tol=1e-6) for a, b in pairs):
+        return None
+    given_mean, given_std, teacher_mean, teacher_std = (
+        torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in (mean, std, own_mean, own_std)
+    )
+    return given_std / teacher_std, (given_mean - teacher_mean) / teacher_std
