@@ -17,7 +17,7 @@ from vkdnw_pl.training.module import TrainingModule
 
 ARCH = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|nor_conv_1x1~2|"
 CONFIG = {
-    "model": {"arch": ARCH, "network": {"channels": 4, "cells": 1}},
+    "model": {"arch": ARCH, "network": {"channels": 4, "cells": 1}, "optimizer": {"lr_batch_size": None}},
     "data": {"class_path": "Digits", "init_args": {"batch_size": 200, "val_size": 200}},
     "trainer": {"accelerator": "cpu", "max_epochs": 1},
 }
@@ -105,6 +105,16 @@ def test_a_finished_training_is_not_done_again(trained, capsys):
     assert (trained / "history.jsonl").read_bytes() == before
 
 
+def test_the_config_of_the_run_folder_says_everything(trained):
+    """Also what is null, where the default is another."""
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert config["model"]["optimizer"]["lr_batch_size"] is None
+    assert config["model"]["teacher"] is None
+    assert config["out"] == str(trained)
+    for linked in ("num_classes", "input_size", "seed"):
+        assert linked not in config["model"]
+
+
 def test_a_longer_training_goes_on(trained, capsys, tmp_path):
     import shutil
 
@@ -133,7 +143,7 @@ def test_another_folder_continues_with_other_numbers(trained, capsys, tmp_path):
     """What is typed holds, not what the checkpoint says."""
     out = tmp_path / "slower"
     arguments = ["--ckpt_path", trained / "checkpoints/last.ckpt", "--trainer.max_epochs", 2]
-    arguments += ["--model.optimizer.lr", 0.01, "--model.optimizer.lr_batch_size", "null"]
+    arguments += ["--model.optimizer.lr", 0.01]
     arguments += ["--model.schedule.name", "constant", "--model.optimizer.weight_decay", 0.25]
     code, *_ = call(capsys, "fit", "--config", trained / "config.yaml", "--out", out, *arguments)
     assert code == 0

@@ -53,6 +53,7 @@ _HANDLED = (
     "You're resuming from a checkpoint that ended before the epoch ended",  # the module leaves out what is done
     "The number of training batches .* is smaller than the logging interval",  # epochs are logged anyway
     ".*does not have many workers",  # the data module decided
+    r"It is recommended to use `self.log\('(train|val|test)/",  # the metrics gather over processes themselves
 )
 """Lightning's warnings about what is taken care of here."""
 
@@ -241,7 +242,7 @@ class TrainingCLI(LightningCLI):
         options = self.config[self._command].clone()
         options.pop("config", None)
         options.trainer.pop("default_root_dir", None)  # it is ``out``
-        return yaml.safe_load(parser.dump(options, skip_validation=True))
+        return yaml.safe_load(parser.dump(options, skip_validation=True, skip_unset=False))
 
     def _begin(self, resume: str | None) -> dict[str, Any]:
         earlier = self.folder.read_meta() if self.folder.meta.is_file() else None

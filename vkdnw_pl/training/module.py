@@ -139,12 +139,24 @@ class TrainingModule(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
+        stream = f"mixup {self.current_epoch} {batch_idx} {self.global_rank}"
+        parts, logits = self.losses(images, labels, torch.Generator().manual_seed(self._seed_of(stream)))
+        loss = sum(parts.values(), start=torch.zeros((), device=images.device))
+        self._log_step(loss.detach(), parts, logits.detach(), labels)
+        return loss
+
+    def losses(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
+        """Parts of the training loss, whose sum it is, and the logits.
+
+        Args:
+            images: (B, C, H, W) as they come from the data module.
+            labels: (B,) int64.
+            generator: of mixup's draws, on the CPU.
+        """
         targets = labels
         if self.mixup or self.label_smoothing:
             targets = smooth_targets(labels, self.num_classes, self.label_smoothing)
         if self.mixup:
-            stream = f"mixup {self.current_epoch} {batch_idx} {self.global_rank}"
-            generator = torch.Generator().manual_seed(self._seed_of(stream))
             images, targets = mixup(images, targets, self.mixup, generator)
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
@@ -154,10 +166,9 @@ class TrainingModule(LightningModule):
             logits = self.network(student)
         else:
             logits, parts = self.distillation(self.network, student, images)
-        parts["ce"] = F.cross_entropy(logits, targets.to(logits.dtype) if targets.is_floating_point() else targets)
-        loss = sum(parts.values(), start=torch.zeros((), device=images.device))
-        self._log_step(loss.detach(), parts, logits.detach(), labels)
-        return loss
+        wide = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        parts["ce"] = F.cross_entropy(wide, targets.to(wide.dtype) if targets.is_floating_point() else targets)
+        return parts, logits
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         trainer: Any = self.trainer
