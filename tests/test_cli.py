@@ -55,7 +55,7 @@ def test_every_option_is_explained(capsys):
         (["scor"], "command 'scor' is not known; did you mean 'score'?"),
         (
             ["frobnicate"],
-            "command 'frobnicate' is not known; known: score, evaluate, fit, validate, test, predict, merge",
+            "command 'frobnicate' is not known; known: " + ", ".join(cli.COMMANDS),
         ),
         (["--versoin"], "option '--versoin' is not known; did you mean '--version'?"),
         (["score", "--batchsize", "3"], "option '--batchsize' is not known; did you mean '--batch_size'?"),

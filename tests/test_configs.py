@@ -13,6 +13,8 @@ from vkdnw_pl.scoring.options import parse_seeds
 CONFIGS = Path(__file__).parents[1] / "configs"
 COMMAND_OF = {
     "nb201.yaml": "score",
+    **dict.fromkeys(("mbv2_search.yaml", "mbv2_search_quick.yaml"), "search"),
+    "timm_zoo.yaml": "score",
     **dict.fromkeys(("digits_quick.yaml", "mbv2_imnet.yaml", "mbv2_imnet_150ep.yaml", "nb201_cifar10.yaml"), "fit"),
     **{f"paper/{name}.yaml": "evaluate" for name in PAPER_CHOICES},
 }

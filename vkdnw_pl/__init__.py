@@ -6,8 +6,9 @@ from vkdnw_pl._version import __version__
 
 if TYPE_CHECKING:
     from vkdnw_pl.proxies.scoring import score
+    from vkdnw_pl.training.exported import load_exported
 
-__all__ = ["__version__", "score"]
+__all__ = ["__version__", "load_exported", "score"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,4 +17,8 @@ def __getattr__(name: str) -> Any:
         from vkdnw_pl.proxies.scoring import score
 
         return score
+    if name == "load_exported":
+        from vkdnw_pl.training.exported import load_exported
+
+        return load_exported
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,11 +17,13 @@ PROG = "python -m vkdnw_pl"
 COMMANDS = {
     "score": "Score architectures without training them, rank them, and compare with known accuracies.",
     "evaluate": "Rank architectures by scores that exist, and compare with known accuracies.",
+    "search": "Search a space for the network that ranks best under a budget, without training any.",
     "fit": "Train a network: of a search space, found by a search, or of timm.",
     "validate": "Evaluate a trained network on the validation images.",
     "test": "Evaluate a trained network on the test images.",
     "predict": "Write a trained network's predictions.",
     "merge": "Join the shards of a scoring run into one score table, and evaluate it.",
+    "export": "Write a trained network as a state dict with its architecture, as safetensors, or as ONNX.",
     "download": "Fetch and verify public accuracy tables.",
 }
 """Name -> first line of the function's docstring, so that --help imports nothing."""

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from vkdnw_pl.commands import download as command
 from vkdnw_pl.commands.download import download
-from vkdnw_pl.oracles import fetch, load_oracle, nb201_json
+from vkdnw_pl.oracles import fetch, load_oracle, nb201_json, timm_results
 from vkdnw_pl.oracles.nb201_json import FILES, TableFile
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "nb201"
@@ -77,7 +76,6 @@ def mirror(tmp_path, monkeypatch):
         (folder / file.name).write_bytes(data)
         files[dataset] = TableFile(file.name, hashlib.sha256(data).hexdigest())
     monkeypatch.setattr(nb201_json, "FILES", files)
-    monkeypatch.setattr(command, "FILES", files)
     return folder
 
 
@@ -149,7 +147,7 @@ def test_corrupted_content(mirror, serve, cache, capsys):
     assert names(cache / "nb201") == []
     error = capsys.readouterr().err
     assert hashlib.sha256(path.read_bytes()).hexdigest() in error
-    assert command.FILES["cifar10"].sha256 in error
+    assert nb201_json.FILES["cifar10"].sha256 in error
 
 
 def test_offline(cache, capsys):
@@ -212,6 +210,22 @@ def test_the_published_files(serve, tmp_path, cache):
     oracle = load_oracle("auto")
     assert oracle.name == "nb201"
     assert len(oracle.archs) == 15_625
+
+
+def test_timm(serve, tmp_path, cache, capsys, monkeypatch):
+    folder = tmp_path / "www" / "mirror"
+    folder.mkdir(parents=True)
+    files = {}
+    for dataset, file in timm_results.FILES.items():
+        data = b"model,img_size,top1\nmobilenetv2_100.ra_in1k,224,72.968\n"
+        (folder / file.name).write_bytes(data)
+        files[dataset] = TableFile(file.name, hashlib.sha256(data).hexdigest())
+    monkeypatch.setattr(timm_results, "FILES", files)
+    _, url = serve(folder.parent)
+    assert download("timm", base_url=url) == 0
+    assert names(cache / "timm") == sorted(file.name for file in files.values())
+    assert load_oracle("auto", space="timm_zoo").accuracies("imagenetv2") == {"mobilenetv2_100": 72.968}
+    assert capsys.readouterr().out.endswith("use them with: --space timm_zoo --oracle timm\n")
 
 
 def test_as_a_command_line(tmp_path, capsys):

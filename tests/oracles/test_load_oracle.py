@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from vkdnw_pl.oracles import digits, load_oracle, nb201_json
+from vkdnw_pl.oracles import digits, find_oracle, load_oracle, nb201_json
 from vkdnw_pl.oracles.nb201_json import FILES, TableFile
 from vkdnw_pl.spaces import NB201
 
@@ -149,3 +149,48 @@ class TestOthers:
             load_oracle("nb102")
         with pytest.raises(ValueError, match=r"oracle='table\.json' is not known.*ends in \.csv"):
             load_oracle("table.json")
+
+
+class TestSpaces:
+    @pytest.mark.parametrize("space", ["mbv2", "timm_zoo"])
+    def test_accuracies_of_another_space_are_never_taken(self, space, embedded, public, cache):
+        public(cache / "nb201")
+        assert find_oracle("auto", space=space) is None
+        with pytest.raises(ValueError, match=rf"oracle='auto' finds no known accuracies of {space}; for {space} give"):
+            load_oracle("auto", space=space)
+        for name in ("digits", "nb201", "nats"):
+            with pytest.raises(
+                ValueError, match=rf"oracle='{name}' holds accuracies of nb201, which say nothing about"
+            ):
+                load_oracle(name, space=space)
+
+    def test_timm_is_not_for_nb201(self):
+        with pytest.raises(
+            ValueError, match=r"of timm_zoo, which say nothing about nb201; for nb201 give digits or nb201"
+        ):
+            load_oracle("timm")
+
+    def test_a_csv_file_is_of_the_space_that_is_scored(self, tmp_path):
+        path = tmp_path / "mine.csv"
+        path.write_text("arch,x\nmbv2_480m,50\n")
+        oracle = load_oracle(str(path), space="mbv2")
+        (arch,) = oracle.archs
+        assert oracle.space == "mbv2"
+        assert arch.startswith("SuperConvK3BNRELU(3,48")
+        with pytest.raises(ValueError, match="line 2: nb201 architecture 'mbv2_480m'"):
+            load_oracle(str(path))
+
+    def test_tags_of_weights_do_not_count(self, tmp_path):
+        path = tmp_path / "mine.csv"
+        path.write_text("arch,x\nmobilenetv2_100.ra_in1k,72\n")
+        assert load_oracle(str(path), space="timm_zoo").accuracies("x") == {"mobilenetv2_100": 72.0}
+        path.write_text("arch,x\nregnetx_008.tv2_in1k,77\nregnetx_008.pycls_in1k,75\n")
+        with pytest.raises(ValueError, match="'regnetx_008' stands in line 2 already"):
+            load_oracle(str(path), space="timm_zoo")
+
+    def test_a_path_without_use(self, tmp_path):
+        with pytest.raises(ValueError, match=r"oracle_path=.* has no use with oracle='auto' and mbv2"):
+            find_oracle("auto", tmp_path, "mbv2")
+
+    def test_oracles_say_which_space_they_are_of(self, embedded):
+        assert load_oracle("digits").space == "nb201"

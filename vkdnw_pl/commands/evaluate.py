@@ -8,7 +8,7 @@ from typing import Any, Literal
 from vkdnw_pl.commands.errors import user_input
 from vkdnw_pl.commands.results import failed_rows, write_results
 from vkdnw_pl.commands.score_sources import joined, read_sources
-from vkdnw_pl.oracles import Oracle, load_oracle
+from vkdnw_pl.oracles import Oracle, find_oracle, load_oracle
 from vkdnw_pl.scoring.folder import RunFolder
 from vkdnw_pl.scoring.table import ScoreTable
 from vkdnw_pl.spaces import SPACES
@@ -41,9 +41,10 @@ def evaluate(
         scores: Run folder of score or merge, or a score table (.csv or .csv.gz): a column arch, perhaps seed, and one
             column per score, higher = better. Several are joined by (arch, seed), as in '[a.csv, b.csv]'; a column
             that two of them have must be the same in both. '[]' for --paper fig2, which needs none.
-        oracle: Known accuracies: auto (the public tables if they were downloaded, else the embedded one), digits
-            (embedded), nb201 (public tables), nats (NATS-Bench folder), or a CSV file with columns arch,<data set>.
-        oracle_path: Folder of the public tables or of NATS-Bench, if it is not the cache folder.
+        oracle: Known accuracies of the space. nb201: digits (embedded), nb201 (public tables), nats (NATS-Bench folder);
+            timm_zoo: timm (timm's ImageNet results); any: a CSV file with columns arch,<data set>. auto: the public
+            tables if they were downloaded, else for nb201 the embedded one, else none: then there are no metrics.
+        oracle_path: Folder of the public tables, of NATS-Bench or of timm's results, if it is not the cache folder.
         rankings: Rankings to evaluate: columns, the named sets vkdnw_single, vkdnw_agg, vkdnw_plus, az_nas, te_nas, or own ones such as
             'aleph>vkdnw+jacov' (log-ranks of the pair and of jacov added). Default: all that the columns allow.
         top_k: nDCG looks at this many architectures from the top of a ranking; with --paper, at this many of all its
@@ -119,14 +120,14 @@ def evaluate(
             from vkdnw_pl.commands.learned import with_predictions
 
             table = with_predictions(table, files)
-        known = load_oracle(oracle, oracle_path)
+        known = (load_oracle if names else find_oracle)(oracle, oracle_path, space)
         from vkdnw_pl.scoring.evaluation import choose_rankings
 
         chosen = choose_rankings(table.columns, rankings)
     folder = RunFolder(out or _default_out(Path(paths[0])))
     print(f"evaluating {len(table.archs)} architectures, {len(table.rows)} rows of {', '.join(paths)}")
     write_results(folder, table, known, chosen, top_k, ties)
-    if names:
+    if names and known is not None:
         _train(table, known, names, train_size, top_k, ties, space, folder.path)
     return 1 if failed_rows(table) else 0
 

@@ -9,7 +9,7 @@ import yaml
 
 from vkdnw_pl.commands.errors import CommandFailed, user_input
 from vkdnw_pl.commands.results import failed_rows, write_results
-from vkdnw_pl.oracles import load_oracle
+from vkdnw_pl.oracles import find_oracle
 from vkdnw_pl.scoring.folder import FolderBusy, RunFolder
 from vkdnw_pl.scoring.settings import Record, differences
 from vkdnw_pl.scoring.table import Key, ScoreRow, ScoreTable, join_rows
@@ -44,7 +44,7 @@ def merge(shards: list[str], out: str | None = None, allow_missing: bool = False
             raise ValueError(_describe_missing(missing, keys, metas))
         columns = _columns(rows)
         options = yaml.safe_load(folders[0].config.read_text(encoding="utf-8"))
-        oracle = load_oracle(options["oracle"], options["oracle_path"])
+        oracle = find_oracle(options["oracle"], options["oracle_path"], settings["space"])
         target = RunFolder(out or f"runs/{settings['space']}-{metas[0]['digest']}")
         target.check_continues(settings)
         from vkdnw_pl.scoring.evaluation import choose_rankings

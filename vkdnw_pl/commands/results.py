@@ -14,26 +14,47 @@ from vkdnw_pl.scoring.folder import RunFolder, remove_figures
 from vkdnw_pl.scoring.table import ScoreTable
 
 _MAX_PANELS = 9
+_BEST = 5
 
 
 def write_results(
     folder: RunFolder,
     table: ScoreTable,
-    oracle: Oracle,
+    oracle: Oracle | None,
     rankings: Mapping[str, Terms],
     top_k: int,
     ties: str = "average",
 ) -> None:
-    """Evaluate the table, write ``ranking.csv``, ``metrics.csv`` and figures into the folder, print the summary."""
+    """Evaluate the table, write ``ranking.csv``, ``metrics.csv`` and figures into the folder, print the summary.
+
+    Without known accuracies there is the ranking alone.
+    """
     evaluation = evaluate_table(table, oracle, rankings, top_k, ties)
     folder.path.mkdir(parents=True, exist_ok=True)
     write_ranking(folder.ranking, evaluation)
+    if oracle is None:
+        folder.metrics.unlink(missing_ok=True)
+        remove_figures(folder.figures)
+        _print_best(evaluation)
+        _print_problems(table, evaluation, rankings)
+        print(f"\nresults in {folder.path}: {folder.ranking.name}")
+        return
     write_metrics(folder.metrics, evaluation)
     figures = _draw(folder.figures, evaluation, oracle)
     _print_metrics(evaluation, oracle)
     _print_problems(table, evaluation, rankings)
     print(f"\nresults in {folder.path}: {folder.ranking.name}, {folder.metrics.name}", end="")
     print(f", {folder.figures.name}/{{{','.join(path.name for path in figures)}}}" if figures else "")
+
+
+def _print_best(evaluation: Evaluation) -> None:
+    """The first few of one ranking."""
+    name = "vkdnw_agg" if "vkdnw_agg" in evaluation.ranks else next(iter(evaluation.ranks))
+    ranks = evaluation.ranks[name]
+    print(f"\nbest by {name} (of {len(evaluation.archs)}):")
+    for place in ranks.argsort(kind="stable")[:_BEST]:
+        print(f"  {ranks[place]:g}  {evaluation.archs[place]}")
+    print("no metrics: no accuracies of this space are known here (--oracle)")
 
 
 def failed_rows(table: ScoreTable) -> int:

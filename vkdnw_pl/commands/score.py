@@ -31,6 +31,7 @@ def score(
     network: dict[str, Any] | None = None,
     archs: str | list[str] = "digits",
     archs_seed: int = 0,
+    max_macs: float | None = None,
     proxies: list[str | dict[str, Any]] = list(DEFAULT_PROXIES),  # noqa: B006  (only read; the help shows it)
     seeds: int | str | list[int] = 1,
     batch_size: int = 16,
@@ -55,26 +56,32 @@ def score(
     the same command continues, and the result is the same as without the interruption, whatever the number of workers.
 
     Args:
-        space: Search space. Known: nb201 (NAS-Bench-201).
-        network: Options of the space's networks. For nb201: channels, cells, num_classes, image_size, in_channels,
-            bn_affine, bn_track_running_stats; for example '{image_size: 16, num_classes: 120}'. Default: 16 channels,
-            5 cells, 10 classes, 32 pixels.
-        archs: Architectures: all, unique (nb201: 9,445 of 15,625), digits (those of the embedded accuracy table),
-            oracle (those of the table chosen by oracle), sample:N (N of the unique ones), a file (one architecture per
-            line, or CSV with a column arch), or a list.
+        space: Search space: nb201 (NAS-Bench-201), mbv2 (the MobileNetV2 space of the paper's ImageNet search), or timm_zoo
+            (timm's models, by name).
+        network: Options of the space's networks, such as '{image_size: 16, num_classes: 120}'. Every space has
+            num_classes, image_size and in_channels. nb201 (10 classes, 32 pixels): also channels (16), cells (5),
+            bn_affine, bn_track_running_stats. mbv2 (1000 classes, 224 pixels): also use_se, bn_eps. timm_zoo (1000
+            classes, 224 pixels): also what timm.create_model takes.
+        archs: Architectures: digits (nb201: those of the embedded accuracy table), oracle (those of the table chosen by
+            oracle), sample:N (N different ones at random; nb201: unique ones), all, unique (nb201: 9,445 of 15,625), a
+            pattern such as 'mobilenet*', a file (one architecture per line, CSV with a column arch, or the found.json of
+            a search: its best ones), one architecture, or a list. mbv2: a name such as mbv2_480m, or a structure string.
         archs_seed: Decides which architectures sample:N draws.
+        max_macs: Leave out architectures with more multiply-adds per image, counted at the space's usual size of images;
+            such as 1.0e9.
         proxies: Proxies, by name or with parameters; for example '[macs, aleph, {name: vkdnw, alpha: 0.1}]'.
         seeds: Seeds of initialisation and input: 1, '[1,2,3]' or 1..5. With several, metrics are means and standard
             deviations over them.
         batch_size: Images per batch.
-        input: Images for proxies that take any: random, digits, a .npy file of images, a .npz file of images and labels,
+        input: Images for proxies that take any: random (normal values, with random labels), digits, a .npy file of images, a .npz file of images and labels,
             or the training images of a LightningDataModule, '{class_path: my.DataModule, init_args: {...}}'.
         data: Images, the same choices, for proxies that are defined on real ones (jacov, grasp, snip, zico, ...).
         init: Initialisation of the weights: auto is each proxy's own (most have kaiming_normal; the README's table
             says which), or for all of them kaiming_normal, gaussian, zennas, pytorch (the constructors'), or keep.
-        oracle: Known accuracies: auto (the public tables if they were downloaded, else the embedded one), digits
-            (embedded), nb201 (public tables), nats (NATS-Bench folder), or a CSV file with columns arch,<data set>.
-        oracle_path: Folder of the public tables or of NATS-Bench, if it is not the cache folder.
+        oracle: Known accuracies of the space. nb201: digits (embedded), nb201 (public tables), nats (NATS-Bench folder);
+            timm_zoo: timm (timm's ImageNet results); any: a CSV file with columns arch,<data set>. auto: the public
+            tables if they were downloaded, else for nb201 the embedded one, else none: then there are no metrics.
+        oracle_path: Folder of the public tables, of NATS-Bench or of timm's results, if it is not the cache folder.
         rankings: Rankings to evaluate: columns, the named sets vkdnw_single, vkdnw_agg, vkdnw_plus, az_nas, te_nas, or own ones such as
             'aleph>vkdnw+jacov' (log-ranks of the pair and of jacov added). Default: all that the proxies allow.
         top_k: nDCG looks at this many architectures from the top of a ranking.
@@ -181,7 +188,7 @@ def _run(
             file=sys.stderr,
         )
         return 128 + stopped.signum
-    if plan.oracle is not None:
+    if plan.shard is None:
         write_results(folder, table, plan.oracle, plan.rankings, plan.top_k)
     else:
         print_failures(table)

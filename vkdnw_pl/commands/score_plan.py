@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vkdnw_pl.data.cores import usable_cores
-from vkdnw_pl.oracles import load_oracle
-from vkdnw_pl.scoring.archs import resolve_archs
+from vkdnw_pl.oracles import TABLES, find_oracle, load_oracle
+from vkdnw_pl.scoring.archs import ChosenArchs, resolve_archs
+from vkdnw_pl.scoring.limit import MacsLimit
 from vkdnw_pl.scoring.options import Shard, check_workers, parse_seeds
 from vkdnw_pl.scoring.settings import Record, ScoreSettings
 from vkdnw_pl.scoring.table import Key
-from vkdnw_pl.spaces import SPACES
+from vkdnw_pl.spaces import SPACES, Space
 
 if TYPE_CHECKING:
     from vkdnw_pl.oracles import Oracle
@@ -30,7 +32,7 @@ class ScorePlan:
     """Rows to make, in the order of the table."""
     columns: tuple[str, ...]
     oracle: Oracle | None
-    """None for a shard, which is not evaluated."""
+    """None where none is known for the space, and for a shard, which is not evaluated."""
     rankings: Mapping[str, Terms]
     top_k: int
     workers: int
@@ -54,15 +56,10 @@ def plan_scoring(options: Mapping[str, Any]) -> ScorePlan:
         raise ValueError(f"space={options['space']!r} is not known (known: {', '.join(SPACES)})")
     space, network = SPACES[options["space"]], dict(options["network"] or {})
     space.num_classes(**network)  # refuses unknown options and values
-    table = {"digits": "digits", "oracle": options["oracle"]}
-    oracle_path = options["oracle_path"]
-
-    def oracle_archs(which: str) -> list[str]:
-        return load_oracle(table[which], oracle_path if which == "oracle" else None).archs
-
-    archs = resolve_archs(options["archs"], space, oracle_archs, options["archs_seed"])
-    space.cost(archs[0], **network)  # refuses options that no network can have
-    oracle = load_oracle(options["oracle"], oracle_path) if shard is None else None
+    chosen = _choose_archs(options, space, network)
+    archs, network = chosen.archs, {**chosen.network, **network}
+    _check_network(space, archs[0], network)
+    oracle = find_oracle(options["oracle"], options["oracle_path"], space.name) if shard is None else None
     if options["progress"]:
         print("loading PyTorch ...", file=sys.stderr, flush=True)
 
@@ -132,3 +129,77 @@ def plan_scoring(options: Mapping[str, Any]) -> ScorePlan:
         top_k=options["top_k"],
         workers=available if options["workers"] == "auto" else options["workers"],
     )
+
+
+def _choose_archs(options: Mapping[str, Any], space: Space, network: Mapping[str, Any]) -> ChosenArchs:
+    """The architectures that the options ask for.
+
+    Raises:
+        ValueError: if an option is not allowed, or no architecture remains.
+    """
+    limit = None
+    if options["max_macs"] is not None:
+        limit = MacsLimit(options["max_macs"], space, network, quiet=not options["progress"])
+
+    def oracle_archs(which: str) -> list[str]:
+        if which == "oracle":
+            archs = load_oracle(options["oracle"], options["oracle_path"], space.name).archs
+            return _known_to(space, archs)
+        if TABLES[which] != space.name:
+            raise ValueError(
+                f"archs={which!r}, the default, is the embedded table of {TABLES[which]} and has no use with "
+                f"space={space.name!r}; give --archs {_WAYS.get(space.name, _WAYS_ANYWHERE)}"
+            )
+        return load_oracle(which).archs
+
+    try:
+        chosen = resolve_archs(options["archs"], space, oracle_archs, options["archs_seed"], limit)
+    finally:
+        if limit is not None:
+            limit.keep()
+    if limit is not None and limit.uncounted:
+        arch, why = next(iter(limit.uncounted.items()))
+        print(
+            f"left out, because their MACs cannot be counted: {len(limit.uncounted)} architectures, the first is {arch} "
+            f"({why})",
+            file=sys.stderr,
+        )
+    return chosen
+
+
+_WAYS_ANYWHERE = "sample:100 (100 random ones), a file of architectures, or a list"
+_WAYS = {
+    "mbv2": f"{_WAYS_ANYWHERE}; an architecture is a name such as mbv2_480m, a structure string, or the found.json of a search",
+    "timm_zoo": f"with model names, as in 'mobilenetv2_100,resnet18' or 'mobilenet*', oracle (those with known accuracies; "
+    f"limit them with --max_macs 1.0e9), {_WAYS_ANYWHERE}",
+}
+
+
+def _known_to(space: Space, archs: list[str]) -> list[str]:
+    """Those that the space knows: a table of timm's results may be newer than the installed timm."""
+    if space.name != "timm_zoo":
+        return archs
+    known = set(space.enumerate())
+    if unknown := [arch for arch in archs if arch not in known]:
+        print(
+            f"left out, because the installed timm does not have them: {len(unknown)} models, the first is {unknown[0]}",
+            file=sys.stderr,
+        )
+    return [arch for arch in archs if arch in known]
+
+
+def _check_network(space: Space, arch: str, network: Mapping[str, Any]) -> None:
+    """Refuse options that no network can have.
+
+    Raises:
+        ValueError: with the space's reason. Models of timm differ in what they take; there, a model that fails is a failed
+            row, and only options that the constructor refuses are refused.
+    """
+    if space.name == "timm_zoo":
+        import torch
+
+        # Of what else goes wrong with one model, its row will tell.
+        with contextlib.suppress(RuntimeError, AssertionError, IndexError, KeyError), torch.device("meta"):
+            space.build(arch, **{**network, "pretrained": False})
+    else:
+        space.cost(arch, **network)

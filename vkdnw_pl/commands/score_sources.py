@@ -36,7 +36,7 @@ def read_sources(paths: Sequence[str], space: str) -> list[Source]:
     """Read score tables (``.csv``, ``.csv.gz``) and run folders.
 
     Raises:
-        ValueError: if there is none, one repeats or cannot be read, or one holds no scores.
+        ValueError: if there is none, one repeats or cannot be read, one holds no scores, or those of another space.
     """
     if not paths:
         raise ValueError("scores is empty: give a run folder or a score table")
@@ -56,13 +56,15 @@ def joined(sources: Sequence[Source]) -> ScoreTable:
 
 def _read(path: Path, name: str, space: str) -> Source:
     """Read a score table; of a run folder also the rows of a run that is not finished."""
+    settings = RunFolder(path).read_meta().get("settings") if path.is_dir() else _settings(path.parent / "meta.json")
+    made_of = (settings or {}).get("space", space)
+    if made_of != space:
+        raise ValueError(f"{path} holds scores of the space {made_of}, but space={space!r}; give --space {made_of}")
     if not path.is_dir():
         table = canonical(read_table(path), SPACES[space], str(path))
         table = ScoreTable(table.columns, list(join_rows(table.rows, str(path)).values()))
-        settings = _settings(path.parent / "meta.json")
     else:
         folder = RunFolder(path)
-        settings = folder.read_meta().get("settings")
         rows = folder.read_rows()
         columns = tuple(next(iter(rows.values())).values) if rows else ()
         order = {arch: place for place, arch in enumerate(folder.read_archs())}

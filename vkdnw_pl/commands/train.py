@@ -39,6 +39,7 @@ from vkdnw_pl.commands.errors import CommandFailed, UsageError, user_input
 from vkdnw_pl.commands.train_errors import check_given, readable
 from vkdnw_pl.scoring.files import write_atomically
 from vkdnw_pl.scoring.folder import FolderBusy
+from vkdnw_pl.spaces.resolve import resolve_arch
 from vkdnw_pl.training.folder import TrainingFolder, digest, training_settings
 from vkdnw_pl.training.module import TrainingModule
 from vkdnw_pl.training.tracking import prepare_wandb
@@ -160,6 +161,11 @@ class TrainingCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         options = self.config[self._command]
+        with user_input():
+            found = resolve_arch(options.model.arch, options.model.space)
+        # The run folder keeps the network, not the name of a file that may change.
+        options.model.arch, options.model.space = found.arch, found.space
+        options.model.network = {**found.network, **(options.model.network or {})}
         self.settings = training_settings(self._plain())
         self.folder = TrainingFolder(options.out or f"runs/fit-{digest(self.settings)}")
         options.out = str(self.folder.path)

@@ -44,6 +44,8 @@ class Digits(ImageDataModule):
         size = whole("image_size", image_size, 8)
         self.input_size = (3, size, size)
         self.corruption, self.val_size, self.validates_on_test = corruption, val_size, not val_size
+        everything = self._canvas(clean_digits("train")[0])
+        self.image_statistics = [float(everything.mean())] * 3, [float(everything.std())] * 3
 
     def load(self, part: Part) -> ImageArrays:
         from_test = part == "test" or (part == "val" and not self.val_size)
@@ -57,8 +59,9 @@ class Digits(ImageDataModule):
 
     def transforms(self, train: bool) -> tuple[Transform, Transform]:
         size = self.input_size[1]
-        everything = self._canvas(clean_digits("train")[0])
-        normalise = v2.Normalize([float(everything.mean())] * 3, [float(everything.std())] * 3)
+        assert self.image_statistics is not None
+        mean, std = self.image_statistics
+        normalise = v2.Normalize(list(mean), list(std))
 
         def finish(images: Tensor) -> Tensor:
             return normalise(images.expand(*images.shape[:-3], 3, size, size))

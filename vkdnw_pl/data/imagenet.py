@@ -15,7 +15,7 @@ from vkdnw_pl.data.base import ImageDataModule, Transform
 from vkdnw_pl.data.imagenet_archives import DEVKIT, TRAIN, VAL, extract_train, extract_val
 from vkdnw_pl.data.seeded import ImageSet
 from vkdnw_pl.data.splits import Part, hold_out
-from vkdnw_pl.data.transforms import open_photo, photo_evaluation, photo_training
+from vkdnw_pl.data.transforms import IMAGENET_MEAN, IMAGENET_STD, open_photo, photo_evaluation, photo_training
 
 Folder = Literal["train", "val"]
 _COUNTS = {"train": 1_281_167, "val": 50_000}
@@ -74,7 +74,7 @@ class ImageNet(ImageDataModule):
         self.root = Path(root).expanduser()
         self.num_classes, self.input_size = classes, (3, image_size, image_size)
         self.crop_pct, self.val_size, self.subset, self.extract = crop_pct, val_size, subset, extract
-        self.validates_on_test = not val_size
+        self.validates_on_test, self.image_statistics = not val_size, (IMAGENET_MEAN, IMAGENET_STD)
         self._augmentation = dict(
             auto_augment=auto_augment,
             color_jitter=color_jitter,

@@ -16,13 +16,15 @@ class Oracle:
     """
 
     name: str
-    """``digits``, ``nb201``, ``nats`` or the path of a CSV file."""
+    """``digits``, ``nb201``, ``nats``, ``timm`` or the path of a CSV file."""
     description: str
     """One line for the user: which table this is, and how to get the other."""
     split: Mapping[str, str]
     """Data set -> the images that the accuracies were measured on, such as ``test``."""
     tables: Mapping[str, Mapping[str, float]]
     """Data set -> canonical architecture string -> accuracy in percent."""
+    space: str = "nb201"
+    """Name of the space that the architectures are of; no other space's scores may be compared with them."""
 
     def __post_init__(self) -> None:
         if not self.tables or self.split.keys() != self.tables.keys():

@@ -27,11 +27,12 @@ def load_csv(path: Path, space: Space) -> Oracle:
     return Oracle(
         name=str(path),
         description=(
-            f"table {path} ({num_archs:,} architectures): {', '.join(tables)}; tables that vkdnw_pl knows: "
-            "oracle=digits, nb201 or nats"
+            f"table {path} ({num_archs:,} architectures): {', '.join(tables)}"
+            + ("; tables that vkdnw_pl knows: oracle=digits, nb201 or nats" if space.name == "nb201" else "")
         ),
         split=dict.fromkeys(tables, "unspecified"),
         tables=tables,
+        space=space.name,
     )
 
 
@@ -67,7 +68,7 @@ def parse_table(text: str, where: str, space: Space) -> dict[str, dict[str, floa
                 raise ValueError(f"{at}: {len(row)} cells where the header has {len(header)}")
             cells = dict(zip(header, row, strict=True))
             try:
-                arch = space.validate(cells["arch"])
+                arch = space.architecture(cells["arch"])
             except ValueError as error:
                 raise ValueError(f"{at}: {error}") from error
             if arch in line_of:

@@ -1,15 +1,32 @@
-"""Which architectures to score: a keyword, a sample, a file or a list, resolved into canonical strings."""
+"""Which architectures to score: a keyword, a sample, a pattern, a file or a list, resolved into canonical strings."""
 
 from __future__ import annotations
 
 import csv
+import fnmatch
+import itertools
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from vkdnw_pl.networks.arch_file import is_arch_file, read_arch_file
 from vkdnw_pl.spaces import Space
 
 KEYWORDS = ("all", "unique", "digits", "oracle", "sample:N")
+_DRAWS_IN_VAIN = 1000
+"""Consecutive draws from an unbounded space that bring nothing new."""
+
+
+@dataclass(frozen=True)
+class ChosenArchs:
+    """Architectures to score."""
+
+    archs: list[str]
+    """Canonical strings, each once."""
+    network: Mapping[str, Any] = field(default_factory=dict)
+    """Options that a found network's file carries."""
 
 
 def resolve_archs(
@@ -17,43 +34,144 @@ def resolve_archs(
     space: Space,
     oracle_archs: Callable[[str], list[str]],
     archs_seed: int = 0,
-) -> list[str]:
+    allowed: Callable[[str], bool] | None = None,
+) -> ChosenArchs:
     """Turn the option ``archs`` into canonical architecture strings, each once, in a fixed order.
 
     Args:
         archs: ``all``, ``unique``, ``digits`` (architectures of the embedded accuracy table), ``oracle``
-            (architectures of the chosen accuracy table), ``sample:N`` (N of the unique ones, without replacement),
-            the path of a file (one architecture per line, or a CSV file with a column ``arch``), or a list.
+            (architectures of the chosen accuracy table), ``sample:N`` (N of the unique ones, without replacement; where
+            the space is unbounded, N different ones), the path of a file (one architecture per line, a CSV file with a
+            column ``arch``, or the ``found.json`` of a search: its best ones), architectures separated by commas, or a
+            list. Where one is expected, a pattern such as ``mobilenet*`` stands for all that match it.
         space: the space that the architectures belong to.
         oracle_archs: called with ``"digits"`` or ``"oracle"``; returns the architectures of that table.
         archs_seed: decides the sample.
+        allowed: says which architectures may stay; a sample is drawn from those, the others are left out. None: all.
 
     Raises:
         ValueError: naming the option or the file and line, what came, and what is allowed.
     """
+    chosen = _choose(archs, space, oracle_archs, archs_seed, allowed)
+    if allowed is None:
+        return chosen
+    kept = [arch for arch in chosen.archs if allowed(arch)]
+    if not kept:
+        raise ValueError(f"archs={archs!r}: none of its {len(chosen.archs)} architectures is within max_macs")
+    return ChosenArchs(kept, chosen.network)
+
+
+def _choose(
+    archs: str | Sequence[str],
+    space: Space,
+    oracle_archs: Callable[[str], list[str]],
+    archs_seed: int,
+    allowed: Callable[[str], bool] | None,
+) -> ChosenArchs:
     if not isinstance(archs, str):
-        return _validated(((f"archs[{i}]", arch) for i, arch in enumerate(archs)), space, "archs is an empty list")
+        return ChosenArchs(
+            _validated(((f"archs[{i}]", arch) for i, arch in enumerate(archs)), space, "archs is an empty list")
+        )
     if archs in ("all", "unique"):
-        return list(space.enumerate(unique=archs == "unique"))
+        return ChosenArchs(list(space.enumerate(unique=archs == "unique")))
     if archs in ("digits", "oracle"):
-        return oracle_archs(archs)
+        return ChosenArchs(oracle_archs(archs))
     if archs.startswith("sample:"):
-        return _sample(archs, space, archs_seed)
+        return ChosenArchs(_sample(archs, space, archs_seed, allowed))
     path = Path(archs).expanduser()
-    if not path.is_file():
-        raise ValueError(f"archs={archs!r} is not allowed: give {', '.join(KEYWORDS)}, or a file that exists")
-    return _validated(_read_file(path), space, f"archs={archs!r}: the file holds no architecture")
+    if is_arch_file(archs):
+        return _found(path, space)
+    if "(" not in archs and path.is_file():
+        return ChosenArchs(_validated(_read_file(path), space, f"archs={archs!r}: the file holds no architecture"))
+    return ChosenArchs(_written_out(archs, space))
 
 
-def _sample(archs: str, space: Space, archs_seed: int) -> list[str]:
-    unique = list(space.enumerate(unique=True))
-    count = archs.removeprefix("sample:")
-    if not count.isdecimal() or not 1 <= int(count) <= len(unique):
+def _sample(archs: str, space: Space, archs_seed: int, allowed: Callable[[str], bool] | None) -> list[str]:
+    text = archs.removeprefix("sample:")
+    count = int(text) if text.isdecimal() else 0
+    rng = random.Random(archs_seed)
+    try:
+        unique = list(space.enumerate(unique=True))
+    except ValueError:  # unbounded
+        if count < 1:
+            raise ValueError(f"archs={archs!r} is not allowed: give sample:N with N a whole number from 1 on") from None
+        return _distinct(archs, space, count, rng, allowed)
+    if not 1 <= count <= len(unique):
         raise ValueError(
             f"archs={archs!r} is not allowed: give sample:N with N from 1 to {len(unique)}, the number of unique "
             f"architectures of {space.name}"
         )
-    return random.Random(archs_seed).sample(unique, int(count))
+    if allowed is None:
+        return rng.sample(unique, count)
+    drawn = list(itertools.islice(filter(allowed, rng.sample(unique, len(unique))), count))
+    if len(drawn) < count:
+        raise ValueError(f"archs={archs!r}: only {len(drawn)} architectures of {space.name} are within max_macs")
+    return drawn
+
+
+def _distinct(
+    archs: str, space: Space, count: int, rng: random.Random, allowed: Callable[[str], bool] | None
+) -> list[str]:
+    drawn: dict[str, None] = {}
+    in_vain = 0
+    while len(drawn) < count:
+        before = len(drawn)
+        arch = space.sample(rng)
+        if arch not in drawn and (allowed is None or allowed(arch)):
+            drawn[arch] = None
+        in_vain = 0 if len(drawn) > before else in_vain + 1
+        if in_vain == _DRAWS_IN_VAIN:
+            raise ValueError(
+                f"archs={archs!r}: {_DRAWS_IN_VAIN} draws from {space.name} brought nothing new after {len(drawn)} "
+                "architectures; give a smaller N, or a larger max_macs"
+            )
+    return list(drawn)
+
+
+def _found(path: Path, space: Space) -> ChosenArchs:
+    """The architectures of a ``found.json``, the best first."""
+    file = read_arch_file(path)
+    if file.space not in (None, space.name):
+        raise ValueError(f"archs={str(path)!r} holds architectures of {file.space}; give --space {file.space}")
+    archs = _validated(((f"{path}, place {i}", arch) for i, arch in enumerate(file.archs, start=1)), space, "")
+    return ChosenArchs(archs, {**file.network, **file.task})
+
+
+def _matching(pattern: str, space: Space) -> list[str]:
+    archs = fnmatch.filter(space.enumerate(), pattern)
+    if not archs:
+        raise ValueError(f"the pattern {pattern!r} matches no architecture of {space.name}")
+    return archs
+
+
+def _written_out(archs: str, space: Space) -> list[str]:
+    """Architectures or patterns with commas between them; a comma may also belong to an architecture."""
+    parts = [part.strip() for part in _split(archs) if part.strip()]
+    if not _is_pattern(archs):
+        try:
+            return [space.architecture(archs)]
+        except ValueError as error:
+            if len(parts) < 2:
+                raise ValueError(
+                    f"archs={archs!r} is not allowed: give {', '.join(KEYWORDS)}, a file that exists, or architectures: "
+                    f"{error}"
+                ) from None
+    return _validated(((f"archs={archs!r}", part) for part in parts), space, f"archs={archs!r} names no architecture")
+
+
+def _is_pattern(arch: str) -> bool:
+    return "*" in arch or "?" in arch
+
+
+def _split(archs: str) -> Iterator[str]:
+    """Split at the commas that stand in no parentheses."""
+    start = depth = 0
+    for place, character in enumerate(archs):
+        depth += (character == "(") - (character == ")")
+        if character == "," and depth == 0:
+            yield archs[start:place]
+            start = place + 1
+    yield archs[start:]
 
 
 def _read_file(path: Path) -> Iterable[tuple[str, str]]:
@@ -83,7 +201,8 @@ def _validated(archs: Iterable[tuple[str, str]], space: Space, empty: str) -> li
     known: dict[str, None] = {}
     for place, arch in archs:
         try:
-            known[space.validate(arch)] = None
+            found = _matching(arch, space) if _is_pattern(arch) else [space.architecture(arch)]
+            known |= dict.fromkeys(found)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from None
     if not known:

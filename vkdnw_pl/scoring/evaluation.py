@@ -76,7 +76,7 @@ def seeds_with_values(columns: Mapping[int, Mapping[str, Array]], terms: Terms) 
 
 def evaluate_table(
     table: ScoreTable,
-    oracle: Oracle,
+    oracle: Oracle | None,
     rankings: Mapping[str, Terms],
     top_k: int = 1000,
     ties: str = "average",
@@ -89,7 +89,7 @@ def evaluate_table(
 
     Args:
         table: at most one row for each (architecture, seed).
-        oracle: known accuracies; a data set of which it knows fewer than two architectures gets no metrics.
+        oracle: known accuracies; a data set of which it knows fewer than two architectures gets no metrics. None: no metrics.
         rankings: see ``choose_rankings``.
         top_k: nDCG looks at this many from the top.
         ties: nDCG's rule for equal scores, see ``metrics.functional.ndcg``.
@@ -106,8 +106,8 @@ def evaluate_table(
         ranks[name] = np.mean(per_seed, axis=0) if per_seed else np.zeros(0)
     metrics: list[dict[str, Any]] = []
     known: dict[str, list[int]] = {}
-    for dataset in oracle.datasets:
-        accuracies = oracle.accuracies(dataset)
+    tables = () if oracle is None else [(name, oracle.split[name], oracle.tables[name]) for name in oracle.datasets]
+    for dataset, split, accuracies in tables:
         known[dataset] = there = [i for i, arch in enumerate(archs) if arch in accuracies]
         if len(there) < 2:
             continue
@@ -118,7 +118,7 @@ def evaluate_table(
             measured = [_measure(aggregate(here[seed], terms), target, top_k, ties, places) for seed in scored]
             metrics.append(
                 {
-                    **{"ranking": name, "dataset": dataset, "split": oracle.split[dataset], "n": len(there)},
+                    **{"ranking": name, "dataset": dataset, "split": split, "n": len(there)},
                     **{metric: _mean([one[metric] for one in measured]) for metric in _NAMES},
                     **{"ndcg_k": min(top_k, round(len(there) * places)), "seeds": len(scored)},
                     **{f"{metric}_std": _std([one[metric] for one in measured]) for metric in _NAMES},

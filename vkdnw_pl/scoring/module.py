@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from pytorch_lightning import LightningModule
 from vkdnw_pl.data.batches import Source, batches
 from vkdnw_pl.networks.init import Init
 from vkdnw_pl.proxies import make_proxies
+from vkdnw_pl.proxies.functional.jacobian import GenericFallback
 from vkdnw_pl.proxies.scoring import Images, score_network
 from vkdnw_pl.scoring.table import FAILED, OK, Key, ScoreRow
 from vkdnw_pl.spaces import SPACES
@@ -69,7 +71,8 @@ class ScoringModule(LightningModule):
         started_at = time.perf_counter()
         try:
             # Lightning predicts without gradients; proxies need them.
-            with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+            with torch.enable_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+                warnings.simplefilter("ignore", GenericFallback)  # the value is the same, it only takes longer
                 torch.manual_seed(seed)
                 network = self.space.build(arch, **self.network_options).to(self.device)
                 scores = score_network(network, self._images_of(seed), self.proxies, seed=seed, init=self.init)

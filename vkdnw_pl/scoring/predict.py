@@ -56,9 +56,9 @@ def predict(
         WorkerDied: if a worker process ended by itself; the others have ended then.
     """
     with ExitStack() as stack:
-        stack.enter_context(_quiet())
-        stack.enter_context(_local_rendezvous())
-        stack.enter_context(_one_thread())
+        stack.enter_context(quiet())
+        stack.enter_context(local_rendezvous())
+        stack.enter_context(one_thread())
         stack.enter_context(torch.random.fork_rng(devices=[]))  # a data loader draws a number, even in order
         stack.enter_context(stop_signals())
         trainer = Trainer(
@@ -98,7 +98,8 @@ def _end_workers(trainer: Trainer) -> None:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Compute with one thread: the bits of a sum depend on how many there are."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -108,7 +109,7 @@ def _one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def _local_rendezvous() -> Iterator[None]:
+def local_rendezvous() -> Iterator[None]:
     """Let the workers of this machine meet at a free port of its own interface, whatever the environment says."""
     own: dict[str, str | None] = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": None, "NODE_RANK": None}
     if sys.platform == "linux":
@@ -126,7 +127,7 @@ def _local_rendezvous() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without Lightning's banners and tips: the commands say what the user needs."""
     names = ("pytorch_lightning", "lightning_fabric", "torch.distributed", "torch.multiprocessing.spawn")
     loggers = [logging.getLogger(name) for name in names]

@@ -183,7 +183,7 @@ def canonical(table: ScoreTable, space: Space, where: str) -> ScoreTable:
     rows = []
     for row in table.rows:
         try:
-            rows.append(replace(row, arch=space.validate(row.arch)))
+            rows.append(replace(row, arch=space.architecture(row.arch)))
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
     return ScoreTable(table.columns, rows)

@@ -35,6 +35,10 @@ class Space(ABC):
     def validate(self, arch: str) -> str:
         """Return the canonical spelling of ``arch`` (same network, one spelling)."""
 
+    def architecture(self, arch: str) -> str:
+        """Return the canonical spelling of the network alone, without what names its weights: what is scored."""
+        return self.validate(arch)
+
     @abstractmethod
     def enumerate(self, unique: bool = False) -> Iterator[str]:
         """All architectures in a fixed order; ``unique`` leaves out those that repeat another's network."""

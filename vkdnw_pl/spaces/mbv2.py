@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vkdnw_pl.networks.mbv2_blocks import Block, Blocks
+from vkdnw_pl.networks.mbv2_grammar import check_structure, format_structure
+from vkdnw_pl.networks.mbv2_named import NAMED, read_arch
 from vkdnw_pl.spaces.base import Cost, Space
 from vkdnw_pl.spaces.mbv2_cost import reference_cost, true_cost
-from vkdnw_pl.spaces.mbv2_grammar import check_structure, format_structure, parse_structure
 from vkdnw_pl.spaces.mbv2_mutation import OPERATOR_SAMPLINGS, OperatorSampling, mutate_blocks
-from vkdnw_pl.spaces.mbv2_named import NAMED
 from vkdnw_pl.spaces.options import check_bool, check_whole_number, read_options
 
 if TYPE_CHECKING:
@@ -74,17 +73,7 @@ class MBV2(Space):
         if not isinstance(arch, str):
             check_structure(arch)
             return tuple(arch)
-        if "(" in arch:
-            return parse_structure(arch)
-        known = NAMED.get(arch.strip())
-        if known is None:
-            near = difflib.get_close_matches(arch, NAMED, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(
-                f"mbv2 architecture {arch!r} is not known{hint} (known names: {', '.join(NAMED)}; or a structure string "
-                "such as SuperConvK3BNRELU(3,8,2,1)SuperResIDWE6K3(8,32,2,8,1)SuperConvK1BNRELU(32,64,1,1))"
-            )
-        return parse_structure(known.arch)
+        return read_arch(arch)
 
     def format(self, blocks: Sequence[Block]) -> str:
         """Return the structure string of a typed form."""

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Literal, get_args
 
 from vkdnw_pl.networks.mbv2_blocks import Block, Blocks, ConvBlock, ResBlock, round8
-from vkdnw_pl.spaces.mbv2_grammar import OPERATORS
+from vkdnw_pl.networks.mbv2_grammar import OPERATORS
 
 OperatorSampling = Literal["uniform", "reference"]
 OPERATOR_SAMPLINGS: tuple[str, ...] = get_args(OperatorSampling)

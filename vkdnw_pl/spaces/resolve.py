@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from vkdnw_pl.networks.arch_file import is_arch_file, read_arch_file
 from vkdnw_pl.spaces import SPACES
 
 AUTO = "auto"
@@ -21,14 +20,17 @@ class ResolvedArch:
     arch: str
     """Canonical string."""
     network: Mapping[str, Any] = field(default_factory=dict)
-    """Options that a found network's file carries."""
+    """Options that a found network's file carries, without those of the images."""
+    task: Mapping[str, int] = field(default_factory=dict)
+    """``num_classes``, ``image_size`` and ``in_channels``, as far as the file knows them."""
 
 
 def resolve_arch(arch: str, space: str = AUTO) -> ResolvedArch:
     """Find out which architecture is meant.
 
     Args:
-        arch: string of a space, name of a timm model, or path of a JSON file with ``arch`` and ``space``.
+        arch: string of a space, name of a timm model, or path of a JSON file with ``arch`` and ``space``
+            (see `vkdnw_pl.networks.arch_file`).
         space: name of the space, or ``auto``: the one that knows the string.
 
     Raises:
@@ -37,8 +39,8 @@ def resolve_arch(arch: str, space: str = AUTO) -> ResolvedArch:
     """
     if space != AUTO and space not in SPACES:
         raise ValueError(f"space={space!r} is not known; allowed: {AUTO}, {', '.join(SPACES)}")
-    if arch.endswith(".json"):
-        return _from_file(Path(arch).expanduser(), space)
+    if is_arch_file(arch):
+        return _from_file(arch.strip(), space)
     if space != AUTO:
         return ResolvedArch(space, SPACES[space].validate(arch))
     refusals = []
@@ -50,17 +52,12 @@ def resolve_arch(arch: str, space: str = AUTO) -> ResolvedArch:
     raise ValueError(f"arch={arch!r} is not an architecture of any space:\n" + "\n".join(refusals))
 
 
-def _from_file(path: Path, space: str) -> ResolvedArch:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"arch={str(path)!r} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise ValueError(f"arch={str(path)!r} is not JSON: {error}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("arch"), str):
-        raise ValueError(f"arch={str(path)!r} is not a found network: it needs the key 'arch' (and 'space')")
-    there = content.get("space", space)
+def _from_file(path: str, space: str) -> ResolvedArch:
+    file = read_arch_file(path)
+    there = space if file.space is None else file.space
     if space != AUTO and there != space:
-        raise ValueError(f"arch={str(path)!r} is an architecture of the space {there!r}, but space={space!r}")
-    found = resolve_arch(content["arch"], there)
-    return ResolvedArch(found.space, found.arch, dict(content.get("network") or {}))
+        raise ValueError(f"arch={str(file.path)!r} is an architecture of the space {there!r}, but space={space!r}")
+    if is_arch_file(file.arch):
+        raise ValueError(f"arch={str(file.path)!r} names another file, {file.arch!r}, and no architecture")
+    found = resolve_arch(file.arch, there)
+    return ResolvedArch(found.space, found.arch, file.network, file.task)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vkdnw_pl.spaces.base import Cost, Space
+from vkdnw_pl.spaces.options import check_whole_number
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +22,7 @@ class TimmZoo(Space):
     An architecture is a model name such as ``mobilenetv2_100`` or, with a tag that names weights,
     ``mobilenetv2_100.ra_in1k``. Network options: ``num_classes`` (1000), ``image_size`` (224) and ``in_channels`` (3) as
     in every space; all others go to ``timm.create_model``, such as ``{pretrained: true}`` or ``{drop_path_rate: 0.1}``.
+    Models that are made for one size of images, such as ViTs, are built for ``image_size``.
     """
 
     name: ClassVar[str] = "timm_zoo"
@@ -29,17 +31,31 @@ class TimmZoo(Space):
         """Return the name as it is.
 
         Raises:
-            ValueError: naming the nearest model, for a name that timm does not know.
+            ValueError: naming the nearest model, or the known tags, for a name that timm does not know.
         """
         import timm
 
-        if not timm.is_model(arch):
-            near = difflib.get_close_matches(arch.partition(".")[0], timm.list_models(), 3)
+        name, _, tag = arch.partition(".")
+        if not name or not timm.is_model(name):
+            near = difflib.get_close_matches(name, timm.list_models(), 3)
             hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
             raise ValueError(f"timm has no model {arch!r}{hint} (timm.list_models() lists them)")
+        if tag:
+            known = [full.partition(".")[2] for full in timm.list_pretrained(f"{name}.*")]
+            if tag not in known:
+                tags = f"its tags: {', '.join(known)}" if known else "it has no pretrained weights"
+                raise ValueError(f"timm's {name} has no tag {tag!r} ({tags})")
         return arch
 
+    def architecture(self, arch: str) -> str:
+        """The name without the tag, which tells weights of one network apart."""
+        return self.validate(arch).partition(".")[0]
+
     def enumerate(self, unique: bool = False) -> Iterator[str]:
+        """Names of all models, without tags.
+
+        Two names may mean one network (``levit_128`` and ``levit_conv_128``); ``unique`` does not know.
+        """
         import timm
 
         yield from timm.list_models()
@@ -51,21 +67,37 @@ class TimmZoo(Space):
         raise ValueError("timm_zoo is a list of models without neighbours; search it by random sampling")
 
     def cost(self, arch: str, **network: Any) -> Cost:
-        """MACs of convolutions and matrix products, biases not counted, and parameters, from a pass on the meta device."""
+        """MACs of convolutions and matrix products, biases not counted, and parameters, from a pass on the meta device.
+
+        Raises:
+            ValueError: if the model refuses the options, or cannot take images of that size.
+        """
         import torch
 
         from vkdnw_pl.networks.cost import flop_counter_macs
 
-        with torch.device("meta"):
-            built = self.build(arch, **{**network, "pretrained": False}).eval()
-            macs = flop_counter_macs(built, torch.empty(1, *self.input_size(**network)))
+        size = self.input_size(**network)
+        try:
+            with torch.device("meta"):
+                built = self.build(arch, **{**network, "pretrained": False}).eval().requires_grad_(False)
+                macs = flop_counter_macs(built, torch.empty(1, *size))
+        except ValueError:
+            raise
+        except Exception as error:  # each model has its own words
+            text = f"{type(error).__name__} {' '.join(str(error).split())}".strip()
+            raise ValueError(f"timm's {arch} cannot take images of size {size}: {text}") from error
         return Cost(macs=macs, num_params=sum(p.numel() for p in built.parameters()))
 
     def build(self, arch: str, **network: Any) -> nn.Module:
+        """Make the network.
+
+        Raises:
+            ValueError: if timm has no such model, or the model refuses an option.
+        """
         import timm
 
         name = self.validate(arch)
-        own = {**_DEFAULTS, **network}
+        own = _read(network)
         options = {key: value for key, value in network.items() if key not in _DEFAULTS}
         options |= {"num_classes": own["num_classes"], "in_chans": own["in_channels"]}
         config = timm.models.get_pretrained_cfg(name)
@@ -74,11 +106,26 @@ class TimmZoo(Space):
         try:
             return timm.create_model(name, **options)
         except TypeError as error:
-            raise ValueError(f"network: timm's {name} refuses the options {options}: {error}") from None
+            unknown = [key for key in network if key not in _DEFAULTS]
+            near = [match for key in unknown for match in difflib.get_close_matches(key, _DEFAULTS, 1)]
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"network: timm's {name} refuses the options {options}{hint}: {error}") from error
 
     def input_size(self, **network: Any) -> tuple[int, int, int]:
-        own = {**_DEFAULTS, **network}
+        own = _read(network)
         return own["in_channels"], own["image_size"], own["image_size"]
 
     def num_classes(self, **network: Any) -> int:
-        return {**_DEFAULTS, **network}["num_classes"]
+        return _read(network)["num_classes"]
+
+
+def _read(network: dict[str, Any]) -> dict[str, Any]:
+    """The options that every space has.
+
+    Raises:
+        ValueError: if one is no whole number of at least 1.
+    """
+    own = {key: network.get(key, default) for key, default in _DEFAULTS.items()}
+    for key, value in own.items():
+        check_whole_number(key, value, 1)
+    return own

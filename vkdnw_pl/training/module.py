@@ -82,24 +82,25 @@ class TrainingModule(LightningModule):
         self.schedule_options = _options(ScheduleOptions, schedule)
         self.teacher_options = None if teacher is None else _options(TeacherOptions, teacher)
         # Plain values: a checkpoint that holds them can be read with weights_only=True.
-        given = {
+        given: dict[str, Any] = {
             "optimizer": asdict(self.optimizer_options),
             "schedule": asdict(self.schedule_options),
             "teacher": self.teacher_options and asdict(self.teacher_options),
             "input_size": list(input_size),
         }
+        _check(label_smoothing=label_smoothing, mixup=mixup, bn_momentum=bn_momentum)
+        # The network itself, so that a checkpoint does not hang on a file that may change.
+        found = resolve_arch(arch, space)
+        given |= {"arch": found.arch, "space": found.space, "network": {**found.network, **(network or {})}}
         own = locals()
         self.save_hyperparameters({name: given.get(name, own[name]) for name in _ARGUMENTS})
-        _check(label_smoothing=label_smoothing, mixup=mixup, bn_momentum=bn_momentum)
-
-        found = resolve_arch(arch, space)
         self.arch, self.space, self.seed, self.num_classes = found.arch, found.space, seed, num_classes
         channels, height, width = input_size
         size = (height, width) if student_size is None else (student_size, student_size)
         self.input_size = (channels, *size)
         self.label_smoothing, self.mixup, self.channels_last = label_smoothing, mixup, channels_last
         self._compile = compile
-        self.network_options = {**found.network, **(network or {})}
+        self.network_options: dict[str, Any] = given["network"]
         self.network = self._build_network(init, zero_gamma, bn_momentum)
         if weights is not None:
             load_weights(self.network, Path(weights))

@@ -12,7 +12,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 
 from vkdnw_pl.networks.mbv2_blocks import EXPANSIONS, KERNELS, Block, Blocks, ConvBlock, ResBlock, field_names
 
@@ -29,13 +28,28 @@ _BLOCK = re.compile(r"(\w+)\((?:[^()|]*\|)?([^()|]*)\)")
 _SPACE = re.compile(r"\s+")
 
 
-@lru_cache(maxsize=4096)  # a search parses one string to mutate, cost, count and build it
+_parsed: dict[str, Blocks] = {}
+"""The latest strings and what they mean: a search mutates, costs, counts and builds one string."""
+
+
 def parse_structure(text: str) -> Blocks:
     """Read a structure string.
 
     Raises:
         ValueError: naming the block, its place in the string (spaces not counted), what is there and what is allowed.
     """
+    known = _parsed.get(text)
+    return _remember(text, _parse(text)) if known is None else known
+
+
+def _remember(text: str, blocks: Blocks) -> Blocks:
+    if len(_parsed) >= 4096:
+        _parsed.clear()
+    _parsed[text] = blocks
+    return blocks
+
+
+def _parse(text: str) -> Blocks:
     text = _SPACE.sub("", text)
     blocks: list[Block] = []
     position = 0
@@ -60,7 +74,9 @@ def format_structure(blocks: Sequence[Block]) -> str:
         ValueError: if the blocks are no architecture of the space (see `check_structure`).
     """
     check_structure(blocks)
-    return "".join(map(_write_block, blocks))
+    text = "".join(map(_write_block, blocks))
+    _remember(text, tuple(blocks))
+    return text
 
 
 def check_structure(blocks: Sequence[Block]) -> None:

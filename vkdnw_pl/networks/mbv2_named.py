@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
+
+from vkdnw_pl.networks.mbv2_blocks import Blocks
+from vkdnw_pl.networks.mbv2_grammar import parse_structure
 
 
 @dataclass(frozen=True)
@@ -66,3 +70,22 @@ NAMED: dict[str, NamedArch] = {
     ),
 }
 """Name -> architecture. The searches of AZ-NAS left many candidates in their history and no record of the trained ones."""
+
+
+def read_arch(text: str) -> Blocks:
+    """Return the typed form of a structure string or of one of the names in ``NAMED``.
+
+    Raises:
+        ValueError: if it is neither; the text says where and what is allowed.
+    """
+    if "(" in text:
+        return parse_structure(text)
+    known = NAMED.get(text.strip())
+    if known is None:
+        near = difflib.get_close_matches(text, NAMED, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"mbv2 architecture {text!r} is not known{hint} (known names: {', '.join(NAMED)}; or a structure string "
+            "such as SuperConvK3BNRELU(3,8,2,1)SuperResIDWE6K3(8,32,2,8,1)SuperConvK1BNRELU(32,64,1,1))"
+        )
+    return parse_structure(known.arch)

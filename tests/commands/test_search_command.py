@@ -1,0 +1,269 @@
+"""The command `search`: from options to found.json."""
+
+import json
+import os
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vkdnw_pl import cli
+from vkdnw_pl.commands.errors import CommandFailed, UsageError
+from vkdnw_pl.commands.search import search
+from vkdnw_pl.scoring.folder import RunFolder
+from vkdnw_pl.search.history import read_history
+from vkdnw_pl.spaces import NB201
+from vkdnw_pl.spaces.resolve import resolve_arch
+
+TINY = {"channels": 2, "cells": 0, "image_size": 8}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Scores of all unique networks, and accuracies that agree with them."""
+    folder = tmp_path_factory.mktemp("table")
+    rng = random.Random(0)
+    scores, accuracies = ["arch,seed,good,macs\n"], ["arch,made_up\n"]
+    for arch in NB201().enumerate(unique=True):
+        good = arch.count("conv_3x3") + rng.random()
+        scores.append(f"{arch},1,{good!r},1\n")
+        accuracies.append(f"{arch},{10 * good}\n")
+    (folder / "scores.csv").write_text("".join(scores))
+    (folder / "oracle.csv").write_text("".join(accuracies))
+    return folder
+
+
+def looked_up(table: Path, out: Path, **options) -> int:
+    return search(
+        **{
+            "space": "nb201",
+            "scores": str(table / "scores.csv"),
+            "ranking": "good",
+            "evaluations": 120,
+            "population": 20,
+            "batch": 8,
+            "figures": False,
+            "progress": False,
+            "out": str(out),
+            **options,
+        }
+    )
+
+
+def computed(out: Path, **options) -> int:
+    return search(
+        **{
+            "space": "nb201",
+            "network": TINY,
+            "ranking": "aleph>vkdnw+macs",
+            "evaluations": 40,
+            "batch": 8,
+            "batch_size": 4,
+            "device": "cpu",
+            "workers": 1,
+            "figures": False,
+            "progress": False,
+            "out": str(out),
+            **options,
+        }
+    )
+
+
+def lines(out: Path) -> list[str]:
+    return [line.rpartition(",")[0] for line in (out / "history.csv").read_text().splitlines()]
+
+
+def test_from_a_table_with_an_oracle(table, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert looked_up(table, out, oracle=str(table / "oracle.csv"), top_k=3, max_macs="150M") == 0
+    found = json.loads((out / "found.json").read_text())
+    history = read_history(out / "history.csv")
+    best = max(history, key=lambda one: one.values["good"])
+    assert found["arch"] == best.arch
+    assert found["accuracies"]["made_up"] == pytest.approx(10 * best.values["good"])
+    assert all(one.macs <= 150_000_000 for one in history)
+    assert len(found["top"]) == 3
+    meta = RunFolder(out).read_meta()
+    assert (meta["command"], meta["status"], meta["digest"]) == ("search", "finished", found["digest"])
+    assert meta["runs"][0]["evaluated"] == 120
+    text = capsys.readouterr().out
+    assert best.arch in text
+    assert "known accuracy on made_up" in text
+    assert f": {found['accuracies']['made_up']:.2f} %; best known" in text
+    assert f"--model.arch {out / 'found.json'}" in text
+    assert resolve_arch(str(out / "found.json")).arch == best.arch
+
+    before = (out / "history.csv").read_bytes()
+    assert looked_up(table, out, oracle=str(table / "oracle.csv"), top_k=3, max_macs=150e6) == 0
+    assert "this search is finished: 120 networks are there" in capsys.readouterr().out
+    assert (out / "history.csv").read_bytes() == before
+
+
+def test_config_repeats_the_run(table, tmp_path):
+    assert looked_up(table, tmp_path / "run") == 0
+    options = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert search(**{**options, "out": str(tmp_path / "again")}) == 0
+    assert lines(tmp_path / "again") == lines(tmp_path / "run")
+
+
+def test_figures(table, tmp_path):
+    assert looked_up(table, tmp_path / "run", figures=True) == 0
+    assert (tmp_path / "run" / "figures" / "best_so_far.png").is_file()
+
+
+def test_stopped_and_continued(tmp_path, capsys):
+    assert computed(tmp_path / "whole") == 0
+    for number, workers in ((signal.SIGINT, 1), (signal.SIGTERM, 2)):
+        out = tmp_path / number.name
+
+        def stop(out=out, number=number):
+            while not (out / "history.csv").is_file() or (out / "history.csv").read_bytes().count(b"\n") < 4:
+                time.sleep(0.005)
+            os.kill(os.getpid(), number)
+
+        thread = threading.Thread(target=stop)
+        thread.start()
+        assert computed(out, workers=workers) == 128 + number
+        thread.join()
+        text = capsys.readouterr().err
+        assert f"stopped by {number.name}" in text
+        assert f"Continue with: python -m vkdnw_pl search --config {out / 'config.yaml'}" in text
+        kept = len(read_history(out / "history.csv"))
+        assert 3 <= kept < 40
+        found = json.loads((out / "found.json").read_text())
+        assert found["evaluated"] == kept
+        assert RunFolder(out).read_meta()["status"] == "stopped"
+        assert search(**{**yaml.safe_load((out / "config.yaml").read_text()), "workers": 3 - workers}) == 0
+        assert lines(out) == lines(tmp_path / "whole")
+        assert [run["stopped_by"] for run in RunFolder(out).read_meta()["runs"]] == [number.name, None]
+
+
+def test_a_failing_network(tmp_path, monkeypatch, capsys):
+    build = NB201.build
+    calls = []
+
+    def broken(self, arch, **network):
+        calls.append(arch)
+        if len(calls) == 3:
+            raise RuntimeError("this one is bad")
+        return build(self, arch, **network)
+
+    monkeypatch.setattr(NB201, "build", broken)
+    assert computed(tmp_path / "run", evaluations=9) == 0
+    history = read_history(tmp_path / "run" / "history.csv")
+    assert [one.index for one in history if one.failed] == [2]
+    assert history[2].reason == "RuntimeError: this one is bad"
+    assert "FAILED: 1 of 9 networks" in capsys.readouterr().out
+    monkeypatch.setattr(NB201, "build", lambda *args, **network: 1 / 0)
+    assert computed(tmp_path / "none", evaluations=3) == 1
+    assert "every network failed" in capsys.readouterr().err
+
+
+def test_other_settings_are_refused_by_name(table, tmp_path):
+    looked_up(table, tmp_path / "run", evaluations=10)
+    with pytest.raises(
+        UsageError, match=r"other settings: population \(there: 20, now: 21\); .*seed .*--out.*--overwrite"
+    ):
+        looked_up(table, tmp_path / "run", evaluations=10, seed=3, population=21)
+    with pytest.raises(UsageError, match=r"budget \(there: .*now: .*max_macs"):
+        looked_up(table, tmp_path / "run", evaluations=10, max_macs="100M")
+    assert looked_up(table, tmp_path / "run", evaluations=10, seed=3, overwrite=True) == 0
+    assert looked_up(table, tmp_path / "run", evaluations=12, seed=3) == 0
+    assert len(lines(tmp_path / "run")) == 13
+    (tmp_path / "score").mkdir()
+    (tmp_path / "score" / "meta.json").write_text('{"command": "score", "settings": {}}')
+    with pytest.raises(UsageError, match="is the run folder of 'score', not of a search"):
+        looked_up(table, tmp_path / "score")
+    with pytest.raises(UsageError, match="of another command"):
+        looked_up(table, tmp_path / "score", overwrite=True)
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "history.csv").write_text("index\n")
+    with pytest.raises(UsageError, match=r"holds a history but no meta\.json"):
+        looked_up(table, tmp_path / "odd")
+
+
+def test_nothing_within_the_budget(table, tmp_path, capsys, monkeypatch):
+    assert looked_up(table, tmp_path / "run", max_macs="1k") == 1
+    assert "of 10000 draws 10000 break max_macs; widen the budget" in capsys.readouterr().err
+
+
+def test_a_table_that_lacks_an_architecture(table, tmp_path):
+    short = tmp_path / "short.csv"
+    short.write_text("".join((table / "scores.csv").read_text().splitlines(keepends=True)[:900]))
+    with pytest.raises(UsageError, match=r"has no scores of \|.*which the search came upon"):
+        looked_up(table, tmp_path / "run", scores=str(short))
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"space": "nb2"}, "space='nb2' is not known"),
+        ({"evaluations": 0}, "evaluations=0 is not allowed"),
+        ({"batch": 0}, "batch=0 is not allowed"),
+        ({"network": {"chanels": 3}}, "did you mean 'channels'?"),
+        ({"strategy": "random", "start": "x"}, "start='x' has no use with strategy='random'"),
+        ({"start": "|none|"}, r"start='\|none\|' is not allowed"),
+        ({"max_macs": "lots"}, "max_macs='lots' is not allowed: give a whole number of at least 1, such as 450e6"),
+        ({"min_macs": "2M", "max_macs": "1M"}, "min_macs=2000000 is not allowed: it is above max_macs=1000000"),
+        ({"max_layers": 3}, "max_layers=3 has no meaning for nb201"),
+        ({"counting": "reference"}, "counting='reference' is not allowed for nb201"),
+        ({"counting": "foo"}, "counting='foo' is not known"),
+        ({"operator_sampling": "reference"}, "operator_sampling='reference' has a meaning for mbv2 only"),
+        ({"ranking": "better"}, "has no column 'better'"),
+        ({"ranking": "good+"}, "has an empty name"),
+        ({"proxy_seed": 5}, "proxy_seed=5 is not allowed: the seeds in"),
+        ({"scores": "nowhere.csv"}, "scores='nowhere.csv' is not allowed: there is no such file"),
+        ({"oracle_path": "x"}, "oracle_path='x' has no use without oracle"),
+        ({"oracle": "nb2O1"}, "oracle='nb2O1' is not known"),
+        ({"workers": 0}, "workers=0 is not allowed"),
+        ({"measure_repeats": 0}, "measure_repeats=0 is not allowed"),
+    ],
+)
+def test_mistakes_are_named(table, tmp_path, options, text):
+    with pytest.raises(UsageError, match=text):
+        looked_up(table, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"ranking": "vkdnv"}, "ranking='vkdnv': 'vkdnv' is not known; did you mean 'vkdnw'?"),
+        ({"proxies": ["zicoo"]}, "did you mean 'zico'?"),
+        ({"input": "nowhere.npy"}, "input='nowhere.npy' is not allowed"),
+        ({"init": "foo"}, "init='foo' is not known"),
+        ({"nodes": 2}, "nodes=2 is not allowed here: start the command on every machine with srun"),
+    ],
+)
+def test_mistakes_about_proxies_are_named(tmp_path, options, text):
+    with pytest.raises(UsageError) as raised:
+        computed(tmp_path / "run", **options)
+    assert text in str(raised.value)
+
+
+def test_a_folder_in_use_is_refused(table, tmp_path, monkeypatch):
+    lock = RunFolder.lock
+    monkeypatch.setattr(RunFolder, "lock", lambda self: lock(self, patience_s=0.1))
+    with RunFolder(tmp_path / "run").lock(), pytest.raises(CommandFailed, match="is being written by another process"):
+        looked_up(table, tmp_path / "run")
+
+
+def test_as_a_command(table, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "search.yaml"
+    config.write_text(
+        f"space: nb201\nscores: {table / 'scores.csv'}\nranking: good\nevaluations: 20\nbatch: 8\nmax_macs: 150e6\n"
+        "counting: true\nfigures: false\n"
+    )
+    assert cli.main(["search", "--config", str(config)]) == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("search-nb201-")
+    meta = RunFolder(folder).read_meta()
+    assert meta["settings"]["budget"] == {"max_macs": 150_000_000, "counting": "true"}
+    assert "20 of 20 networks" in capsys.readouterr().err
+    assert cli.main(["search", "--max_mac", "3"]) == 2
+    assert "did you mean '--max_macs'?" in capsys.readouterr().err

@@ -1,0 +1,164 @@
+"""Peak memory: against counts by hand, and without leaving a trace."""
+
+import random
+
+import pytest
+import torch
+from torch import nn
+
+from vkdnw_pl.networks import peak_memory as module
+from vkdnw_pl.networks.peak_memory import measure_peak_memory, weight_bytes
+from vkdnw_pl.spaces import MBV2, NB201
+
+IMAGE = 3 * 8 * 8  # numbers of one image
+
+
+def peak_numbers(network, input_size=(3, 8, 8), batch_size=1, size=4):
+    """Peak in numbers of four bytes, found with shapes alone; a real pass must say the same."""
+    with_shapes = measure_peak_memory(network, input_size, batch_size) * 1e6 / size
+    real = module._count(network, input_size, batch_size, torch.device("cpu")) / size
+    assert with_shapes == pytest.approx(real, abs=1e-6)
+    return round(with_shapes, 6)
+
+
+def test_one_convolution_holds_its_input_and_its_output():
+    assert peak_numbers(nn.Conv2d(3, 5, 3, padding=1)) == IMAGE + 5 * 64
+
+
+def test_it_grows_with_the_batch_and_the_precision():
+    network = nn.Conv2d(3, 5, 3, padding=1)
+    assert peak_numbers(network, batch_size=7) == 7 * (IMAGE + 5 * 64)
+    assert peak_numbers(network.double(), size=8) == IMAGE + 5 * 64
+
+
+class Chain(nn.Module):
+    """Convolutions to 4, 20 and 2 channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 20, 1), nn.Conv2d(20, 2, 1)
+
+    def forward(self, x):
+        x = self.a(x)
+        x = self.b(x)
+        return self.c(x)
+
+
+def test_what_is_not_needed_any_more_is_freed():
+    # The images are the caller's all the time. Most is held in c: its input and its output, or in b: 4 and 20 channels.
+    assert peak_numbers(Chain()) == IMAGE + 64 * (4 + 20)
+
+
+class Residual(nn.Module):
+    """x + b(a(x)), so x waits."""
+
+    def __init__(self, inplace):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(6, 12, 1), nn.Conv2d(12, 6, 1)
+        self.act = nn.ReLU(inplace)
+
+    def forward(self, x):
+        x = torch.cat([x, x], 1)
+        y = self.act(self.a(x))
+        y = self.b(y)
+        return x + y
+
+
+@pytest.mark.parametrize(("inplace", "channels"), [(True, 6 + 12 + 6), (False, 6 + 12 + 12)])
+def test_a_shortcut_waits_and_an_operation_in_place_takes_nothing(inplace, channels):
+    assert peak_numbers(Residual(inplace)) == IMAGE + 64 * channels
+
+
+def test_views_take_nothing():
+    class Views(nn.Module):
+        def forward(self, x):
+            return x.flatten(1).view(-1, 2).transpose(0, 1)[:1].expand(5, -1, -1)
+
+    assert peak_numbers(Views()) == IMAGE
+
+
+def test_weights_of_layers_are_no_activations_but_can_be_counted():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(IMAGE, 50), nn.BatchNorm1d(50), nn.Linear(50, 2))
+    weights = 4 * (IMAGE * 50 + 50 + 4 * 50 + 50 * 2 + 2) + 8  # the count of batches has 8 bytes
+    assert weight_bytes(network) == weights
+    # Flattened images, the output of the first layer and of the norm.
+    assert peak_numbers(network) == IMAGE + 50 + 50
+    both = measure_peak_memory(network, (3, 8, 8), weights=True)
+    assert both == pytest.approx(measure_peak_memory(network, (3, 8, 8)) + weights / 1e6)
+
+
+def test_shared_weights_count_once():
+    one, other = nn.Linear(4, 4), nn.Linear(4, 4)
+    other.weight = one.weight
+    assert weight_bytes(nn.Sequential(one, other)) == 4 * (16 + 4 + 4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_networks_of_the_spaces_are_the_same_with_shapes_alone(seed):
+    rng = random.Random(seed)
+    network = MBV2().build(MBV2().sample(rng), image_size=64, num_classes=5, use_se=seed == 2)
+    assert peak_numbers(network, (3, 64, 64)) > 3 * 64 * 64
+    cell = NB201().build(NB201().sample(rng), image_size=16, channels=4, cells=1)
+    assert peak_numbers(cell, (3, 16, 16)) > 3 * 16 * 16
+
+
+def test_a_network_without_memory_may_be_measured():
+    arch, options = MBV2().validate("mbv2_480m"), {"num_classes": 10, "image_size": 64}
+    with torch.device("meta"):
+        network = MBV2().build(arch, **options)
+    real = MBV2().build(arch, **options)
+    assert measure_peak_memory(network, (3, 64, 64), 2, weights=True) == pytest.approx(
+        measure_peak_memory(real, (3, 64, 64), 2, weights=True)
+    )
+
+
+def test_networks_that_need_values_are_measured_with_values():
+    class Branches(nn.Module):
+        def forward(self, x):
+            return torch.cat([x, x]) if x.sum() < 1e9 else x
+
+    assert measure_peak_memory(Branches(), (3, 8, 8)) * 1e6 / 4 == pytest.approx(3 * IMAGE)
+
+
+def test_nothing_of_the_callers_changes():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.ReLU())
+    network[1].eval()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    state = torch.get_rng_state()
+    measure_peak_memory(network, (3, 8, 8), 2)
+    assert [part.training for part in network] == [True, False, True, True]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert all(parameter.device.type == "cpu" and parameter.grad is None for parameter in network.parameters())
+
+
+def test_what_is_wrong_with_the_network_is_said():
+    with pytest.raises(RuntimeError, match="to have 3 channels, but got 2 channels"):
+        measure_peak_memory(nn.Conv2d(3, 4, 3), (2, 8, 8))
+    with torch.device("meta"):
+        network = nn.Conv2d(3, 4, 3)
+    with pytest.raises(RuntimeError, match="Invalid channel dimensions"):
+        measure_peak_memory(network, (2, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"input_size": (3, -1, 8)}, "input_size="),
+        ({"batch_size": True}, "batch_size=True is not allowed"),
+        ({"device": "tpu"}, "device='tpu' is not known"),
+        ({"device": "cuda:99"}, "device='cuda:99' is not there"),
+    ],
+)
+def test_what_is_not_allowed_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        measure_peak_memory(**{"network": nn.Conv2d(3, 4, 3), "input_size": (3, 8, 8), **options})
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_agrees_where_kernels_need_no_scratch_space():
+    network = nn.Sequential(nn.ReLU(), nn.ReLU(), nn.MaxPool2d(2))
+    counted, allocated = (measure_peak_memory(network, (8, 128, 128), 4, device) for device in ("cpu", "cuda"))
+    assert allocated == pytest.approx(counted, rel=0.01)
+    assert measure_peak_memory(nn.Conv2d(8, 8, 3), (8, 128, 128), 4, "cuda", weights=True) > counted / 2

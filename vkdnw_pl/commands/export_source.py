@@ -1,0 +1,238 @@
+"""What ``export`` is given: a training, a checkpoint, an exported network, or an architecture; and what is known of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+import vkdnw_pl.data
+from vkdnw_pl.networks.arch_file import TASK, is_arch_file
+from vkdnw_pl.spaces import SPACES
+from vkdnw_pl.spaces.resolve import ResolvedArch, resolve_arch
+from vkdnw_pl.training.exported import WEIGHTS, NetworkRecord, exported_file, is_exported, read_exported
+from vkdnw_pl.training.folder import TrainingFolder
+from vkdnw_pl.training.weights import put_weights, read_checkpoint, read_weights
+
+FOUND, CARD = "found.json", "model.json"
+_OURS = "vkdnw_pl.data."
+_UNTRAINED = "has no trained weights: give a checkpoint or the run folder of fit, or --untrained true for random weights (of --seed)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSource:
+    """A network with its weights, and what a card should say of them."""
+
+    record: NetworkRecord
+    network: nn.Module
+    """In evaluation mode, on the CPU."""
+    trained: bool
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Further entries of the card: ``source``, ``accuracy``, ``data``, ``normalisation``."""
+    run: Path | None = None
+    """Run folder that the weights are from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the user says about the network where the source does not."""
+
+    checkpoint: str = "best"
+    untrained: bool = False
+    arch: str | None = None
+    space: str = "auto"
+    network: Mapping[str, Any] = field(default_factory=dict)
+    num_classes: int | None = None
+    image_size: int | None = None
+    seed: int = 0
+
+    def task(self) -> dict[str, int]:
+        """Options of the network that were given as options of their own."""
+        given = {"num_classes": self.num_classes, "image_size": self.image_size}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def read_source(source: str, wanted: Wanted) -> ExportSource:
+    """Find out what ``source`` is, and make its network.
+
+    Raises:
+        ValueError: if it is nothing that can be exported; the text says what is missing.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _from_folder(path, wanted)
+    if is_arch_file(source):
+        described = path.name == CARD and any((path.parent / name).is_file() for name in WEIGHTS)
+        return _from_folder(path.parent, wanted) if described else _untrained(source, wanted)
+    if path.is_file():
+        return _from_file(path, wanted)
+    return _untrained(source, wanted)
+
+
+def _from_folder(path: Path, wanted: Wanted) -> ExportSource:
+    folder = TrainingFolder(path)
+    if any((path / name).is_file() for name in WEIGHTS):
+        return _from_file(exported_file(path), wanted)
+    command = folder.read_meta().get("command") if folder.meta.is_file() else None
+    if command == "fit" or folder.checkpoints.is_dir():
+        checkpoint = folder.checkpoint(wanted.checkpoint)
+        if not checkpoint.is_file():
+            known = ", ".join(sorted(one.stem for one in folder.checkpoints.glob("*.ckpt"))) or "none"
+            raise ValueError(f"checkpoint={wanted.checkpoint!r}: there is no file {checkpoint} (there are: {known})")
+        return _from_file(checkpoint, wanted)
+    if (path / FOUND).is_file():
+        return _untrained(str(path / FOUND), wanted)
+    raise ValueError(f"source={str(path)!r} is a folder without checkpoints, {FOUND} or {' or '.join(WEIGHTS)}")
+
+
+def _from_file(path: Path, wanted: Wanted) -> ExportSource:
+    content = read_checkpoint(path)
+    if "hyper_parameters" in content:
+        return _from_checkpoint(path, content, wanted)
+    if is_exported(content, path):
+        return _from_exported(path, wanted)
+    if wanted.arch is None:
+        raise ValueError(f"source={str(path)!r} is a state dict without its architecture: say it with --arch")
+    found = resolve_arch(wanted.arch, wanted.space)
+    record = _record(found, {**found.task, **wanted.task()}, wanted.network)
+    network = _loaded(record, content, path)
+    return ExportSource(record=record, network=network, trained=True, facts={"source": {"file": path.name}})
+
+
+def _from_checkpoint(path: Path, content: Mapping[str, Any], wanted: Wanted) -> ExportSource:
+    """A checkpoint of ``fit``: what was trained on which images stands in it."""
+    known = content["hyper_parameters"]
+    if not isinstance(known, dict) or not {"arch", "space", "num_classes", "input_size"} <= set(known):
+        raise ValueError(f"source={str(path)!r} is a checkpoint of another program, not of fit")
+    if refused := list(wanted.task()):
+        raise ValueError(f"{refused[0]} is not allowed here: {path} knows what its network was trained for")
+    arch = known["arch"] if wanted.arch is None else wanted.arch
+    try:
+        found = resolve_arch(arch, known["space"] if wanted.arch is None else wanted.space)
+    except ValueError as error:
+        hint = "; if the file has moved, say where with --arch" if wanted.arch is None and is_arch_file(arch) else ""
+        raise ValueError(
+            f"source={str(path)!r} is a network of {arch!r}, which cannot be read: {error}{hint}"
+        ) from None
+    channels, height, _ = known["input_size"]
+    size = known.get("student_size") or height
+    task = {"num_classes": known["num_classes"], "image_size": size, "in_channels": channels}
+    record = _record(found, task, {**(known.get("network") or {}), **wanted.network})
+    network = _loaded(record, content, path)
+    run = path.resolve().parent.parent if path.resolve().parent.name == "checkpoints" else None
+    facts = {"source": {"file": path.name, **_progress(content)}}
+    if run is not None and (run / "meta.json").is_file():
+        facts |= _facts_of_run(TrainingFolder(run), content)
+    else:
+        run = None
+    return ExportSource(record=record, network=network, trained=True, facts=facts, run=run)
+
+
+def _from_exported(path: Path, wanted: Wanted) -> ExportSource:
+    if wanted.arch is not None or wanted.network or wanted.task():
+        raise ValueError(f"arch, network, num_classes and image_size are not allowed here: {path} knows them")
+    record, state = read_exported(path)
+    network = record.build()
+    put_weights(network, state, path)
+    card: dict[str, Any] = {}
+    if (path.parent / CARD).is_file():
+        card = json.loads((path.parent / CARD).read_text(encoding="utf-8"))
+    kept = ("source", "accuracy", "data", "normalisation")
+    facts = {name: card[name] for name in kept if name in card}
+    trained = bool(card.get("trained", True))
+    return ExportSource(record=record, network=network.eval(), trained=trained, facts=facts)
+
+
+def _untrained(source: str, wanted: Wanted) -> ExportSource:
+    if wanted.arch is not None:
+        raise ValueError("arch is not allowed here: the source is an architecture already")
+    found = resolve_arch(source, wanted.space)
+    if not wanted.untrained:
+        raise ValueError(f"source={source!r} {_UNTRAINED}")
+    record = _record(found, {**found.task, **wanted.task()}, wanted.network)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(wanted.seed)
+        network = record.build()
+    facts: dict[str, Any] = {"source": {"seed": wanted.seed}}
+    if is_arch_file(source):
+        facts["source"]["file"] = Path(source).name
+    return ExportSource(record=record, network=network.eval(), trained=False, facts=facts)
+
+
+def _record(found: ResolvedArch, task: Mapping[str, Any], network: Mapping[str, Any]) -> NetworkRecord:
+    options = {**found.network, **task, **network}
+    space = SPACES[found.space]
+    channels, height, width = space.input_size(**options)
+    # Of timm: where weights come from is no property of the network that has them.
+    kept = {name: value for name, value in options.items() if name not in (*TASK, "pretrained")}
+    return NetworkRecord(
+        space=found.space,
+        arch=found.arch,
+        num_classes=space.num_classes(**options),
+        input_size=[channels, height, width],
+        network=kept,
+    )
+
+
+def _loaded(record: NetworkRecord, content: Mapping[str, Any], path: Path) -> nn.Module:
+    network = record.build()
+    put_weights(network, read_weights(content, path), path)
+    return network.eval()
+
+
+def _progress(content: Mapping[str, Any]) -> dict[str, Any]:
+    """How far the training was; with EMA, the weights are averages."""
+    return {
+        "epoch": content.get("epoch"),
+        "steps": content.get("global_step"),
+        "averaged": "current_model_state" in content,
+    }
+
+
+def _facts_of_run(folder: TrainingFolder, content: Mapping[str, Any]) -> dict[str, Any]:
+    config = yaml.safe_load(folder.config.read_text(encoding="utf-8")) if folder.config.is_file() else {}
+    settings = folder.read_meta().get("settings", {})  # without what is of this machine, such as data.init_args.root
+    return {
+        "accuracy": _accuracy(folder, content) or None,
+        "data": {name.removeprefix("data."): value for name, value in settings.items() if name.startswith("data.")},
+        "normalisation": _normalisation(config.get("data") or {}),
+    }
+
+
+def _accuracy(folder: TrainingFolder, content: Mapping[str, Any]) -> dict[str, float]:
+    """What was measured with exactly these weights: validation after that step, the test if they are the final ones."""
+    step, metrics = content.get("global_step"), dict[str, float]()
+    history = folder.path / "history.jsonl"
+    for line in history.read_text(encoding="utf-8").splitlines() if history.is_file() else ():
+        try:
+            values = json.loads(line)
+        except ValueError:  # the last line of a process that was killed
+            continue
+        if isinstance(step, int) and values.get("step") == step - 1:
+            metrics |= _evaluation(values)
+    last = folder.checkpoint("last")
+    if folder.results.is_file() and last.is_file() and read_checkpoint(last).get("global_step") == step:
+        metrics |= _evaluation(json.loads(folder.results.read_text(encoding="utf-8")))
+    return metrics
+
+
+def _evaluation(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if name.startswith(("val/", "test/"))}
+
+
+def _normalisation(data: Mapping[str, Any]) -> dict[str, list[float]] | None:
+    """Mean and standard deviation of what the network was trained on, for white = 1, where our data module says them."""
+    name = str(data.get("class_path")).removeprefix(_OURS).rpartition(".")[2]
+    if not str(data.get("class_path")).startswith(_OURS) or name not in vkdnw_pl.data.DATA_MODULES:
+        return None
+    module = getattr(vkdnw_pl.data, name)(**(data.get("init_args") or {}))
+    if module.image_statistics is None:
+        return None
+    mean, std = module.image_statistics
+    return {"mean": [float(x) for x in mean], "std": [float(x) for x in std]}

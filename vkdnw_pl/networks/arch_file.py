@@ -1,0 +1,74 @@
+"""Files that name an architecture: the ``found.json`` of a search and the ``model.json`` of an export. Torch-free."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+TASK = ("num_classes", "image_size", "in_channels")
+"""Options of a space's network that follow from the images that it is made for, not from the architecture."""
+
+
+@dataclass(frozen=True)
+class ArchFile:
+    """What such a file says about the network."""
+
+    path: Path
+    arch: str
+    """As it is written there; the space has not seen it."""
+    space: str | None
+    network: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the space's network, without `TASK`."""
+    task: Mapping[str, int] = field(default_factory=dict)
+    """Those of `TASK` that the file knows: what the search scored, or what the exported network was trained for."""
+    top: tuple[str, ...] = ()
+    """The best architectures of the search, from the best on."""
+
+    @property
+    def archs(self) -> tuple[str, ...]:
+        """The architecture and the best ones beside it, each once."""
+        return tuple(dict.fromkeys((self.arch, *self.top)))
+
+
+def is_arch_file(arch: str) -> bool:
+    """Whether a text that should name an architecture is the path of such a file."""
+    return arch.strip().endswith(".json")
+
+
+def read_arch_file(path: str | Path) -> ArchFile:
+    """Read a file with the key ``arch`` and perhaps ``space``, ``network``, ``num_classes``, ``input_size``, ``top``.
+
+    Raises:
+        ValueError: if it cannot be read, or does not hold what it should; the text says what.
+    """
+    path = Path(path).expanduser()
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"arch={str(path)!r} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"arch={str(path)!r} is not JSON: {error}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("arch"), str):
+        raise ValueError(f"arch={str(path)!r} is not a found network: it needs the key 'arch' (and 'space')")
+    space, network, top = content.get("space"), content.get("network") or {}, content.get("top") or []
+    if not isinstance(space, str | None) or not isinstance(network, dict) or not isinstance(top, list):
+        raise ValueError(f"arch={str(path)!r} is damaged: 'space' must be a text, 'network' options, 'top' a list")
+    options = dict(network)
+    if "num_classes" in content:
+        options["num_classes"] = content["num_classes"]
+    if isinstance(size := content.get("input_size"), list) and len(size) == 3:
+        options |= {"in_channels": size[0], "image_size": size[1]}
+    for i, one in enumerate(top):
+        if not isinstance(one, dict) or not isinstance(one.get("arch"), str):
+            raise ValueError(f"arch={str(path)!r} is damaged: top[{i}] has no 'arch'")
+    return ArchFile(
+        path,
+        content["arch"],
+        space,
+        {name: value for name, value in options.items() if name not in TASK},
+        {name: options[name] for name in TASK if name in options},
+        tuple(one["arch"] for one in top),
+    )

@@ -1,0 +1,373 @@
+"""Figures of a search: how it got better, what it looked at, and whether it still looks at different things.
+
+Drawn like `report.figures`: without pyplot, in matplotlib's default style, equal input gives equal files.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from vkdnw_pl.ranking import aggregate, parse_ranking
+from vkdnw_pl.report.figures import _GREY, _OWN, _POINTS, _default_style, _figure, _tidy, save_figure
+from vkdnw_pl.search.history import Candidate
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+WINDOWS = 50
+"""Stretches of a search that curves are made of; fewer where a stretch would be shorter than `SHORTEST`."""
+SHORTEST = 10
+PAIRS = 60
+"""Pairs of candidates of a window whose difference is looked at."""
+
+CHOICES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
+    "mbv2": {
+        "kernel size of the residual blocks": (r"SuperResIDWE\d+K(\d+)", ("3", "5", "7")),
+        "expansion of the residual blocks": (r"SuperResIDWE(\d+)K", ("1", "2", "4", "6")),
+    },
+    "nb201": {
+        "operation of the edges": (
+            r"(\w+)~",
+            ("none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3"),
+        )
+    },
+}
+"""By space: title of a decision -> how to find it in an architecture's string, and what it may be."""
+
+COSTS = {
+    "macs": ("MACs", True),
+    "num_params": ("parameters", True),
+    "layers": ("layers", False),
+    "latency_ms": ("latency of a batch (ms)", False),
+    "peak_mb": ("peak memory of a batch (MB)", False),
+}
+"""Cost -> what it is called, and whether it is counted in thousands, millions, ..."""
+
+_UNITS = ((1e9, "thousand millions"), (1e6, "millions"), (1e3, "thousands"), (1.0, ""))
+_WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*|\d+")
+_SHADES = ("#0072B2", "#56B4E9", "#009E73", "#F0E442", "#E69F00", "#D55E00", "#CC79A7")  # Okabe & Ito
+
+
+def search_figures(
+    history: Sequence[Candidate],
+    ranking: str,
+    folder: str | Path,
+    space: str | None = None,
+    min_macs: float | None = None,
+    max_macs: float | None = None,
+    objectives: Sequence[str] = (),
+) -> list[Path]:
+    """Draw all figures of a search into a folder.
+
+    Args:
+        history: the candidates in the order of the search.
+        ranking: what they are ranked by, see `ranking.parse_ranking`.
+        folder: where the PNG files go.
+        space: its name; shares of its choices are drawn for those in `CHOICES`.
+        min_macs: lower bound of the search, to be drawn.
+        max_macs: upper bound of the search, to be drawn.
+        objectives: what else the search looked at; those in `COSTS` are drawn against the score as MACs are.
+
+    Returns:
+        Paths of the files that were written.
+
+    Raises:
+        ValueError: if no candidate has a score, or a column of the ranking is not in the history.
+    """
+    folder = Path(folder)
+    scores = history_scores(history, ranking)
+    figures = {
+        "best_so_far": best_so_far(scores, ranking),
+        "macs_and_score": cost_and_score([c.macs for c in history], scores, ranking, "macs", min_macs, max_macs),
+        **{
+            f"{cost}_and_score": cost_and_score([getattr(c, cost) for c in history], scores, ranking, cost)
+            for cost in COSTS
+            if cost in objectives and cost != "macs"
+        },
+        "diversity": diversity(history),
+    }
+    if space in CHOICES:
+        figures["choices"] = choice_shares(history, CHOICES[space])
+    return [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]
+
+
+def history_scores(history: Sequence[Candidate], ranking: str) -> Floats:
+    """Scores of all candidates when ranked together, higher is better, at most 0; NaN for those that failed.
+
+    Raises:
+        ValueError: if no candidate has a score, or a column of the ranking is not in the history.
+    """
+    usable = [candidate for candidate in history if not candidate.failed]
+    if not usable:
+        raise ValueError("no candidate of the history has a score: there is nothing to draw")
+    terms = parse_ranking(ranking)
+    names = {name for term in terms for name in ((term,) if isinstance(term, str) else term)}
+    try:
+        columns = {name: [candidate.value(name) for candidate in usable] for name in names}
+    except KeyError as error:
+        known = ", ".join(["macs", "num_params", "layers", *usable[0].values])
+        raise ValueError(f"column {error} of the ranking {ranking!r} is not in the history (there: {known})") from None
+    scores = np.full(len(history), np.nan)
+    scores[[candidate.index for candidate in usable]] = aggregate(columns, terms)
+    return scores
+
+
+def best_so_far(scores: Floats, ranking: str) -> Figure:
+    """Draw the best score so far over the evaluations, above the scores of the candidates of each stretch.
+
+    Args:
+        scores: of the candidates in the order of the search, when all are ranked together; NaN has none.
+        ranking: its name.
+    """
+    known = np.where(np.isfinite(scores), scores, -np.inf)
+    best = np.maximum.accumulate(known)
+    places = np.arange(1, len(scores) + 1)
+    # Where the best changes, the value before and the one after are all that a line needs.
+    steps = np.flatnonzero(best > np.concatenate([[-np.inf], best[:-1]]))
+    with _default_style():
+        figure = _figure(6.4, 3.9)
+        ax = figure.subplots()
+        middles, quantiles = _quantiles(scores)
+        ax.fill_between(middles, quantiles[0], quantiles[2], color=_POINTS, alpha=0.2, linewidth=0)
+        ax.plot(middles, quantiles[1], color=_POINTS, linewidth=1.2)
+        ax.step([*places[steps], len(scores)], [*best[steps], best[-1]], where="post", color=_OWN, linewidth=1.8)
+        ax.plot(places[steps[-1]], best[-1], marker="*", markersize=12, color=_OWN, clip_on=False)
+        ax.set_xlim(0, len(scores))
+        ax.set_xlabel("evaluated candidates", fontsize=9)
+        ax.set_ylabel(_score_by(ranking), fontsize=9)
+        ax.set_title(f"best of {len(scores):,}: number {places[steps[-1]]:,}", fontsize=11, fontweight="bold", pad=22)
+        _caption(ax, [("best so far", _OWN), ("median and 80 % of the candidates at the time", _POINTS)])
+        ax.xaxis.set_major_formatter(_thousands())
+        _plain(ax)
+    return figure
+
+
+def cost_and_score(
+    costs: Sequence[float | None],
+    scores: Floats,
+    ranking: str,
+    cost: str = "macs",
+    least: float | None = None,
+    most: float | None = None,
+) -> Figure:
+    """Draw all candidates by cost and score, coloured by when they came, with bounds and the front of both.
+
+    Args:
+        costs: of the candidates in the order of the search; None or NaN is not drawn.
+        scores: see `best_so_far`.
+        ranking: its name.
+        cost: which of `COSTS` it is.
+        least: lower bound of the search.
+        most: upper bound of the search.
+
+    Raises:
+        ValueError: if no candidate has both.
+    """
+    every = np.array(costs, dtype=np.float64)
+    there = np.flatnonzero(np.isfinite(scores) & np.isfinite(every))
+    if not len(there):
+        raise ValueError(f"no candidate has a score and {cost}: there is nothing to draw")
+    x, y = every[there], scores[there]
+    label, counted = COSTS[cost]
+    unit, words = next((size, words) for size, words in _UNITS if size == 1 or (counted and float(x.max()) >= size))
+    xlabel = f"{label} ({words})" if words else label
+    x = x / unit
+    bounds = [bound / unit for bound in (least, most) if bound is not None]
+    # Most candidates are far from the best; a few bad ones would squeeze all others into the top of the figure.
+    floor = float(np.quantile(y, 0.01))
+    floor -= 0.04 * (float(y.max()) - floor)
+    below = int((y < floor).sum())
+    front = cheapest_best(x, y)
+    front = front[y[front] >= floor]
+    with _default_style():
+        figure = _figure(6.4, 4.4)
+        ax = figure.subplots()
+        dots = ax.scatter(
+            x,
+            np.maximum(y, floor),
+            c=there + 1,
+            s=float(np.clip(6000 / len(x), 1.5, 14)),
+            linewidths=0,
+            cmap="viridis",
+        )
+        ax.step(x[front], y[front], where="post", color=_OWN, linewidth=1.3)
+        ax.plot(
+            x[front[-1]], y[front[-1]], marker="*", markersize=12, color=_OWN, markeredgecolor="white", clip_on=False
+        )
+        for bound in bounds:
+            ax.axvline(bound, color=_GREY, linewidth=1, linestyle="--")
+        left, right = min([*bounds, x.min()]), max([*bounds, x.max()])
+        margin = 0.03 * max(right - left, 0.01 * right, 1e-9)
+        ax.set_xlim(left - margin, right + margin)
+        note = f"\n{below:,} with a score below {floor:.1f} are drawn there" if below else ""
+        ax.set_xlabel(f"{xlabel}{note}", fontsize=9)
+        ax.set_ylabel(_score_by(ranking), fontsize=9)
+        ax.set_title(f"{len(x):,} candidates", fontsize=11, fontweight="bold", pad=22)
+        lines = [("best at this cost or less", _OWN)]
+        _caption(ax, [*lines, ("budget", _GREY)] if bounds else lines)
+        bar = figure.colorbar(dots, ax=ax, pad=0.02)
+        bar.set_label("evaluated as number", fontsize=9)
+        bar.ax.tick_params(labelsize=8)
+        bar.locator = MaxNLocator(5, integer=True)
+        bar.formatter = _thousands()
+        bar.update_ticks()
+        _plain(ax)
+    return figure
+
+
+def diversity(history: Sequence[Candidate]) -> Figure:
+    """Draw how different the candidates of each stretch are, and from how many parents they come.
+
+    Above, the difference of two candidates of a stretch: the share of the words and numbers of their strings that do not
+    match in order, the mean of `PAIRS` pairs drawn at random (the same ones each time). Below, the effective number of
+    parents, exp of the entropy of their shares: n where n parents have equally many children.
+
+    Args:
+        history: the candidates in the order of the search.
+    """
+    edges = _windows(len(history))
+    stretches = [history[a:b] for a, b in pairwise(edges)]
+    middles = (edges[:-1] + edges[1:]) / 2
+    parents = np.array([_effective_parents(stretch) for stretch in stretches])
+    with _default_style():
+        figure = _figure(6.4, 4.8)
+        above, below = figure.subplots(2, 1, sharex=True)
+        differences = np.array([_difference(stretch) for stretch in stretches])
+        above.plot(middles, differences, color=_POINTS, linewidth=1.6, marker=".")
+        above.set_ylabel("difference of\ntwo candidates", fontsize=9)
+        below.plot(middles, parents, color=_OWN, linewidth=1.6, marker=".")
+        if np.isnan(parents).all():
+            below.text(0.5, 0.5, "no candidate has a parent", transform=below.transAxes, ha="center", color=_GREY)
+            below.set_yticks([])
+        below.set_ylabel("effective number\nof parents", fontsize=9)
+        below.set_xlabel("evaluated candidates", fontsize=9)
+        below.xaxis.set_major_formatter(_thousands())
+        below.set_xlim(0, len(history))
+        width = int(np.diff(edges).max())
+        above.set_title(f"diversity of {width:,} candidates in a row", fontsize=11, fontweight="bold")
+        for ax, numbers in ((above, differences), (below, parents)):
+            ax.set_ylim(0, 1.1 * max(np.nanmax(numbers, initial=0), 1e-9))
+            _plain(ax)
+    return figure
+
+
+def choice_shares(history: Sequence[Candidate], choices: Mapping[str, tuple[str, tuple[str, ...]]]) -> Figure:
+    """Draw which share each choice has among the candidates of each stretch.
+
+    Args:
+        history: the candidates in the order of the search.
+        choices: see `CHOICES`.
+
+    Raises:
+        ValueError: if there are no choices.
+    """
+    if not choices:
+        raise ValueError("choices is empty: there are no shares to draw")
+    edges = _windows(len(history))
+    middles = (edges[:-1] + edges[1:]) / 2
+    with _default_style():
+        figure = _figure(7.2, 0.6 + 2.3 * len(choices))
+        axes = figure.subplots(len(choices), 1, sharex=True, squeeze=False).ravel()
+        for ax, (title, (pattern, values)) in zip(axes, choices.items()):
+            find = re.compile(pattern)
+            counts = np.zeros((len(values), len(middles)))
+            for column, (a, b) in enumerate(pairwise(edges)):
+                found = Counter(choice for candidate in history[a:b] for choice in find.findall(candidate.arch))
+                counts[:, column] = [found[value] for value in values]
+            shares = 100 * counts / np.maximum(counts.sum(axis=0), 1)
+            # The stretches reach from the first candidate to the last.
+            x = np.concatenate([[0], middles, [len(history)]])
+            shares = np.concatenate([shares[:, :1], shares, shares[:, -1:]], axis=1)
+            colors = [_SHADES[i % len(_SHADES)] for i in range(len(values))]
+            ax.stackplot(x, shares, colors=colors, labels=values, linewidth=0)
+            ax.set_title(title, fontsize=10, fontweight="bold")
+            ax.set_ylabel("share (%)", fontsize=9)
+            ax.set_ylim(0, 100)
+            ax.set_xlim(0, len(history))
+            handles, labels = ax.get_legend_handles_labels()
+            ax.legend(
+                handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8.5
+            )
+            ax.tick_params(labelsize=8)
+            _tidy(ax)
+        axes[-1].set_xlabel("evaluated candidates", fontsize=9)
+        axes[-1].xaxis.set_major_formatter(_thousands())
+    return figure
+
+
+def cheapest_best(macs: Floats, scores: Floats) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Places of the candidates than which none is at once as cheap, as good, and better in one, by ascending MACs.
+
+    Of equals in both, the first. All are finite, shape (n,).
+    """
+    order = np.lexsort((-scores, macs))
+    before = np.concatenate([[-np.inf], np.maximum.accumulate(scores[order])[:-1]])
+    return order[scores[order] > before]
+
+
+def _windows(count: int) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Ends of stretches that are as nearly equal as can be, from 0 to ``count``."""
+    windows = max(1, min(WINDOWS, count // SHORTEST))
+    return np.linspace(0, count, windows + 1).round().astype(np.intp)
+
+
+def _quantiles(scores: Floats) -> tuple[Floats, Floats]:
+    """Middles of the stretches, and the 10 %, 50 % and 90 % quantiles of the scores there, shape (3, windows)."""
+    edges = _windows(len(scores))
+    quantiles = np.full((3, len(edges) - 1), np.nan)
+    for column, (a, b) in enumerate(pairwise(edges)):
+        stretch = scores[a:b][np.isfinite(scores[a:b])]
+        if len(stretch):
+            quantiles[:, column] = np.quantile(stretch, [0.1, 0.5, 0.9])
+    return (edges[:-1] + edges[1:]) / 2, quantiles
+
+
+def _difference(stretch: Sequence[Candidate]) -> float:
+    """Mean over pairs of the share of their words that differ; NaN where there are no two."""
+    if len(stretch) < 2:
+        return float("nan")
+    rng = random.Random(0)
+    pairs = [rng.sample(range(len(stretch)), 2) for _ in range(PAIRS)]
+    words = {i: _WORD.findall(stretch[i].arch) for pair in pairs for i in pair}
+    return float(np.mean([1 - SequenceMatcher(None, words[a], words[b], autojunk=False).ratio() for a, b in pairs]))
+
+
+def _effective_parents(stretch: Sequence[Candidate]) -> float:
+    counts = np.array(list(Counter(c.parent for c in stretch if c.parent is not None).values()), dtype=np.float64)
+    shares = counts / counts.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum())) if len(counts) else float("nan")
+
+
+def _caption(ax: Axes, lines: Sequence[tuple[str, str]]) -> None:
+    """What the colours mean, in the order of ``lines``, in one line above the panel."""
+    for (text, color), place, side in zip(lines, (0.0, 1.0), ("left", "right")):
+        ax.annotate(
+            f"— {text}", (place, 1), (0, 5), "axes fraction", "offset points", ha=side, fontsize=8.5, color=color
+        )
+
+
+def _score_by(ranking: str) -> str:
+    """Label of an axis; a ranking that is a long sum takes several lines."""
+    return "\n".join(textwrap.wrap("score by " + ranking.replace("+", " + "), 40))
+
+
+def _thousands() -> FuncFormatter:
+    return FuncFormatter(lambda number, _: f"{number:,.0f}")
+
+
+def _plain(ax: Axes) -> None:
+    ax.tick_params(labelsize=8)
+    ax.grid(color="#e6e6e6", linewidth=0.6)
+    _tidy(ax)

@@ -1,0 +1,1 @@
+"""Search of a space for the architecture that ranks best, under budgets."""

@@ -1,0 +1,161 @@
+"""Budgets: what an architecture may cost, checked before any proxy looks at it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from vkdnw_pl.spaces import Cost, Space
+
+Counting = Literal["true", "reference"]
+
+_AMOUNT = re.compile(r"\s*(\d[\d_]*(?:\.\d+)?(?:[eE]\+?\d+)?)\s*([kKMG]?)\s*")
+_UNITS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+
+
+def parse_amount(name: str, amount: int | float | str | None) -> int | None:
+    """Read a number of MACs or parameters: ``450000000``, ``450e6``, ``"450M"``, ``"0.45G"`` or ``"450_000_000"``.
+
+    Args:
+        name: of the option, for the error.
+        amount: what the user gave; None is no bound.
+
+    Raises:
+        ValueError: if it is no whole number of at least 1.
+    """
+    if amount is None:
+        return None
+    match = _AMOUNT.fullmatch(str(amount)) if not isinstance(amount, bool) else None
+    # A decimal fraction such as 0.45 is not exact in binary; half a MAC is far less than what anybody means.
+    value = float(match[1].replace("_", "")) * _UNITS[match[2]] if match else 0.0
+    if match is None or not 1 <= value < 1e18 or abs(value - round(value)) > 1e-6:
+        raise ValueError(
+            f"{name}={amount!r} is not allowed: give a whole number of at least 1, such as 450e6, 450M or 0.45G (k, M "
+            "and G are thousands, millions and thousand millions)"
+        )
+    return round(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Bounds, each of them inclusive; None is no bound.
+
+    Raises:
+        ValueError: if a bound is not allowed, or a lower one is above its upper one.
+    """
+
+    max_macs: int | None = None
+    min_macs: int | None = None
+    max_params: int | None = None
+    min_params: int | None = None
+    max_layers: int | None = None
+    min_layers: int | None = None
+    max_latency_ms: float | None = None
+    """Of one forward pass of a batch, measured."""
+    max_peak_mb: float | None = None
+    """Of one forward pass of a batch, measured."""
+    counting: Counting = "true"
+    """How MACs and parameters are counted: as they are, or as the published search code counts them."""
+
+    def __post_init__(self) -> None:
+        if self.counting not in get_args(Counting):
+            raise ValueError(f"counting={self.counting!r} is not known (allowed: {', '.join(get_args(Counting))})")
+        for field in fields(self):
+            bound = getattr(self, field.name)
+            if field.name == "counting" or bound is None:
+                continue
+            whole = field.name not in ("max_latency_ms", "max_peak_mb")
+            kinds = int if whole else int | float
+            if isinstance(bound, bool) or not isinstance(bound, kinds) or not (bound >= 1 if whole else bound > 0):
+                wanted = "a whole number of at least 1" if whole else "a number above 0"
+                raise ValueError(f"{field.name}={bound!r} is not allowed: give {wanted}")
+        for what in ("macs", "params", "layers"):
+            least, most = getattr(self, f"min_{what}"), getattr(self, f"max_{what}")
+            if least is not None and most is not None and least > most:
+                raise ValueError(f"min_{what}={least} is not allowed: it is above max_{what}={most}")
+
+    def check_space(self, space: Space) -> None:
+        """Raise ValueError if the space cannot say what a bound is about."""
+        for name in ("max_layers", "min_layers"):
+            if getattr(self, name) is not None and not hasattr(space, "layers"):
+                raise ValueError(f"{name}={getattr(self, name)} has no meaning for {space.name}: it counts no layers")
+        if self.counting == "reference" and not hasattr(space, "reference_cost"):
+            raise ValueError(
+                f"counting='reference' is not allowed for {space.name}: its MACs are counted in one way only (true)"
+            )
+
+    @property
+    def measured(self) -> bool:
+        """Whether networks have to be built and run to know what they cost."""
+        return self.max_latency_ms is not None or self.max_peak_mb is not None
+
+    def refused_layers(self, layers: int | None) -> str | None:
+        """Name of the bound on layers that is broken, if one is."""
+        return None if layers is None else _refused("layers", layers, self.min_layers, self.max_layers)
+
+    def refused_cost(self, cost: Cost) -> str | None:
+        """Name of the bound on MACs or parameters that is broken, if one is."""
+        return _refused("macs", cost.macs, self.min_macs, self.max_macs) or _refused(
+            "params", cost.num_params, self.min_params, self.max_params
+        )
+
+    def refused_measured(self, latency_ms: float | None, peak_mb: float | None) -> str | None:
+        """Name of the bound on a measurement that is broken, if one is."""
+        if self.max_latency_ms is not None and latency_ms is not None and latency_ms > self.max_latency_ms:
+            return "max_latency_ms"
+        if self.max_peak_mb is not None and peak_mb is not None and peak_mb > self.max_peak_mb:
+            return "max_peak_mb"
+        return None
+
+    def record(self) -> dict[str, Any]:
+        """The bounds that there are, by name."""
+        bounds = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: bound for name, bound in bounds.items() if bound is not None}
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a space says of an architecture."""
+
+    cost: Cost
+    """True counting."""
+    layers: int | None
+
+
+class CostCheck:
+    """Checks architectures of one space against the bounds that need no measurement, the quick ones first.
+
+    Args:
+        budget: the bounds.
+        space: the space.
+        network: options of its networks.
+
+    Raises:
+        ValueError: if the space does not know what a bound is about.
+    """
+
+    def __init__(self, budget: Budget, space: Space, network: Mapping[str, Any]) -> None:
+        budget.check_space(space)
+        self._budget, self._space, self._network = budget, space, dict(network)
+        self._layers = getattr(space, "layers", None)
+
+    def __call__(self, arch: str) -> Costs | str:
+        """What the architecture costs, or the name of the first bound that it breaks."""
+        layers = self._layers(arch) if self._layers is not None else None
+        if refused := self._budget.refused_layers(layers):
+            return refused
+        cost = self._space.cost(arch, **self._network)
+        counted = cost
+        if self._budget.counting == "reference":
+            counted = self._space.reference_cost(arch, **self._network)  # type: ignore[attr-defined]
+        return self._budget.refused_cost(counted) or Costs(cost, layers)
+
+
+def _refused(what: str, value: float, least: float | None, most: float | None) -> str | None:
+    if most is not None and value > most:
+        return f"max_{what}"
+    if least is not None and value < least:
+        return f"min_{what}"
+    return None

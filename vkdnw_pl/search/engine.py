@@ -1,0 +1,127 @@
+"""The search itself: propose a batch, evaluate it, keep it, and again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from vkdnw_pl.scoring.table import ScoreRow
+from vkdnw_pl.search.constraints import CostCheck
+from vkdnw_pl.search.evaluation import Evaluate
+from vkdnw_pl.search.folder import SearchFolder
+from vkdnw_pl.search.history import Candidate, HistoryFile
+from vkdnw_pl.search.measuring import Measurements
+from vkdnw_pl.search.proposals import MAX_TRIES, Proposal, Proposer, Tally
+from vkdnw_pl.search.record import Record
+from vkdnw_pl.search.settings import SearchSettings
+
+
+class Watch(Protocol):
+    """Is told how far a search is."""
+
+    def start(self, done: int, total: int) -> None:
+        """The search begins, or goes on behind ``done`` candidates."""
+
+    def candidate(self, candidate: Candidate, tally: Tally) -> None:
+        """A candidate was added to the history on the disk."""
+
+    def batch(self, record: Record) -> None:
+        """A batch is complete; ``record`` has all candidates."""
+
+    def end(self) -> None:
+        """The search ends."""
+
+
+class HistoryMismatch(ValueError):
+    """The history on the disk is not what these settings and this software propose."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a search ended."""
+
+    exhausted: str | None = None
+    """Why nothing new could be proposed; None where all evaluations were made."""
+
+
+def search(
+    settings: SearchSettings,
+    folder: SearchFolder,
+    evaluations: int,
+    evaluate: Evaluate,
+    watch: Watch,
+    max_tries: int = MAX_TRIES,
+) -> Outcome:
+    """Search until the history in ``folder`` has ``evaluations`` candidates, going on behind those that are there.
+
+    A batch is proposed from the history before it and evaluated; each candidate is on the disk as soon as it and those
+    before it are done. What is proposed depends on nothing but the settings and that history, so that a search that was
+    interrupted anywhere goes on as if it had not been.
+
+    Raises:
+        HistoryMismatch: if the history on the disk is of another search.
+        ValueError: if it is damaged, or the space does not know what the budget is about.
+    """
+    space = settings.make_space()
+    done = folder.read_candidates()
+    whole = len(done) // settings.batch * settings.batch
+    record = Record(settings.terms)
+    record.add(done[:whole])
+    begun = done[whole:]
+    measure = None
+    if settings.budget.measured:
+        measure = Measurements(folder.measured, space, settings.network, settings.budget, settings.how_to_measure)
+    check = CostCheck(settings.budget, space, settings.network)
+    proposer = Proposer(settings.make_strategy(space), check, settings.budget, measure, settings.seed, max_tries)
+    file = HistoryFile(folder.history, settings.columns)
+    watch.start(len(done), evaluations)
+    try:
+        while len(record) + len(begun) < evaluations:
+            wanted = min(settings.batch, evaluations - len(record))
+            proposals = proposer.propose(record, wanted)
+            _check_same(begun, proposals, folder)
+            candidates = list(begun)
+            for proposal, row in zip(proposals[len(begun) :], evaluate(proposals[len(begun) :]), strict=True):
+                candidates.append(_candidate(proposal, row))
+                file.append(candidates[-1])
+                watch.candidate(candidates[-1], proposer.tally)
+            record.add(candidates)
+            begun = []
+            watch.batch(record)
+            if len(proposals) < wanted:
+                return Outcome(exhausted=f"nothing new was found: {proposer.last.reasons()}")
+        return Outcome()
+    finally:
+        file.close()
+        watch.end()
+
+
+def _check_same(begun: Sequence[Candidate], proposals: Sequence[Proposal], folder: SearchFolder) -> None:
+    """Make sure that the first candidates of a batch are those of the disk."""
+    for i, candidate in enumerate(begun):
+        if i >= len(proposals) or proposals[i].arch != candidate.arch:
+            proposed = proposals[i].arch if i < len(proposals) else "nothing"
+            raise HistoryMismatch(
+                f"{folder.history} cannot be continued: its candidate {candidate.index} is {candidate.arch}, and with "
+                f"these settings it would be {proposed}. It was changed, or made by another version of this program; "
+                "choose another folder with --out, or give --overwrite to begin anew"
+            )
+
+
+def _candidate(proposal: Proposal, row: ScoreRow) -> Candidate:
+    return Candidate(
+        proposal.index,
+        proposal.arch,
+        proposal.parent,
+        proposal.origin,
+        proposal.macs,
+        proposal.num_params,
+        proposal.layers,
+        proposal.latency_ms,
+        proposal.peak_mb,
+        row.values,
+        row.status,
+        row.reason,
+        row.seconds,
+    )

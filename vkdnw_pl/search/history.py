@@ -1,0 +1,197 @@
+"""The history of a search: one line for each evaluated candidate, as CSV text that reads back to the same bits.
+
+Columns: ``index,arch,parent,origin,macs,num_params,layers,latency_ms,peak_mb``, one per proxy value, ``status``
+(``ok`` or ``failed``), ``reason``, ``seconds``. A cell that was not measured, or has no finite value, is empty.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vkdnw_pl.scoring.table import FAILED, OK
+
+BEFORE = ("index", "arch", "parent", "origin", "macs", "num_params", "layers", "latency_ms", "peak_mb")
+AFTER = ("status", "reason", "seconds")
+ORIGINS = ("initial", "random", "mutation")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One evaluated architecture."""
+
+    index: int
+    """Place in the history, from 0."""
+    arch: str
+    parent: int | None
+    """Index of the candidate that it was mutated from; None for others."""
+    origin: str
+    """``initial`` (mutated from the start, or drawn before there were parents), ``random`` or ``mutation``."""
+    macs: int
+    """True multiply-adds of one image (`Space.cost`)."""
+    num_params: int
+    layers: int | None = None
+    """None where the space does not count layers."""
+    latency_ms: float | None = None
+    """None where it was not measured."""
+    peak_mb: float | None = None
+    """None where it was not measured."""
+    values: Mapping[str, float | None] = field(default_factory=dict)
+    """Column -> finite value, higher is better; None where there is none."""
+    status: str = OK
+    reason: str = ""
+    """Why it failed, or why a value is missing."""
+    seconds: float = 0.0
+    """Wall time of the evaluation; the only part that differs from run to run."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether a proxy raised, ran out of memory or gave NaN: ranks last and is never a parent."""
+        return self.status == FAILED
+
+    def value(self, column: str) -> float | None:
+        """The value of a column to rank by: of a proxy, or ``macs``, ``num_params`` or ``layers``.
+
+        Raises:
+            KeyError: if there is no such column.
+        """
+        if column in self.values:
+            return self.values[column]
+        if column in COST_COLUMNS:
+            return getattr(self, column)
+        raise KeyError(column)
+
+
+COST_COLUMNS = ("macs", "num_params", "layers")
+"""Columns that a ranking may use and that no proxy has to compute."""
+
+
+def read_history(path: str | Path) -> list[Candidate]:
+    """Read a history; a last line that was torn by a kill is left out.
+
+    Raises:
+        ValueError: naming the file, the line and the fault.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    return _parse(data[: data.rfind(b"\n") + 1].decode(), str(path))
+
+
+class HistoryFile:
+    """The history on the disk, to append to. A line that a kill has torn is cut off first.
+
+    Args:
+        path: of the file; a new one gets its first line.
+        columns: value columns of the candidates.
+
+    Raises:
+        ValueError: if the file is damaged or has other columns.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self.path = path
+        self._columns = tuple(columns)
+        header = _line([*BEFORE, *self._columns, *AFTER]).encode()
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        data = path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if not whole:
+            os.ftruncate(self._file, 0)
+            self._write(header)
+            return
+        if not whole.startswith(header):
+            os.close(self._file)
+            raise ValueError(f"{path} has other columns than this search: its first line must be {header.decode()}")
+        os.ftruncate(self._file, len(whole))
+
+    def append(self, candidate: Candidate) -> None:
+        """Add one line; when this returns, a kill of the process does not lose it."""
+        self._write(_line(self._cells(candidate)).encode())
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+    def _write(self, data: bytes) -> None:
+        if os.write(self._file, data) != len(data):
+            raise OSError(f"{self.path}: a line could not be written whole (is the disk full?)")
+
+    def _cells(self, candidate: Candidate) -> list[str]:
+        return [
+            *(_text(getattr(candidate, name)) for name in BEFORE),
+            *(_text(candidate.values[column]) for column in self._columns),
+            candidate.status,
+            " ".join(candidate.reason.split()),  # one candidate is one line: that is how a torn last line is told
+            f"{candidate.seconds:.3f}",
+        ]
+
+
+def _parse(text: str, where: str) -> list[Candidate]:
+    reader = csv.reader(io.StringIO(text))
+    header = tuple(next(reader, ()))
+    columns = header[len(BEFORE) : -len(AFTER)]
+    if header != (*BEFORE, *columns, *AFTER):
+        raise ValueError(f"{where} is not a history of a search: its first line must be {','.join(BEFORE)},...")
+    history: list[Candidate] = []
+    for cells in reader:
+        place = f"{where}, line {reader.line_num}"
+        if len(cells) != len(header):
+            raise ValueError(f"{place} has {len(cells)} cells, the first line has {len(header)}")
+        try:
+            candidate = _candidate(cells, columns)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
+        if candidate.index != len(history):
+            raise ValueError(f"{place}: index is {candidate.index}, it must be {len(history)}")
+        history.append(candidate)
+    return history
+
+
+def _candidate(cells: Sequence[str], columns: Sequence[str]) -> Candidate:
+    index, arch, parent, origin, macs, num_params, layers, latency_ms, peak_mb = cells[: len(BEFORE)]
+    status, reason, seconds = cells[-len(AFTER) :]
+    if origin not in ORIGINS or status not in (OK, FAILED):
+        raise ValueError(f"origin {origin!r} or status {status!r} is not known")
+    return Candidate(
+        index=int(index),
+        arch=arch,
+        parent=int(parent) if parent else None,
+        origin=origin,
+        macs=int(macs),
+        num_params=int(num_params),
+        layers=int(layers) if layers else None,
+        latency_ms=float(latency_ms) if latency_ms else None,
+        peak_mb=float(peak_mb) if peak_mb else None,
+        values={
+            column: float(cell) if cell else None
+            for column, cell in zip(columns, cells[len(BEFORE) : -len(AFTER)], strict=True)
+        },
+        status=status,
+        reason=reason,
+        seconds=float(seconds),
+    )
+
+
+def _text(value: float | str | None) -> str:
+    """A cell; a float is written with the fewest digits that read back to the same bits."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"a value of {value} cannot be written; one that is not finite is None with its reason")
+        return repr(value)
+    return str(value)
+
+
+def _line(cells: Sequence[str]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerow(cells)
+    return out.getvalue()

@@ -1,0 +1,231 @@
+"""Several objectives at once: non-dominated fronts, the room around their members, and NSGA-II's choice of parents.
+
+``values`` is, here, a mapping from the name of an objective to a number for each candidate, shape (n,). Objectives in
+`MINIMISED` are minimised, all others maximised. A candidate with a number that is not finite is on no front.
+"""
+
+from __future__ import annotations
+
+import difflib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from vkdnw_pl.search.record import Record
+from vkdnw_pl.search.strategies import INITIAL, REPLACED, Draw, DrawFrom, Strategy
+from vkdnw_pl.spaces import Space
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Indices = np.ndarray[Any, np.dtype[np.intp]]
+
+SCORE = "score"
+"""The objective that is the aggregated rank."""
+MINIMISED = ("macs", "num_params", "layers", "latency_ms", "peak_mb")
+"""Objectives of which less is better."""
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """The candidates that may become parents, the best first.
+
+    Attributes:
+        indices: their places among all candidates.
+        ranks: non-dominated ranks, 0 for the front.
+        room: crowding distances, each within its front.
+    """
+
+    indices: Indices
+    ranks: Indices
+    room: Floats
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def draw(self, rng: random.Random) -> int:
+        """The better of two members that are drawn with replacement; of equals the one drawn first."""
+        one, other = rng.randrange(len(self)), rng.randrange(len(self))
+        better = (-self.ranks[one], self.room[one]) >= (-self.ranks[other], self.room[other])
+        return int(self.indices[one if better else other])
+
+
+def front(values: Mapping[str, Any]) -> Indices:
+    """Candidates that no other beats in one objective and at least equals in all, in the order given.
+
+    Raises:
+        ValueError: if there are no objectives, or their shapes differ.
+        ImportError: without ``moocore``.
+    """
+    costs = _costs(values)
+    complete = _complete(costs)
+    if not len(complete):
+        return complete
+    return complete[_moocore().is_nondominated(costs[complete], maximise=False, keep_weakly=True)]
+
+
+def fittest(values: Mapping[str, Any], size: int) -> Population:
+    """The ``size`` best candidates: by front, and of the front that does not fit as a whole those with most room.
+
+    Raises:
+        ValueError: if there are no objectives, or their shapes differ.
+        ImportError: without ``moocore``.
+    """
+    costs = _costs(values)
+    complete = _complete(costs)
+    if not len(complete):
+        return Population(complete, complete, np.empty(0))
+    every = np.asarray(_moocore().pareto_rank(costs[complete], maximise=False), dtype=np.intp)
+    indices: list[Indices] = []
+    rooms: list[Floats] = []
+    left = size
+    for rank in range(int(every.max()) + 1):
+        members = complete[every == rank]
+        room = crowding_distance(costs[members])
+        order = np.argsort(-room, kind="stable")[:left]  # of equals the one that was found first
+        indices.append(members[order])
+        rooms.append(room[order])
+        left -= len(order)
+        if not left:
+            break
+    ranks = np.repeat(np.arange(len(indices)), [len(members) for members in indices])
+    return Population(np.concatenate(indices), ranks, np.concatenate(rooms))
+
+
+def crowding_distance(costs: Floats) -> Floats:
+    """Room around each member of one front: the sum over objectives of the gap between its neighbours.
+
+    A gap is a share of the front's extent; an objective in which all are equal adds nothing. Deb et al., section III-B.
+
+    Args:
+        costs: shape (n, m).
+
+    Returns:
+        Shape (n,); ``inf`` for the first and the last in an objective.
+    """
+    room = np.zeros(len(costs))
+    for column in costs.T:
+        order = np.argsort(column, kind="stable")
+        ordered = column[order]
+        extent = ordered[-1] - ordered[0]
+        if extent > 0:
+            room[order[1:-1]] += (ordered[2:] - ordered[:-2]) / extent
+            room[order[[0, -1]]] = np.inf
+    return room
+
+
+class ParetoStrategy(Strategy):
+    """NSGA-II (Deb et al., IEEE Trans. Evol. Comput. 6(2), 2002) over the whole history, with mutation alone.
+
+    While the history has up to 10 candidates, the start is mutated once; without a start, the first ``population``
+    candidates are samples. Then the population is the best ``population`` of all candidates (see `fittest`), and the
+    better of two that are drawn from it is mutated twice. As the scores of all candidates change with every new one, and
+    the population is chosen anew for each batch, a candidate that had to go may come back.
+
+    Needs the package ``moocore``.
+
+    Args:
+        space: what is searched.
+        population: see above.
+        objectives: two or more of ``score`` (what the history is ranked by), ``macs``, ``num_params``, ``layers``,
+            ``latency_ms``, ``peak_mb`` and the columns of the proxies.
+        start: architecture to begin with.
+
+    Raises:
+        ValueError: if an argument is not allowed.
+        ImportError: without ``moocore``; the text says how to install it.
+    """
+
+    name: ClassVar[str] = "pareto"
+
+    def __init__(
+        self, space: Space, population: int, objectives: Sequence[str] = (SCORE, "macs"), start: str | None = None
+    ) -> None:
+        super().__init__(space)
+        if isinstance(objectives, str) or len(objectives) < 2 or len(set(objectives)) < len(objectives):
+            raise ValueError(
+                f"objectives={objectives!r} is not allowed: give two or more different ones, such as [score, macs]"
+            )
+        if isinstance(population, bool) or not isinstance(population, int) or population < 2:
+            raise ValueError(f"population={population!r} is not allowed: give a whole number of at least 2")
+        _moocore()
+        self.population = population
+        self.objectives = tuple(objectives)
+        self.start = start
+
+    def drawing(self, record: Record) -> DrawFrom:
+        begins = len(record) < self.population if self.start is None else len(record) <= INITIAL
+        if begins or not len(record.usable()):
+            return self._initial
+        parents = fittest(self.values(record), self.population)
+        if not len(parents):
+            raise ValueError(
+                f"objectives={list(self.objectives)} cannot be compared: no candidate has a number for each of them"
+            )
+
+        def child(rng: random.Random) -> Draw:
+            parent = parents.draw(rng)
+            return Draw(self._mutated(record[parent].arch, rng, REPLACED), parent, "mutation")
+
+        return child
+
+    def values(self, record: Record) -> dict[str, Floats]:
+        """Each objective of all candidates; minus infinity or NaN where a candidate has none.
+
+        Raises:
+            ValueError: if an objective is no column of the history, or is measured only where the budget has a bound on
+                it and there is none.
+        """
+        if len(record):
+            check_objectives(self.objectives, list(record[0].values))
+        scores = record.scores()
+        return {name: scores if name == SCORE else _column(record, name) for name in self.objectives}
+
+    def _initial(self, rng: random.Random) -> Draw:
+        arch = self.space.sample(rng) if self.start is None else self._mutated(self.start, rng, 1)
+        return Draw(arch, None, "initial")
+
+
+def check_objectives(objectives: Sequence[str], columns: Sequence[str]) -> None:
+    """Raise ValueError for an objective that a history with these value columns will not have, naming the nearest."""
+    allowed = list(dict.fromkeys([SCORE, *MINIMISED, *columns]))
+    for name in objectives:
+        if name not in allowed:
+            near = difflib.get_close_matches(name, allowed, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"objective {name!r} is not known{hint} (allowed: {', '.join(allowed)})")
+
+
+def _column(record: Record, name: str) -> Floats:
+    if name in MINIMISED:
+        column = np.array([getattr(candidate, name) for candidate in record], dtype=np.float64)
+    else:
+        column = np.array([candidate.values[name] for candidate in record], dtype=np.float64)
+    if len(column) and np.isnan(column).all():
+        raise ValueError(f"objective {name!r} has no numbers; latency and memory are measured where a bound is given")
+    return column
+
+
+def _costs(values: Mapping[str, Any]) -> Floats:
+    """All objectives to be minimised, shape (n, m)."""
+    columns = {name: np.asarray(column, dtype=np.float64) for name, column in values.items()}
+    shapes = {name: column.shape for name, column in columns.items()}
+    if len(set(shapes.values())) != 1 or any(len(shape) != 1 for shape in shapes.values()):
+        raise ValueError(f"objectives must have one number for each candidate, shape (n,), but have {shapes}")
+    return np.stack([column if name in MINIMISED else -column for name, column in columns.items()], axis=1)
+
+
+def _complete(costs: Floats) -> Indices:
+    return np.flatnonzero(np.isfinite(costs).all(axis=1))
+
+
+def _moocore() -> Any:
+    try:
+        import moocore
+    except ImportError as error:
+        raise ImportError(
+            "a search for several objectives needs the package moocore: pip install 'vkdnw_pl[pareto]', or pip install "
+            "moocore"
+        ) from error
+    return moocore

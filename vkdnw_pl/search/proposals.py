@@ -1,0 +1,157 @@
+"""Proposals: candidates of a batch that are new and within the budget, a pure function of the history and the seed."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from vkdnw_pl.search.constraints import Budget, CostCheck, Costs
+from vkdnw_pl.search.record import Record
+from vkdnw_pl.search.strategies import Draw, DrawFrom, Strategy
+
+MAX_TRIES = 10_000
+"""Draws for one candidate, after which there seems to be nothing new within the budget."""
+
+Measured = tuple[float | None, float | None]
+"""Latency in ms and peak memory in MB; None where it was not asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A candidate that is to be evaluated; the columns of `history.Candidate` that are known before."""
+
+    index: int
+    arch: str
+    parent: int | None
+    origin: str
+    macs: int
+    num_params: int
+    layers: int | None
+    latency_ms: float | None = None
+    peak_mb: float | None = None
+
+
+@dataclass
+class Tally:
+    """What became of the draws."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    """Bound of the budget -> draws that broke it."""
+
+    @property
+    def tries(self) -> int:
+        """All draws."""
+        return self.accepted + self.duplicates + self.refused.total()
+
+    @property
+    def acceptance(self) -> float:
+        """Share of the draws that became candidates."""
+        return self.accepted / self.tries if self.tries else 1.0
+
+    def reasons(self) -> str:
+        """The draws that were refused, in words."""
+        known = f", {self.duplicates} are in the history already" if self.duplicates else ""
+        broken = ", ".join(f"{count} break {bound}" for bound, count in self.refused.most_common())
+        return f"of {self.tries} draws {broken or 'none breaks a bound'}{known}"
+
+
+class Proposer:
+    """Makes batches of candidates.
+
+    Args:
+        strategy: draws architectures.
+        check: says what they cost, or which bound they break.
+        budget: bounds on what has to be measured.
+        measure: latency and peak memory of an architecture; asked only for what is within all other bounds, and only
+            where the budget has bounds on them.
+        seed: of all draws.
+        max_tries: draws for one candidate before giving up.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        check: CostCheck,
+        budget: Budget,
+        measure: Callable[[str], Measured] | None,
+        seed: int,
+        max_tries: int = MAX_TRIES,
+    ) -> None:
+        self._strategy = strategy
+        self._check = check
+        self._budget = budget
+        self._measure = measure if budget.measured else None
+        self._seed = seed
+        self._max_tries = max_tries
+        self._canonical = getattr(strategy.space, "canonicalise", None)
+        self.tally = Tally()
+        """Of all batches."""
+        self.last = Tally()
+        """Of the last candidate."""
+
+    def propose(self, record: Record, count: int) -> list[Proposal]:
+        """Candidates of the batch that follows the history ``record``; fewer than ``count`` where no more are found.
+
+        Networks that are in the history, or in the batch already, are not proposed again. Where the space knows several
+        strings of one network, its canonical one is proposed.
+        """
+        draw_from = self._strategy.drawing(record)
+        begin = len(record)
+        proposals: list[Proposal] = []
+        archs: set[str] = set()
+        for place in range(count):
+            # Of its own for every candidate: what one takes of a stream does not change what the next ones get.
+            rng = random.Random(f"{self._seed}/{begin}/{place}")
+            proposal = self._search(draw_from, rng, record, archs, begin + place)
+            if proposal is None:
+                break
+            proposals.append(proposal)
+            archs.add(proposal.arch)
+        return proposals
+
+    def _search(
+        self, draw_from: DrawFrom, rng: random.Random, record: Record, archs: set[str], index: int
+    ) -> Proposal | None:
+        self.last = tally = Tally()
+        proposal = None
+        for _ in range(self._max_tries):
+            drawn = draw_from(rng)
+            arch = drawn.arch if self._canonical is None else self._canonical(drawn.arch)
+            if arch in record or arch in archs:
+                tally.duplicates += 1
+                continue
+            checked = self._check(arch)
+            if isinstance(checked, str):
+                tally.refused[checked] += 1
+                continue
+            made = self._measured(index, arch, drawn, checked)
+            if isinstance(made, str):
+                tally.refused[made] += 1
+                continue
+            tally.accepted += 1
+            proposal = made
+            break
+        self.tally.accepted += tally.accepted
+        self.tally.duplicates += tally.duplicates
+        self.tally.refused += tally.refused
+        return proposal
+
+    def _measured(self, index: int, arch: str, drawn: Draw, costs: Costs) -> Proposal | str:
+        latency_ms, peak_mb = (None, None) if self._measure is None else self._measure(arch)
+        if refused := self._budget.refused_measured(latency_ms, peak_mb):
+            return refused
+        return Proposal(
+            index,
+            arch,
+            drawn.parent,
+            drawn.origin,
+            costs.cost.macs,
+            costs.cost.num_params,
+            costs.layers,
+            latency_ms,
+            peak_mb,
+        )
