@@ -110,7 +110,7 @@ def test_the_config_of_the_run_folder_says_everything(trained):
     config = yaml.safe_load((trained / "config.yaml").read_text())
     assert config["model"]["optimizer"]["lr_batch_size"] is None
     assert config["model"]["teacher"] is None
-    assert config["out"] == str(trained)
+    assert config["out"] is None  # it is where the file lies
     for linked in ("num_classes", "input_size", "seed"):
         assert linked not in config["model"]
 
@@ -120,8 +120,10 @@ def test_a_longer_training_goes_on(trained, capsys, tmp_path):
 
     moved = tmp_path / "moved"
     shutil.copytree(trained, moved)
-    code, out, _ = call(capsys, "fit", "--config", moved / "config.yaml", "--out", moved, "--trainer.max_epochs", 2)
+    before = (trained / "checkpoints" / "last.ckpt").read_bytes()
+    code, out, _ = call(capsys, "fit", "--config", moved / "config.yaml", "--trainer.max_epochs", 2)
     assert code == 0
+    assert (trained / "checkpoints" / "last.ckpt").read_bytes() == before  # a copy is a run of its own
     assert f"continuing from {moved}" in out
     assert torch.load(moved / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 8
 
@@ -131,6 +133,49 @@ def test_other_settings_are_refused(trained, capsys):
     assert code == 2
     assert "model.optimizer.lr (there: 0.1, now: 0.2)" in err
     assert "--overwrite true" in err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("accumulate_grad_batches", "2"),
+        ("gradient_clip_val", "0.5"),
+        ("precision", "bf16-mixed"),
+        ("callbacks", "[{class_path: EMA}]"),
+    ],
+)
+def test_options_of_the_trainer_that_change_the_result_are_settings(option, value, trained, capsys):
+    code, _, err = call(capsys, "fit", "--config", trained / "config.yaml", f"--trainer.{option}", value)
+    assert code == 2
+    assert "was trained with other settings: trainer." in err
+
+
+def test_a_start_that_fails_leaves_the_record_of_the_training(trained, capsys):
+    before = [(trained / name).read_text() for name in ("config.yaml", "meta.json")]
+    code, _, err = call(capsys, "fit", "--config", trained / "config.yaml", "--trainer.max_epochs", -1)
+    assert code == 1
+    assert "the training has no end" in err
+    assert [(trained / name).read_text() for name in ("config.yaml", "meta.json")] == before
+
+
+def test_after_a_start_that_failed_other_settings_are_free(config, capsys, tmp_path):
+    arguments = ["fit", "--config", config, "--out", tmp_path / "run"]
+    code, _, err = call(capsys, *arguments, "--model.schedule.warmup_epochs", 1)
+    assert code == 1
+    assert "model.schedule.warmup_epochs=1 is not allowed: the whole training has 1 epoch(s)" in err
+    assert call(capsys, *arguments)[0] == 0
+
+
+def test_a_training_that_ran_out_of_time_goes_on(config, capsys, tmp_path):
+    arguments = ["fit", "--config", config, "--out", tmp_path / "run", "--trainer.max_epochs", 3]
+    code, out, _ = call(capsys, *arguments, "--trainer.max_time", "00:00:00:00")
+    assert code == 0
+    assert "stopped before the end; continue with" in out
+    assert json.loads((tmp_path / "run" / "meta.json").read_text())["status"] == "stopped"
+    code, out, _ = call(capsys, *arguments)
+    assert code == 0
+    assert "finished already" not in out
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 12
 
 
 def test_options_that_change_no_result_may_differ(trained, capsys):
@@ -194,6 +239,10 @@ def test_start_from_weights(trained, capsys, tmp_path):
         (["--model.optimizer.name", "sdg"], "sgd"),
         (["--model.init", "foo"], "model.init=foo is not allowed: it takes kaiming_normal or gaussian"),
         (["--model.num_classes", "5"], "model.num_classes comes from the data module; leave it out"),
+        (["--model={num_classes: 5}"], "model.num_classes comes from the data module; leave it out"),
+        (["--data", "CIFAR10"], "data.root is missing: CIFAR10 needs it"),
+        (["--trainer.strategy", "ddp_fork"], "use ddp"),
+        (["--trainer.accelerator", "gpu"], "No supported gpu backend found"),
         (["--data.seed", "5"], "data.seed comes from seed_everything; leave it out"),
         (["--model.network", "{num_classes: 3}"], "model.network has 'num_classes', which comes from the data module"),
         (["--model.network", "{chanels: 3}"], "did you mean 'channels'?"),
@@ -244,6 +293,32 @@ def test_data_that_are_not_there(capsys, tmp_path):
     assert json.loads((tmp_path / "run" / "meta.json").read_text())["status"] == "failed"
 
 
+def test_evaluation_by_the_run_folder_alone(trained, capsys):
+    code, out, _ = call(capsys, "test", "--out", trained)
+    assert code == 0
+    assert "test/top1" in out
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [(b"", "damaged, or no checkpoint"), (b"model: 1\n", "damaged, or no checkpoint")],
+)
+def test_a_file_that_is_no_checkpoint(content, text, trained, capsys, tmp_path):
+    file = tmp_path / "last.ckpt"
+    file.write_bytes(content)
+    code, _, err = call(capsys, "test", "--out", trained, "--ckpt_path", file)
+    assert code == 2
+    assert text in err
+    assert str(file) in err
+
+
+def test_a_checkpoint_of_another_network(trained, capsys, tmp_path):
+    arguments = ["--config", trained / "config.yaml", "--model.network", "{channels: 8, cells: 1}"]
+    code, _, err = call(capsys, "test", *arguments, "--ckpt_path", trained / "checkpoints" / "best.ckpt")
+    assert code == 2
+    assert "is of another network: network is {'cells': 1, 'channels': 4} there" in err
+
+
 def test_nothing_to_evaluate(config, capsys, tmp_path):
     code, _, err = call(capsys, "test", "--config", config, "--out", tmp_path / "run")
     assert code == 2
@@ -274,8 +349,7 @@ def test_a_loss_that_is_not_finite(config, capsys, tmp_path):
     assert code == 1
     assert "nonfinite_batch_rank0.pt" in err
     assert json.loads((run / "meta.json").read_text())["status"] == "failed"
-    saved = run / "checkpoints" / "last.ckpt"
-    if saved.exists():
+    for saved in (run / "checkpoints").glob("*.ckpt"):
         state = torch.load(saved, weights_only=True)["state_dict"]
         assert all(bool(value.isfinite().all()) for value in state.values())
 

@@ -41,7 +41,7 @@ STEPWISE = {
 }
 
 
-def assert_same_training(there, here):
+def assert_same_training(there, here, steps=EPOCHS * BATCHES):
     first, second = (
         torch.load(out / "checkpoints" / "last.ckpt", weights_only=True, map_location="cpu") for out in (there, here)
     )
@@ -51,7 +51,8 @@ def assert_same_training(there, here):
             assert torch.equal(value, second[kind][name]), f"{kind} {name}"
     for key, state in first["optimizer_states"][0]["state"].items():
         assert torch.equal(state["momentum_buffer"], second["optimizer_states"][0]["state"][key]["momentum_buffer"])
-    assert first["global_step"] == second["global_step"] == EPOCHS * BATCHES
+    assert first["global_step"] == second["global_step"]
+    assert steps is None or first["global_step"] == steps
 
 
 def curve(out):
@@ -77,11 +78,55 @@ def test_killed_and_continued(config, step, tmp_path):
         assert curve(whole) == curve(broken)
 
 
+def with_trainer(**options):
+    return {**PLAIN, "trainer": {**PLAIN["trainer"], **options}}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        with_trainer(max_steps=11),
+        with_trainer(max_epochs=-1, max_steps=11),
+        with_trainer(precision="64-true"),
+        with_trainer(accumulate_grad_batches=3),
+    ],
+    ids=["max_steps", "steps_only", "float64", "accumulated"],
+)
+def test_killed_in_other_trainings(config, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert run_fit(config, whole) == 0
+    step = 3 if "accumulate_grad_batches" in config["trainer"] else 6
+    assert run_fit(config, broken, signum=signal.SIGKILL, step=step) == -signal.SIGKILL
+    assert run_fit(config, broken) == 0
+    assert_same_training(whole, broken, None)
+    assert curve(whole) == curve(broken)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_while_gradients_accumulate(signum, tmp_path):
+    config = with_trainer(accumulate_grad_batches=3)  # 4 batches: steps after the third and the last
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert run_fit(config, whole) == 0
+    assert run_fit(config, broken, signum=signum, step=2, during="on_train_batch_start") == 128 + signum
+    assert torch.load(broken / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
+    assert run_fit(config, broken) == 0
+    assert_same_training(whole, broken, None)
+
+
+def test_stopped_during_validation(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert run_fit(PLAIN, whole) == 0
+    assert run_fit(PLAIN, broken, signum=signal.SIGTERM, step=BATCHES, during="on_validation_batch_end") == 143
+    assert torch.load(broken / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == BATCHES + 1
+    assert run_fit(PLAIN, broken) == 0
+    assert_same_training(whole, broken)
+
+
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_between_two_steps_and_continued(signum, code, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert run_fit(EVERYTHING, whole) == 0
     assert run_fit(EVERYTHING, broken, signum=signum, step=6) == code
-    assert torch.load(broken / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 6
+    assert torch.load(broken / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 7
     assert run_fit(EVERYTHING, broken) == 0  # by itself
     assert_same_training(whole, broken)

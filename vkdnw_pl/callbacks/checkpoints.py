@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class RunCheckpoints(Checkpoint):
         self.every_n_steps = every_n_steps
         self.best: float | None = None
         self.best_epoch: int | None = None
-        self._saved_at: tuple[int, int] | None = None
+        self._saved_at: int | None = None
 
     @staticmethod
     def path(trainer: Trainer, name: str) -> Path:
@@ -48,9 +49,12 @@ class RunCheckpoints(Checkpoint):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         step = trainer.global_step
-        if self.every_n_steps and step and step % self.every_n_steps == 0 and self._saved_at != (step, -1):
-            self._saved_at = (step, -1)  # several batches of one accumulated step have one number
-            self._save(trainer, "last")
+        if not self.every_n_steps or not step or step % self.every_n_steps or self._saved_at == step:
+            return
+        if ends_a_part(trainer):
+            return  # a resume from here would leave out the validation; the end of the epoch saves soon
+        self._saved_at = step  # several batches of one accumulated step have one number
+        self._save(trainer, "last")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = trainer.current_epoch
@@ -58,9 +62,9 @@ class RunCheckpoints(Checkpoint):
         if value is not None and self._better(float(value)):
             self.best, self.best_epoch = float(value), epoch
             self._save(trainer, "best")
-        self._save(trainer, "last")
         if self.every_n_epochs and (epoch + 1) % self.every_n_epochs == 0:
             self._save(trainer, f"epoch_{epoch + 1}")
+        self._save(trainer, "last")  # the last one: a run that is killed before it makes the others again
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save where a stop was asked for: then every process is here, between two steps."""
@@ -79,5 +83,22 @@ class RunCheckpoints(Checkpoint):
         return self.best is None or (value > self.best if self.mode == "max" else value < self.best)
 
     def _save(self, trainer: Trainer, name: str) -> None:
-        if not trainer.fast_dev_run and not trainer.sanity_checking:  # type: ignore[attr-defined]
-            trainer.save_checkpoint(self.path(trainer, name))
+        if trainer.fast_dev_run or trainer.sanity_checking:  # type: ignore[attr-defined]
+            return
+        # Lightning's own way goes through the system's temporary folder: a copy where that is another file system.
+        path = self.path(trainer, name)
+        draft = path.with_name(f".{path.name}.tmp")
+        trainer.save_checkpoint(draft)
+        if trainer.is_global_zero:
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
+            draft.replace(path)
+        trainer.strategy.barrier("RunCheckpoints")
+
+
+def ends_a_part(trainer: Trainer) -> bool:
+    """Whether the batch that was just trained on is the last before a validation or of an epoch."""
+    loop: Any = trainer.fit_loop.epoch_loop
+    done = loop.batch_progress.current.ready
+    checked: Any = trainer.val_check_batch
+    return bool(loop.batch_progress.is_last_batch or (checked not in (None, float("inf")) and done % checked == 0))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import shlex
+import signal
 import sys
-import tempfile
 import time
 import traceback
 import warnings
@@ -20,6 +19,7 @@ from typing import Any
 
 import yaml
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
@@ -43,6 +43,7 @@ from vkdnw_pl.spaces.resolve import resolve_arch
 from vkdnw_pl.training.folder import TrainingFolder, digest, training_settings
 from vkdnw_pl.training.module import TrainingModule
 from vkdnw_pl.training.tracking import prepare_wandb
+from vkdnw_pl.training.weights import check_checkpoint
 
 for _name in vkdnw_pl.data.DATA_MODULES:  # short names in YAML are those of classes that are there
     getattr(vkdnw_pl.data, _name)
@@ -71,6 +72,7 @@ def train(command: str, arguments: Sequence[str], prog: str) -> int:
     logging.getLogger("pytorch_lightning.trainer.connectors.signal_connector").setLevel(logging.INFO)  # SLURM requeues
     for text in _HANDLED:
         warnings.filterwarnings("ignore", text)
+    arguments = _with_config(command, list(arguments))
     before, sys.argv = sys.argv, [prog.rpartition(" ")[0], command, *arguments]
     try:
         TrainingCLI(command, prog)
@@ -78,21 +80,19 @@ def train(command: str, arguments: Sequence[str], prog: str) -> int:
         raise CommandFailed(str(error)) from error
     except _Ended as ended:
         return ended.code
-    except UsageError:
-        raise
-    except (ValueError, OSError, MisconfigurationException) as error:
-        # Mostly what the user gave: data that are not there, options that do not go together. A fault of ours has its
-        # traceback in the file.
-        raise CommandFailed(f"{error}\n{_keep_traceback()}") from error
     finally:
         sys.argv = before
     return 0
 
 
-def _keep_traceback() -> str:
-    file = Path(tempfile.gettempdir()) / f"vkdnw_pl-{os.getpid()}.txt"
-    file.write_text(traceback.format_exc(), encoding="utf-8")
-    return f"(where it happened: {file})"
+def _with_config(command: str, arguments: list[str]) -> list[str]:
+    """``test --out RUN`` means the network and the data of that run."""
+    given = {argument.partition("=")[0]: (argument, after) for argument, after in zip(arguments, [*arguments[1:], ""])}
+    if command == "fit" or "--out" not in given or {"-c", "--config"} & set(given):
+        return arguments
+    argument, after = given["--out"]
+    config = Path(argument.partition("=")[2] or after).expanduser() / "config.yaml"
+    return ["--config", str(config), *arguments] if config.is_file() else arguments
 
 
 class _Ended(Exception):
@@ -167,17 +167,27 @@ class TrainingCLI(LightningCLI):
         options.model.arch, options.model.space = found.arch, found.space
         options.model.network = {**found.network, **(options.model.network or {})}
         self.settings = training_settings(self._plain())
-        self.folder = TrainingFolder(options.out or f"runs/fit-{digest(self.settings)}")
+        self.folder = TrainingFolder(options.out or self._folder_of_config() or f"runs/fit-{digest(self.settings)}")
         options.out = str(self.folder.path)
         if options.trainer.default_root_dir not in (None, options.out):
             raise UsageError("trainer.default_root_dir is the run folder here: give --out instead")
         options.trainer.default_root_dir = options.out
+        if self._command == "fit" and str(options.trainer.strategy).startswith(
+            ("ddp_fork", "ddp_spawn", "ddp_notebook")
+        ):
+            raise UsageError(
+                f"trainer.strategy={options.trainer.strategy} is not allowed for fit: it cannot be stopped in good order; "
+                "use ddp"
+            )
         if self._command == "fit" and _first_process():
             prepare_wandb(options.trainer.logger, self.folder.path)
 
     def instantiate_classes(self) -> None:
-        with user_input():
-            super().instantiate_classes()
+        try:
+            with user_input():
+                super().instantiate_classes()
+        except MisconfigurationException as error:
+            raise UsageError(str(error)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The user's trainer, with what every run of ours has."""
@@ -212,19 +222,32 @@ class TrainingCLI(LightningCLI):
             with user_input():
                 self.folder.check_continues(self.settings)
             resume = self._resume_path(ckpt_path)
-            if resume == str(self.folder.checkpoint("last")) and self._is_finished():
+            if resume == str(self.folder.checkpoint("last").expanduser()) and self._is_finished():
                 return
+            before = self.folder.read_record()
             meta = self._begin(resume)
             status = "failed"
             try:
                 self.trainer.fit(model, datamodule, ckpt_path=resume)
-                self._test(model, datamodule)
-                status = "finished"
+                self._write_results()
+                if self._reached_the_end():
+                    self._test(model, datamodule)
+                    self._write_results()
+                    status = "finished"
+                else:
+                    status = "stopped"
             except (SIGTERMException, KeyboardInterrupt, SystemExit) as stop:
                 status = "stopped"
                 raise self._stopped(stop) from stop
+            except (ValueError, OSError, MisconfigurationException) as error:
+                # Mostly what the user gave: data that are not there, options that do not go together.
+                (self.folder.path / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+                raise CommandFailed(f"{error} (more in {self.folder.path / 'traceback.txt'})") from error
             finally:
-                self._end(meta, status)
+                if status == "failed" and before is not None and not self._stop.began:
+                    self.folder.write_record(before)  # of a training that this one could not go on with
+                else:
+                    self._end(meta, status)
 
     def validate(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Evaluate a checkpoint on the validation images."""
@@ -237,6 +260,7 @@ class TrainingCLI(LightningCLI):
     def predict(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Write a checkpoint's predictions for the test images."""
         self.trainer.predict(model, datamodule, return_predictions=False, ckpt_path=self._evaluated_path(ckpt_path))
+        rank_zero_only(print)(f"predictions in {self.folder.path / 'predictions.csv'}")
 
     @property
     def _trainer(self) -> Any:
@@ -248,7 +272,21 @@ class TrainingCLI(LightningCLI):
         options = self.config[self._command].clone()
         options.pop("config", None)
         options.trainer.pop("default_root_dir", None)  # it is ``out``
-        return yaml.safe_load(parser.dump(options, skip_validation=True, skip_unset=False))
+        plain = yaml.safe_load(parser.dump(options, skip_validation=True, skip_unset=False))
+        # The folder of a config.yaml is where it lies, also after it was moved.
+        return {**plain, "out": None, "overwrite": False, "ckpt_path": None}
+
+    def _folder_of_config(self) -> str | None:
+        """Run folder that a config file belongs to."""
+        for file in self.config[self._command].get("config") or []:
+            path = Path(getattr(file, "absolute", None) or str(file))
+            if path.name == "config.yaml" and path.with_name("meta.json").is_file():
+                return str(path.parent)
+        return None
+
+    @property
+    def _stop(self) -> GracefulStop:
+        return next(one for one in self._trainer.callbacks if isinstance(one, GracefulStop))
 
     def _begin(self, resume: str | None) -> dict[str, Any]:
         earlier = self.folder.read_meta() if self.folder.meta.is_file() else None
@@ -263,7 +301,7 @@ class TrainingCLI(LightningCLI):
             "environment": environment,
             "runs": [*(earlier["runs"] if earlier else []), run],
         }
-        plain = {**self._plain(), "overwrite": False, "ckpt_path": None}
+        plain = self._plain()
         self.folder.begin(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), meta)
         for logger in self.trainer.loggers:
             logger.log_hyperparams({"config": plain})
@@ -309,22 +347,40 @@ class TrainingCLI(LightningCLI):
         meta["status"] = status
         meta["runs"][-1] |= {"finished_at": _now(), "elapsed_s": round(time.monotonic() - self._began_at, 3)}
         self.folder.write_meta(meta)
+        if status == "stopped" and not self._reached_the_end() and self._stop.signum is None:
+            print(f"stopped before the end; continue with: {self._continue_with()}")
         if status != "finished":
             return
-        metrics = {name: float(value) for name, value in sorted(self.trainer.callback_metrics.items())}
-        write_atomically(self.folder.results, json.dumps(metrics, indent=2) + "\n")
+        metrics = json.loads(self.folder.results.read_text(encoding="utf-8"))
         elapsed_s = time.monotonic() - self._began_at
         print(f"{self._shown(metrics)} ({elapsed_s:.0f} s), results in {self.folder.path}")
 
+    def _write_results(self) -> None:
+        """Keep the latest value of each metric; those of a test do not take the place of the training's."""
+        known = json.loads(self.folder.results.read_text(encoding="utf-8")) if self.folder.results.is_file() else {}
+        known |= {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        write_atomically(self.folder.results, json.dumps(dict(sorted(known.items())), indent=2) + "\n")
+
+    def _reached_the_end(self) -> bool:
+        """Whether the training went as far as was asked, or a callback found that enough."""
+        trainer, until = self._trainer, self._until()
+        epochs, steps = until["max_epochs"], until["max_steps"]
+        if any(isinstance(one, EarlyStopping) and one.stopped_epoch for one in trainer.callbacks):
+            return True
+        if steps not in (None, -1) and trainer.global_step >= steps:
+            return True
+        return (epochs not in (None, -1) and trainer.current_epoch >= epochs) or bool(trainer.fast_dev_run)
+
     def _stopped(self, stop: BaseException) -> _Ended:
-        asked = any(isinstance(one, GracefulStop) and one.signum is not None for one in self._trainer.callbacks)
-        code = 143 if isinstance(stop, SIGTERMException) and not asked else 130
-        print(
-            f"\nstopped by {'SIGTERM' if code == 143 else 'SIGINT'}; continue with: python -m vkdnw_pl fit --config "
-            f"{shlex.quote(str(self.folder.config))}",
-            file=sys.stderr,
+        by_sigterm = self._stop.signum == signal.SIGTERM or (
+            self._stop.signum is None and isinstance(stop, SIGTERMException)
         )
-        return _Ended(code)
+        name = "SIGTERM" if by_sigterm else "SIGINT"
+        print(f"\nstopped by {name}; continue with: {self._continue_with()}", file=sys.stderr)
+        return _Ended(143 if by_sigterm else 130)
+
+    def _continue_with(self) -> str:
+        return f"python -m vkdnw_pl fit --config {shlex.quote(str(self.folder.config))}"
 
     def _test(self, model: LightningModule, datamodule: LightningDataModule) -> None:
         """Test the final weights, where there are test images that validation has not seen."""
@@ -333,28 +389,27 @@ class TrainingCLI(LightningCLI):
         if getattr(datamodule, "validates_on_test", False):
             rank_zero_only(print)("validation images are the test images here: the last validation is the test")
             return
-        metrics = dict(self.trainer.callback_metrics)
         self.trainer.test(model, datamodule, verbose=False)
-        for name, value in metrics.items():
-            self.trainer.callback_metrics.setdefault(name, value)
 
     def _resume_path(self, ckpt_path: str | None) -> str | None:
         """Checkpoint to train on from: the one that is named, else the run folder's last one."""
         if ckpt_path is None or ckpt_path == "last":
-            last = self.folder.checkpoint("last")
-            return str(last) if last.is_file() else None
+            if not self.folder.checkpoint("last").is_file():
+                return None
+            ckpt_path = "last"
         return str(self._existing(ckpt_path))
 
     def _evaluated_path(self, ckpt_path: str | None) -> str | None:
         """Checkpoint to evaluate: the one that is named, else the run folder's best one; ``none`` is the bare network."""
         if ckpt_path == "none":
             return None
-        if ckpt_path is None and not self.folder.checkpoint("best").is_file():
+        there = [name for name in ("best", "last") if self.folder.checkpoint(name).is_file()]
+        if ckpt_path is None and not there:
             raise UsageError(
                 f"there is no {self.folder.checkpoint('best')} to evaluate: give --ckpt_path FILE (or last, best), or "
                 "--ckpt_path none for the network as it is built"
             )
-        path = self._existing(ckpt_path or "best")
+        path = self._existing(ckpt_path or there[0])
         rank_zero_only(print)(f"evaluating {path}")
         return str(path)
 
@@ -362,6 +417,8 @@ class TrainingCLI(LightningCLI):
         path = self.folder.checkpoint(ckpt_path) if _NAMED_CHECKPOINT.fullmatch(ckpt_path) else Path(ckpt_path)
         if not path.expanduser().is_file():
             raise UsageError(f"ckpt_path={ckpt_path!r}: there is no file {path}")
+        with user_input():
+            check_checkpoint(path.expanduser(), self.model.hparams)
         return path.expanduser()
 
 

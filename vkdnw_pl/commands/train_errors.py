@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -48,6 +49,9 @@ def check_given(arguments: Sequence[str], parser: ArgumentParser) -> None:
                     raise UsageError(unknown("option", name, known))
         elif argument.startswith("--"):
             given = [flag[2:]]
+            if flag in ("--model", "--data"):  # a mapping, or a file that holds one
+                inner = value or (arguments[i + 1] if i + 1 < len(arguments) else "")
+                given += [f"{flag[2:]}.{name}" for name in _groups(inner)]
         else:
             continue
         for name in given:
@@ -71,6 +75,9 @@ def readable(message: str, parser: ArgumentParser) -> str:
     if found := re.search(r"given class_path '([\w.]+)': Option '([\w.]+)' is not accepted", text):
         return unknown(f"option of {found[1].rpartition('.')[2]}", found[2], _arguments(found[1]))
     key = re.search(r'Parser key "([\w.]+)"', text)
+    if key and (missing := _missing(text)):
+        cls, argument = missing
+        return f"{key[1]}.{argument} is missing: {cls} needs it"
     name = re.search(r"Expected a dot import path string: (\S+)", text)
     if key and name and key[1] in _CLASSES:
         return f"{key[1]}: " + unknown("class", name[1], _names(_CLASSES[key[1]]))
@@ -81,9 +88,10 @@ def readable(message: str, parser: ArgumentParser) -> str:
 
 
 def _groups(path: str) -> list[str]:
-    """Dotted names of everything in a config file; none if it is no such file, which the parser says."""
+    """Dotted names of everything in a config file, or a mapping written out; none if it is no such file, which the parser says."""
     try:
-        content = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
+        text = path if path.lstrip().startswith("{") else Path(path).expanduser().read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError):
         return []
 
@@ -94,6 +102,18 @@ def _groups(path: str) -> list[str]:
                 yield from walk(value, f"{prefix}{key}.")
 
     return list(walk(content, "")) if isinstance(content, dict) else []
+
+
+def _missing(text: str) -> tuple[str, str] | None:
+    """Class and name of an argument that has no default and was not given."""
+    for path, given in re.findall(r"class_path='([\w.]+)', init_args=Namespace\((.*?)\)", text):
+        module, _, name = path.rpartition(".")
+        parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters.values()
+        for one in parameters:
+            named = one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+            if named and one.default is one.empty and re.search(rf"\b{one.name}=None", given):
+                return name, one.name
+    return None
 
 
 def _options(parser: ArgumentParser) -> list[str]:

@@ -26,11 +26,32 @@ _LOADING = (
 """Options of data modules that decide how images come, not which."""
 
 
+_TRAINER = (
+    *("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "sync_batchnorm"),
+    *("limit_train_batches", "overfit_batches"),
+)
+"""Options of the trainer that decide the result; how long, where and what is logged do not stand here."""
+_ONLOOKERS = ("RunCheckpoints", "ProxyCallback", "TrainProgress", "TrainBar", "Throughput", "FiniteLoss")
+"""Callbacks that change nothing of the training."""
+
+
 def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """What decides a training's result, by dotted name; where it runs and what it logs are left out."""
     data = dict(config.get("data") or {})
     data["init_args"] = {key: value for key, value in (data.get("init_args") or {}).items() if key not in _LOADING}
-    kept = {"seed_everything": config.get("seed_everything"), "model": config["model"], "data": data}
+    given = config.get("trainer") or {}
+    trainer = {name: given[name] for name in _TRAINER if given.get(name) not in (None, False, 0.0)}
+    callbacks = given.get("callbacks") or []
+    for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
+        name = str(callback["class_path"]).rpartition(".")[2]
+        if name not in _ONLOOKERS:
+            trainer[name] = callback.get("init_args") or "on"
+    kept = {
+        "seed_everything": config.get("seed_everything"),
+        "model": config["model"],
+        "data": data,
+        "trainer": trainer,
+    }
     return _flat(json.loads(json.dumps(kept)))
 
 
@@ -65,8 +86,21 @@ class TrainingFolder(RunFolder):
         meta = self.read_meta()
         if meta.get("command") != "fit":
             raise ValueError(f"{self.path} holds results of the command {meta.get('command')!r}; {ways_out}")
+        if not self.checkpoints.exists():
+            return  # nothing was trained with the settings that are there
         if different := differences(meta.get("settings", {}), settings):
             raise ValueError(f"{self.path} was trained with other settings: {'; '.join(different)}. So {ways_out}")
+
+    def read_record(self) -> tuple[str, str] | None:
+        """Texts of ``config.yaml`` and ``meta.json``, if they are there."""
+        if not (self.config.is_file() and self.meta.is_file()):
+            return None
+        return self.config.read_text(encoding="utf-8"), self.meta.read_text(encoding="utf-8")
+
+    def write_record(self, record: tuple[str, str]) -> None:
+        """Put back what ``read_record`` gave."""
+        for path, text in zip((self.config, self.meta), record, strict=True):
+            write_atomically(path, text)
 
     def begin(self, config: str, meta: Mapping[str, Any]) -> None:
         """Write the record of a training before its first step."""
@@ -77,7 +111,7 @@ class TrainingFolder(RunFolder):
     def clear(self) -> None:
         """Delete what a training wrote; files of other origin stay."""
         super().clear()
-        names = ("history.jsonl", "hparams.json", "proxy_drift.csv", "predictions.csv", "results.json")
+        names = ("history.jsonl", "hparams.json", "proxy_drift.csv", "predictions.csv", "results.json", "traceback.txt")
         for path in (*(self.path / name for name in names), *self.path.glob("nonfinite_batch_rank*.pt")):
             path.unlink(missing_ok=True)
         if self.checkpoints.exists():

@@ -115,7 +115,25 @@ class TrainingModule(LightningModule):
         # One state for each kind of evaluation; top-5 of fewer than five classes is all of them.
         self.measured = nn.ModuleDict({f"{stage}_images": self._make_measures() for stage in ("train", "val", "test")})
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Mark the epoch of a checkpoint that was saved at its end as done.
+
+        Lightning counts it as open, and where ``max_steps`` is given ends it a second time after a resume.
+        """
+        loop = checkpoint.get("loops", {}).get("fit_loop")
+        if not loop:
+            return
+        epoch, batch = loop["epoch_progress"], loop["epoch_loop.batch_progress"]
+        if epoch["current"]["processed"] > epoch["current"]["completed"]:
+            for name in ("ready", "started", "completed"):
+                epoch["current"][name] = epoch["current"]["processed"]
+            epoch["total"]["completed"] = epoch["total"]["processed"]
+            batch["current"] = dict.fromkeys(batch["current"], 0)
+            batch["is_last_batch"] = False
+
     def setup(self, stage: str) -> None:
+        if self.trainer.precision == "64-true":
+            self.double()  # before a checkpoint is loaded: Lightning would round it to float32 on the way
         if self.channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if stage == "fit" and self.distillation is not None:
@@ -136,6 +154,10 @@ class TrainingModule(LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Dropout and the like become a function of seed, epoch, batch and process, so that a resumed run draws the same.
+        loop: Any = self.trainer.fit_loop.epoch_loop
+        loop._batches_that_stepped = (
+            self.trainer.global_step
+        )  # Lightning's label of logged values; some resumes shift it
         torch.manual_seed(self._seed_of(f"step {self.current_epoch} {batch_idx} {self.global_rank}"))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -217,6 +239,14 @@ class TrainingModule(LightningModule):
             for group in optimizer.param_groups
         ]
         warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
+        trainer: Any = self.trainer
+        if trainer.fast_dev_run:
+            warmup_steps = 0
+        if schedule.name == "cosine" and warmup_steps >= total_steps:
+            raise ValueError(
+                f"model.schedule.warmup_epochs={schedule.warmup_epochs:g} is not allowed: the whole training has "
+                f"{total_steps / steps_per_epoch:g} epoch(s); give --model.schedule.warmup_epochs 0 or train longer"
+            )
         factor = learning_rate_factor(schedule.name, total_steps, warmup_steps, steps_per_epoch)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -97,6 +97,8 @@ class Teacher:
         self.network.to(memory_format=self._memory_format)
         self._tap = FeatureTap(self.network, [stage.name for stage in self.stages])
         config: Any = self.network.pretrained_cfg
+        if image_size is None and config.get("fixed_input_size"):
+            self.image_size = config["input_size"][-1]  # it takes no other
         self._renormalisation = _renormalisation(mean, std, config["mean"], config["std"])
 
     @property

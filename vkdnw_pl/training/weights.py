@@ -77,3 +77,24 @@ def read_weights(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     if any(name.startswith(prefix) for name in state):
         return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     return state
+
+
+def check_checkpoint(path: Path, hparams: Mapping[str, Any]) -> None:
+    """Make sure that ``path`` is a whole checkpoint of the network that the hyper-parameters say.
+
+    Raises:
+        ValueError: naming the file, and what differs.
+    """
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"ckpt_path={str(path)!r} is damaged, or no checkpoint of a training: {first}") from None
+    if not isinstance(content, dict) or "state_dict" not in content or "loops" not in content:
+        raise ValueError(f"ckpt_path={str(path)!r} is no checkpoint of a training; model.weights takes bare weights")
+    there = content.get("hyper_parameters", {})
+    for name in ("arch", "space", "network", "num_classes", "input_size", "student_size"):
+        if name in there and there[name] != hparams.get(name):
+            raise ValueError(
+                f"ckpt_path={str(path)!r} is of another network: {name} is {there[name]!r} there, {hparams.get(name)!r} here"
+            )
