@@ -37,15 +37,7 @@ def make_rows(
         Stopped: on SIGINT and SIGTERM.
         CommandFailed: if a worker dies for another reason than a row.
     """
-    module = ScoringModule(
-        settings.space,
-        settings.network,
-        settings.proxies,
-        settings.batch_size,
-        settings.input,
-        settings.data or "digits",
-        settings.init,
-    )
+    module = ScoringModule.of(settings)
     deaths: Counter[Key] = Counter()
     pending = list(keys)
     while pending:

@@ -39,8 +39,9 @@ from vkdnw_pl.commands.errors import CommandFailed, UsageError, user_input
 from vkdnw_pl.commands.train_errors import check_given, readable
 from vkdnw_pl.scoring.files import write_atomically
 from vkdnw_pl.scoring.folder import FolderBusy
+from vkdnw_pl.scoring.settings import digest
 from vkdnw_pl.spaces.resolve import resolve_arch
-from vkdnw_pl.training.folder import TrainingFolder, digest, training_settings
+from vkdnw_pl.training.folder import TrainingFolder, training_settings
 from vkdnw_pl.training.module import TrainingModule
 from vkdnw_pl.training.tracking import prepare_wandb
 from vkdnw_pl.training.weights import check_checkpoint

@@ -6,7 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from pytorch_lightning import LightningModule
@@ -20,6 +20,25 @@ from vkdnw_pl.scoring.table import FAILED, OK, Key, ScoreRow
 from vkdnw_pl.spaces import SPACES
 
 log = logging.getLogger(__name__)
+
+
+class HowToScore(Protocol):
+    """What settings say of how proxies are computed."""
+
+    @property
+    def space(self) -> str: ...
+    @property
+    def network(self) -> Mapping[str, Any]: ...
+    @property
+    def proxies(self) -> Sequence[str | Mapping[str, Any]]: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def input(self) -> Source: ...
+    @property
+    def data(self) -> Source | None: ...
+    @property
+    def init(self) -> Init | Literal["auto"]: ...
 
 
 class ScoringModule(LightningModule):
@@ -55,6 +74,14 @@ class ScoringModule(LightningModule):
         self.data = data
         self.init = init
         self._images: tuple[int, Images] | None = None
+
+    @classmethod
+    def of(cls, settings: HowToScore) -> ScoringModule:
+        """The module for the settings of a scoring or a search."""
+        data = settings.data or "digits"
+        return cls(
+            settings.space, settings.network, settings.proxies, settings.batch_size, settings.input, data, settings.init
+        )
 
     def on_predict_start(self) -> None:
         """One thread per process on CPU, and no rounding short cuts on CUDA: the bits of a row are those of its key."""

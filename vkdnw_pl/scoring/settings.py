@@ -54,7 +54,12 @@ class ScoreSettings:
 
     def digest(self) -> str:
         """Eight hexadecimal digits that name these settings."""
-        return _digest(json.dumps(self.record(), sort_keys=True))[:8]
+        return digest(self.record())
+
+
+def digest(record: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits that name settings."""
+    return _digest(json.dumps(record, sort_keys=True))[:8]
 
 
 def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

@@ -106,15 +106,7 @@ def make_module(settings: SearchSettings, device: str) -> ScoringModule:
     """The module that computes the proxies, on a device, ready to score."""
     from vkdnw_pl.scoring.module import ScoringModule
 
-    module = ScoringModule(
-        settings.space,
-        settings.network,
-        settings.proxies,
-        settings.batch_size,
-        settings.input,
-        settings.data or "digits",
-        settings.init,
-    )
+    module = ScoringModule.of(settings)
     module.to(device)
     module.on_predict_start()
     return module

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vkdnw_pl.ranking import Term
 from vkdnw_pl.scoring.settings import Record as JsonRecord
+from vkdnw_pl.scoring.settings import digest
 from vkdnw_pl.search.constraints import Budget
 from vkdnw_pl.search.measuring import HowToMeasure
 from vkdnw_pl.search.strategies import BEGIN_AT_A_START, PARETO, Strategy, make_strategy
@@ -105,7 +106,7 @@ class SearchSettings:
 
     def digest(self) -> str:
         """Eight hexadecimal digits that name these settings."""
-        return hashlib.sha256(json.dumps(self.record(), sort_keys=True).encode()).hexdigest()[:8]
+        return digest(self.record())
 
 
 def _term(term: Term) -> Any:

@@ -7,11 +7,12 @@ import itertools
 import random
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vkdnw_pl.networks.nb201_cell import EDGES, OPS
 from vkdnw_pl.spaces.base import Cost, Space
+from vkdnw_pl.spaces.options import check_bool, check_whole_number, read_options
 
 if TYPE_CHECKING:
     from vkdnw_pl.networks.nb201 import NB201Network
@@ -39,27 +40,9 @@ class NB201Options:
 
     def __post_init__(self) -> None:
         for name, least in {"channels": 1, "cells": 0, "num_classes": 1, "image_size": 4, "in_channels": 1}.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"network.{name}={value!r} is not allowed: give a whole number of at least {least}")
+            check_whole_number(name, getattr(self, name), least)
         for name in ("bn_affine", "bn_track_running_stats"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"network.{name}={getattr(self, name)!r} is not allowed: give true or false")
-
-    @classmethod
-    def of(cls, network: dict[str, Any]) -> NB201Options:
-        """Check user-given options.
-
-        Raises:
-            ValueError: naming an unknown option, the nearest and all known ones, or a value that is not allowed.
-        """
-        known = [f.name for f in fields(cls)]
-        for name in network:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"network option {name!r} is not known{hint} (known: {', '.join(known)})")
-        return cls(**network)
+            check_bool(name, getattr(self, name))
 
 
 class NB201(Space):
@@ -122,7 +105,7 @@ class NB201(Space):
 
     def cost(self, arch: str, **network: Any) -> Cost:
         """MACs and parameters; equal to the benchmark's own numbers at its settings."""
-        genotype, opt = self.parse(arch), NB201Options.of(network)
+        genotype, opt = self.parse(arch), read_options(NB201Options, network)
         macs = num_params = 0
         size = opt.image_size
 
@@ -157,17 +140,17 @@ class NB201(Space):
     def build(self, arch: str, **network: Any) -> NB201Network:
         from vkdnw_pl.networks.nb201 import NB201Network
 
-        options = asdict(NB201Options.of(network))
+        options = asdict(read_options(NB201Options, network))
         self.cost(arch, **network)  # refuses image sizes that the reductions cannot halve
         del options["image_size"]
         return NB201Network([OPS[i] for i in self.parse(arch)], **options)
 
     def input_size(self, **network: Any) -> tuple[int, int, int]:
-        opt = NB201Options.of(network)
+        opt = read_options(NB201Options, network)
         return opt.in_channels, opt.image_size, opt.image_size
 
     def num_classes(self, **network: Any) -> int:
-        return NB201Options.of(network).num_classes
+        return read_options(NB201Options, network).num_classes
 
     @staticmethod
     def _check_integers(genotype: Sequence[int]) -> Genotype:

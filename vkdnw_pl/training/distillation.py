@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
+from vkdnw_pl.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from vkdnw_pl.networks.features import FeatureTap, first_stage_at
 from vkdnw_pl.training.options import TeacherOptions
+from vkdnw_pl.training.precision import in_full_precision
 from vkdnw_pl.training.teacher import Teacher, teacher_stages
 
 
@@ -33,7 +34,10 @@ def logit_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: floa
     """
     if not temperature > 0:
         raise ValueError(f"temperature={temperature!r} is not allowed: give a positive number")
-    student, teacher = _wide(student_logits), _wide(teacher_logits).to(_wide(student_logits))
+    student, teacher = (
+        in_full_precision(student_logits),
+        in_full_precision(teacher_logits).to(in_full_precision(student_logits)),
+    )
     return F.cross_entropy(student / temperature, F.softmax(teacher / temperature, dim=1))
 
 
@@ -76,7 +80,7 @@ class FeatureLoss(nn.Module):
         for projection, ours, theirs in zip(self.projections, student, teacher, strict=True):
             if theirs.shape[-2:] != ours.shape[-2:]:
                 theirs = F.interpolate(theirs, ours.shape[-2:], mode="bilinear", align_corners=False)
-            projected = _wide(projection(ours))
+            projected = in_full_precision(projection(ours))
             losses.append(F.smooth_l1_loss(projected, theirs.to(projected)))
         return torch.stack(losses).sum()
 
@@ -127,7 +131,7 @@ class Distillation(nn.Module):
             ValueError: if the weights cannot be had, or do not fit the name or the number of classes.
         """
         options = self.options
-        mean, std = statistics or (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        mean, std = statistics or (IMAGENET_MEAN, IMAGENET_STD)
         if self.teacher is None:
             self.teacher = Teacher(
                 options.name,
@@ -172,8 +176,3 @@ class Distillation(nn.Module):
         if self.features is not None and self._tap is not None:
             losses["features"] = self.options.feature_weight * self.features(self._tap.take(), said.features)
         return logits, losses
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """In float32 at least: mixed precision is not for losses."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

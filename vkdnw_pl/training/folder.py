@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -53,11 +52,6 @@ def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
         "trainer": trainer,
     }
     return _flat(json.loads(json.dumps(kept)))
-
-
-def digest(settings: Mapping[str, Any]) -> str:
-    """Eight hexadecimal digits that name these settings."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
 class TrainingFolder(RunFolder):

@@ -24,6 +24,7 @@ from vkdnw_pl.training.distillation import Distillation
 from vkdnw_pl.training.mixup import mixup, smooth_targets
 from vkdnw_pl.training.options import OptimizerOptions, ScheduleOptions, TeacherOptions
 from vkdnw_pl.training.parameter_groups import make_optimizer, parameter_groups
+from vkdnw_pl.training.precision import in_full_precision
 from vkdnw_pl.training.schedule import learning_rate_factor, scaled_lr
 from vkdnw_pl.training.weights import load_weights
 
@@ -189,7 +190,7 @@ class TrainingModule(LightningModule):
             logits = self.network(student)
         else:
             logits, parts = self.distillation(self.network, student, images)
-        wide = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        wide = in_full_precision(logits)
         parts["ce"] = F.cross_entropy(wide, targets.to(wide.dtype) if targets.is_floating_point() else targets)
         return parts, logits
 
@@ -314,7 +315,7 @@ class TrainingModule(LightningModule):
         images, labels = batch
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        logits = self(images).float() if self.trainer.precision != "64-true" else self(images)
+        logits = in_full_precision(self(images))
         self._measure(stage, F.cross_entropy(logits, labels), logits, labels)
 
     def _log_step(self, loss: Tensor, parts: Mapping[str, Tensor], logits: Tensor, labels: Tensor) -> None:

@@ -11,9 +11,9 @@ from typing import Any, Literal, NamedTuple, get_args
 import timm
 import torch
 import torch.nn.functional as F
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
+from vkdnw_pl.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from vkdnw_pl.networks.features import FeatureTap, Stage, stage_outputs
 
 DEFAULT_TEACHER = "tf_efficientnet_b3.ns_jft_in1k"
@@ -76,8 +76,8 @@ class Teacher:
         channels_last: bool = False,
         image_size: int | None = None,
         reductions: Sequence[int] = (16, 32),
-        mean: Sequence[float] = IMAGENET_DEFAULT_MEAN,
-        std: Sequence[float] = IMAGENET_DEFAULT_STD,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
     ) -> None:
         if dtype not in get_args(Dtype):
             raise ValueError(f"model.teacher.dtype={dtype!r} is not known; allowed: {', '.join(get_args(Dtype))}")
