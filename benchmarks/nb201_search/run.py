@@ -41,15 +41,17 @@ def cell(values: list[float]) -> str:
     return f"{statistics.median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
 
 
-def study(scores: str, oracle_path: str, seeds: int, evaluations: int) -> None:
+def study(
+    scores: str, oracle_path: str, seeds: int, evaluations: int, rankings: list[str], strategies: list[str]
+) -> None:
     oracle, space = load_oracle("nb201", oracle_path), SPACES["nb201"]
     tables = [oracle.accuracies(dataset) for dataset in oracle.datasets]
     unique = list(space.enumerate(unique=True))
     lines = ["| ranking | strategy | " + " | ".join(oracle.datasets) + " |"]
     lines.append("|---|---|" + "---|" * len(tables))
     with tempfile.TemporaryDirectory() as folder:
-        for ranking in RANKINGS:
-            for strategy in STRATEGIES:
+        for ranking in rankings:
+            for strategy in strategies:
                 archs = [found(scores, ranking, strategy, evaluations, s, Path(folder)) for s in range(seeds)]
                 cells = [cell([table[arch] for arch in archs]) for table in tables]
                 lines.append(f"| `{ranking}` | {strategy} | " + " | ".join(cells) + " |")
@@ -69,5 +71,6 @@ if __name__ == "__main__":
     parser.add_argument("oracle_path")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--evaluations", type=int, default=1000)
-    given = parser.parse_args()
-    study(given.scores, given.oracle_path, given.seeds, given.evaluations)
+    parser.add_argument("--rankings", nargs="+", default=RANKINGS)
+    parser.add_argument("--strategies", nargs="+", default=STRATEGIES)
+    study(**vars(parser.parse_args()))
