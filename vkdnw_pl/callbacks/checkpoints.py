@@ -10,6 +10,8 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from vkdnw_pl.training.folder import TrainingFolder
+
 
 class RunCheckpoints(Checkpoint):
     """Writes ``last.ckpt``, ``best.ckpt`` and ``epoch_N.ckpt`` into ``checkpoints/`` of the run folder.
@@ -45,7 +47,7 @@ class RunCheckpoints(Checkpoint):
     @staticmethod
     def path(trainer: Trainer, name: str) -> Path:
         """File of the checkpoint ``name`` in the trainer's run folder."""
-        return Path(trainer.default_root_dir) / "checkpoints" / f"{name}.ckpt"
+        return TrainingFolder(trainer.default_root_dir).checkpoint(name)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         step = trainer.global_step

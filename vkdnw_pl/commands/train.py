@@ -49,7 +49,7 @@ from vkdnw_pl.training.weights import check_checkpoint
 for _name in vkdnw_pl.data.DATA_MODULES:  # short names in YAML are those of classes that are there
     getattr(vkdnw_pl.data, _name)
 
-COMMANDS = ("fit", "validate", "test", "predict")
+COMMANDS = tuple(LightningCLI.subcommands())
 _NAMED_CHECKPOINT = re.compile(r"last|best|epoch_\d+")
 
 _HANDLED = (
@@ -214,7 +214,8 @@ class TrainingCLI(LightningCLI):
         """Train, from the beginning or from where the run folder's last checkpoint is."""
         if not _first_process():
             self.trainer.fit(model, datamodule, ckpt_path=self._resume_path(ckpt_path))
-            self._test(model, datamodule)
+            if self._reached_the_end():  # as the first process decides, which would else wait alone
+                self._test(model, datamodule)
             return
         overwrite = bool(self._get(self.config, "overwrite"))
         with self.folder.lock():

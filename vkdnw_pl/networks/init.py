@@ -14,8 +14,8 @@ Init = Literal["kaiming_normal", "gaussian", "zennas", "pytorch", "keep"]
 INITS: tuple[str, ...] = get_args(Init)
 
 _ZENNAS_GAIN = 3.26033
-_WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
-_ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
+ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -47,7 +47,7 @@ def initialise(network: nn.Module, init: Init = "kaiming_normal", seed: int = 0)
         return _construct_anew(network, seed)
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
-        if isinstance(module, _WEIGHTED):
+        if isinstance(module, WEIGHTED):
             weight = _draw(module.weight, generator, init)
             if parametrize.is_parametrized(module, "weight"):
                 module.weight = weight  # type: ignore[assignment]  # through the parametrisation's right inverse
@@ -56,7 +56,7 @@ def initialise(network: nn.Module, init: Init = "kaiming_normal", seed: int = 0)
             if module.bias is not None:
                 module.bias.zero_()
         elif isinstance(module, nn.MultiheadAttention):  # its output projection is a linear layer of its own
-            for name in _ATTENTION_WEIGHTS:
+            for name in ATTENTION_WEIGHTS:
                 if (projection := getattr(module, name)) is not None:
                     projection.copy_(_draw(projection, generator, init))
             if module.in_proj_bias is not None:

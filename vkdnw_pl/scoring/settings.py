@@ -45,8 +45,8 @@ class ScoreSettings:
             "proxies": [dict(proxy) for proxy in self.proxies],
             "seeds": list(self.seeds),
             "batch_size": self.batch_size,
-            "input": _source(self.input),
-            "data": _source(self.data),
+            "input": source_record(self.input),
+            "data": source_record(self.data),
             "init": self.init,
             "device": self.device,
         }
@@ -75,10 +75,16 @@ def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
     return texts
 
 
-def _source(source: Source | None) -> Any:
+def source_record(source: Source | None) -> Any:
+    """Where images come from; a file stands as its digest."""
     if isinstance(source, str) and Path(source).is_file():
-        return {"file": source, "sha256": hashlib.sha256(Path(source).read_bytes()).hexdigest()}
+        return file_record(source)
     return source
+
+
+def file_record(path: str) -> dict[str, str]:
+    """A file by its path and its content."""
+    return {"file": path, "sha256": hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()}
 
 
 def _digest(text: str) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vkdnw_pl.ranking import Term
 from vkdnw_pl.scoring.settings import Record as JsonRecord
-from vkdnw_pl.scoring.settings import digest
+from vkdnw_pl.scoring.settings import digest, file_record, source_record
 from vkdnw_pl.search.constraints import Budget
 from vkdnw_pl.search.measuring import HowToMeasure
 from vkdnw_pl.search.strategies import BEGIN_AT_A_START, PARETO, Strategy, make_strategy
@@ -92,13 +90,13 @@ class SearchSettings:
         record |= {"ranking": self.ranking, "terms": [_term(term) for term in self.terms], "batch": self.batch}
         record |= {"seed": self.seed, "proxy_seed": self.proxy_seed}
         if self.scores is not None:
-            record["scores"] = _file(self.scores)
+            record["scores"] = file_record(self.scores)
         else:
             record |= {
                 "proxies": [dict(proxy) for proxy in self.proxies],
                 "batch_size": self.batch_size,
-                "input": _source(self.input),
-                "data": _source(self.data),
+                "input": source_record(self.input),
+                "data": source_record(self.data),
                 "init": self.init,
                 "device": self.device,
             }
@@ -111,11 +109,3 @@ class SearchSettings:
 
 def _term(term: Term) -> Any:
     return term if isinstance(term, str) else {type(term).__name__: list(term)}
-
-
-def _source(source: Source | None) -> Any:
-    return _file(source) if isinstance(source, str) and Path(source).is_file() else source
-
-
-def _file(path: str) -> dict[str, str]:
-    return {"file": path, "sha256": hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()}

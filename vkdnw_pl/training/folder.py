@@ -12,16 +12,7 @@ from vkdnw_pl.scoring.files import write_atomically
 from vkdnw_pl.scoring.folder import RunFolder
 from vkdnw_pl.scoring.settings import differences
 
-_LOADING = (
-    "num_workers",
-    "pin_memory",
-    "prefetch_factor",
-    "persistent_workers",
-    "root",
-    "download",
-    "verify",
-    "extract",
-)
+_LOADING = ("num_workers", "prefetch", "pin_memory", "prepare_per_node", "root", "download", "verify", "extract")
 """Options of data modules that decide how images come, not which."""
 
 

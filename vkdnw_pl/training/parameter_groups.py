@@ -12,10 +12,11 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from vkdnw_pl.networks.init import ATTENTION_WEIGHTS, WEIGHTED
+
 Decay = Literal["weights", "all"]
 
-_WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear)
-_ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+_DECAYING = (*WEIGHTED, nn.Bilinear)
 
 
 def parameter_groups(
@@ -119,11 +120,11 @@ def _weights(module: nn.Module) -> list[nn.Parameter]:
     """Weights of the convolutions and linear layers of a module."""
     found: list[nn.Parameter] = []
     for layer in module.modules():
-        if isinstance(layer, _WEIGHTED):
+        if isinstance(layer, _DECAYING):
             if parametrize.is_parametrized(layer, "weight"):  # weight norm and the like: what it is made of
                 found.extend(layer.parametrizations.weight.parameters())  # type: ignore[union-attr,operator]
             else:
                 found.append(layer.weight)  # type: ignore[arg-type]
         elif isinstance(layer, nn.MultiheadAttention):
-            found.extend(p for name in _ATTENTION_WEIGHTS if (p := getattr(layer, name)) is not None)
+            found.extend(p for name in ATTENTION_WEIGHTS if (p := getattr(layer, name)) is not None)
     return found
