@@ -1,8 +1,62 @@
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+
 import pytest
 import torch
+
+LAB = Path(__file__).parents[2] / "shared" / "tools"
+"""Where scripts lie that start and stop a SLURM of one node."""
 
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     """As scoring does on CPU: the bits of a sum depend on the number of threads."""
     torch.set_num_threads(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Tests on SLURM share one worker, and so one SLURM."""
+    for item in items:
+        if item.get_closest_marker("slurm"):
+            item.add_marker(pytest.mark.xdist_group("slurm"))
+
+
+@pytest.fixture(scope="session")
+def slurm():
+    """A SLURM that runs jobs: the machine's own, or one of this node alone for as long as the tests run."""
+    if shutil.which("sbatch") and subprocess.run(["sinfo", "-h"], capture_output=True, timeout=60).returncode == 0:
+        yield
+        return
+    if not (LAB / "start-slurm.sh").is_file():
+        pytest.skip("no SLURM answers here (sinfo), and there is no script that starts one")
+    if os.geteuid() != 0:
+        pytest.skip("no SLURM answers here (sinfo), and only root can start one")
+    if not shutil.which("slurmctld", path=f"{os.environ['PATH']}:/usr/sbin:/sbin"):
+        pytest.skip("no SLURM answers here (sinfo), and slurmctld is not installed")
+    folder = tempfile.mkdtemp(prefix="slurm-")
+    with socket.socket() as one, socket.socket() as other:
+        for port in (one, other):
+            port.bind(("127.0.0.1", 0))
+        ports = [str(port.getsockname()[1]) for port in (one, other)]
+    names = ("SLURM_LAB_CTLD_PORT", "SLURM_LAB_SLURMD_PORT")
+    settings = {**dict(zip(names, ports)), "SLURM_LAB_NO_INSTALL": "1"}
+    started = subprocess.run(
+        ["bash", str(LAB / "start-slurm.sh"), folder], env={**os.environ, **settings}, capture_output=True, text=True
+    )
+    before = os.environ.get("SLURM_CONF")
+    try:
+        assert started.returncode == 0, started.stderr
+        os.environ["SLURM_CONF"] = f"{folder}/slurm.conf"
+        yield
+    finally:
+        subprocess.run(["scancel", "--me"], capture_output=True)
+        subprocess.run(["bash", str(LAB / "stop-slurm.sh"), folder], capture_output=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.environ.pop("SLURM_CONF", None)
+        if before is not None:
+            os.environ["SLURM_CONF"] = before

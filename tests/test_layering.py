@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "vkdnw_pl"
 LAYERS = [
     *("networks", "spaces", "oracles", "data", "proxies", "metrics", "ranking", "scoring", "search", "training"),
-    *("callbacks", "report", "commands", "cli", "__main__"),
+    *("callbacks", "report", "tracking", "cluster", "commands", "cli", "__main__"),
 ]
 ROOT = {"", "_version"}  # the package itself, which imports lazily
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -24,6 +24,8 @@ COMMANDS = {
     "test": "Evaluate a trained network on the test images.",
     "predict": "Write a trained network's predictions.",
     "merge": "Join the shards of a scoring run into one score table, and evaluate it.",
+    "status": "Show what became of the jobs of a launch, follow them, and submit again what failed.",
+    "report": "Compare runs on one HTML page, in Markdown, or in a report on Weights & Biases.",
     "export": "Write a trained network as a state dict with its architecture, as safetensors, or as ONNX.",
     "download": "Fetch and verify public accuracy tables.",
 }
@@ -31,6 +33,8 @@ COMMANDS = {
 
 TRAINING = ("fit", "validate", "test", "predict")
 """Commands that are LightningCLI's."""
+_LAUNCH_OPTIONS_OF = {"search": ("nodes",)}
+"""Options of a command that are named like one of --launch."""
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -70,7 +74,23 @@ def _main(arguments: list[str]) -> int:
 
         known = ["--help", "--version"] if kind == "option" else list(COMMANDS)
         return _refuse(PROG, unknown(kind, name, known))
+    if (code := _launch(name, rest)) is not None:
+        return code
     return _train(name, rest) if name in TRAINING else _run(name, rest)
+
+
+def _launch(name: str, arguments: list[str]) -> int | None:
+    """Submit the command to a cluster, if it is asked for."""
+    from vkdnw_pl.commands.errors import UsageError
+    from vkdnw_pl.commands.launch import is_launch, launch
+
+    prog = f"{PROG} {name}"
+    try:
+        if not is_launch(name, arguments, _LAUNCH_OPTIONS_OF.get(name, ())):
+            return None
+    except UsageError as error:
+        return _refuse(prog, str(error))
+    return _guarded(prog, lambda: launch(name, arguments, prog))
 
 
 def _train(name: str, arguments: list[str]) -> int:
@@ -82,10 +102,27 @@ def _train(name: str, arguments: list[str]) -> int:
         return OK if arguments else USAGE
     # Before torch is there: threads that wait spinning made a small network three times slower beside other programs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    everything = ["--help" if argument == "--help=all" else argument for argument in arguments]
+    if name == "fit":
+        return _fit(everything, prog)
     from vkdnw_pl.commands.train import train
 
-    everything = ["--help" if argument == "--help=all" else argument for argument in arguments]
     return _guarded(prog, lambda: train(name, everything, prog))
+
+
+def _fit(arguments: list[str], prog: str) -> int:
+    """``fit``, with its answer to signals from before the libraries are imported, which may take a minute."""
+    from vkdnw_pl.scoring.stop import Stopped
+    from vkdnw_pl.training.signals import SIGNALS
+
+    try:
+        with SIGNALS.taken():
+            from vkdnw_pl.commands.train import train
+
+            return _guarded(prog, lambda: train("fit", arguments, prog))
+    except Stopped as stop:
+        print(f"\nstopped by {stop.name}; the same command continues", file=sys.stderr)
+        return 128 + stop.signum
 
 
 def _run(name: str, arguments: list[str]) -> int:
@@ -94,7 +131,14 @@ def _run(name: str, arguments: list[str]) -> int:
 
     prog = f"{PROG} {name}"
     command = load_command(name)
-    parser = make_parser(command, prog)
+    from vkdnw_pl.commands.launch_plan import LAUNCHED
+
+    note = (
+        f"As jobs of a cluster: {prog} ... --launch slurm; its options: {prog} --launch --help"
+        if name in LAUNCHED
+        else ""
+    )
+    parser = make_parser(command, prog, note)
     try:
         options = parser.parse_options(arguments)
     except UsageError as error:

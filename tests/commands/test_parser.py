@@ -83,6 +83,24 @@ def test_values(arguments, name, value):
     assert parse(*arguments)[name] == value
 
 
+def test_options_may_be_spelled_with_hyphens():
+    def spelled(what: str, top_k: int = 1, on_top: bool = False) -> int:
+        """Do something.
+
+        Args:
+            what: The thing.
+            top_k: How many.
+            on_top: Where.
+        """
+        return 0
+
+    parser = make_parser(spelled, "python -m it")
+    assert parser.parse_options(["a-b", "--top-k", "3", "--on-top"]) == {"what": "a-b", "top_k": 3, "on_top": True}
+    assert parser.parse_options(["a", "--top-k=3"])["top_k"] == 3
+    with pytest.raises(UsageError, match="--top-x"):
+        parser.parse_options(["a", "--top-x", "3"])
+
+
 def test_several_places():
     parser = make_parser(several, "python -m it")
     assert parser.parse_options(["a", "b", "--number", "1"]) == {"paths": ["a", "b"], "number": 1}

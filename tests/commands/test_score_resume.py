@@ -17,6 +17,7 @@ from vkdnw_pl.commands.evaluate import evaluate
 from vkdnw_pl.commands.merge import merge
 from vkdnw_pl.commands.score import score
 from vkdnw_pl.scoring.folder import RunFolder
+from vkdnw_pl.scoring.stop import STOP_SIGNALS
 from vkdnw_pl.scoring.table import read_table
 from vkdnw_pl.spaces import NB201
 
@@ -89,7 +90,7 @@ def test_torn_last_line_is_made_again(whole, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_stopped_by_a_signal_and_continued(whole, tmp_path, capsys, number, workers):
     out = tmp_path / "run"
 
@@ -97,7 +98,7 @@ def test_stopped_by_a_signal_and_continued(whole, tmp_path, capsys, number, work
         wait_for_rows(out, 3)
         os.kill(os.getpid(), number)
 
-    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    before = {one: signal.getsignal(one) for one in STOP_SIGNALS}
     thread = threading.Thread(target=stop)
     thread.start()
     code = run(out, archs=ARCHS, workers=workers)

@@ -121,8 +121,9 @@ def test_a_longer_training_goes_on(trained, capsys, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(trained, moved)
     before = (trained / "checkpoints" / "last.ckpt").read_bytes()
-    code, out, _ = call(capsys, "fit", "--config", moved / "config.yaml", "--trainer.max_epochs", 2)
+    code, out, err = call(capsys, "fit", "--config", moved / "config.yaml", "--trainer.max_epochs", 2)
     assert code == 0
+    assert "the cosine schedule was one of max_epochs=1 and is now one of max_epochs=2" in err
     assert (trained / "checkpoints" / "last.ckpt").read_bytes() == before  # a copy is a run of its own
     assert f"continuing from {moved}" in out
     assert torch.load(moved / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 8

@@ -42,7 +42,7 @@ def test_leaves_threads_environment_and_random_state_as_they_were(tmp_path, monk
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_first_signal_stops_and_later_ones_do_not_disturb(number):
     before = signal.getsignal(number)
 

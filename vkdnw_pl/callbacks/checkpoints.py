@@ -43,6 +43,7 @@ class RunCheckpoints(Checkpoint):
         self.best: float | None = None
         self.best_epoch: int | None = None
         self._saved_at: int | None = None
+        self._epoch_ended_at: int | None = None
 
     @staticmethod
     def path(trainer: Trainer, name: str) -> Path:
@@ -67,10 +68,12 @@ class RunCheckpoints(Checkpoint):
         if self.every_n_epochs and (epoch + 1) % self.every_n_epochs == 0:
             self._save(trainer, f"epoch_{epoch + 1}")
         self._save(trainer, "last")  # the last one: a run that is killed before it makes the others again
+        self._epoch_ended_at = trainer.global_step
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save where a stop was asked for: then every process is here, between two steps."""
-        if isinstance(exception, SIGTERMException) and trainer.global_step and trainer.training:
+        saved = trainer.global_step in (0, self._epoch_ended_at)
+        if isinstance(exception, SIGTERMException) and trainer.training and not saved:
             self._save(trainer, "last")
 
     def state_dict(self) -> dict[str, Any]:

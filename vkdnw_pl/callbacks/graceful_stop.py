@@ -1,65 +1,128 @@
-"""Ctrl-C and SIGTERM end a training between two optimizer steps, so that the checkpoint is whole."""
+"""Ctrl-C, SIGTERM and SIGUSR1 end a training between two optimizer steps, so that the checkpoint is whole."""
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import threading
-from types import FrameType
+from contextlib import ExitStack
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
 
 from vkdnw_pl.callbacks.checkpoints import ends_a_part
+from vkdnw_pl.scoring.stop import Stopped
+from vkdnw_pl.training.signals import BY_STRENGTH, SIGNALS, SIGUSR1
 
 
 class GracefulStop(Callback):
-    """On SIGINT or SIGTERM all processes stop together after the next optimizer step that no validation follows.
+    """On SIGINT, SIGTERM or SIGUSR1 all processes stop together after the optimizer step, or the validation, under way.
 
-    Lightning itself stops after the batch: gradients that are being accumulated would be lost, and a signal during
-    validation would cost the epoch. A second SIGINT interrupts at once, without a checkpoint of the step in flight.
+    It is enough that one process gets the signal. Lightning itself stops after the batch, and one process without the
+    others: gradients that are being accumulated would be lost, a signal during validation would cost the epoch, and a
+    signal between two processes' steps would leave them waiting for each other. A second SIGINT interrupts at once,
+    without a checkpoint of the step in flight.
+
+    SIGUSR1, which announces the end of a job's time, waits for the first step if it comes before, so that every job
+    leaves more than it found. SIGINT and SIGTERM end the preparations, and a test, at once; SIGUSR1 ends a test if
+    there were steps before it: the next job has all its time for the test.
     """
 
     def __init__(self) -> None:
-        self.signum: int | None = None
         self.began = False
-        self._before: dict[int, Any] = {}
+        """Whether the training, and not only its preparation, has begun."""
+        self.agreed = False
+        """Whether all processes stop."""
+        self.steps = 0
+        """Optimizer steps of this process."""
+        self._first = 0
+        self._taken = ExitStack()
+
+    @property
+    def signum(self) -> int:
+        """The signal that the training is to stop for; 0 without one."""
+        return SIGNALS.signum
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._taken.enter_context(SIGNALS.taken())
+            self.began = self.agreed = False
+            self._first = self.steps = 0
+        if not SIGNALS.active:
+            return  # Lightning's handlers remain
+        connector: Any = trainer._signal_connector
+
+        def ours() -> None:
+            connector.received_sigterm = False
+
+        # Lightning's handlers would talk to other processes from within whatever the signal came into.
+        connector.register_signal_handlers = ours
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.began = True
-        if threading.current_thread() is not threading.main_thread():
-            return
-        owner = os.getpid()
-
-        def stop(signum: int, frame: FrameType | None) -> None:
-            if os.getpid() != owner:
-                if signum == signal.SIGTERM:
-                    os._exit(128 + signum)
-                return  # a loader's worker; the loader ends it
-            if self.signum is not None and signum == signal.SIGINT:
-                raise KeyboardInterrupt
-            first = self.signum is None
-            self.signum = signum
-            if first and trainer.is_global_zero:
-                now = ", Ctrl-C again: at once" if signum == signal.SIGINT else ""
-                print(f"\nstopping after this step (a validation is finished first{now})", file=sys.stderr, flush=True)
-
-        self._before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._first = trainer.global_step
+        SIGNALS.wait_for(
+            *BY_STRENGTH[1:],
+            note="the training stops after this step (a validation is finished first; Ctrl-C again ends it at once)",
+        )
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
-        if self.signum is None or trainer.fit_loop._should_accumulate() or ends_a_part(trainer):
-            return
-        trainer._signal_connector.received_sigterm = True  # Lightning tells the other processes
+        self.steps = trainer.global_step - self._first
+        if trainer.fit_loop._should_accumulate() or ends_a_part(trainer):
+            return  # the other gradients, a validation, or the end of the epoch with its checkpoint comes first
+        self._stop_if_asked(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not _is_last_epoch(trainer):  # which ends by itself
+            self._stop_if_asked(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._restore()
+        self._await_no_step()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._restore()
+        self._await_no_step()
+        self._taken.close()
 
-    def _restore(self) -> None:
-        """Before Lightning puts back the handlers that it found itself."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._taken.close()
+
+    def check(self, trainer: Trainer) -> None:
+        """After the training: end here what all processes were asked to end.
+
+        Raises:
+            Stopped: in all processes, if one of them was sent a signal.
+        """
+        signum = self._ask(trainer)
+        if signum and (signum != SIGUSR1 or self.steps):
+            SIGNALS.stop(signum)
+            self.agreed = True
+            raise Stopped(signum)
+        self._await_no_step()  # also where there was nothing to train any more
+
+    def _stop_if_asked(self, trainer: Trainer) -> None:
+        if signum := self._ask(trainer):
+            SIGNALS.stop(signum)
+            self.agreed = True
+            trainer._signal_connector.received_sigterm = True  # Lightning raises SIGTERMException after the batch
+
+    @staticmethod
+    def _ask(trainer: Trainer) -> int:
+        """The strongest signal that any process was sent; 0 for none."""
+        if not SIGNALS.active:
+            return 0
+        mine = BY_STRENGTH.index(SIGNALS.signum)
+        if trainer.world_size > 1:
+            strength = torch.tensor(mine, device=trainer.strategy.root_device)
+            mine = int(trainer.strategy.reduce(strength, reduce_op="max"))
+        return BY_STRENGTH[mine]
+
+    def _await_no_step(self) -> None:
+        if self.steps:
+            SIGNALS.wait_for()
+        else:
+            SIGNALS.wait_for(SIGUSR1, note="there was no step in this job's time; the test goes on as long as it can")
+
+
+def _is_last_epoch(trainer: Trainer) -> bool:
+    epochs, steps = trainer.max_epochs, trainer.max_steps
+    done = (epochs not in (None, -1) and trainer.current_epoch + 1 >= epochs) or 0 <= steps <= trainer.global_step
+    return bool(done or trainer.should_stop)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from vkdnw_pl.scoring.journal import Journal
 from vkdnw_pl.scoring.shared import SharedState
+from vkdnw_pl.scoring.stop import follow_parent
 
 
 class ScoreWriter(Callback):
@@ -33,9 +32,7 @@ class ScoreWriter(Callback):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if os.getpid() != self._parent:
-            # The parent decides what a signal means; a worker's rows are on the disk already, so it just ends.
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, _end)
+            follow_parent()
         self._journal = Journal(self.folder, trainer.global_rank, self.columns)
 
     def on_predict_batch_start(
@@ -61,7 +58,3 @@ class ScoreWriter(Callback):
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self._journal is not None
         self._journal.close()
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    os._exit(128 + number)

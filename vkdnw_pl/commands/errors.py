@@ -10,6 +10,8 @@ from contextlib import contextmanager
 class UsageError(ValueError):
     """What the user asked for cannot be done; the text says why and what is allowed. Exit code 2, no traceback."""
 
+    exit_code = 2
+
 
 class CommandFailed(Exception):
     """The command cannot go on for a reason outside the program; the text says which. Exit code 1, no traceback."""

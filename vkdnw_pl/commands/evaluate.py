@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from vkdnw_pl.callbacks.environment import environment_record
 from vkdnw_pl.commands.errors import user_input
 from vkdnw_pl.commands.results import failed_rows, write_results
 from vkdnw_pl.commands.score_sources import joined, read_sources
@@ -12,6 +13,9 @@ from vkdnw_pl.oracles import Oracle, find_oracle, load_oracle
 from vkdnw_pl.scoring.folder import RunFolder
 from vkdnw_pl.scoring.table import ScoreTable
 from vkdnw_pl.spaces import SPACES
+from vkdnw_pl.tracking.contents import log_evaluation, log_metrics, log_paper, log_score_files, log_scores
+from vkdnw_pl.tracking.options import wandb_options
+from vkdnw_pl.tracking.tracked import tracked_run
 
 Paper = Literal["table1", "table3", "table4", "table5", "fig1", "fig2", "fig3", "robustness"]
 
@@ -31,6 +35,9 @@ def evaluate(
     bootstrap: int = 1000,
     notes: str | None = None,
     out: str | None = None,
+    wandb: bool | str = False,
+    wandb_group: str | None = None,
+    wandb_tags: list[str] = [],  # noqa: B006  (only read)
 ) -> int:
     """Rank architectures by scores that exist, and compare with known accuracies.
 
@@ -65,6 +72,10 @@ def evaluate(
         notes: With --paper, YAML file with your own notes, a list of {text, tables, rows, columns, variants}.
         out: Folder for the results. Default: the run folder, or runs/evaluate-<name of the table>; with --paper
             runs/paper-<its name>.
+        wandb: Log to Weights & Biases too: true (the project vkdnw_pl, or WANDB_PROJECT), PROJECT, or ENTITY/PROJECT.
+            Without a key or network it writes offline into OUT/wandb.
+        wandb_group: Group of the run there.
+        wandb_tags: Tags of the run there, such as '[first, second]'.
 
     Returns:
         0, or 1 if the table holds failed rows.
@@ -72,8 +83,10 @@ def evaluate(
     Raises:
         UsageError: if the scores cannot be read or an option is not allowed.
     """
+    options = dict(locals())
     paths = [scores] if isinstance(scores, str) else scores
     with user_input():
+        wandb_options(options)
         from vkdnw_pl.commands.learned import SUFFIX, check_models
 
         check_models(models or [])
@@ -111,9 +124,13 @@ def evaluate(
             print("\n".join(dict.fromkeys(found.notes)))
             return found.metrics
 
-        return evaluate_paper(
+        code = evaluate_paper(
             paths, oracle, oracle_path, top_k, ties, paper, variant, bootstrap, notes, target, learned
         )
+        options["out"] = str(target)
+        with tracked_run(options, target, "evaluate", _meta()) as tracked:
+            log_paper(tracked, target, paper)
+            return tracked.ended(code)
     with user_input():
         table = joined(read_sources(paths, space))
         if files:
@@ -126,10 +143,20 @@ def evaluate(
         chosen = choose_rankings(table.columns, rankings)
     folder = RunFolder(out or _default_out(Path(paths[0])))
     print(f"evaluating {len(table.archs)} architectures, {len(table.rows)} rows of {', '.join(paths)}")
-    write_results(folder, table, known, chosen, top_k, ties)
-    if names and known is not None:
-        _train(table, known, names, train_size, top_k, ties, space, folder.path)
-    return 1 if failed_rows(table) else 0
+    options["out"] = str(folder.path)
+    with tracked_run(options, folder.path, "evaluate", _meta()) as tracked:
+        evaluation = write_results(folder, table, known, chosen, top_k, ties)
+        if names and known is not None:
+            metrics = _train(table, known, names, train_size, top_k, ties, space, folder.path)
+            log_metrics(tracked, "learned_metrics", metrics[0], metrics)
+        log_scores(tracked, table)
+        log_evaluation(tracked, folder, evaluation, known)
+        log_score_files(tracked, folder)
+        return tracked.ended(1 if failed_rows(table) else 0)
+
+
+def _meta() -> dict[str, Any]:
+    return {"command": "evaluate", "environment": environment_record()}
 
 
 def _train(
@@ -141,7 +168,8 @@ def _train(
     ties: str,
     space: str,
     folder: Path,
-) -> None:
+) -> list[dict[str, Any]]:
+    """Train the models, write and print what they reach, and return those metric rows."""
     from vkdnw_pl.commands.learned import train_models
     from vkdnw_pl.report.tables import print_table
     from vkdnw_pl.scoring.learned_evaluation import write_learned_metrics
@@ -153,6 +181,7 @@ def _train(
     print_table(found.metrics)
     print("\n".join(dict.fromkeys(found.notes)))
     print(f"model-driven rankings in {folder}: learned_metrics.csv, models/, figures/importances_*.png")
+    return found.metrics
 
 
 def _default_out(scores: Path) -> str:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vkdnw_pl.callbacks.environment import environment_record
 from vkdnw_pl.commands.errors import CommandFailed, UsageError, unknown, user_input
+from vkdnw_pl.scoring.folder import remove_wandb
+from vkdnw_pl.tracking.options import wandb_options
+from vkdnw_pl.tracking.tracked import Tracked, tracked_run
 
 if TYPE_CHECKING:
     from vkdnw_pl.commands.export_source import ExportSource
@@ -34,6 +39,9 @@ def export(
     seed: int = 0,
     opset: int = 18,
     overwrite: bool = False,
+    wandb: bool | str = False,
+    wandb_group: str | None = None,
+    wandb_tags: list[str] = [],  # noqa: B006  (only read)
 ) -> int:
     """Write a trained network as a state dict with its architecture, as safetensors, or as ONNX.
 
@@ -58,6 +66,10 @@ def export(
         seed: Of the random weights.
         opset: Version of ONNX's operators, at least 18.
         overwrite: Replace files of an earlier export.
+        wandb: Log to Weights & Biases too: true (the project vkdnw_pl, or WANDB_PROJECT), PROJECT, or ENTITY/PROJECT.
+            Without a key or network it writes offline into OUT/wandb.
+        wandb_group: Group of the run there.
+        wandb_tags: Tags of the run there, such as '[first, second]'.
 
     Returns:
         0 if every file is written and right, 1 if the ONNX file does not compute what the network computes.
@@ -66,7 +78,9 @@ def export(
         UsageError: if the source cannot be exported, or a file is there already.
         CommandFailed: if a package is missing, or the ONNX file is wrong.
     """
+    options = dict(locals())
     with user_input():
+        wandb_options(options)
         formats = _formats(format)
     if "onnx" in formats:
         _check_onnx(opset)
@@ -93,7 +107,21 @@ def export(
     if not given.trained:
         print(f"note: these weights are not trained (seed {seed})", file=sys.stderr)
     _write(folder, formats, given, card | kept, opset)
+    if overwrite:
+        remove_wandb(folder)
+    meta = {"command": "export", "environment": environment_record()}
+    with tracked_run({**options, "out": str(folder)}, folder, "export", meta) as tracked:
+        log_export(tracked, folder, formats)
     return 0
+
+
+def log_export(tracked: Tracked, folder: Path, formats: Sequence[str]) -> None:
+    """The files as an artifact ``model``, and what their card says in the summary."""
+    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    known = {name: card[name] for name in ("space", "arch", "macs", "num_params", "weights", "trained")}
+    accuracy = card["accuracy"] if isinstance(card["accuracy"], dict) else {}
+    tracked.summary(known | {name: value for name, value in accuracy.items() if isinstance(value, int | float)})
+    tracked.artifact("model", [folder / CARD, *(folder / FILES[name] for name in formats)])
 
 
 def _formats(given: str | list[str]) -> list[str]:
@@ -160,7 +188,6 @@ def _write(folder: Path, formats: list[str], given: ExportSource, card: dict[str
 
 
 def _card(given: ExportSource) -> dict[str, Any]:
-    from vkdnw_pl.callbacks.environment import environment_record
     from vkdnw_pl.spaces import SPACES
     from vkdnw_pl.training.exported import weights_digest
 

@@ -34,7 +34,7 @@ def make_rows(
     that two workers died of becomes a failed one.
 
     Raises:
-        Stopped: on SIGINT and SIGTERM.
+        Stopped: on SIGINT, SIGTERM and SIGUSR1.
         CommandFailed: if a worker dies for another reason than a row.
     """
     module = ScoringModule.of(settings)

@@ -13,9 +13,19 @@ from vkdnw_pl.oracles import find_oracle
 from vkdnw_pl.scoring.folder import FolderBusy, RunFolder
 from vkdnw_pl.scoring.settings import Record, differences
 from vkdnw_pl.scoring.table import Key, ScoreRow, ScoreTable, join_rows
+from vkdnw_pl.tracking.contents import log_evaluation, log_score_files, log_scores
+from vkdnw_pl.tracking.options import wandb_options
+from vkdnw_pl.tracking.tracked import group_of, tracked_run
 
 
-def merge(shards: list[str], out: str | None = None, allow_missing: bool = False) -> int:
+def merge(
+    shards: list[str],
+    out: str | None = None,
+    allow_missing: bool = False,
+    wandb: bool | str = False,
+    wandb_group: str | None = None,
+    wandb_tags: list[str] = [],  # noqa: B006  (only read)
+) -> int:
     """Join the shards of a scoring run into one score table, and evaluate it.
 
     The result is the run folder that score would have made without shards. The shards stay as they are.
@@ -24,6 +34,10 @@ def merge(shards: list[str], out: str | None = None, allow_missing: bool = False
         shards: Run folders made by score with --shard 0/n, 1/n, ... and otherwise equal settings.
         out: Folder for the result. Default: a name made from the settings, below runs/.
         allow_missing: Write the table though rows are missing. The command that is printed then scores them.
+        wandb: Log to Weights & Biases too: true (the project vkdnw_pl, or WANDB_PROJECT), PROJECT, or ENTITY/PROJECT.
+            Without a key or network it writes offline into OUT/wandb.
+        wandb_group: Group of the run there. Default: that of the shards.
+        wandb_tags: Tags of the run there, such as '[first, second]'.
 
     Returns:
         0, or 1 if a row failed.
@@ -32,7 +46,9 @@ def merge(shards: list[str], out: str | None = None, allow_missing: bool = False
         UsageError: if a folder is no run folder, settings differ, rows contradict each other or are missing.
         CommandFailed: if the folder for the result is in use.
     """
+    given = {"wandb": wandb, "wandb_group": wandb_group, "wandb_tags": wandb_tags}
     with user_input():
+        wandb_options(given)
         folders = [RunFolder(shard) for shard in shards]
         metas = [folder.read_meta() for folder in folders]
         settings = _common_settings(folders, metas)
@@ -50,10 +66,12 @@ def merge(shards: list[str], out: str | None = None, allow_missing: bool = False
         from vkdnw_pl.scoring.evaluation import choose_rankings
 
         rankings = choose_rankings(columns, options["rankings"])
-    options.update(shard=None, out=str(target.path))
+    group = options.get("wandb_group") or group_of("score", metas[0]["digest"])
+    options.update(shard=None, out=str(target.path), **given)
     table = ScoreTable(columns, [rows[key] for key in keys if key in rows])
     meta = {
         **metas[0],
+        "status": "running",
         "settings": settings,
         "runs": [run for one in metas for run in one["runs"]],
         "merged": [
@@ -70,8 +88,17 @@ def merge(shards: list[str], out: str | None = None, allow_missing: bool = False
     print(f"merged {len(folders)} folders: {len(table.rows)} of {len(keys)} rows in {target.scores}")
     if missing:
         print(f"score the {len(missing)} missing rows with: python -m vkdnw_pl score --config {target.config}")
-    write_results(target, table, oracle, rankings, options["top_k"])
-    return 1 if failed_rows(table) else 0
+    status = "failed"
+    with tracked_run(options, target.path, "merge", {**meta, "command": "merge"}, group) as tracked:
+        log_scores(tracked, table)
+        try:
+            evaluation = write_results(target, table, oracle, rankings, options["top_k"])
+            log_evaluation(tracked, target, evaluation, oracle)
+            status = "stopped" if missing else "finished"
+        finally:
+            target.write_meta({**meta, "status": status})
+        log_score_files(tracked, target)
+        return tracked.ended(1 if failed_rows(table) else 0)
 
 
 def _common_settings(folders: Sequence[RunFolder], metas: Sequence[Mapping[str, Any]]) -> Record:
@@ -104,7 +131,16 @@ def _describe_missing(missing: Sequence[Key], keys: Sequence[Key], metas: Sequen
     if len(counts) == 1:
         count = counts.pop()
         names = [f"{i}/{count}" for i in range(int(count)) if f"{i}/{count}" not in given]
-        absent = f" (not given: shard {', '.join(names)})" if names else " (a shard is not finished)"
+        archs = list(dict.fromkeys(arch for arch, _ in keys))
+        place = {arch: i for i, arch in enumerate(archs)}
+        lacking = sorted({place[arch] % int(count) for arch, _ in missing})
+        unfinished = [f"{i}/{count}" for i in lacking if f"{i}/{count}" in given]
+        parts = [
+            f"{what}: shard {', '.join(which)}"
+            for what, which in (("not given", names), ("not finished", unfinished))
+            if which
+        ]
+        absent = f" ({'; '.join(parts)})"
     arch, seed = missing[0]
     return (
         f"{len(missing)} of {len(keys)} rows are missing{absent}, the first is {arch} with seed {seed}; give all shards, "

@@ -26,9 +26,10 @@ class CommandParser:
     Args:
         command: typed function; parameters without default are given by their place, a list of them takes several.
         prog: how the user calls it.
+        note: last line of the help.
     """
 
-    def __init__(self, command: Callable[..., int], prog: str) -> None:
+    def __init__(self, command: Callable[..., int], prog: str, note: str = "") -> None:
         hints = get_type_hints(command)
         self._types: dict[str, Any] = {name: hints[name] for name in inspect.signature(command).parameters}
         self._positional = [
@@ -44,6 +45,7 @@ class CommandParser:
             allow_abbrev=False,
             exit_on_error=False,
             formatter_class=_Help,
+            epilog=note or None,
         )
         self._parser.add_argument(
             "-c",
@@ -67,7 +69,7 @@ class CommandParser:
             UsageError: for what is not allowed.
             SystemExit: after --help and --print_config.
         """
-        arguments = self._with_values(arguments)
+        arguments = self._with_values([self._with_underscores(argument) for argument in arguments])
         self._check_known(arguments)
         try:
             options = self._parser.parse_args(arguments)
@@ -78,11 +80,18 @@ class CommandParser:
     def _places(self) -> list[str]:
         return [name.upper() + "..." * (get_origin(self._types[name]) is list) for name in self._positional]
 
+    def _with_underscores(self, argument: str) -> str:
+        """``--batch-size=8`` is ``--batch_size=8``."""
+        flag, equals, value = argument.partition("=")
+        name = flag[2:].replace("-", "_")
+        return f"--{name}{equals}{value}" if flag.startswith("--") and name in self._types else argument
+
     def _with_values(self, arguments: Sequence[str]) -> list[str]:
         """Write ``--switch`` as ``--switch=true``."""
         written = []
         for argument, after in zip(arguments, [*arguments, "--"][1:], strict=True):
-            bare = argument.startswith("--") and self._types.get(argument[2:]) is bool and after.startswith("-")
+            kind = self._types.get(argument[2:]) if argument.startswith("--") else None
+            bare = bool in (kind, *get_args(kind)) and after.startswith("-")
             written.append(f"{argument}=true" if bare else argument)
         return written
 
@@ -122,9 +131,9 @@ class CommandParser:
         return " ".join(message.split())
 
 
-def make_parser(command: Callable[..., int], prog: str) -> CommandParser:
-    """Make the parser of a command."""
-    return CommandParser(command, prog)
+def make_parser(command: Callable[..., int], prog: str, note: str = "") -> CommandParser:
+    """Make the parser of a command, with a note at the end of its help."""
+    return CommandParser(command, prog, note)
 
 
 class _Help(DefaultHelpFormatter):

@@ -24,10 +24,13 @@ def write_results(
     rankings: Mapping[str, Terms],
     top_k: int,
     ties: str = "average",
-) -> None:
+) -> Evaluation:
     """Evaluate the table, write ``ranking.csv``, ``metrics.csv`` and figures into the folder, print the summary.
 
     Without known accuracies there is the ranking alone.
+
+    Returns:
+        What was written.
     """
     evaluation = evaluate_table(table, oracle, rankings, top_k, ties)
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -38,13 +41,14 @@ def write_results(
         _print_best(evaluation)
         _print_problems(table, evaluation, rankings)
         print(f"\nresults in {folder.path}: {folder.ranking.name}")
-        return
+        return evaluation
     write_metrics(folder.metrics, evaluation)
     figures = _draw(folder.figures, evaluation, oracle)
     _print_metrics(evaluation, oracle)
     _print_problems(table, evaluation, rankings)
     print(f"\nresults in {folder.path}: {folder.ranking.name}, {folder.metrics.name}", end="")
     print(f", {folder.figures.name}/{{{','.join(path.name for path in figures)}}}" if figures else "")
+    return evaluation
 
 
 def _print_best(evaluation: Evaluation) -> None:

@@ -20,10 +20,14 @@ from vkdnw_pl.scoring.options import Shard
 from vkdnw_pl.scoring.settings import ScoreSettings
 from vkdnw_pl.scoring.stop import Stopped
 from vkdnw_pl.scoring.table import Key, ScoreRow, ScoreTable
+from vkdnw_pl.tracking.contents import log_evaluation, log_score_files, log_scores
+from vkdnw_pl.tracking.options import wandb_options
+from vkdnw_pl.tracking.tracked import Tracked, group_of, tracked_run
 
 DEFAULT_PROXIES = (
     *("vkdnw", "aleph", "macs", "params", "jacov", "expressivity", "progressivity", "trainability", "synflow"),
 )
+_EVERY_S = 10.0  # between two points of W&B's curves
 
 
 def score(
@@ -49,6 +53,9 @@ def score(
     overwrite: bool = False,
     retry_failed: bool = False,
     progress: bool = True,
+    wandb: bool | str = False,
+    wandb_group: str | None = None,
+    wandb_tags: list[str] = [],  # noqa: B006  (only read)
 ) -> int:
     """Score architectures without training them, rank them, and compare with known accuracies.
 
@@ -92,6 +99,10 @@ def score(
         overwrite: Delete the results that are in the run folder.
         retry_failed: Score again what failed in an earlier run.
         progress: Show how far it is; false for nothing but the results.
+        wandb: Log to Weights & Biases too: true (the project vkdnw_pl, or WANDB_PROJECT), PROJECT, or ENTITY/PROJECT.
+            Without a key or network it writes offline into OUT/wandb.
+        wandb_group: Group of the run there. Default: the shards of a scoring are one, and their merge is in it.
+        wandb_tags: Tags of the run there, such as '[first, second]'.
 
     Returns:
         0 if every row is ok, 1 if some failed, 130 after Ctrl-C.
@@ -103,6 +114,7 @@ def score(
     options = dict(locals())
     began_at = time.monotonic()
     with user_input():
+        wandb_options(options)
         plan = plan_scoring(options)
     folder = RunFolder(out or _default_out(plan.settings, plan.shard))
     options.update(out=str(folder.path), overwrite=False, retry_failed=False)
@@ -150,23 +162,47 @@ def _run(
     meta = {
         "format": 1,
         "command": "score",
+        "status": "running",
         "settings": plan.record,
         "digest": plan.settings.digest(),
         "environment": {**environment, "device": device_record(plan.settings.device)},
         "runs": [*(earlier["runs"] if earlier else []), run],
     }
     folder.start(yaml.safe_dump(dict(options), sort_keys=False, allow_unicode=True), plan.settings.archs, meta)
+    try:
+        group = None if plan.shard is None else group_of("score", plan.settings.digest())
+        with tracked_run(options, folder.path, "score", meta, group) as tracked:
+            return tracked.ended(_make_and_evaluate(plan, folder, rows, meta, progress, began_at, tracked))
+    except BaseException as error:
+        meta["status"] = "failed" if isinstance(error, Exception) else "stopped"
+        folder.write_meta(meta)
+        raise
 
+
+def _make_and_evaluate(
+    plan: ScorePlan,
+    folder: RunFolder,
+    rows: Mapping[Key, ScoreRow],
+    meta: dict[str, Any],
+    progress: bool,
+    began_at: float,
+    tracked: Tracked,
+) -> int:
+    """Make the rows that are not there, and write the results; ``meta`` is kept true to the state of the folder."""
+    run = meta["runs"][-1]
     keys = [key for key in plan.keys if key not in rows]
     stopped = None
     processes = max(1, min(plan.workers, len(keys)))
     if keys:
         try:
+            if tracked.active:
+                _draw_progress(tracked, folder, rows)
             from vkdnw_pl.commands.make_rows import make_rows  # imports Lightning, which a finished run does without
 
             make_rows(plan.settings, plan.columns, keys, folder, processes, progress)
         except Stopped as stop:
             stopped = stop
+    tracked.stop_sampling()
     rows = folder.read_rows()
     table = _table(plan, rows)
     folder.write_scores(table)
@@ -180,20 +216,32 @@ def _run(
         rows_failed=failed_rows(table),
         stopped_by=stopped.name if stopped else None,
     )
-    folder.write_meta(meta)
     if stopped is not None:
+        meta["status"] = "stopped"
+        folder.write_meta(meta)
         print(
             f"\nstopped by {stopped.name}: {len(table.rows)} of {len(plan.keys)} rows are kept in {folder.path}. "
             f"Continue with: python -m vkdnw_pl score --config {shlex.quote(str(folder.config))}",
             file=sys.stderr,
         )
         return 128 + stopped.signum
+    log_scores(tracked, table)
     if plan.shard is None:
-        write_results(folder, table, plan.oracle, plan.rankings, plan.top_k)
+        evaluation = write_results(folder, table, plan.oracle, plan.rankings, plan.top_k)
+        log_evaluation(tracked, folder, evaluation, plan.oracle)
     else:
         print_failures(table)
+    meta["status"] = "finished"
+    folder.write_meta(meta)
+    log_score_files(tracked, folder)
     _say_done(plan, folder, table, len(keys), began_at)
     return 1 if failed_rows(table) else 0
+
+
+def _draw_progress(tracked: Tracked, folder: RunFolder, rows: Mapping[Key, ScoreRow]) -> None:
+    from vkdnw_pl.tracking.curves import RowCounter
+
+    tracked.sample(RowCounter(folder.journals, len(rows)), _EVERY_S)
 
 
 def _table(plan: ScorePlan, rows: Mapping[Key, ScoreRow]) -> ScoreTable:

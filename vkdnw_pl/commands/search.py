@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -18,12 +19,15 @@ from vkdnw_pl.commands.search_plan import SearchPlan, plan_search
 from vkdnw_pl.commands.search_progress import SearchProgress
 from vkdnw_pl.scoring.folder import FolderBusy
 from vkdnw_pl.scoring.stop import Stopped, stop_signals
-from vkdnw_pl.search.engine import HistoryMismatch, Outcome
+from vkdnw_pl.search.engine import HistoryMismatch, Outcome, Watch
 from vkdnw_pl.search.engine import search as run_search
 from vkdnw_pl.search.evaluation import NotInTable, make_evaluation
 from vkdnw_pl.search.folder import SearchFolder
 from vkdnw_pl.search.found import describe_found, whole_record
 from vkdnw_pl.search.record import Record
+from vkdnw_pl.tracking.contents import log_found
+from vkdnw_pl.tracking.options import wandb_options
+from vkdnw_pl.tracking.tracked import Tracked, group_of, tracked_run
 
 _TRAIN = {"mbv2": "configs/mbv2_imnet.yaml", "nb201": "configs/nb201_cifar10.yaml"}
 _SHOWN = 5
@@ -71,12 +75,16 @@ def search(
     overwrite: bool = False,
     figures: bool = True,
     progress: bool = True,
+    wandb: bool | str = False,
+    wandb_group: str | None = None,
+    wandb_tags: list[str] = [],  # noqa: B006  (only read)
 ) -> int:
     """Search a space for the network that ranks best under a budget, without training any.
 
     Every network that is evaluated is one line of OUT/history.csv, written as it is made: after a Ctrl-C or a crash the
     same command goes on, and the result is the same as without the interruption, whatever the number of workers.
-    OUT/found.json is the best network; every command that takes an architecture takes this file.
+    OUT/found.json is the best network; every command that takes an architecture takes this file (found.json#2: the
+    second best).
 
     Args:
         space: Search space: mbv2 (MobileNetV2 blocks, for ImageNet) or nb201 (NAS-Bench-201 cells).
@@ -133,6 +141,10 @@ def search(
         overwrite: Delete the search that is in the run folder.
         figures: Draw the figures of the run folder.
         progress: Show how far it is; false for nothing but the results.
+        wandb: Log to Weights & Biases too: true (the project vkdnw_pl, or WANDB_PROJECT), PROJECT, or ENTITY/PROJECT.
+            Without a key or network it writes offline into OUT/wandb.
+        wandb_group: Group of the run there. Default: all runs of this search.
+        wandb_tags: Tags of the run there, such as '[first, second]'.
 
     Returns:
         0 if a network was found, 1 if none, 130 after Ctrl-C.
@@ -145,6 +157,7 @@ def search(
     began_at = time.monotonic()
     try:
         with user_input():
+            wandb_options(options)
             plan = plan_search(options)
     except ImportError as error:
         raise CommandFailed(str(error)) from error
@@ -185,21 +198,38 @@ def _run(plan: SearchPlan, folder: SearchFolder, options: Mapping[str, Any], ove
         "runs": [*(earlier["runs"] if earlier else []), run],
     }
     folder.begin(yaml.safe_dump(dict(options), sort_keys=False, allow_unicode=True), meta)
+    with tracked_run(options, folder.path, "search", meta, group_of("search", settings.digest())) as tracked:
+        return tracked.ended(_search_and_describe(plan, folder, options, meta, done, began_at, tracked))
+
+
+def _search_and_describe(
+    plan: SearchPlan,
+    folder: SearchFolder,
+    options: Mapping[str, Any],
+    meta: dict[str, Any],
+    done: int,
+    began_at: float,
+    tracked: Tracked,
+) -> int:
+    """Make the missing part of the history and say what was found; ``meta`` is kept true to the state of the folder."""
+    settings, run = plan.settings, meta["runs"][-1]
     stopped, outcome = None, Outcome()
     if done < plan.evaluations or plan.nodes > 1:  # helpers wait to be dismissed
         try:
-            outcome = _search(plan, folder, options["progress"])
+            outcome = _search(plan, folder, options["progress"], tracked)
         except Stopped as stop:
             stopped = stop
         except HistoryMismatch as error:
             raise UsageError(str(error)) from error
         except NotInTable as error:
             raise UsageError(f"scores={settings.scores!r} is not allowed: {error}") from error
+    tracked.stop_sampling()
     record = whole_record(settings, folder.read_candidates())
     accuracies = None if plan.oracle is None else plan.oracle.tables
     found = describe_found(settings, settings.make_space(), record, plan.top_k, accuracies)
     if found is not None:
         folder.write_found(found)
+        log_found(tracked, found)
     meta["status"] = "stopped" if stopped else "exhausted" if outcome.exhausted else "finished"
     run.update(
         finished_at=_now(),
@@ -211,6 +241,8 @@ def _run(plan: SearchPlan, folder: SearchFolder, options: Mapping[str, Any], ove
         stopped_by=stopped.name if stopped else None,
     )
     folder.write_meta(meta)
+    tracked.summary({"evaluated": len(record), "failed": run["failed"]})
+    tracked.artifact("search", [folder.found, folder.history, folder.config, folder.meta])
     if stopped is not None:
         best = f", the best so far is in {folder.found}" if found is not None else ""
         print(
@@ -226,14 +258,16 @@ def _run(plan: SearchPlan, folder: SearchFolder, options: Mapping[str, Any], ove
         print(_nothing(record, outcome), file=sys.stderr)
         return 1
     if options["figures"] and settings.terms:
-        _draw(plan, folder, record)
+        tracked.images(_draw(plan, folder, record))
     _say_found(plan, folder, record, found, len(record) - done, began_at)
     return 0
 
 
-def _search(plan: SearchPlan, folder: SearchFolder, progress: bool) -> Outcome:
+def _search(plan: SearchPlan, folder: SearchFolder, progress: bool, tracked: Tracked) -> Outcome:
     """Make the missing part of the history."""
-    watch = SearchProgress(plan.settings, folder, plan.top_k, progress)
+    watch: Watch = SearchProgress(plan.settings, folder, plan.top_k, progress)
+    if tracked.active:
+        watch = _with_curves(watch, folder, tracked)
     if not plan.settings.proxies:  # nothing to compute, so PyTorch need not be loaded
         evaluate = make_evaluation(plan.settings, plan.settings.device)
         with stop_signals():
@@ -247,6 +281,16 @@ def _search(plan: SearchPlan, folder: SearchFolder, progress: bool) -> Outcome:
         raise CommandFailed(f"a worker died: {death}. The networks so far are kept; run it again") from death
 
 
+def _with_curves(watch: Watch, folder: SearchFolder, tracked: Tracked) -> Watch:
+    """Let W&B draw how the search gets on."""
+    from vkdnw_pl.tracking.curves import CURVE, EVERY_S, CurveReader, SearchCurve, Watches
+
+    path = folder.path / CURVE
+    tracked.axis("search", "search/evaluated")
+    tracked.sample(CurveReader(path), EVERY_S)
+    return Watches([watch, SearchCurve(path)])
+
+
 def _help(plan: SearchPlan) -> int:
     """Evaluate for the first process, which keeps the history."""
     from vkdnw_pl.search.launch import Job, launch
@@ -255,16 +299,16 @@ def _help(plan: SearchPlan) -> int:
     watch = SearchProgress(plan.settings, folder, plan.top_k, False)
     try:
         launch(Job(plan.settings, folder, plan.evaluations, watch), plan.workers, plan.nodes)
-    except Stopped as stop:
-        return 128 + stop.signum
+    except Stopped:
+        return 0  # the first process was told too, and says so; srun would end it at another's error
     return 0
 
 
-def _draw(plan: SearchPlan, folder: SearchFolder, record: Record) -> None:
+def _draw(plan: SearchPlan, folder: SearchFolder, record: Record) -> list[Path]:
     from vkdnw_pl.report.search_figures import search_figures
 
     settings = plan.settings
-    search_figures(
+    return search_figures(
         list(record),
         settings.ranking,
         folder.figures,

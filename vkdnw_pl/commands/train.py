@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import re
-import shlex
-import signal
 import sys
-import time
-import traceback
 import warnings
 from argparse import ArgumentError
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
-from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 import vkdnw_pl.callbacks.ema
 import vkdnw_pl.callbacks.proxy_callback
 import vkdnw_pl.data
 from vkdnw_pl.callbacks.checkpoints import RunCheckpoints
-from vkdnw_pl.callbacks.environment import environment_record
 from vkdnw_pl.callbacks.finite_loss import FiniteLoss, NonFiniteLoss
 from vkdnw_pl.callbacks.graceful_stop import GracefulStop
 from vkdnw_pl.callbacks.history import HistoryLogger, HistoryResume
@@ -36,27 +28,32 @@ from vkdnw_pl.callbacks.prediction_writer import PredictionWriter
 from vkdnw_pl.callbacks.throughput import Throughput
 from vkdnw_pl.callbacks.train_progress import progress_callbacks
 from vkdnw_pl.commands.errors import CommandFailed, UsageError, user_input
+from vkdnw_pl.commands.train_checkpoints import evaluated_path, resume_path
 from vkdnw_pl.commands.train_errors import check_given, readable
-from vkdnw_pl.scoring.files import write_atomically
+from vkdnw_pl.commands.train_fit import Ended, Fit
+from vkdnw_pl.commands.train_plan import Plan, shared_plan
+from vkdnw_pl.commands.train_processes import check_world, hint, launched_options
+from vkdnw_pl.commands.train_record import TrainRecord
 from vkdnw_pl.scoring.folder import FolderBusy
 from vkdnw_pl.scoring.settings import digest
 from vkdnw_pl.spaces.resolve import resolve_arch
+from vkdnw_pl.tracking.options import with_bare_switch
+from vkdnw_pl.tracking.training import add_wandb_options, training_runs, with_wandb
 from vkdnw_pl.training.folder import TrainingFolder, training_settings
 from vkdnw_pl.training.module import TrainingModule
-from vkdnw_pl.training.tracking import prepare_wandb
-from vkdnw_pl.training.weights import check_checkpoint
+from vkdnw_pl.training.processes import Processes, started_processes
 
 for _name in vkdnw_pl.data.DATA_MODULES:  # short names in YAML are those of classes that are there
     getattr(vkdnw_pl.data, _name)
 
 COMMANDS = tuple(LightningCLI.subcommands())
-_NAMED_CHECKPOINT = re.compile(r"last|best|epoch_\d+")
 
 _HANDLED = (
     "You're resuming from a checkpoint that ended before the epoch ended",  # the module leaves out what is done
     "The number of training batches .* is smaller than the logging interval",  # epochs are logged anyway
     ".*does not have many workers",  # the data module decided
     r"It is recommended to use `self.log\('(train|val|test)/",  # the metrics gather over processes themselves
+    "The `srun` command is available on your system but is not used",  # `started_processes` knows when that matters
 )
 """Lightning's warnings about what is taken care of here."""
 
@@ -70,17 +67,17 @@ def train(command: str, arguments: Sequence[str], prog: str) -> int:
     """
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # what a user should know of it, we say in one line
-    logging.getLogger("pytorch_lightning.trainer.connectors.signal_connector").setLevel(logging.INFO)  # SLURM requeues
     for text in _HANDLED:
         warnings.filterwarnings("ignore", text)
-    arguments = _with_config(command, list(arguments))
+    arguments = _with_config(command, with_bare_switch(arguments))
     before, sys.argv = sys.argv, [prog.rpartition(" ")[0], command, *arguments]
     try:
-        TrainingCLI(command, prog)
+        with training_runs():
+            TrainingCLI(command, prog)
     except (FolderBusy, NonFiniteLoss) as error:
         raise CommandFailed(str(error)) from error
-    except _Ended as ended:
-        return ended.code
+    except Ended as ended:
+        return ended.exit_code
     finally:
         sys.argv = before
     return 0
@@ -96,20 +93,14 @@ def _with_config(command: str, arguments: list[str]) -> list[str]:
     return ["--config", str(config), *arguments] if config.is_file() else arguments
 
 
-class _Ended(Exception):
-    """A training was stopped on request."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
-
-
 class TrainingCLI(LightningCLI):
     """LightningCLI for ``TrainingModule`` and any data module, with a run folder that a rerun continues."""
 
     def __init__(self, command: str, prog: str) -> None:
         self.folder: TrainingFolder
         self.settings: dict[str, Any] = {}
+        self._processes: Processes | None = None
+        self._kept: TrainRecord | None = None
         self._command = command
         parser = {"allow_abbrev": False, "exit_on_error": False}
         super().__init__(
@@ -144,6 +135,7 @@ class TrainingCLI(LightningCLI):
             "--overwrite", type=bool, default=False, help="Delete what a training left in the run folder."
         )
         parser.add_argument("--test_after", type=bool, default=True, help="Test the final weights after fit.")
+        add_wandb_options(parser)
         parser.link_arguments("data", "model.num_classes", compute_fn=_num_classes, apply_on="instantiate")
         parser.link_arguments("data", "model.input_size", compute_fn=_input_size, apply_on="instantiate")
         parser.link_arguments("seed_everything", "model.seed", compute_fn=_seed)
@@ -163,6 +155,7 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         options = self.config[self._command]
         with user_input():
+            self._processes = started_processes()
             found = resolve_arch(options.model.arch, options.model.space)
         # The run folder keeps the network, not the name of a file that may change.
         options.model.arch, options.model.space = found.arch, found.space
@@ -180,15 +173,13 @@ class TrainingCLI(LightningCLI):
                 f"trainer.strategy={options.trainer.strategy} is not allowed for fit: it cannot be stopped in good order; "
                 "use ddp"
             )
-        if self._command == "fit" and _first_process():
-            prepare_wandb(options.trainer.logger, self.folder.path)
 
     def instantiate_classes(self) -> None:
         try:
             with user_input():
                 super().instantiate_classes()
         except MisconfigurationException as error:
-            raise UsageError(str(error)) from error
+            raise UsageError(hint(self._processes, str(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The user's trainer, with what every run of ours has."""
@@ -205,51 +196,44 @@ class TrainingCLI(LightningCLI):
         extra = [one for one in extra if type(one) not in mine]
         loggers = given.get("logger")
         loggers = [] if loggers in (None, False, True) else loggers if isinstance(loggers, list) else [loggers]
+        loggers = with_wandb(loggers, self.config[self._command], self.folder.path, self._command)
         if self._command == "fit":
             loggers = [*loggers, HistoryLogger(self.folder.path)]
         given["callbacks"] = [*callbacks, *extra]
-        return super().instantiate_trainer(logger=loggers, **kwargs)
+        launched = launched_options(self._processes, given)
+        trainer = super().instantiate_trainer(logger=loggers, **launched, **kwargs)
+        check_world(trainer, self._processes)
+        return trainer
 
-    def fit(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
+    def fit(self, model: TrainingModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Train, from the beginning or from where the run folder's last checkpoint is."""
-        if not _first_process():
-            self.trainer.fit(model, datamodule, ckpt_path=self._resume_path(ckpt_path))
-            if self._reached_the_end():  # as the first process decides, which would else wait alone
-                self._test(model, datamodule)
-            return
-        overwrite = bool(self._get(self.config, "overwrite"))
-        with self.folder.lock():
-            if overwrite:
-                self.folder.clear()
-            with user_input():
-                self.folder.check_continues(self.settings)
-            resume = self._resume_path(ckpt_path)
-            if resume == str(self.folder.checkpoint("last").expanduser()) and self._is_finished():
-                return
-            before = self.folder.read_record()
-            meta = self._begin(resume)
-            status = "failed"
-            try:
-                self.trainer.fit(model, datamodule, ckpt_path=resume)
-                self._write_results()
-                if self._reached_the_end():
-                    self._test(model, datamodule)
-                    self._write_results()
-                    status = "finished"
-                else:
-                    status = "stopped"
-            except (SIGTERMException, KeyboardInterrupt, SystemExit) as stop:
-                status = "stopped"
-                raise self._stopped(stop) from stop
-            except (ValueError, OSError, MisconfigurationException) as error:
-                # Mostly what the user gave: data that are not there, options that do not go together.
-                (self.folder.path / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
-                raise CommandFailed(f"{error} (more in {self.folder.path / 'traceback.txt'})") from error
-            finally:
-                if status == "failed" and before is not None and not self._stop.began:
-                    self.folder.write_record(before)  # of a training that this one could not go on with
-                else:
-                    self._end(meta, status)
+        with ExitStack() as held:
+            error = plan = None
+            if _first_process():
+                try:
+                    held.enter_context(self.folder.lock())
+                    plan = self._make_plan(ckpt_path)
+                except (UsageError, FolderBusy) as refusal:
+                    error, plan = refusal, Plan(code=2 if isinstance(refusal, UsageError) else 1)
+            plan = held.enter_context(shared_plan(self.trainer, plan))
+            if error is not None:
+                raise error
+            if plan.code is not None:
+                raise Ended(plan.code)
+            fit = Fit(self.trainer, model, datamodule, self._record, self._get(self.config, "test_after"))
+            if _first_process():
+                fit.as_first(self._plain(), plan.resume)
+            else:
+                fit.as_other(plan.resume)
+
+    def _make_plan(self, ckpt_path: str | None) -> Plan:
+        if self._get(self.config, "overwrite"):
+            self.folder.clear()
+        with user_input():
+            self.folder.check_continues(self.settings)
+        resume = resume_path(self.folder, ckpt_path, self.model.hparams)
+        goes_on = resume == str(self.folder.checkpoint("last").expanduser())
+        return Plan(resume, 0 if goes_on and self._record.is_finished() else None)
 
     def validate(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Evaluate a checkpoint on the validation images."""
@@ -263,10 +247,6 @@ class TrainingCLI(LightningCLI):
         """Write a checkpoint's predictions for the test images."""
         self.trainer.predict(model, datamodule, return_predictions=False, ckpt_path=self._evaluated_path(ckpt_path))
         rank_zero_only(print)(f"predictions in {self.folder.path / 'predictions.csv'}")
-
-    @property
-    def _trainer(self) -> Any:
-        return self.trainer  # its attributes are set in a way that type checkers do not see
 
     def _plain(self) -> dict[str, Any]:
         """The options as they stand in ``config.yaml``."""
@@ -287,141 +267,20 @@ class TrainingCLI(LightningCLI):
         return None
 
     @property
-    def _stop(self) -> GracefulStop:
-        return next(one for one in self._trainer.callbacks if isinstance(one, GracefulStop))
-
-    def _begin(self, resume: str | None) -> dict[str, Any]:
-        earlier = self.folder.read_meta() if self.folder.meta.is_file() else None
-        environment = environment_record()
-        run = {"started_at": _now(), "ckpt_path": resume, "processes": self.trainer.world_size, "until": self._until()}
-        meta = {
-            "format": 1,
-            "command": "fit",
-            "settings": self.settings,
-            "digest": digest(self.settings),
-            "status": "running",
-            "environment": environment,
-            "runs": [*(earlier["runs"] if earlier else []), run],
-        }
-        plain = self._plain()
-        self.folder.begin(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), meta)
-        for logger in self.trainer.loggers:
-            logger.log_hyperparams({"config": plain})
-        if resume is not None:
-            print(f"continuing from {resume}")
-        if earlier and (there := earlier["runs"][-1].get("processes")) not in (None, self.trainer.world_size):
-            print(
-                f"note: {there} processes trained here before, now {self.trainer.world_size}: with the same "
-                "data.init_args.batch_size for each, the global batch and the learning rate change",
-                file=sys.stderr,
-            )
-        params = sum(parameter.numel() for parameter in self.model.network.parameters())
-        print(
-            f"training {self.model.arch} of {self.model.space} ({params / 1e6:.3g} M parameters), run folder "
-            f"{self.folder.path}",
-            flush=True,
-        )
-        self._began_at = time.monotonic()
-        return meta
-
-    def _is_finished(self) -> bool:
-        """Say so where the training of the run folder needs nothing more."""
-        if not self.folder.meta.is_file():
-            return False
-        meta = self.folder.read_meta()
-        if meta["status"] != "finished" or meta["runs"][-1]["until"] != self._until():
-            return False
-        print(
-            f"finished already: {self._shown(json.loads(self.folder.results.read_text()))}, run folder {self.folder.path}"
-        )
-        return True
+    def _record(self) -> TrainRecord:
+        if self._kept is None:
+            self._kept = TrainRecord(self.folder, self.settings, self._until())
+        return self._kept
 
     def _until(self) -> dict[str, Any]:
         trainer = self._get(self.config, "trainer")
         return {name: trainer[name] for name in ("max_epochs", "max_steps")}
 
-    @staticmethod
-    def _shown(metrics: Mapping[str, float]) -> str:
-        names = [name for name in ("val/top1", "val/top5", "test/top1", "test/top5") if name in metrics]
-        return ", ".join(f"{name} {metrics[name]:.2f} %" for name in names) or "done"
-
-    def _end(self, meta: dict[str, Any], status: str) -> None:
-        meta["status"] = status
-        meta["runs"][-1] |= {"finished_at": _now(), "elapsed_s": round(time.monotonic() - self._began_at, 3)}
-        self.folder.write_meta(meta)
-        if status == "stopped" and not self._reached_the_end() and self._stop.signum is None:
-            print(f"stopped before the end; continue with: {self._continue_with()}")
-        if status != "finished":
-            return
-        metrics = json.loads(self.folder.results.read_text(encoding="utf-8"))
-        elapsed_s = time.monotonic() - self._began_at
-        print(f"{self._shown(metrics)} ({elapsed_s:.0f} s), results in {self.folder.path}")
-
-    def _write_results(self) -> None:
-        """Keep the latest value of each metric; those of a test do not take the place of the training's."""
-        known = json.loads(self.folder.results.read_text(encoding="utf-8")) if self.folder.results.is_file() else {}
-        known |= {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        write_atomically(self.folder.results, json.dumps(dict(sorted(known.items())), indent=2) + "\n")
-
-    def _reached_the_end(self) -> bool:
-        """Whether the training went as far as was asked, or a callback found that enough."""
-        trainer, until = self._trainer, self._until()
-        epochs, steps = until["max_epochs"], until["max_steps"]
-        if any(isinstance(one, EarlyStopping) and one.stopped_epoch for one in trainer.callbacks):
-            return True
-        if steps not in (None, -1) and trainer.global_step >= steps:
-            return True
-        return (epochs not in (None, -1) and trainer.current_epoch >= epochs) or bool(trainer.fast_dev_run)
-
-    def _stopped(self, stop: BaseException) -> _Ended:
-        by_sigterm = self._stop.signum == signal.SIGTERM or (
-            self._stop.signum is None and isinstance(stop, SIGTERMException)
-        )
-        name = "SIGTERM" if by_sigterm else "SIGINT"
-        print(f"\nstopped by {name}; continue with: {self._continue_with()}", file=sys.stderr)
-        return _Ended(143 if by_sigterm else 130)
-
-    def _continue_with(self) -> str:
-        return f"python -m vkdnw_pl fit --config {shlex.quote(str(self.folder.config))}"
-
-    def _test(self, model: LightningModule, datamodule: LightningDataModule) -> None:
-        """Test the final weights, where there are test images that validation has not seen."""
-        if not self._get(self.config, "test_after") or self._trainer.fast_dev_run:
-            return
-        if getattr(datamodule, "validates_on_test", False):
-            rank_zero_only(print)("validation images are the test images here: the last validation is the test")
-            return
-        self.trainer.test(model, datamodule, verbose=False)
-
-    def _resume_path(self, ckpt_path: str | None) -> str | None:
-        """Checkpoint to train on from: the one that is named, else the run folder's last one."""
-        if ckpt_path is None or ckpt_path == "last":
-            if not self.folder.checkpoint("last").is_file():
-                return None
-            ckpt_path = "last"
-        return str(self._existing(ckpt_path))
-
     def _evaluated_path(self, ckpt_path: str | None) -> str | None:
-        """Checkpoint to evaluate: the one that is named, else the run folder's best one; ``none`` is the bare network."""
-        if ckpt_path == "none":
-            return None
-        there = [name for name in ("best", "last") if self.folder.checkpoint(name).is_file()]
-        if ckpt_path is None and not there:
-            raise UsageError(
-                f"there is no {self.folder.checkpoint('best')} to evaluate: give --ckpt_path FILE (or last, best), or "
-                "--ckpt_path none for the network as it is built"
-            )
-        path = self._existing(ckpt_path or there[0])
-        rank_zero_only(print)(f"evaluating {path}")
-        return str(path)
-
-    def _existing(self, ckpt_path: str) -> Path:
-        path = self.folder.checkpoint(ckpt_path) if _NAMED_CHECKPOINT.fullmatch(ckpt_path) else Path(ckpt_path)
-        if not path.expanduser().is_file():
-            raise UsageError(f"ckpt_path={ckpt_path!r}: there is no file {path}")
-        with user_input():
-            check_checkpoint(path.expanduser(), self.model.hparams)
-        return path.expanduser()
+        path = evaluated_path(self.folder, ckpt_path, self.model.hparams)
+        if path is not None:
+            rank_zero_only(print)(f"evaluating {path}")
+        return path
 
 
 def _num_classes(data: LightningDataModule) -> int:
@@ -438,7 +297,3 @@ def _first_process() -> bool:
 
 def _seed(seed_everything: bool | int) -> int:
     return int(seed_everything) if not isinstance(seed_everything, bool) else 0
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -25,6 +25,9 @@ _RUN = {
     "--out DIR": "Run folder. Default: a name made from the settings, below runs/.",
     "--ckpt_path FILE": "{checkpoint}",
     "--seed_everything N": "Of the initialisation, the order of images, augmentation and mixup. [default: 0]",
+    "--wandb [PROJECT]": "Log to Weights & Biases too: alone for the project vkdnw_pl (or WANDB_PROJECT), PROJECT, or ENTITY/PROJECT.",
+    "--wandb_group NAME": "Group of the run there.",
+    "--wandb_tags '[A, B]'": "Tags of the run there.",
 }
 _CHECKPOINT = {
     "fit": "Checkpoint to continue from; last is the run folder's, which is the default where there is one.",
@@ -89,6 +92,7 @@ def train_help(command: str, prog: str) -> str:
         f"all options:            {prog} --help=all",
         f"options of a class:     {prog} --data.help CIFAR10, --trainer.callbacks.help ProxyCallback",
         f"resolved options:       {prog} --config FILE --print_config",
+        f"as jobs of a cluster:   {prog} ... --launch slurm; its options: {prog} --launch --help",
         f"to begin:               {prog.rpartition(' ')[0]} fit --config configs/digits_quick.yaml",
     ]
     return "\n".join(lines)

@@ -15,6 +15,7 @@ from vkdnw_pl.data.loader import ImageLoader, as_it_is, automatic_workers
 from vkdnw_pl.data.sampler import EvaluationSampler, TrainingSampler, even_batch_size
 from vkdnw_pl.data.seeded import ImageSet, SeededDataset
 from vkdnw_pl.data.splits import Part
+from vkdnw_pl.data.stopping import follow_parent
 
 Transform = Callable[[Any], Tensor] | None
 _STAGES: dict[str | None, tuple[Part, ...]] = {
@@ -156,6 +157,7 @@ class ImageDataModule(LightningDataModule):
             num_workers=workers,
             prefetch_factor=self.prefetch if workers else None,
             persistent_workers=workers > 0,
+            worker_init_fn=follow_parent,
             pin_memory=self._on_cuda() if self.pin_memory == "auto" else bool(self.pin_memory),
             # Seeds of the workers; without it they would be drawn from the global stream.
             generator=torch.Generator().manual_seed(self.seed),

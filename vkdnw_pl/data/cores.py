@@ -10,10 +10,16 @@ _CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
 
 
 def usable_cores() -> int:
-    """CPU cores that this process may use: those it is bound to, or its container's share if that is less."""
+    """CPU cores that this process may use: those it is bound to, or its container's or SLURM's share if that is less."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = _container_share()
-    return max(1, cores if share is None else min(cores, int(share)))
+    shares = [int(share) for share in (_container_share(), _slurm_share()) if share is not None]
+    return max(1, min([cores, *shares]))
+
+
+def _slurm_share() -> int | None:
+    """Cores of a task of a SLURM job, which not every cluster binds to them."""
+    share = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return int(share) if share.isdecimal() else None
 
 
 def _container_share() -> float | None:

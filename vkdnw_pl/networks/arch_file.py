@@ -1,8 +1,12 @@
-"""Files that name an architecture: the ``found.json`` of a search and the ``model.json`` of an export. Torch-free."""
+"""Files that name an architecture: the ``found.json`` of a search and the ``model.json`` of an export. Torch-free.
+
+``found.json`` stands for the best network of the search, ``found.json#2`` for the second of the best ones that it lists.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +15,15 @@ from typing import Any
 TASK = ("num_classes", "image_size", "in_channels")
 """Options of a space's network that follow from the images that it is made for, not from the architecture."""
 
+_RANKED = re.compile(r"(.*\.json)#([^/]*)")
+
 
 @dataclass(frozen=True)
 class ArchFile:
     """What such a file says about the network."""
 
     path: Path
+    """With the rank, where one was given."""
     arch: str
     """As it is written there; the space has not seen it."""
     space: str | None
@@ -35,24 +42,32 @@ class ArchFile:
 
 def is_arch_file(arch: str) -> bool:
     """Whether a text that should name an architecture is the path of such a file."""
-    return arch.strip().endswith(".json")
+    arch = arch.strip()
+    return arch.endswith(".json") or _RANKED.fullmatch(arch) is not None
 
 
 def read_arch_file(path: str | Path) -> ArchFile:
     """Read a file with the key ``arch`` and perhaps ``space``, ``network``, ``num_classes``, ``input_size``, ``top``.
 
+    Args:
+        path: of the file, perhaps with ``#`` and a rank behind it, from 1 on: that network of ``top`` alone.
+
     Raises:
-        ValueError: if it cannot be read, or does not hold what it should; the text says what.
+        ValueError: if it cannot be read, does not hold what it should, or not so many networks; the text says what.
     """
     path = Path(path).expanduser()
+    ranked = _RANKED.fullmatch(str(path))
+    file, rank = (path, None) if ranked is None else (Path(ranked[1]), ranked[2])
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"arch={str(path)!r} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise ValueError(f"arch={str(path)!r} is not JSON: {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get("arch"), str):
         raise ValueError(f"arch={str(path)!r} is not a found network: it needs the key 'arch' (and 'space')")
+    if rank is not None:
+        content = _of_rank(content, rank, path)
     space, network, top = content.get("space"), content.get("network") or {}, content.get("top") or []
     if not isinstance(space, str | None) or not isinstance(network, dict) or not isinstance(top, list):
         raise ValueError(f"arch={str(path)!r} is damaged: 'space' must be a text, 'network' options, 'top' a list")
@@ -72,3 +87,16 @@ def read_arch_file(path: str | Path) -> ArchFile:
         {name: options[name] for name in TASK if name in options},
         tuple(one["arch"] for one in top),
     )
+
+
+def _of_rank(content: dict[str, Any], rank: str, path: Path) -> dict[str, Any]:
+    """One network of a file, as if it were the only one."""
+    top = content.get("top") or [content]
+    there = f"it lists {len(top)} network(s)" if isinstance(top, list) else "its 'top' is no list"
+    if not rank.isascii() or not rank.isdecimal() or not isinstance(top, list) or not 1 <= int(rank) <= len(top):
+        raise ValueError(f"arch={str(path)!r}: # stands before a rank, 1 for the best; {there}")
+    one = top[int(rank) - 1]
+    if not isinstance(one, dict) or not isinstance(one.get("arch"), str):
+        raise ValueError(f"arch={str(path)!r} is damaged: top[{int(rank) - 1}] has no 'arch'")
+    shared = {name: value for name, value in content.items() if name != "top"}
+    return {**shared, **one}

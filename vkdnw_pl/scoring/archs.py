@@ -42,8 +42,9 @@ def resolve_archs(
         archs: ``all``, ``unique``, ``digits`` (architectures of the embedded accuracy table), ``oracle``
             (architectures of the chosen accuracy table), ``sample:N`` (N of the unique ones, without replacement; where
             the space is unbounded, N different ones), the path of a file (one architecture per line, a CSV file with a
-            column ``arch``, or the ``found.json`` of a search: its best ones), architectures separated by commas, or a
-            list. Where one is expected, a pattern such as ``mobilenet*`` stands for all that match it.
+            column ``arch``, or the ``found.json`` of a search: its best ones, or ``found.json#2`` for the second of
+            them), architectures separated by commas, or a list. Where one is expected, a pattern such as ``mobilenet*``
+            stands for all that match it.
         space: the space that the architectures belong to.
         oracle_archs: called with ``"digits"`` or ``"oracle"``; returns the architectures of that table.
         archs_seed: decides the sample.

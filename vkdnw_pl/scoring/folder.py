@@ -16,6 +16,9 @@ from vkdnw_pl.scoring.journal import read_journals
 from vkdnw_pl.scoring.settings import Record, differences
 from vkdnw_pl.scoring.table import Key, ScoreRow, ScoreTable, join_rows, read_table, write_table
 
+WANDB_FOLDER, WANDB_ID = "wandb", "wandb_id"
+"""What Weights & Biases keeps in a run folder, and the id of its run there."""
+
 
 class FolderBusy(RuntimeError):
     """Another process writes to the run folder."""
@@ -108,6 +111,7 @@ class RunFolder:
         remove_figures(self.figures)
         if self.journals.exists():
             shutil.rmtree(self.journals)
+        remove_wandb(self.path)
 
     def read_rows(self) -> dict[Key, ScoreRow]:
         """Rows that are on the disk, finished table and journals joined.
@@ -123,6 +127,15 @@ class RunFolder:
         write_table(self.scores, table)
         if self.journals.exists():
             shutil.rmtree(self.journals)
+
+
+def remove_wandb(folder: Path) -> None:
+    """Delete what W&B keeps in a run folder, so that the next run there is another one for it too."""
+    ids = [folder / WANDB_ID, *folder.glob(f"{WANDB_ID}.*")]
+    if any(path.is_file() for path in ids):  # else the folder ``wandb`` is somebody else's
+        shutil.rmtree(folder / WANDB_FOLDER, ignore_errors=True)
+    for path in ids:
+        path.unlink(missing_ok=True)
 
 
 def remove_figures(folder: Path) -> None:

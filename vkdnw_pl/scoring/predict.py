@@ -18,7 +18,7 @@ from torch.multiprocessing.spawn import ProcessExitedException
 
 from vkdnw_pl.scoring.data import ArchData
 from vkdnw_pl.scoring.module import ScoringModule
-from vkdnw_pl.scoring.stop import stop_signals
+from vkdnw_pl.scoring.stop import await_own_signal, stop_signals
 from vkdnw_pl.scoring.table import Key
 
 _PATIENCE = timedelta(days=30)  # at the end a process waits for the others, and shares can differ by hours
@@ -52,7 +52,7 @@ def predict(
         processes: 1 stays in this process.
 
     Raises:
-        Stopped: on SIGINT and SIGTERM; the worker processes have ended then.
+        Stopped: on SIGINT, SIGTERM and SIGUSR1; the worker processes have ended then.
         WorkerDied: if a worker process ended by itself; the others have ended then.
     """
     with ExitStack() as stack:
@@ -76,6 +76,7 @@ def predict(
         try:
             trainer.predict(module, datamodule=ArchData(keys), return_predictions=False)
         except ProcessExitedException as error:
+            await_own_signal(error.exit_code)
             raise WorkerDied(error.error_index, error.msg) from error
         finally:
             _end_workers(trainer)

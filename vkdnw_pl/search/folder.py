@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vkdnw_pl.scoring.files import write_atomically
-from vkdnw_pl.scoring.folder import RunFolder
+from vkdnw_pl.scoring.folder import RunFolder, remove_wandb
 from vkdnw_pl.scoring.settings import Record, differences
 from vkdnw_pl.search.history import Candidate, read_history
 
@@ -58,6 +58,7 @@ class SearchFolder(RunFolder):
             raise ValueError(f"{self.path} is the run folder of another command; choose another with --out")
         for path in (self.meta, self.config, self.history, self.measured, self.found):
             path.unlink(missing_ok=True)
+        remove_wandb(self.path)
 
     def read_candidates(self) -> list[Candidate]:
         """The history so far.

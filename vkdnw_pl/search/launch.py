@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from multiprocessing import get_context
-from types import FrameType
 from typing import Any
 
 import torch
@@ -21,7 +19,7 @@ from lightning_fabric.strategies import DDPStrategy
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from vkdnw_pl.scoring.predict import WorkerDied, local_rendezvous, one_thread, quiet, start_method
-from vkdnw_pl.scoring.stop import stop_signals
+from vkdnw_pl.scoring.stop import await_own_signal, follow_parent, stop_signals
 from vkdnw_pl.search.engine import HistoryMismatch, Outcome, Watch, search
 from vkdnw_pl.search.evaluation import ProxyScores, make_evaluation, make_module
 from vkdnw_pl.search.folder import SearchFolder
@@ -62,7 +60,7 @@ def launch(job: Job, workers: int, nodes: int = 1) -> Outcome:
             but the first process only help, and need nothing of the folder.
 
     Raises:
-        Stopped: on SIGINT and SIGTERM; the worker processes have ended then.
+        Stopped: on SIGINT, SIGTERM and SIGUSR1; the worker processes have ended then.
         HistoryMismatch: see `engine.search`.
         WorkerDied: if a worker dies and no candidate is to blame.
     """
@@ -114,6 +112,7 @@ def _together(job: Job, workers: int) -> Outcome:
             with _ended_workers():
                 exhausted, mismatch = fabric.launch(_member, job, working_on, given_up, os.getpid())  # type: ignore[arg-type]
         except ProcessExitedException as error:
+            await_own_signal(error.exit_code)
             index = working_on[error.error_index]
             if index == NOBODY:
                 raise WorkerDied(error.error_index, error.msg) from error
@@ -130,8 +129,7 @@ def _together(job: Job, workers: int) -> Outcome:
 def _member(fabric: Fabric, job: Job, working_on: Any, given_up: dict[int, str], parent: int) -> Ending:
     """What each process does; the first one's ending counts."""
     if os.getpid() != parent:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _end)  # the parent decides what a signal means; all that is done is on the disk
+        follow_parent()
     settings = job.settings
     device = str(fabric.device)
     module = make_module(settings, device)
@@ -161,7 +159,3 @@ def _ended_workers() -> Iterator[None]:
         for process in set(multiprocessing.active_children()) - before:
             process.kill()
             process.join()
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    os._exit(128 + number)

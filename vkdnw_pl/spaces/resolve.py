@@ -29,8 +29,8 @@ def resolve_arch(arch: str, space: str = AUTO) -> ResolvedArch:
     """Find out which architecture is meant.
 
     Args:
-        arch: string of a space, name of a timm model, or path of a JSON file with ``arch`` and ``space``
-            (see `vkdnw_pl.networks.arch_file`).
+        arch: string of a space, name of a timm model, or path of a JSON file with ``arch`` and ``space``, perhaps with
+            the rank of one of its networks (``found.json#2``, see `vkdnw_pl.networks.arch_file`).
         space: name of the space, or ``auto``: the one that knows the string.
 
     Raises:

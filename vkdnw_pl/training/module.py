@@ -35,7 +35,8 @@ class TrainingModule(LightningModule):
     """Trains one network for image classification.
 
     Args:
-        arch: Network: an architecture string of a space, the name of one (mbv2_480m), a found.json, or a model of timm.
+        arch: Network: an architecture string of a space, the name of one (mbv2_480m), a found.json (found.json#2 for its
+            second best network), or a model of timm.
         space: Its search space, or auto.
         network: Options of its network, such as '{use_se: true}'; for timm those of create_model.
         num_classes: Number of logits; comes from the data module.
@@ -115,12 +116,23 @@ class TrainingModule(LightningModule):
         self._make_optimizer(self.optimizer_options.lr)  # refuses now what it could not do later
         # One state for each kind of evaluation; top-5 of fewer than five classes is all of them.
         self.measured = nn.ModuleDict({f"{stage}_images": self._make_measures() for stage in ("train", "val", "test")})
+        self._measured_before: dict[str, dict[str, Tensor]] = {}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the sums behind the epoch's means, over all processes: the epoch may be continued from here."""
+        trainer: Any = self.trainer
+        measures: Any = self.measured["train_images"]
+        checkpoint["train_measures"] = {
+            name: {state: trainer.strategy.reduce(getattr(measure, state), reduce_op="sum") for state in measure._defaults}
+            for name, measure in measures.items()
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Mark the epoch of a checkpoint that was saved at its end as done.
 
         Lightning counts it as open, and where ``max_steps`` is given ends it a second time after a resume.
         """
+        self._measured_before = checkpoint.get("train_measures", {})
         loop = checkpoint.get("loops", {}).get("fit_loop")
         if not loop:
             return
@@ -195,8 +207,9 @@ class TrainingModule(LightningModule):
         return parts, logits
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        # Before it is clipped, and at the steps that Lightning logs.
         trainer: Any = self.trainer
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer._logger_connector.should_update_logs:
             gradients = [p.grad for p in self.parameters() if p.grad is not None]
             self.log("grad_norm", torch.nn.utils.get_total_norm(gradients))
 
@@ -283,6 +296,11 @@ class TrainingModule(LightningModule):
         sampler.set_epoch(self.trainer.current_epoch)
         sampler.skip_batches = done
         iter(loop._data_fetcher)
+        if self.trainer.is_global_zero:  # the sums are those of all processes
+            measures: Any = self.measured["train_images"]
+            for name, states in self._measured_before.items():
+                for state, value in states.items():
+                    setattr(measures[name], state, value.to(self.device))
 
     def _build_network(self, init: Init, zero_gamma: bool, bn_momentum: float | None) -> nn.Module:
         options = {"num_classes": self.num_classes, "image_size": self.input_size[1], "in_channels": self.input_size[0]}

@@ -1,0 +1,158 @@
+"""W&B beside `fit` and `test`: through the option, or through the config's logger."""
+
+import json
+import multiprocessing
+import os
+import socket
+
+import pytest
+import yaml
+from pytorch_lightning.loggers import CSVLogger, WandbLogger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from wandb_records import Records, no_account, overview
+
+from vkdnw_pl import cli
+from vkdnw_pl.tracking.logger import TrackedLogger
+from vkdnw_pl.tracking.training import with_wandb
+
+CONFIG = {
+    "model": {
+        "arch": "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|nor_conv_1x1~2|",
+        "network": {"channels": 4, "cells": 1},
+    },
+    "data": {"class_path": "Digits", "init_args": {"batch_size": 200, "num_workers": 0, "image_size": 8}},
+    "trainer": {
+        "accelerator": "cpu",
+        "max_epochs": 1,
+        "callbacks": [{"class_path": "ProxyCallback", "init_args": {"proxies": ["macs", "vkdnw"], "batch_size": 4}}],
+    },
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def clean():
+    with no_account():
+        yield
+
+
+def options(wandb=False, group=None, tags=()):
+    return {"wandb": wandb, "wandb_group": group, "wandb_tags": list(tags)}
+
+
+def tracked(logger, folder, **given):
+    (mine,) = with_wandb([logger], options(**given), folder, "fit")
+    return mine
+
+
+def test_what_the_loggers_say_holds(tmp_path):
+    mine = tracked(WandbLogger(project="theirs", name="called", id="mine", save_dir="here", group="g"), tmp_path)
+    assert isinstance(mine, TrackedLogger)
+    init = mine._wandb_init
+    assert init == {"project": "theirs", "name": "called", "id": "mine", "dir": "here", "group": "g", "resume": "allow"}
+
+
+def test_the_options_fill_what_the_logger_leaves_open(tmp_path):
+    mine = tracked(WandbLogger(group="g"), tmp_path, wandb="us/ours", tags=["t"])
+    assert mine._wandb_init == {"project": "ours", "entity": "us", "tags": ["t"], "group": "g", "resume": "allow"}
+    assert tracked(WandbLogger(), tmp_path, group="g")._wandb_init["group"] == "g"
+    assert tracked(WandbLogger(project="p"), tmp_path, wandb=True)._wandb_init["project"] == "p"
+
+
+@pytest.mark.parametrize(
+    ("logger", "given", "text"),
+    [
+        ({"project": "a"}, {"wandb": "b"}, "project='b' and trainer.logger's WandbLogger for project='a'"),
+        ({"group": "a"}, {"group": "b"}, "group='b'"),
+    ],
+)
+def test_contradictions(logger, given, text, tmp_path):
+    with pytest.raises(ValueError, match=text):
+        tracked(WandbLogger(**logger), tmp_path, **given)
+
+
+def test_loggers_without_wandb(tmp_path):
+    other = CSVLogger(tmp_path)
+    assert with_wandb([other], options(), tmp_path, "fit") == [other]
+    both = with_wandb([other], options(wandb=True), tmp_path, "fit")
+    assert [type(one) for one in both] == [CSVLogger, TrackedLogger]
+    with pytest.raises(ValueError, match="has 2 WandbLoggers"):
+        with_wandb([WandbLogger(), WandbLogger()], options(), tmp_path, "fit")
+
+
+def test_disabled(tmp_path, monkeypatch):
+    monkeypatch.setitem(os.environ, "WANDB_MODE", "disabled")
+    mine = tracked(WandbLogger(), tmp_path)
+    mine.log_metrics({"a": 1.0}, step=0)
+    mine.experiment.summary.update({"a": 1})
+    mine.log_hyperparams({"b": 2})
+    mine.end(0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def fit(folder, *more, config=CONFIG, command="fit"):
+    file = folder.with_suffix(".yaml")
+    file.write_text(yaml.safe_dump(config))
+    return cli.main([command, "--config", str(file), "--out", str(folder), *more])
+
+
+def test_training_resumed_and_tested(tmp_path):
+    out = tmp_path / "run"
+    assert fit(out, "--wandb", "--wandb_group", "trainings") == 0
+    first, found = Records(out), overview(out)
+    assert first.run["job_type"] == "fit"
+    assert first.run["run_group"] == "trainings"
+    summary, results = found["summary"], json.loads((out / "results.json").read_text())
+    for name, value in results.items():
+        assert summary[name] == pytest.approx(value), name
+    assert {"test/top1", "val/top1", "train/loss", "lr", "proxy/vkdnw", "proxy/macs"} <= set(summary)
+    assert summary["macs"] == summary["proxy/macs"]
+    assert summary["arch"] == CONFIG["model"]["arch"]
+    assert summary["num_params"] > 0
+    assert found["exit_code"] == 0
+    assert found["config"]["config"]["trainer"]["max_epochs"] == 1
+    assert found["config"]["meta"]["environment"]["device"] == {"kind": "cpu", "processes": 1}
+    assert first.artifact("fit") >= {"config.yaml", "meta.json", "results.json", "scores.csv"}
+    assert any("train/loss" in point for point in first.history)
+
+    # From its own record, which says that W&B is asked for, and not which logger that made.
+    record = yaml.safe_load((out / "config.yaml").read_text())
+    assert record["wandb"] is True
+    assert not record["trainer"]["logger"]
+    assert cli.main(["fit", "--config", str(out / "config.yaml"), "--trainer.max_epochs", "2"]) == 0
+    second = Records(out)
+    assert len(list((out / "wandb").glob("offline-run-*"))) == 2
+    assert second.run["run_id"] == first.run["run_id"]
+    assert overview(out)["summary"]["proxy/vkdnw"] == summary["proxy/vkdnw"]
+
+    assert cli.main(["test", "--out", str(out)]) == 0
+    tested = Records(out, "test")
+    assert tested.run["job_type"] == "test"
+    assert tested.run["run_id"] != first.run["run_id"]
+    assert "test/top1" in overview(out, "test")["summary"]
+
+
+def test_two_processes_make_one_run(tmp_path):
+    out = tmp_path / "run"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    more = ["--wandb", "--trainer.devices", "2", "--trainer.strategy", "ddp", "--test_after", "false"]
+
+    def work(rank):
+        """A process as torchrun starts it."""
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "x"}
+        os.environ |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "GLOO_SOCKET_IFNAME": "lo"}
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        rank_zero_only.rank = rank  # Lightning reads the environment when it is imported
+        os._exit(fit(out, *more))
+
+    processes = [multiprocessing.get_context("fork").Process(target=work, args=(rank,)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert len(list((out / "wandb").glob("offline-run-*"))) == 1
+    found = overview(out)
+    assert found["config"]["meta"]["environment"]["device"] == {"kind": "cpu", "processes": 2}
+    assert "val/top1" in found["summary"]

@@ -1,0 +1,73 @@
+"""Reading back what W&B wrote offline, with its own tool."""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+def latest(folder: Path, command: str | None = None) -> Path:
+    """Folder of the latest W&B run of a run folder: of the command that made it, or of another that looked at it."""
+    run_id = (folder / ("wandb_id" if command is None else f"wandb_id.{command}")).read_text().strip()
+    return max((folder / "wandb").glob(f"offline-run-*-{run_id}"))
+
+
+def inspect(run: Path, *options: str) -> str:
+    """`wandb leet inspect --json` of a run."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", *options, str(run)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def overview(folder: Path, command: str | None = None) -> dict:
+    """Config, summary, exit code, tags, ... of the latest run."""
+    return json.loads(inspect(latest(folder, command), "--summary"))
+
+
+class Records:
+    """The records of the latest run."""
+
+    def __init__(self, folder: Path, command: str | None = None) -> None:
+        run = latest(folder, command)
+        self.all = [json.loads(line) for line in inspect(run).splitlines()]
+        self.files = run / "files"
+
+    def of(self, kind: str) -> list[dict]:
+        """Contents of the records of one type."""
+        return [record[kind] for record in self.all if record["type"] == kind]
+
+    @property
+    def run(self) -> dict:
+        """Project, group, job type, ..."""
+        return self.of("run")[0]
+
+    @property
+    def history(self) -> list[dict]:
+        """Points of the curves."""
+        return [one["item"] for one in self.of("history")]
+
+    def artifact(self, kind: str) -> set[str]:
+        """Names of the files of an artifact of a type."""
+        (found,) = [one for one in self.of("artifact") if one["type"] == kind]
+        return {one["path"] for one in found["manifest"]["contents"]}
+
+    def table(self, name: str, summary: dict) -> dict:
+        """Columns and data of a table; text that is no JSON, such as NaN, is an error."""
+        return json.loads((self.files / summary[name]["path"]).read_text(), parse_constant=pytest.fail)
+
+
+@contextmanager
+def no_account(home: str = "/dev/null/nowhere", **environment: str):
+    """An environment without W&B's variables, without a key, and with a home folder that nothing can be written to."""
+    before = dict(os.environ)
+    try:
+        for name in [one for one in os.environ if one.startswith("WANDB_")]:
+            del os.environ[name]
+        os.environ.update({"HOME": home, "NETRC": "/dev/null/netrc", **environment})
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,55 @@
+"""Text of unknown origin made fit to be shown: nothing that hides, turns round or breaks what stands beside it."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from typing import Any
+
+_SPACES = {0x09: " ", 0x0A: " ", 0x0D: " "}
+_CONTROLS = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
+_BIDI = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C), "\ufffd")
+_TABLE = _CONTROLS | _SPACES | _BIDI
+
+
+def clean(text: str) -> str:
+    """The text in one line that can be written as UTF-8: control characters as their pictures, and a replacement
+    character for lone surrogates and for marks that change the direction of writing."""
+    if text.isascii() and text.isprintable():
+        return text
+    shown = text.translate(_TABLE)
+    return "".join("\ufffd" if unicodedata.category(one) in ("Cs", "Cc") else one for one in shown)
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, cut off after ``most`` characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def in_time(seconds: float | None) -> str:
+    """``3.2 s``, ``1 min 44 s`` or ``2 h 05 min``; nothing where it is not known."""
+    if seconds is None or not math.isfinite(seconds):
+        return ""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def as_text(value: Any) -> str:
+    """A number with a few digits, anything else as it is written; nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """``1 row``, ``2,500 rows``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

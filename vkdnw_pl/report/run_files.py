@@ -1,0 +1,159 @@
+"""Readers of a run folder's small files: they run nothing of what they read, and their errors name the file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+MAX_VALUES = 200_000
+"""Values that a configuration may have when its aliases are written out: a small file can stand for a huge one."""
+
+
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        ValueError: if it cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is damaged: it is not UTF-8 text ({error.reason} at byte {error.start})") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        ValueError: if the file cannot be read, is not JSON, or holds something else.
+    """
+    try:
+        content = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: it is not JSON ({error})") from None
+    except RecursionError:
+        raise ValueError(f"{path} is damaged: it is nested too deeply") from None
+    return _object(content, path)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping of plain values; tags that would make other objects are an error.
+
+    Raises:
+        ValueError: if the file cannot be read, is not such YAML, or stands for more than `MAX_VALUES` values.
+    """
+    try:
+        content = _object(yaml.safe_load(read_text(path)), path)
+        if _count(content, MAX_VALUES) > MAX_VALUES:
+            raise ValueError(f"{path} is damaged: it stands for more than {MAX_VALUES:,} values")
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is damaged: it is not YAML ({' '.join(str(error).split())})") from None
+    except RecursionError:
+        raise ValueError(f"{path} is damaged: it is nested too deeply") from None
+    return content
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """JSON objects, one a line; a last line that was torn by a kill is left out.
+
+    Raises:
+        ValueError: if the file cannot be read, or is damaged in another place than its end.
+    """
+    text = read_text_lines(path)
+    found = []
+    for number, line in enumerate(text.split("\n")[:-1], 1):
+        try:
+            found.append(_object(json.loads(line), path))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}, line {number} is damaged: {error}") from None
+    return found
+
+
+def read_text_lines(path: Path) -> str:
+    """The text of a file up to its last whole line: what a kill, or a copy that was cut off, has torn is left out.
+
+    Raises:
+        ValueError: as `read_text`.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
+    try:
+        return content[: content.rfind(b"\n") + 1].decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is damaged: it is not UTF-8 text ({error.reason} at byte {error.start})") from None
+
+
+def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
+    """First line and the others of a CSV file, without a torn last line.
+
+    Raises:
+        ValueError: if the file cannot be read, is empty, a name of the first line repeats, or a line has another number
+            of cells.
+    """
+    reader = csv.reader(io.StringIO(read_text_lines(path)))
+    try:
+        header = next(reader, [])
+        if not header or len(set(header)) < len(header):
+            raise ValueError(f"{path} is damaged: its first line must name every column once (it has {header})")
+        rows = []
+        for cells in reader:
+            if len(cells) != len(header):
+                raise ValueError(
+                    f"{path}, line {reader.line_num} is damaged: it has {len(cells)} cells, the first line {len(header)}"
+                )
+            rows.append(cells)
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num} is damaged: {error}") from None
+    return header, rows
+
+
+def number_column(cells: Sequence[str], path: Path, column: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Numbers of a column of a CSV file; NaN where a cell is empty.
+
+    Raises:
+        ValueError: if a cell is something else.
+    """
+    nan = float("nan")
+    try:
+        return np.array([float(cell) if cell else nan for cell in cells], dtype=np.float64)
+    except ValueError:
+        wrong = next(cell for cell in cells if cell and not _is_number(cell))
+        raise ValueError(f"{path} is damaged: column {column!r} holds {wrong!r}, which is not a number") from None
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _object(content: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it must hold 'name: value' pairs, it holds {type(content).__name__}")
+    return {str(key): value for key, value in content.items()}
+
+
+def _count(content: Any, most: int) -> int:
+    """How many values there are, aliases written out; stops counting above ``most``."""
+    count, waiting = 0, [content]
+    while waiting and count <= most:
+        value = waiting.pop()
+        count += 1
+        if isinstance(value, Mapping):
+            waiting.extend(value.values())
+        elif isinstance(value, list | tuple):
+            waiting.extend(value)
+    return count

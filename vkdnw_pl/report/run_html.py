@@ -1,0 +1,134 @@
+"""Runs as one HTML page that needs no other file and no network.
+
+Every value is escaped; the page allows itself nothing but its own style and script, which it names by their digests.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from vkdnw_pl._version import __version__
+from vkdnw_pl.report.charts import COLORS
+from vkdnw_pl.report.clean_text import as_text, clean, in_time, shortened
+from vkdnw_pl.report.paper_comparison import CLOSE, COVERED, DIFFERS, NO_PAPER, NOT_COMPUTED, Cell
+from vkdnw_pl.report.paper_text import difference_text, ours_text, paper_text
+from vkdnw_pl.report.run_config import config_tables, environment_table
+from vkdnw_pl.report.run_figures import (
+    metric_bars,
+    proxies_and_accuracy,
+    rank_scatters,
+    search_curves,
+    training_curves,
+)
+from vkdnw_pl.report.run_metrics import metric_table, paper_parts
+from vkdnw_pl.report.run_summary import (
+    again,
+    best_networks,
+    failed_runs,
+    search_lines,
+    summary_lines,
+    training_lines,
+)
+from vkdnw_pl.report.runs import Run
+from vkdnw_pl.report.tables import METRICS
+
+_CSS = {CLOSE: "close", COVERED: "close", DIFFERS: "differs", NO_PAPER: "", NOT_COMPUTED: ""}
+
+
+def runs_html(runs: Sequence[Run], title: str, made_at: datetime | None = None) -> str:
+    """Render the page.
+
+    Args:
+        runs: as `report.runs.read_runs` reads them.
+        title: of the page.
+        made_at: shown below the title; default: now.
+
+    Raises:
+        ValueError: if there are no runs, or a file of a run is damaged.
+    """
+    if not runs:
+        raise ValueError("runs is empty: there is nothing to report")
+    environment = Environment(
+        loader=PackageLoader("vkdnw_pl.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+    environment.filters.update(short=shortened, time=in_time, number=as_text)
+    style, script = (_packaged(name) for name in ("runs.css", "runs.js"))
+    metrics = metric_table(runs)
+    searches = search_curves(runs)
+    page = environment.get_template("runs.html.j2").render(
+        title=title,
+        made_at=(made_at or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M UTC"),
+        version=__version__,
+        policy=_policy(style, script),
+        style=Markup(style),
+        script=Markup(script),
+        runs=runs,
+        colors=[(i % COLORS, i // COLORS % 3) for i in range(len(runs))],
+        summary=summary_lines(runs),
+        metrics=metrics,
+        metric_names=METRICS,
+        bars=metric_bars(metrics, runs) if metrics else [],
+        paper=paper_parts(runs),
+        paper_cell=_paper_cell,
+        searches=search_lines(runs),
+        search_figures=[one for one in searches if not isinstance(one, str)],
+        search_problems=[one for one in searches if isinstance(one, str)],
+        trainings=training_lines(runs),
+        training_figures=training_curves(runs),
+        proxy_figures=proxies_and_accuracy(runs),
+        scatters=rank_scatters(runs),
+        is_text=lambda value: isinstance(value, str),
+        configs=config_tables(runs),
+        environment=environment_table(runs),
+        failed=failed_runs(runs),
+        best=[best_networks(run) for run in runs],
+        again=[again(run) for run in runs],
+    )
+    # One replacement for what cannot be written as UTF-8 would hide that `clean` had missed something.
+    page.encode("utf-8")
+    return page
+
+
+def _finalize(value: Any) -> Any:
+    """What becomes of each value of the template before it is escaped; our own markup stays."""
+    if value is None:
+        return ""
+    return value if isinstance(value, Markup | int | float) else clean(str(value))
+
+
+def _packaged(name: str) -> str:
+    return (resources.files("vkdnw_pl.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """What the page may do: show its own images, style and script, and nothing else."""
+    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{digests[0]}'; script-src 'sha256-{digests[1]}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _paper_cell(cell: Cell) -> dict[str, Any]:
+    return {
+        "ours": ours_text(cell) if cell.ours is not None else "",
+        "paper": "" if cell.paper is None else paper_text(cell),
+        "difference": difference_text(cell),
+        "css": _CSS[cell.verdict],
+        "source": cell.source,
+        "ranking": cell.ranking or "",
+        "sort": cell.ours,
+    }

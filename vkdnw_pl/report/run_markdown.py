@@ -1,0 +1,176 @@
+"""Runs as GitHub Markdown, for a pull request: text of unknown origin is code, or has no character that means something."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from vkdnw_pl.report.clean_text import clean, counted, in_time, shortened
+from vkdnw_pl.report.paper_text import difference_text, ours_text, paper_text
+from vkdnw_pl.report.run_config import config_tables
+from vkdnw_pl.report.run_metrics import metric_table, paper_parts
+from vkdnw_pl.report.run_summary import failed_runs, summary_lines
+from vkdnw_pl.report.runs import Run
+from vkdnw_pl.report.tables import METRICS
+
+_SPECIAL = re.compile(r"[\\`*_\[\]<>|~$&^]|:(?=\S)|(?<!\w)[@#](?=\w)")
+_REASONS = 10
+
+
+def runs_markdown(runs: Sequence[Run], title: str) -> str:
+    """Summary, rankings, the paper's values, options that differ, and failures.
+
+    Args:
+        runs: as `report.runs.read_runs` reads them.
+        title: the heading.
+
+    Raises:
+        ValueError: if there are no runs, or a file of a run is damaged.
+    """
+    if not runs:
+        raise ValueError("runs is empty: there is nothing to report")
+    parts = [f"## {plain(title)}", summary_markdown(runs)]
+    parts += [*metrics_markdown(runs), *_paper(runs), *_options(runs), *_failed(runs)]
+    return "\n\n".join(parts) + "\n"
+
+
+def code(text: str, table: bool = True) -> str:
+    """Text as code, whatever it holds; nothing for an empty text.
+
+    Args:
+        text: of any origin.
+        table: whether it stands in a cell of a table, where a bar would begin the next one.
+    """
+    text = clean(text)
+    if not text.strip():
+        return ""
+    if "|" in text and "\\" in text and table:  # a backslash before a bar would take the bar's own away
+        return f"<code>{plain(text)}</code>"
+    runs = re.findall(r"`+", text)
+    fence = "`" * (max(map(len, runs), default=0) + 1)
+    # One space inside is taken away where both ends have one.
+    pad = " " if text[0] in "` " or text[-1] in "` " else ""
+    return f"{fence}{pad}{text.replace('|', chr(92) + '|') if table else text}{pad}{fence}"
+
+
+def plain(text: str) -> str:
+    """Text in which no character means anything to Markdown, GitHub or HTML."""
+    return _SPECIAL.sub(lambda match: _harmless(match[0]), clean(text))
+
+
+def _harmless(character: str) -> str:
+    """What shows as the character; a user or an issue would be linked also where it is written as an entity."""
+    return f"{character}&#8203;" if character in "@#" else f"&#{ord(character)};"
+
+
+def summary_markdown(runs: Sequence[Run]) -> str:
+    """A table with a line for each run, and what is unusual about them."""
+    lines = [
+        [
+            code(shortened(runs[line.run].name, 60)),
+            plain(line.command),
+            plain(line.space),
+            line.networks,
+            code(shortened(line.best, 40)),
+            "" if line.tau is None else f"{line.tau:.3f}",
+            plain(line.result),
+            plain(line.status),
+            in_time(line.seconds),
+        ]
+        for line in summary_lines(runs)
+    ]
+    head = ["run", "command", "space", "networks", "best", "KT", "result", "status", "time"]
+    text = _table(head, lines, right={3, 5, 8})
+    notes = [f"- {code(run.name, table=False)}: {plain(note)}" for run in runs for note in run.notes]
+    return "\n\n".join([text, "\n".join(notes)] if notes else [text])
+
+
+def metrics_markdown(runs: Sequence[Run]) -> list[str]:
+    """Heading, table and caption of the rank metrics; nothing where no run has any."""
+    table = metric_table(runs)
+    if table is None:
+        return []
+    several = len(runs) > 1
+    head = [*(["run"] if several else []), "ranking", *(["networks"] if table.sizes_differ else [])]
+    first = len(head)
+    for (dataset, split), cut in zip(table.datasets, table.cuts):
+        name = f"{dataset} ({split})" if split else dataset
+        ends = {key: f"@{cut}" if key == "ndcg" and cut else "" for key in METRICS}
+        head += [f"{plain(name)} {short}{ends[key]}" for key, short in METRICS.items()]
+    lines = []
+    for row in table.rows:
+        cells = ["" if cell is None else f"**{cell.value}**" if cell.best else str(cell.value) for cell in row.cells]
+        lines.append(
+            [
+                *([code(shortened(runs[row.run].name, 60))] if several else []),
+                code(row.ranking),
+                *([row.n] if table.sizes_differ else []),
+                *cells,
+            ]
+        )
+    spread = ", mean ± standard deviation over seeds" if table.several_seeds else ""
+    caption = f"KT Kendall's tau-b, SPR Spearman's rho{spread}; higher is better, the best of each column is bold."
+    if not table.sizes_differ:
+        caption += f" {table.rows[0].n} networks with known accuracies."
+    right = set(range(first - (1 if table.sizes_differ else 0), len(head)))
+    return ["### Rankings", _table(head, lines, right), caption]
+
+
+def _paper(runs: Sequence[Run]) -> list[str]:
+    texts = []
+    for part in paper_parts(runs):
+        head = ["method", "run"]
+        for label, metrics in part.columns:
+            head += [plain(f"{label} {METRICS[metric]}") for _, metric in metrics]
+        lines = []
+        for line in part.lines:
+            cells = [line.cells[place] for _, metrics in part.columns for place, _ in metrics]
+            shown = [
+                "" if cell.ours is None else f"{ours_text(cell)} / {paper_text(cell)} / {difference_text(cell) or '–'}"
+                for cell in cells
+            ]
+            lines.append([plain(line.label), code(shortened(runs[line.run].name, 60)), *shown])
+        texts += [f"#### {plain(part.table.title)}", _table(head, lines, set(range(2, len(head))))]
+        if part.remarks:
+            notes = "\n".join(f"- {plain(text)}" for text in part.remarks)
+            texts.append(f"<details><summary>Why values may differ</summary>\n\n{notes}\n\n</details>")
+    return ["### The paper's values", "Ours / the paper's / ours minus the paper's.", *texts] if texts else []
+
+
+def _options(runs: Sequence[Run]) -> list[str]:
+    texts = []
+    for table in config_tables(runs):
+        if not table.different:
+            continue
+        head = [plain(f"option of {table.command}"), *(code(shortened(runs[i].name, 60)) for i in table.runs)]
+        lines = []
+        for line in table.different:
+            shown = [
+                f"**{code(shortened(value, 200))}**" if value and unusual else code(shortened(value, 200))
+                for value, unusual in zip(line.values, line.unusual)
+            ]
+            lines.append([code(line.name), *shown])
+        texts.append(_table(head, lines))
+    return ["### Options that differ", *texts] if texts else []
+
+
+def _failed(runs: Sequence[Run]) -> list[str]:
+    texts = []
+    for one in failed_runs(runs):
+        noun = one.noun.removesuffix("s")
+        lines = [
+            f"{code(runs[one.run].name, table=False)}: {counted(one.failed, noun)} of {one.of:,} failed, and rank last",
+            "",
+        ]
+        for group in one.groups[:_REASONS]:
+            first = ", ".join(code(shortened(row, 160), table=False) for row in group.rows)
+            lines.append(f"- {group.count:,} × {code(shortened(group.reason, 400), table=False)}: {first}")
+        if len(one.groups) > _REASONS:
+            lines.append(f"- and {len(one.groups) - _REASONS} other reasons")
+        texts.append("\n".join(lines))
+    return ["### Failed", *texts] if texts else []
+
+
+def _table(head: Sequence[str], lines: Iterable[Sequence[str]], right: set[int] | frozenset[int] = frozenset()) -> str:
+    rule = ["---:" if i in right else "---" for i in range(len(head))]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, rule, *lines])

@@ -1,0 +1,238 @@
+"""A report on Weights & Biases that compares runs: their tables as text, and panels that W&B draws from what they logged.
+
+The keys of the panels are those that the commands log with ``--wandb`` (see docs/wandb.md).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from vkdnw_pl.report.run_markdown import metrics_markdown, summary_markdown
+from vkdnw_pl.report.runs import Run
+from vkdnw_pl.report.tables import METRICS
+
+if TYPE_CHECKING:
+    import wandb_workspaces.reports.v2 as wr
+
+_EXTRA = "the W&B report needs the package wandb-workspaces: pip install 'vkdnw_pl[wandb-report]'"
+_WHOLE, _HALF = 24, 12
+"""Widths of panels; a row of a report has 24 columns."""
+_HEIGHT = 8
+_SCATTERS = 6
+TRAINING_CURVES = {
+    "accuracy": ("val/top1", "train/top1"),
+    "accuracy, average of the weights": ("val_ema/top1",),
+    "loss": ("train/loss", "val/loss"),
+    "parts of the loss": ("train/loss_ce", "train/loss_logits", "train/loss_features"),
+    "learning rate": ("lr",),
+    "gradient norm": ("grad_norm",),
+    "images per second": ("images_per_s",),
+}
+SEARCH_CURVES = {
+    "best score so far": ("search/best/score",),
+    "MACs of the best": ("search/best/macs",),
+    "evaluations per second": ("search/evaluations_per_s",),
+    "share of proposals within the budget": ("search/acceptance",),
+    "parents in use (effective number)": ("search/effective_parents",),
+}
+RESULT = "test/top1"
+
+
+def build_report(runs: Sequence[Run], project: str, entity: str | None, title: str, online: bool = False) -> wr.Report:
+    """Describe the report; nothing is saved.
+
+    Args:
+        runs: what `read_runs` gives. Those that were not logged on W&B are in the tables and have no panels.
+        project: project of the runs, where the report will be.
+        entity: its user or team; None is the environment's ``WANDB_ENTITY``, or that of the user who is logged in.
+        title: heading of the report.
+        online: ask W&B's server for what the report refers to, which `push_report` needs.
+
+    Raises:
+        ImportError: if wandb-workspaces is not installed.
+        OSError: if W&B is asked and cannot be reached or refuses; with its message.
+        ValueError: if a file of a run is damaged.
+    """
+    wr = _library()
+    entity = entity or os.environ.get("WANDB_ENTITY") or (_own_entity() if online else "")
+    place = {"entity": entity, "project": project} if online else {}
+    blocks: list[Any] = [wr.TableOfContents(), wr.H1(text="Runs"), wr.MarkdownBlock(text=summary_markdown(runs))]
+    missing = [run.name for run in runs if run.wandb_id is None]
+    if missing:
+        text = f"Not logged on W&B, so without panels here: {', '.join(missing)}."
+        blocks.append(wr.CalloutBlock(text=text))
+    if any(run.metrics for run in runs):
+        blocks += [
+            wr.H1(text="Rankings against known accuracies"),
+            *(wr.MarkdownBlock(text=text) for text in metrics_markdown(runs)[1:]),
+        ]
+    scored = [run for run in runs if run.metrics]
+    searched = [run for run in runs if run.command == "search"]
+    trained = [run for run in runs if run.command == "fit"]
+    for heading, some, panels in (
+        ("Proxies side by side", scored, _metric_panels),
+        ("Searches", searched, _search_panels),
+        ("Trainings", trained, _training_panels),
+        ("Differences between the runs", runs, _differences),
+    ):
+        known = [run for run in some if run.wandb_id is not None]
+        if known:
+            blocks += [wr.H1(text=heading), _grid(known, panels(known), place)]
+    return wr.Report(project=project, entity=entity, title=title, description=_described(runs), blocks=blocks)
+
+
+def report_spec(report: wr.Report) -> dict[str, Any]:
+    """The report as W&B stores it, made without a connection."""
+    return json.loads(report._to_model().spec.model_dump_json(by_alias=True, exclude_none=True))
+
+
+def push_report(report: wr.Report) -> str:
+    """Save the report on W&B and return its address.
+
+    Raises:
+        OSError: if W&B cannot be reached or refuses; with its message.
+    """
+    with _server():
+        report.save()
+        return str(report.url)
+
+
+def _own_entity() -> str:
+    import wandb
+
+    with _server():
+        entity = wandb.Api().default_entity
+    if not entity:
+        raise OSError("W&B does not say who you are: give --wandb_entity")
+    return str(entity)
+
+
+@contextmanager
+def _server() -> Iterator[None]:
+    """Whatever goes wrong at W&B, in one line."""
+    try:
+        yield
+    except Exception as error:  # its client lets through errors of several libraries
+        raise OSError(" ".join(str(error).split())) from error
+
+
+def _library() -> Any:
+    try:
+        import wandb_workspaces.reports.v2 as wr
+    except ImportError as error:
+        raise ImportError(_EXTRA) from error
+    return wr
+
+
+def _described(runs: Sequence[Run]) -> str:
+    kinds = [
+        f"{sum(run.command == name for run in runs)} {name}" for name in dict.fromkeys(run.command for run in runs)
+    ]
+    return f"{len(runs)} runs: {', '.join(kinds)}"
+
+
+def _grid(runs: Iterable[Run], panels: list[Any], place: Mapping[str, str]) -> Any:
+    """Panels over these runs alone, however many others the project has.
+
+    A run set without ``place`` means the report's own project, and needs no server.
+    """
+    wr = _library()
+    from wandb_workspaces.expr import And, Metric
+
+    chosen = wr.Runset(name="compared runs", filters=And(Metric("ID").isin([run.wandb_id for run in runs])), **place)
+    return wr.PanelGrid(runsets=[chosen], panels=panels)
+
+
+def _layouts(count: int) -> list[Any]:
+    """Two panels side by side."""
+    wr = _library()
+    return [wr.Layout(x=_HALF * (i % 2), y=_HEIGHT * (i // 2), w=_HALF, h=_HEIGHT) for i in range(count)]
+
+
+def _arranged(panels: Sequence[Any]) -> list[Any]:
+    for panel, layout in zip(panels, _layouts(len(panels))):
+        panel.layout = layout
+    return list(panels)
+
+
+def _metric_panels(runs: Sequence[Run]) -> list[Any]:
+    """Bars of each metric and data set, one for each ranking and run; rankings against accuracies as clouds."""
+    wr = _library()
+    rows = [row for run in runs for row in run.metrics]
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
+    panels = []
+    for dataset in datasets:
+        rankings = dict.fromkeys(row["ranking"] for row in rows if row["dataset"] == dataset)
+        for metric, short in METRICS.items():
+            keys: list[Any] = [wr.SummaryMetric(f"{dataset}/{ranking}/{metric}") for ranking in rankings]
+            panels.append(wr.BarPlot(title=f"{short} on {dataset}", metrics=keys, orientation="h"))
+    first = list(dict.fromkeys(row["ranking"] for row in rows if row["dataset"] == datasets[0]))[:_SCATTERS]
+    panels += [
+        wr.CustomChart(
+            query={"summaryTable": {"tableKey": "ranking"}},
+            chart_name="wandb/scatter/v0",
+            chart_fields={"x": ranking, "y": f"accuracy/{datasets[0]}"},
+            chart_strings={"title": f"rank by {ranking} (1 = best) and accuracy on {datasets[0]}"},
+        )
+        for ranking in first
+    ]
+    return _arranged(panels)
+
+
+def _search_panels(runs: Sequence[Run]) -> list[Any]:
+    wr = _library()
+    panels: list[Any] = [
+        wr.LinePlot(title=title, x="search/evaluated", y=list(keys), title_x="networks evaluated")
+        for title, keys in SEARCH_CURVES.items()
+    ]
+    panels.append(
+        wr.ScatterPlot(
+            title="found networks: MACs and score",
+            x=wr.SummaryMetric("found/macs"),
+            y=wr.SummaryMetric("found/score"),
+        )
+    )
+    return _arranged(panels)
+
+
+def _training_panels(runs: Sequence[Run]) -> list[Any]:
+    """Curves, then proxies at initialization against the accuracy that was reached."""
+    wr = _library()
+    logged = {key for run in runs for line in run.history for key in line}
+    panels: list[Any] = []
+    for title, keys in TRAINING_CURVES.items():
+        known = [key for key in keys if key in logged]
+        if known:
+            panels.append(wr.LinePlot(title=title, x="epoch", y=known, title_x="epoch"))
+    proxies = list(dict.fromkeys(name for run in runs for name in run.initial_proxies if "_decile_" not in name))
+    result = RESULT if any(RESULT in run.results for run in runs) else "val/top1"
+    panels += [
+        wr.ScatterPlot(
+            title=f"{name} before training and {result}",
+            x=wr.SummaryMetric(f"proxy/{name}"),
+            y=wr.SummaryMetric(result),
+            regression=True,
+        )
+        for name in proxies[:_SCATTERS]
+    ]
+    panels = _arranged(panels)
+    if proxies:
+        y = _HEIGHT * ((len(panels) + 1) // 2)
+        columns = [*(f"proxy/{name}" for name in proxies), result]
+        panels.append(
+            wr.ParallelCoordinatesPlot(
+                title="from proxies to accuracy",
+                columns=[wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(name)) for name in columns],
+                layout=wr.Layout(x=0, y=y, w=_WHOLE, h=_HEIGHT + 2),
+            )
+        )
+    return panels
+
+
+def _differences(runs: Sequence[Run]) -> list[Any]:
+    wr = _library()
+    return [wr.RunComparer(diff_only="split", layout=wr.Layout(x=0, y=0, w=_WHOLE, h=2 * _HEIGHT))]
