@@ -18,20 +18,28 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Tests on SLURM share one worker, and so one SLURM."""
-    for item in items:
-        if item.get_closest_marker("slurm"):
-            item.add_marker(pytest.mark.xdist_group("slurm"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Files named `*slurm*` run in one worker, so that they share one SLURM; xdist_group has no effect with pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return "slurm" if "slurm" in Path(nodeid.partition("::")[0]).name else nodeid
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
 def slurm():
     """A SLURM that runs jobs: the machine's own, or one of this node alone for as long as the tests run."""
-    if shutil.which("sbatch") and subprocess.run(["sinfo", "-h"], capture_output=True, timeout=60).returncode == 0:
-        yield
-        return
+    if shutil.which("sbatch"):
+        nodes = subprocess.run(["sinfo", "-h", "-o", "%n"], capture_output=True, text=True, timeout=60)
+        if nodes.returncode == 0:
+            if set(nodes.stdout.split()) != {socket.gethostname().partition(".")[0]}:
+                pytest.skip("the SLURM that answers here has other nodes, which do not see the folders of these tests")
+            yield
+            return
     if not (LAB / "start-slurm.sh").is_file():
         pytest.skip("no SLURM answers here (sinfo), and there is no script that starts one")
     if os.geteuid() != 0:
@@ -44,7 +52,9 @@ def slurm():
             port.bind(("127.0.0.1", 0))
         ports = [str(port.getsockname()[1]) for port in (one, other)]
     names = ("SLURM_LAB_CTLD_PORT", "SLURM_LAB_SLURMD_PORT")
-    settings = {**dict(zip(names, ports)), "SLURM_LAB_NO_INSTALL": "1"}
+    # Else it would ask nproc, which answers with OMP_NUM_THREADS; two tasks at once are needed.
+    cpus = str(max(2, os.cpu_count() or 1))
+    settings = {**dict(zip(names, ports)), "SLURM_LAB_CPUS": cpus, "SLURM_LAB_NO_INSTALL": "1"}
     started = subprocess.run(
         ["bash", str(LAB / "start-slurm.sh"), folder], env={**os.environ, **settings}, capture_output=True, text=True
     )

@@ -17,6 +17,7 @@ import statistics
 import tempfile
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 from vkdnw_pl.cli import main
 from vkdnw_pl.oracles import load_oracle
@@ -26,13 +27,17 @@ RANKINGS = ("vkdnw_agg", "vkdnw_single", "az_nas", "macs")
 STRATEGIES = ("evolution", "ageing", "random")
 
 
+def search_options(ranking: str, strategy: str, evaluations: int, seed: int) -> dict[str, Any]:
+    options = {"space": "nb201", "strategy": strategy, "ranking": ranking, "evaluations": evaluations, "seed": seed}
+    return {**options, "population": 100, "batch": 10}
+
+
 def found(scores: str, ranking: str, strategy: str, evaluations: int, seed: int, folder: Path) -> str:
     out = folder / f"{ranking}-{strategy}-{seed}"
-    options = ["--space", "nb201", "--strategy", strategy, "--ranking", ranking, "--scores", scores]
-    options += ["--evaluations", evaluations, "--population", 100, "--batch", 10, "--seed", seed, "--out", out]
-    options += ["--progress", "false", "--figures", "false", "--top_k", 1]
+    options = search_options(ranking, strategy, evaluations, seed)
+    options |= {"scores": scores, "out": out, "progress": "false", "figures": "false", "top_k": 1}
     with redirect_stdout(io.StringIO()):
-        if code := main(["search", *map(str, options)]):
+        if code := main(["search", *(str(part) for name, value in options.items() for part in (f"--{name}", value))]):
             raise SystemExit(code)
     return json.loads((out / "found.json").read_text())["arch"]
 

@@ -112,6 +112,7 @@ def test_stopped_by_a_signal_and_continued(whole, tmp_path, capsys, number, work
     kept = len(read_table(out / "scores.csv").rows)
     assert 3 <= kept < 60
     assert RunFolder(out).read_meta()["runs"][-1]["stopped_by"] == number.name
+    assert RunFolder(out).read_meta()["status"] == "stopped"
 
     assert score(**{**yaml.safe_load(config.read_text()), "workers": 2}) == 0
     assert RunFolder(out).read_meta()["runs"][-1]["rows_made"] == 60 - kept
@@ -133,6 +134,7 @@ def test_shards_merge_into_the_whole(whole, tmp_path, capsys):
     assert merge([str(shards[i]) for i in (2, 0, 3, 1)], str(merged)) == 0
     assert results_of(merged) == results_of(whole)
     theirs, ours = (RunFolder(folder).read_meta() for folder in (whole, merged))
+    assert (theirs["status"], ours["status"]) == ("finished", "finished")
     assert ours["settings"] == theirs["settings"]
     assert ours["digest"] == theirs["digest"]
     assert [one["shard"] for one in ours["merged"]] == ["2/4", "0/4", "3/4", "1/4"]
@@ -141,6 +143,13 @@ def test_shards_merge_into_the_whole(whole, tmp_path, capsys):
 
     with pytest.raises(UsageError, match=r"15 of 60 rows are missing \(not given: shard 1/4\)"):
         merge([str(shards[i]) for i in (0, 2, 3)], str(tmp_path / "other"))
+    lines = (shards[3] / "scores.csv").read_bytes().splitlines(keepends=True)
+    (shards[3] / "scores.csv").write_bytes(b"".join(lines[:-1]))
+    with pytest.raises(
+        UsageError, match=r"16 of 60 rows are missing \(not given: shard 1/4; not finished: shard 3/4\)"
+    ):
+        merge([str(shards[i]) for i in (0, 2, 3)], str(tmp_path / "other"))
+    (shards[3] / "scores.csv").write_bytes(b"".join(lines))
     assert not (tmp_path / "other").exists()
     capsys.readouterr()
     assert merge([str(shards[i]) for i in (0, 2, 3)], str(tmp_path / "part"), allow_missing=True) == 0

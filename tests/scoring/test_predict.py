@@ -1,5 +1,7 @@
 import os
 import signal
+import threading
+import time
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from vkdnw_pl.scoring import predict
 from vkdnw_pl.scoring.journal import read_journals
 from vkdnw_pl.scoring.module import ScoringModule
 from vkdnw_pl.scoring.shared import SharedState
-from vkdnw_pl.scoring.stop import Stopped, stop_signals
+from vkdnw_pl.scoring.stop import Stopped, await_own_signal, stop_signals
 from vkdnw_pl.spaces import NB201
 
 NETWORK = {"channels": 4, "cells": 1, "image_size": 8}
@@ -57,3 +59,18 @@ def test_first_signal_stops_and_later_ones_do_not_disturb(number):
     assert stopped.value.signum == number
     assert stopped.value.name == number.name
     assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("code", [-signal.SIGUSR1, 128 + signal.SIGTERM])
+def test_a_worker_that_is_told_before_its_parent(code):
+    """SLURM signals all processes of a step: a worker's end by that signal is no worker that died."""
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+    with pytest.raises(Stopped), stop_signals():
+        await_own_signal(code)
+
+
+def test_a_worker_that_died_for_another_reason_is_not_waited_for():
+    began_at = time.monotonic()
+    with stop_signals():
+        await_own_signal(-signal.SIGKILL)
+    assert time.monotonic() - began_at < 1

@@ -28,6 +28,8 @@ class EMA(WeightAveraging):
     training every process averages the same weights, and DDP gives all of them the buffers of the first, which are those
     of the checkpoint, before they validate.
 
+    d of the latest update is logged as ``ema_decay``.
+
     Args:
         decay: d, the share of the old average that stays at an update; 0.9999 is an average over about 10,000 updates.
         warmup: d is min(decay, (1 + t) / (10 + t)) at update t, so that short runs are not averages of their beginning.
@@ -93,6 +95,11 @@ class EMA(WeightAveraging):
         self._make(pl_module)
         super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        super().on_train_batch_end(trainer, pl_module, *args, **kwargs)
+        if self._average_model is not None and self._average_model.started:
+            pl_module.log("ema_decay", self._average_model.last_decay)
+
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._average_model is not None and not self._swapped:
             self._show_average(pl_module)
@@ -154,6 +161,7 @@ class _Average(AveragedModel):
         super().__init__(model, device=device, use_buffers=True)
         self.n_averaged = torch.tensor(0)  # stays on the CPU
         self.decay, self.warmup, self.buffers_too = decay, warmup, buffers == "average"
+        self.last_decay = 0.0
         self.module.requires_grad_(False)
 
     @property
@@ -166,6 +174,7 @@ class _Average(AveragedModel):
         """One step of the average towards ``model``."""
         t = int(self.n_averaged)
         decay = 0.0 if t == 0 else min(self.decay, (1 + t) / (10 + t)) if self.warmup else self.decay
+        self.last_decay = decay
         averaged: list[Tensor] = []
         current: list[Tensor] = []
         parameters = zip(self.module.parameters(), model.parameters(), strict=True)

@@ -198,8 +198,13 @@ def _run(plan: SearchPlan, folder: SearchFolder, options: Mapping[str, Any], ove
         "runs": [*(earlier["runs"] if earlier else []), run],
     }
     folder.begin(yaml.safe_dump(dict(options), sort_keys=False, allow_unicode=True), meta)
-    with tracked_run(options, folder.path, "search", meta, group_of("search", settings.digest())) as tracked:
-        return tracked.ended(_search_and_describe(plan, folder, options, meta, done, began_at, tracked))
+    try:
+        with tracked_run(options, folder.path, "search", meta, group_of("search", settings.digest())) as tracked:
+            return tracked.ended(_search_and_describe(plan, folder, options, meta, done, began_at, tracked))
+    except BaseException as error:
+        meta["status"] = "failed" if isinstance(error, Exception) else "stopped"
+        folder.write_meta(meta)
+        raise
 
 
 def _search_and_describe(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -44,10 +45,13 @@ class RunFolder:
         self.figures = self.path / "figures"
 
     @contextmanager
-    def lock(self, patience_s: float = 30.0) -> Iterator[None]:
+    def lock(self, patience_s: float | None = None) -> Iterator[None]:
         """Hold the folder for this process and those that it starts.
 
-        Waits a while: workers of a run that was killed take a moment to notice.
+        Args:
+            patience_s: how long to wait for another process. Default: half a minute, for workers of a run that was killed
+                take a moment to notice; longer for a job that was requeued, as a network file system may take its time
+                to forget a node that died.
 
         Raises:
             FolderBusy: if another process keeps it.
@@ -55,7 +59,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         file = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            deadline = time.monotonic() + patience_s
+            deadline = time.monotonic() + (_patience_s() if patience_s is None else patience_s)
             while not _try_lock(file):
                 if time.monotonic() > deadline:
                     raise FolderBusy(f"{self.path} is being written by another process; wait for it, or end it first")
@@ -144,6 +148,10 @@ def remove_figures(folder: Path) -> None:
         figure.unlink(missing_ok=True)
 
 
+def _patience_s() -> float:
+    return 30.0 if os.environ.get("SLURM_RESTART_COUNT", "0") == "0" else 180.0
+
+
 def _try_lock(file: int) -> bool:
     try:
         import fcntl
@@ -153,4 +161,8 @@ def _try_lock(file: int) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+            raise
+        # A file system of a cluster without locks: the same as on Windows.
     return True

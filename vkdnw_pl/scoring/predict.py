@@ -134,7 +134,12 @@ def quiet() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
-        for text in ("does not have many workers", "use of fork", "GPU available but not used"):
+        for text in (
+            "does not have many workers",
+            "use of fork",
+            "GPU available but not used",
+            "`srun` command is available",
+        ):
             warnings.filterwarnings("ignore", message=f".*{text}.*")
         for logger in loggers:
             logger.setLevel(logging.ERROR)
