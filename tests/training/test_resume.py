@@ -119,7 +119,9 @@ def test_stopped_during_validation(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert run_fit(PLAIN, whole) == 0
     assert run_fit(PLAIN, broken, signum=signal.SIGTERM, step=BATCHES, during="on_validation_batch_end") == 143
-    assert torch.load(broken / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == BATCHES  # the epoch's end
+    assert (
+        torch.load(broken / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == BATCHES
+    )  # the epoch's end
     assert run_fit(PLAIN, broken) == 0
     assert curve(whole) == curve(broken)
     assert_same_training(whole, broken)

@@ -123,7 +123,9 @@ class TrainingModule(LightningModule):
         trainer: Any = self.trainer
         measures: Any = self.measured["train_images"]
         checkpoint["train_measures"] = {
-            name: {state: trainer.strategy.reduce(getattr(measure, state), reduce_op="sum") for state in measure._defaults}
+            name: {
+                state: trainer.strategy.reduce(getattr(measure, state), reduce_op="sum") for state in measure._defaults
+            }
             for name, measure in measures.items()
         }
 
