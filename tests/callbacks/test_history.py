@@ -44,7 +44,7 @@ def test_torn_last_line_is_left_out_and_repaired(tmp_path):
 def test_damage_is_named(tmp_path, damage):
     path = tmp_path / "history.jsonl"
     path.write_text('{"step": 0}\n' + damage + '{"step": 2}\n')
-    with pytest.raises(ValueError, match=r"history.jsonl, line 2 is not"):
+    with pytest.raises(ValueError, match=r"history.jsonl, line 2 is damaged"):
         read_history(path)
     with pytest.raises(ValueError, match="line 2"):
         HistoryLogger(tmp_path).resume_at(1)

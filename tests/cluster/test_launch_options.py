@@ -107,12 +107,22 @@ def test_options_become_those_of_sbatch():
         ("dependency", "123", "such as afterok:123"),
         ("sbatch", "constraint", "give a list of options"),
         ("sbatch", "[--array=3]", "--array is decided by the launcher"),
+        ("sbatch", "[--arr=3]", "--array is decided by the launcher"),
+        ("sbatch", "[-a0-3]", "--array is decided by the launcher"),
+        ("sbatch", "[--chdir=/]", "--chdir is decided by the launcher"),
+        ("sbatch", "[-Mother]", "--clusters is decided by the launcher"),
+        ("time", "2m", "a task stops 120 s before its time limit"),
         ("wait", "yes", "true or false"),
     ],
 )
 def test_wrong_values_are_refused(name, value, text):
     with pytest.raises(ValueError, match=text.replace("(", r"\(")):
         read_options({"launch": "slurm", name: value})
+
+
+def test_a_short_time_needs_a_later_signal():
+    chosen = read_options({"launch": "slurm", "time": "2m", "sbatch": "[--signal=USR1@30, -pgpu]"})
+    assert chosen.time_s == 120
 
 
 @pytest.mark.parametrize("when", ["afterok:123", "afterany:1:2_3,afterok:4", "singleton"])

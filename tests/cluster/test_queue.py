@@ -1,6 +1,6 @@
 import pytest
 
-from vkdnw_pl.cluster.commands import SlurmError, run_slurm
+from vkdnw_pl.cluster.commands import SlurmError, run_slurm, submit
 from vkdnw_pl.cluster.queue import array_places, job_states
 
 WAITING = (
@@ -29,6 +29,7 @@ def answers(tmp_path, monkeypatch):
 
 def test_array_places():
     assert list(array_places("0,2-4%8")) == [0, 2, 3, 4]
+    assert list(array_places("0-14:2%3")) == list(range(0, 15, 2))
 
 
 def test_scontrol_is_read(answers):
@@ -74,3 +75,11 @@ def test_variables_of_a_job_around_are_not_handed_on(answers, monkeypatch):
     text = run_slurm(["env"])
     assert "SLURM_CPUS_PER_TASK" not in text
     assert "SLURM_CONF=/etc/slurm.conf" in text
+
+
+def test_an_array_that_is_too_long(tmp_path):
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text("#!/bin/sh\necho 'sbatch: error: Invalid job array specification' >&2; exit 1\n")
+    sbatch.chmod(0o755)
+    with pytest.raises(SlurmError, match="MaxArraySize"):
+        submit([str(sbatch)], {})

@@ -298,6 +298,105 @@ def test_refused_jobs_are_said(cluster, capsys):
     assert "python -m vkdnw_pl score: sbatch: sbatch: error: invalid partition specified: p" in capsys.readouterr().err
 
 
+def test_what_was_refused_does_not_stand_in_the_way(cluster, capsys):
+    sbatch = cluster.folder / "sbatch"
+    works = sbatch.read_text()
+    sbatch.write_text("#!/bin/sh\nexit 1\n")
+    assert launch("--array", "2") == 1
+    sbatch.write_text(works)
+    assert launch("--array", "4", command=("score", *OPTIONS, "--out", "out", "--seeds", "2")) == 0
+    assert "--array=0-3" in cluster.calls()[0]
+    assert json.loads(Path("out/slurm/launch.json").read_text())["settings"]["seeds"] == [2]
+
+
+def test_a_damaged_record_is_said(cluster, capsys):
+    Path("out/slurm").mkdir(parents=True)
+    Path("out/slurm/launch.json").write_text('{"form')
+    for more in ([], ["--overwrite"]):
+        assert launch(command=("score", *OPTIONS, "--out", "out", *more)) == 2
+        assert "out/slurm/launch.json is damaged" in capsys.readouterr().err
+    assert cluster.calls() == []
+
+
+def test_scripts_that_are_not_ours_stay(cluster, capsys):
+    Path("slurm").mkdir()
+    Path("slurm/score_array.sbatch").write_text("mine")
+    assert launch("--array", "2", command=("score", *OPTIONS, "--out", ".")) == 2
+    assert "slurm/score_array.sbatch is a script of your own" in capsys.readouterr().err
+    assert Path("slurm/score_array.sbatch").read_text() == "mine"
+
+
+def test_an_out_that_looks_like_an_option(cluster):
+    assert launch(command=("score", *OPTIONS, "--out=-x")) == 0
+    assert cluster.calls()[0][-1] == str(Path.cwd() / "-x")
+
+
+def test_an_evaluation_is_done_again_when_asked_again(cluster, capsys):
+    for name in ("a.csv", "b.csv"):
+        Path(name).write_text("arch,macs\n")
+    assert launch(command=("evaluate", "a.csv", "--out", "e")) == 0
+    cluster.knows(1, "RUNNING")
+    assert launch(command=("evaluate", "a.csv", "--out", "e")) == 0
+    assert "nothing to submit" in capsys.readouterr().out
+    assert launch(command=("evaluate", "b.csv", "--out", "e")) == 2
+    assert "e was launched with other arguments, and job 1 is in the queue" in capsys.readouterr().err
+    (cluster.folder / "known/1").unlink()
+    Path("e/slurm/marks/evaluate").write_text("job=1\nexit_code=0\n")
+    assert cli.main(["status", "e", "--resubmit"]) == 0
+    assert len(cluster.calls()) == 1
+    assert launch(command=("evaluate", "b.csv", "--out", "e")) == 0
+    assert "b.csv" in cluster.calls()[1]
+
+
+def test_a_condition_holds_until_the_tasks_have_begun(cluster, capsys):
+    assert launch("--dependency", "afterok:7") == 0
+    cluster.knows(1, "PENDING Reason=DependencyNeverSatisfied")
+    assert cli.main(["status", "out", "--wait"]) == 1
+    assert launch("--dependency", "afterok:8") == 0
+    assert "cancelled job 1, which would never have begun" in capsys.readouterr().out
+    assert "--dependency=afterok:8" in cluster.calls()[1]
+    cluster.knows(2, "CANCELLED")
+    assert cli.main(["status", "out", "--resubmit"]) == 1  # of the new job nothing is known here
+    assert "--dependency=afterok:8" in cluster.calls()[2]
+    Path("out/slurm/marks/score").write_text("job=3\nexit_code=1\n")
+    assert launch("--dependency", "afterok:8") == 0
+    assert not any(argument.startswith("--dependency") for argument in cluster.calls()[3])
+    assert launch("--dependency", "afterok:9") == 0
+    assert "--dependency=afterok:9" in cluster.calls()[4]
+
+
+def test_a_machine_without_slurm(cluster, capsys, monkeypatch):
+    assert launch() == 0
+    (cluster.folder / "scontrol").unlink()
+    monkeypatch.setenv("PATH", str(cluster.folder))
+    assert cli.main(["status", "out", "--wait"]) == 1
+    assert "there is no command 'scontrol' here" in capsys.readouterr().out
+
+
+def test_overwrite_waits_for_the_jobs_in_a_dry_run_too(cluster, capsys):
+    assert launch("--array", "4") == 0
+    cluster.knows(1, "RUNNING", "FAILED")
+    for more in ([], ["--dry_run"]):
+        assert launch(*more, "--array", "2", command=("score", *OPTIONS, "--out", "out", "--overwrite")) == 2
+        assert "jobs of out are in the queue: first scancel 1" in capsys.readouterr().err
+
+
+def test_missing_tasks_again_with_the_site_of_the_launch(cluster, monkeypatch):
+    Path("mine.env").write_text("echo loading\nVKDNW_SBATCH='--constraint=big'\n")
+    monkeypatch.setenv("VKDNW_SITE_ENV", "mine.env")
+    assert launch("--array", "2") == 0
+    monkeypatch.delenv("VKDNW_SITE_ENV")
+    assert cli.main(["status", "out", "--resubmit"]) == 1  # of the new job nothing is known here
+    assert all("--constraint=big" in call for call in cluster.calls())
+    assert len(cluster.calls()) == 4
+
+
+def test_options_of_the_site_that_cannot_be_read(cluster, capsys, monkeypatch):
+    monkeypatch.setenv("VKDNW_SBATCH", "--constraint='big")
+    assert launch() == 1
+    assert 'VKDNW_SBATCH="--constraint=\'big" cannot be read: No closing quotation' in capsys.readouterr().err
+
+
 def test_values_of_the_site(cluster, monkeypatch):
     Path("slurm").mkdir()
     Path("slurm/site.env").write_text(
@@ -369,6 +468,9 @@ def test_trainings(cluster, capsys):
     record = json.loads(Path("sweep/slurm/launch.json").read_text())
     assert [task["folder"] for task in record["tasks"]] == ["rank-1", "rank-2"]
     assert launch("--array", "3", command=sweep) == 2
+    Path("sweep/rank-2").mkdir()
+    assert launch("--array", "1", command=(*sweep, "--overwrite", "true")) == 0
+    assert not Path("sweep/rank-2").exists()
 
 
 def test_the_help_of_every_command_mentions_it(cluster, capsys):

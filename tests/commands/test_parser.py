@@ -108,6 +108,23 @@ def test_several_places():
         parser.parse_options([])
 
 
+def test_a_run_folder_is_not_the_value_of_a_bare_switch(tmp_path):
+    def look(scores: list[str], wandb: bool | str = False) -> int:
+        """Look.
+
+        Args:
+            scores: Where.
+            wandb: A project.
+        """
+        return 0
+
+    folder = str(tmp_path)
+    parser = make_parser(look, "prog")
+    assert parser.parse_options(["run", "--wandb", folder])["wandb"] == folder
+    (tmp_path / "meta.json").touch()
+    assert parser.parse_options(["--wandb", folder]) == {"scores": [folder], "wandb": True}
+
+
 def test_config_file_and_what_follows_it(tmp_path):
     config = tmp_path / "c.yaml"
     config.write_text("number: 7\nitems: [x]\n")

@@ -1,4 +1,6 @@
 import json
+import os
+import threading
 
 import pytest
 import torch
@@ -60,7 +62,7 @@ def test_a_folder_stands_for_the_runs_in_it(folders, tmp_path, capsys, monkeypat
     code, _, err = call(capsys, folders, folders / "one")
     assert code == 0
     assert f"2 run folders in {folders}" in err
-    assert "1 of the folders were given more than once" in err
+    assert "1 folder named more than once" in err
     assert "report of 2 runs in report.html" in err
     again = (tmp_path / "report.html").read_bytes()
     assert call(capsys, folders)[0] == 0  # a page that is there is replaced
@@ -82,6 +84,7 @@ def test_page_and_markdown_together(folders, tmp_path, capsys):
         (["RUN", "--out", "."], "out='.' is not allowed: it is a folder"),
         (["RUN", "--out", "no/where.html"], "there is no folder no"),
         (["RUN", "--markdown", "."], "markdown='.' is not allowed: it is a folder"),
+        (["RUN", "--out", "x", "--markdown", "./x"], "out and markdown are both './x': name two files"),
         (["RUN", "--push"], "push has no use without wandb_project"),
         (["RUN", "--wandb_entity", "me"], "wandb_entity has no use without wandb_project"),
         (["RUN", "--wandb_spec", "x.json"], "wandb_spec has no use without wandb_project"),
@@ -94,6 +97,42 @@ def test_wrong_usage(folders, tmp_path, capsys, monkeypatch, arguments, text):
     assert code == 2
     assert text in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--out", "--markdown", "--wandb_spec"])
+def test_a_file_that_is_no_report_is_kept(folders, tmp_path, capsys, option):
+    file = folders / "one" / "config.yaml"
+    before = file.read_bytes()
+    more = ["--wandb_project", "p"] if option == "--wandb_spec" else []
+    code, _, err = call(capsys, folders / "one", option, file, *more)
+    assert code == 2
+    assert "this file was not written by report" in err
+    assert file.read_bytes() == before
+
+
+def test_reports_are_replaced(folders, tmp_path, capsys):
+    page, text = tmp_path / "a.html", tmp_path / "a.md"
+    (tmp_path / "to").mkdir()
+    page.symlink_to(tmp_path / "to" / "page")
+    text.touch()  # as of mktemp
+    for _ in range(2):
+        assert call(capsys, folders / "one", "--out", page, "--markdown", text)[0] == 0
+    assert page.is_symlink()
+    assert (tmp_path / "to" / "page").read_text().startswith("<!doctype html>")
+    code, _, err = call(capsys, folders / "one", "--out", text)
+    assert (code, "not written by report" in err) == (2, True)
+
+
+def test_a_pipe_gets_the_text(folders, tmp_path, capsys):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    got: list[str] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_text()))
+    reader.start()
+    assert call(capsys, folders / "one", "--markdown", pipe)[0] == 0
+    reader.join(timeout=30)
+    assert got[0].startswith("## Run one")
+    assert pipe.is_fifo()
 
 
 def test_a_damaged_file_is_named_and_nothing_is_written(folders, tmp_path, capsys):

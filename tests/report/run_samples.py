@@ -111,6 +111,7 @@ def fit_run(folder: Path, top1: float = 90.0, epochs: int = 3, vkdnw: float = 1.
     config = {
         "model": {"arch": archs(3)[2], "space": "nb201", "optimizer": {"lr": 0.1}},
         "data": {"class_path": "Digits"},
+        "wandb": "mine",
         "trainer": {"max_epochs": epochs, "callbacks": [{"class_path": "a.ProxyCallback", "init_args": {"seed": 1}}]},
     }
     record(folder, "fit", config, {"model.arch": "x"}, **({"status": "finished"} | meta))

@@ -99,6 +99,7 @@ def test_options_that_differ(tmp_path):
         ("batch_size", ("16", "16", "64"), (False, False, True))
     ]
     assert "out" not in [line.name for line in score.lines]  # it always differs
+    assert not [line.name for line in fit.lines if line.name.startswith("wandb")]  # where it is shown, not what it does
     assert {"space", "oracle", "archs (as they were read)"} <= {line.name for line in score.equal}
     assert "trainer.callbacks.ProxyCallback.init_args.seed" in [line.name for line in fit.lines]
     table = environment_table(runs)

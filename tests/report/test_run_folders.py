@@ -101,6 +101,16 @@ def test_how_a_run_ended(tmp_path, runs, status, expected, note):
     assert (run.notes == ()) if note is None else any(note in one for one in run.notes)
 
 
+def test_a_merge_has_the_rows_of_all_its_shards(tmp_path):
+    """Its attempts are those of the shards, which have a part of the rows each."""
+    meta = {"runs": [{"finished_at": "x", "rows_in_table": 20}] * 2, "merged": [{"folder": "a"}, {"folder": "b"}]}
+    assert read_run(samples.score_run(tmp_path / "whole", **meta, status="finished")).notes == ()
+    part = samples.score_run(tmp_path / "part", **meta, status="stopped")
+    lines = (part / "scores.csv").read_text().splitlines(keepends=True)
+    (part / "scores.csv").write_text("".join(lines[:31]))
+    assert read_run(part).notes == ("merged though rows are missing", "30 of 40 rows are there")
+
+
 def test_rows_of_a_run_that_is_not_finished(tmp_path):
     folder = samples.score_run(tmp_path / "a", runs=[{"started_at": "x"}])
     whole = (folder / "scores.csv").read_text().splitlines(keepends=True)
@@ -222,10 +232,14 @@ def test_what_is_no_run_folder(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "scores.csv").write_text("arch\n")
+    (tmp_path / "paper").mkdir()
+    for ending in ("csv", "html"):
+        (tmp_path / "paper" / f"table1.{ending}").write_text("")
     for name, text in {
         "nowhere": "does not exist",
         "empty": "no folder directly below it has one",
         "file": "is a file",
+        "paper": "a page of its own",
         "half": "it has scores.csv, but no meta.json",
     }.items():
         with pytest.raises(ValueError, match=name) as error:

@@ -173,6 +173,16 @@ def test_colours(browser, pages):
     assert page.evaluate(f"[{background}, {label}]") == dark
 
 
+def test_paper_is_light(browser, pages):
+    page = Page(browser, pages["kinds"], dark=True)
+    ink = "getComputedStyle(document.querySelector('svg text')).fill"
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    dark = page.evaluate(ink)
+    page.call("Emulation.setEmulatedMedia", media="print")
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(29, 35, 43)"
+    assert page.evaluate(ink) != dark
+
+
 def test_every_picture_and_table_has_a_name(browser, pages):
     page = Page(browser, pages["kinds"])
     assert page.evaluate("document.querySelectorAll('figure svg').length") > 10

@@ -76,8 +76,8 @@ def test_every_kind_of_run_has_its_panels(runs):
     bars = [one for one in panels(panel_set(spec, "Proxies side by side")) if one["viewType"] == "Bar Chart"]
     assert [one["config"]["chartTitle"] for one in bars] == ["KT on digits", "SPR on digits", "nDCG on digits"]
     assert bars[0]["config"]["metrics"] == [
-        "summary_metrics.digits/macs/kendall",
-        "summary_metrics.digits/aleph>vkdnw/kendall",
+        "digits/macs/kendall",
+        "digits/aleph>vkdnw/kendall",
     ]
     clouds = [one for one in panels(panel_set(spec, "Proxies side by side")) if one["viewType"] == "Vega2"]
     assert [one["config"]["fieldSettings"] for one in clouds] == [

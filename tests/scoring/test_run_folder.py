@@ -26,3 +26,9 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, code, allowed):
         return
     with RunFolder(tmp_path).lock():
         assert (tmp_path / ".lock").exists()
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    (tmp_path / "meta.json").write_text('{"form')
+    with pytest.raises(ValueError, match=r"meta\.json is damaged"):
+        RunFolder(tmp_path).read_meta()

@@ -203,7 +203,7 @@ def test_a_server_that_does_not_answer(runs, oracle, tmp_path):
     assert done.returncode == 0
     notes = [line for line in done.stderr.splitlines() if "W&B" in line or "wandb" in line]
     assert len(notes) == 1, done.stderr
-    assert notes[0].startswith("note: W&B does not answer (")
+    assert notes[0].startswith("note: W&B cannot be reached (")
     assert "so W&B writes offline below" in notes[0]
     assert overview(out, "evaluate")["summary"]["rows"] == 12
     assert [path.name for path in (out / "wandb").glob("*run-*") if path.is_dir() and not path.is_symlink()] == [

@@ -6,14 +6,15 @@ from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
+import wandb
 from wandb_records import Records, no_account, overview
 
 from vkdnw_pl.commands.errors import UsageError
 from vkdnw_pl.scoring.stop import Stopped
 from vkdnw_pl.tracking.guarded import Guarded
 from vkdnw_pl.tracking.sampler import Sampler
-from vkdnw_pl.tracking.session import Session, begin
-from vkdnw_pl.tracking.tracked import Tracked, exit_code, tracked_run
+from vkdnw_pl.tracking.session import Session, begin, exit_code
+from vkdnw_pl.tracking.tracked import Tracked, tracked_run
 
 OPTIONS = {"wandb": True, "wandb_group": None, "wandb_tags": [], "archs": ["a"] * 200, "seeds": [1, 2]}
 META = {"command": "score", "digest": "12345678", "environment": {"commit": "abc"}, "runs": []}
@@ -128,6 +129,21 @@ def test_interrupt_and_own_group(tmp_path, monkeypatch):
     assert records.of("exit")[0]["exit_code"] == 130
     assert records.run["run_group"] == "of the launch"
     assert records.run["job_type"] == "search"
+
+
+@pytest.mark.parametrize(("signal_", "code"), [(Stopped(signal.SIGTERM), 143), (KeyboardInterrupt(), 130)])
+def test_a_signal_while_the_run_begins(tmp_path, monkeypatch, signal_, code):
+    init = wandb.init
+
+    def struck(**options):
+        init(**options)
+        raise signal_
+
+    monkeypatch.setattr(wandb, "init", struck)
+    with pytest.raises(type(signal_)):
+        begin(tmp_path, "fit", {}, {"console": "off"})
+    assert overview(tmp_path)["exit_code"] == code
+    assert "WANDB_DATA_DIR" not in os.environ
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,12 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from vkdnw_pl.callbacks.history_lines import HISTORY, history_records, read_history
 from vkdnw_pl.scoring.files import write_atomically
 
-HISTORY, HPARAMS = "history.jsonl", "hparams.json"
+__all__ = ["HISTORY", "HPARAMS", "HistoryLogger", "HistoryResume", "read_history"]
+
+HPARAMS = "hparams.json"
 
 
 class HistoryLogger(Logger):
@@ -110,7 +113,7 @@ class HistoryLogger(Logger):
             return
         content = self.path.read_bytes()
         kept, last, step = [], set[str](), 0
-        for line, record in _records(content[: self._inherited], self.path):
+        for line, record in history_records(content[: self._inherited], self.path):
             # A line without a step was logged after the one before it.
             step = step if record.get("step") is None else record["step"]
             if step < global_step:
@@ -144,39 +147,6 @@ class HistoryResume(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, HistoryLogger):
                 logger.resume_at(trainer.global_step)
-
-
-def read_history(path: str | Path) -> list[dict[str, Any]]:
-    """Lines of a history; one that was torn off by a kill is left out.
-
-    Args:
-        path: of the file, or of the run folder that holds ``history.jsonl``.
-
-    Raises:
-        ValueError: if there is no such file, or it is damaged in another place than its end.
-    """
-    path = Path(path).expanduser()
-    if path.is_dir():
-        path = path / HISTORY
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    return [record for _, record in _records(content[: content.rfind(b"\n") + 1], path)]
-
-
-def _records(content: bytes, path: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    """Each line, its end included, with what it holds."""
-    found = []
-    for number, line in enumerate(content.splitlines(keepends=True), 1):
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number} is not a line of a history: {error}") from None
-        if not isinstance(record, dict):
-            raise ValueError(f"{path}, line {number} is not a line of a history: it holds {record!r}")
-        found.append((line, record))
-    return found
 
 
 def _number(value: Any) -> Any:

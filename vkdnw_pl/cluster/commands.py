@@ -31,7 +31,7 @@ def run_slurm(command: Sequence[str], environment: Mapping[str, str] | None = No
             command, capture_output=True, text=True, timeout=_PATIENCE_S, env={**own, **(environment or {})}
         )
     except FileNotFoundError as error:
-        raise SlurmError(f"there is no command {command[0]!r} here: launch from a machine that has SLURM") from error
+        raise SlurmError(f"there is no command {command[0]!r} here: use a machine that has SLURM") from error
     except subprocess.TimeoutExpired as error:
         raise SlurmError(f"{command[0]} does not answer after {_PATIENCE_S} s") from error
     if done.returncode != 0:
@@ -45,7 +45,15 @@ def submit(command: Sequence[str], environment: Mapping[str, str]) -> str:
     Raises:
         SlurmError: if the job is refused.
     """
-    job = run_slurm(command, environment).strip().partition(";")[0]
+    try:
+        answer = run_slurm(command, environment)
+    except SlurmError as error:
+        if "Invalid job array" not in str(error):
+            raise
+        raise SlurmError(
+            f"{error}: take fewer tasks; scontrol show config tells this cluster's MaxArraySize"
+        ) from error
+    job = answer.strip().partition(";")[0]
     if not job.isdecimal():
         raise SlurmError(f"sbatch answered {job!r} in place of the number of a job")
     return job

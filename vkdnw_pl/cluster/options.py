@@ -31,7 +31,11 @@ OPTIONS = {
 """Option -> how its value is written (nothing: it is a switch), and its help."""
 
 _SWITCHES = tuple(name for name, (value, _) in OPTIONS.items() if not value)
-_OURS = ("array", "output", "error", "open-mode", "no-requeue", "parsable", "wrap", "wait", "test-only", "dependency")
+_OURS = ("array", "output", "error", "open-mode", "no-requeue", "parsable", "wrap", "wait", "test-only", "dependency", "chdir",
+         "clusters")  # fmt: skip
+_OURS_SHORT = {"a": "array", "o": "output", "e": "error", "W": "wait", "d": "dependency", "D": "chdir", "M": "clusters"}
+_SIGNAL_S = 120
+"""How long before its time limit a task is told, by the head of the scripts."""
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
@@ -148,10 +152,17 @@ def read_options(given: Mapping[str, str]) -> LaunchOptions:
             f"dependency={when!r} is not allowed: give a condition and numbers of jobs, such as afterok:123 or "
             "afterany:123:124"
         )
+    more = _more(given["sbatch"]) if "sbatch" in given else ()
+    time_s = read_time(given["time"]) if "time" in given else None
+    if time_s is not None and time_s <= _SIGNAL_S and not any(one.startswith("--signal=") for one in more):
+        raise ValueError(
+            f"time={given['time']!r} is not allowed: a task stops {_SIGNAL_S} s before its time limit, so give it more, "
+            "or tell it later with --sbatch '[--signal=USR1@30]'"
+        )
     return LaunchOptions(
         array=int(array) if array else None,
         at_once=int(at_once) if at_once else None,
-        time_s=read_time(given["time"]) if "time" in given else None,
+        time_s=time_s,
         partition=_word("partition", given),
         account=_word("account", given),
         qos=_word("qos", given),
@@ -161,7 +172,7 @@ def read_options(given: Mapping[str, str]) -> LaunchOptions:
         mem=None if mem is None else mem.upper().removesuffix("B"),
         nodes=_count("nodes", given),
         dependency=when,
-        sbatch=_more(given["sbatch"]) if "sbatch" in given else (),
+        sbatch=more,
         dry_run=_switch("dry_run", given),
         wait=_switch("wait", given),
     )
@@ -268,6 +279,10 @@ def _more(text: str) -> tuple[str, ...]:
         raise ValueError(f"sbatch={text!r} is not allowed: {how}")
     for one in options:
         name = one.lstrip("-").partition("=")[0]
+        if one.startswith("--"):  # which sbatch lets one abbreviate
+            name = next((ours for ours in _OURS if name and ours.startswith(name)), name)
+        else:
+            name = _OURS_SHORT.get(name[:1], name)
         if name in _OURS:
             raise ValueError(f"sbatch={text!r} is not allowed: --{name} is decided by the launcher")
     return tuple(options)

@@ -34,6 +34,11 @@ class JobState:
         return self.state in _WAITING
 
     @property
+    def never_begins(self) -> bool:
+        """Whether it waits for what cannot happen any more; only some clusters cancel such a job."""
+        return self.waits and self.reason == "DependencyNeverSatisfied"
+
+    @property
     def runs(self) -> bool:
         """Whether it is running."""
         return self.state in _RUNNING
@@ -70,11 +75,11 @@ def job_states(jobs: Iterable[str]) -> dict[tuple[str, int | None], JobState]:
 
 
 def array_places(text: str) -> Iterator[int]:
-    """The numbers in an array's ``0,2-4%8``."""
+    """The numbers in an array's ``0,2-4%8``, or ``0-14:2``, as SLURM writes every second one."""
     for part in text.partition("%")[0].split(","):
-        first, _, last = part.partition("-")
-        if first.isdecimal():
-            yield from range(int(first), int(last or first) + 1)
+        if match := re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part):
+            first, last, step = match.groups()
+            yield from range(int(first), int(last or first) + 1, int(step or 1))
 
 
 def _read_scontrol(text: str) -> dict[tuple[str, int | None], JobState]:

@@ -127,7 +127,7 @@ class LaunchFolder:
             jobs = [Job(**one) for one in content.pop("jobs")]
             return Launch(**content, tasks=tasks, jobs=jobs)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{self.record} is damaged: {error}") from error
+            raise ValueError(f"{self.record} is damaged: {error}; delete it once its jobs have ended") from error
 
     def write(self, launch: Launch) -> None:
         """Replace the record."""

@@ -15,6 +15,7 @@ import vkdnw_pl
 _PREFIXES = ("VKDNW_", "SBATCH_")
 _CHOOSE_PYTHON = ("VKDNW_PYTHON", "VKDNW_VENV", "VKDNW_CONDA", "VKDNW_CONTAINER")
 _OF_A_JOB = ("VKDNW_SLURM_DIR", "VKDNW_SITE_ENV")
+_HEAD = "# From the launcher:"
 
 
 class SiteError(ValueError):
@@ -67,7 +68,10 @@ def site_values(file: Path) -> dict[str, str]:
         return _ours(os.environ)
     try:
         done = subprocess.run(
-            ["bash", "-euc", 'set -a; . "$1"; env -0', "bash", str(file.resolve())], capture_output=True, text=True
+            ["bash", "-euc", 'set -a; . "$1" >&2; env -0', "bash", str(file.resolve())],
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
         )
     except FileNotFoundError as error:
         raise SiteError(f"{file} cannot be read: there is no bash") from error
@@ -75,6 +79,24 @@ def site_values(file: Path) -> dict[str, str]:
         raise SiteError(f"{file} cannot be read: {' '.join(done.stderr.split())}")
     lines = (line.partition("=") for line in done.stdout.split("\0"))
     return {**_ours({name: value for name, _, value in lines}), **_ours(os.environ)}
+
+
+def more_options(site: Mapping[str, str]) -> list[str]:
+    """The options of sbatch that ``VKDNW_SBATCH`` holds.
+
+    Raises:
+        SiteError: if its quotes are not closed.
+    """
+    text = site.get("VKDNW_SBATCH", "")
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise SiteError(f"VKDNW_SBATCH={text!r} cannot be read: {error}") from error
+
+
+def is_copy(script: Path) -> bool:
+    """Whether a script was put there by the launcher."""
+    return _HEAD in script.read_text(encoding="utf-8", errors="replace")
 
 
 def job_environment(site: Mapping[str, str]) -> dict[str, str]:
@@ -91,7 +113,7 @@ def script_text(name: str, environment: Mapping[str, str]) -> str:
     lines = (scripts_folder() / name).read_text(encoding="utf-8").splitlines()
     place = next(i for i, line in enumerate(lines) if line and not line.startswith("#"))
     exports = [f"export {key}={shlex.quote(value)}" for key, value in environment.items()]
-    return "\n".join([*lines[:place], "# From the launcher:", *exports, "", *lines[place:], ""])
+    return "\n".join([*lines[:place], _HEAD, *exports, "", *lines[place:], ""])
 
 
 def _ours(environment: Mapping[str, str]) -> dict[str, str]:

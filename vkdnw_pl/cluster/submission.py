@@ -10,8 +10,15 @@ from datetime import UTC, datetime
 
 from vkdnw_pl.cluster.commands import cancel, submit
 from vkdnw_pl.cluster.record import Job, Launch, LaunchFolder, Task
-from vkdnw_pl.cluster.scripts import job_environment, script_text, scripts_folder, site_file, site_values
-from vkdnw_pl.cluster.tasks import ACTIVE, TaskState, merge_task
+from vkdnw_pl.cluster.scripts import (
+    job_environment,
+    more_options,
+    script_text,
+    scripts_folder,
+    site_file,
+    site_values,
+)
+from vkdnw_pl.cluster.tasks import TaskState, merge_task
 
 _MERGE = "merge.sbatch"
 
@@ -33,16 +40,19 @@ class Submitter:
     Args:
         folder: of the launch.
         launch: its record, to which the jobs are added.
+        as_before: with the ``site.env`` of the launch, in place of the one that counts here and now.
 
     Raises:
         SiteError: if ``site.env`` cannot be read.
         FileNotFoundError: if the scripts are not installed.
     """
 
-    def __init__(self, folder: LaunchFolder, launch: Launch) -> None:
+    def __init__(self, folder: LaunchFolder, launch: Launch, as_before: bool = False) -> None:
         self.folder, self.launch = folder, launch
-        self._site_file = site_file()
+        kept = folder.path / "site.env"
+        self._site_file = kept if as_before and kept.is_file() else site_file()
         self._site = site_values(self._site_file)
+        self._more = more_options(self._site)
         self._environment = {
             "VKDNW_SLURM_DIR": str(folder.path.resolve()),
             **job_environment(self._site),
@@ -54,19 +64,20 @@ class Submitter:
         names = [self.launch.script, *([_MERGE] if self.launch.merge is not None else [])]
         return {name: script_text(name, self._environment) for name in names}
 
-    def for_tasks(self, tasks: Sequence[Task], extra: Sequence[str] = ()) -> Submission:
+    def for_tasks(self, tasks: Sequence[Task], extra: Sequence[str] = (), depends: bool = True) -> Submission:
         """The call of sbatch for some of the tasks.
 
         Args:
             tasks: of the launch.
             extra: more arguments of the script.
+            depends: whether the condition of the launch is still to be waited for.
         """
         launch = self.launch
         array = _ranges([task.index for task in tasks if task.index is not None]) if launch.is_array else None
         if array is not None and launch.at_once is not None:
             array += f"%{launch.at_once}"
         kind = "single" if array is None else "array"
-        when = [f"--dependency={launch.dependency}"] if launch.dependency and not launch.jobs else []
+        when = [f"--dependency={launch.dependency}"] if launch.dependency and depends else []
         options = [*([f"--array={array}"] if array else []), *launch.resources, *when]
         return self._submission(kind, launch.script, array, tasks, options, [*launch.script_arguments, *extra])
 
@@ -126,7 +137,7 @@ class Submitter:
             f"--job-name={name}",
             f"--output={logs}/{'%j' if array is None else '%A_%a'}.log",
             f"--chdir={self.launch.directory}",
-            *shlex.split(self._site.get("VKDNW_SBATCH", "")),
+            *self._more,
             *options,
             str(self.folder.path.resolve() / script),
             *arguments,
@@ -136,10 +147,10 @@ class Submitter:
         return Submission(kind, script, array, tuple(tasks), tuple(command))
 
 
-def cancel_waiting_merges(states: Sequence[TaskState]) -> Iterator[str]:
-    """Take jobs out of the queue that would join the parts before all are there, and yield their numbers."""
+def cancel_waiting(states: Sequence[TaskState]) -> Iterator[str]:
+    """Take the jobs of these tasks out of the queue, as far as they wait there, and yield their numbers."""
     for state in states:
-        if state.task.name == "merge" and state.state == ACTIVE[1] and state.job is not None:
+        if state.in_queue and state.job is not None:
             cancel(state.job)
             yield state.job
 

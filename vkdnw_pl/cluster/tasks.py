@@ -42,6 +42,8 @@ class TaskState:
     job: str | None
     note: str
     """Why it waits or failed, or the last line of its log."""
+    in_queue: bool = False
+    """Whether its job waits in the queue; so does one that will never begin, which is failed."""
 
     def record(self) -> dict[str, Any]:
         """JSON-able form."""
@@ -107,7 +109,9 @@ def _judge(folder: LaunchFolder, launch: Launch, task: Task, states: States | No
     last = _last_line(log) if log is not None else ""
     finished = _finished(folder, launch, task, meta, done, mark if current else {})
 
-    if known is not None and known.waits:
+    if known is not None and known.never_begins:
+        state, note = FAILED, "it will never begin: the job that it depends on did not end as it was to"
+    elif known is not None and known.waits:
         state, note = WAITING, _why_waiting(known)
     elif known is not None and known.runs and not (finished and known.state == "COMPLETING"):
         state, note = RUNNING, f"{known.run_time} on {known.node}" + (f": {last}" if last else "")
@@ -128,7 +132,7 @@ def _judge(folder: LaunchFolder, launch: Launch, task: Task, states: States | No
             f": {last}" if last else ""
         )
     else:
-        state, note = LOST, f"job {job.id if job else ''} left no trace"
+        state, note = LOST, f"job {job.id if job else ''} left no trace: cancelled before it began?"
     restarts = known.restarts if known is not None and known.restarts is not None else None
     if restarts is None and current and mark.get("restarts", "").isdecimal():
         restarts = int(mark["restarts"])
@@ -142,6 +146,7 @@ def _judge(folder: LaunchFolder, launch: Launch, task: Task, states: States | No
         exit_code=None if state in ACTIVE else code,
         job=number,
         note=note,
+        in_queue=known is not None and known.waits,
     )
 
 
@@ -186,8 +191,8 @@ def _why_waiting(state: JobState) -> str:
     note = state.reason or "in the queue"
     if state.reason == "BeginTime" and state.starts_at:
         note += f" {state.starts_at}"
-    if state.reason == "DependencyNeverSatisfied":
-        note += " (it will never begin: cancel it with scancel)"
+    if state.reason.startswith("JobHeld"):
+        note += " (until scontrol release)"
     return note
 
 

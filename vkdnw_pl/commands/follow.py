@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -66,6 +67,8 @@ def follow(folder: LaunchFolder, launched: Launch, quiet: bool = False) -> int:
                 _show(line)
                 before = line
             if not trouble and not any(state.state in ACTIVE for state in states):
+                break
+            if trouble and shutil.which("scontrol") is None:  # it will not come back
                 break
             sleep(pause_s)
             pause_s = min(pause_s * 1.3, _LONGEST_PAUSE_S)

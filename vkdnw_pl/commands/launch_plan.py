@@ -37,6 +37,10 @@ class Planned:
     retry_failed: bool = False
     clear: Callable[[], None] | None = None
     """Deletes the results that are in the run folder."""
+    depends: bool = True
+    """Whether the condition of ``--dependency`` is still to be waited for."""
+    repeat: bool = False
+    """Whether what has ended is done again, as without ``--launch``: for commands that keep no record of their end."""
 
 
 def plan_launch(command: str, arguments: Sequence[str], chosen: LaunchOptions, prog: str) -> Planned:
@@ -120,7 +124,7 @@ def _plan_score(arguments: Sequence[str], chosen: LaunchOptions, prog: str) -> P
     archs, seeds = plan.settings.archs, len(plan.settings.seeds)
     if count is not None and count > len(archs):
         raise UsageError(f"array={count} is not allowed: there are only {len(archs)} architectures")
-    out = _out(options, f"runs/{plan.settings.space}-{plan.settings.digest()}")
+    out = out_folder(options["out"] or f"runs/{plan.settings.space}-{plan.settings.digest()}")
     settings = _comparable(plan.settings.record(), options)
     if count is None:
         tasks = [Task("score", rows=len(plan.keys))]
@@ -177,7 +181,7 @@ def _plan_search(arguments: Sequence[str], chosen: LaunchOptions, prog: str) -> 
     else:  # one process per task
         per_node = options["workers"] if options["workers"] != "auto" else chosen.gpu_count or chosen.cpus or 1
         chosen = replace(chosen, cpus=None, sbatch=(f"--ntasks-per-node={per_node}", *chosen.sbatch))
-    out = _out(options, f"runs/search-{plan.settings.space}-{plan.settings.digest()}")
+    out = out_folder(options["out"] or f"runs/search-{plan.settings.space}-{plan.settings.digest()}")
     settings = _comparable(plan.settings.record(), options)
     folder = SearchFolder(out)
     if not options["overwrite"]:
@@ -209,7 +213,7 @@ def _plan_evaluate(arguments: Sequence[str], chosen: LaunchOptions, prog: str) -
             raise UsageError(f"{path} cannot be read: there is no such file or folder")
     with user_input():
         _check_wandb(options)
-    out, rest = str(Path(options["out"]).expanduser()), without(arguments, "out")
+    out, rest = out_folder(options["out"]), without(arguments, "out")
     launch = new_launch(
         "evaluate",
         out,
@@ -219,7 +223,7 @@ def _plan_evaluate(arguments: Sequence[str], chosen: LaunchOptions, prog: str) -
         script_arguments=["evaluate", *rest],
         tasks=[Task("evaluate", meta=False)],
     )
-    return Planned(launch)
+    return Planned(launch, repeat=True)
 
 
 _HERE = {"device": "cpu", "workers": 1}
@@ -257,11 +261,16 @@ def _wandb_arguments(options: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _out(options: Mapping[str, Any], default: str) -> str:
-    out = str(Path(options["out"] or default).expanduser())
-    if Path(out).exists() and not Path(out).is_dir():
-        raise UsageError(f"out={options['out']!r} is not allowed: it is a file")
-    return out
+def out_folder(text: str) -> str:
+    """The run folder as the jobs are given it.
+
+    Raises:
+        UsageError: if it is a file.
+    """
+    out = Path(text).expanduser()
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"out={text!r} is not allowed: it is a file")
+    return str(out.absolute() if text.startswith("-") else out)  # in a script it would be read as an option
 
 
 def _comparable(settings: Record, options: Mapping[str, Any]) -> Record:

@@ -14,7 +14,7 @@ import yaml
 from vkdnw_pl.cluster.options import LaunchOptions
 from vkdnw_pl.cluster.record import LaunchFolder, Task
 from vkdnw_pl.commands.errors import UsageError, user_input
-from vkdnw_pl.commands.launch_plan import Planned, group, new_launch, without
+from vkdnw_pl.commands.launch_plan import Planned, group, new_launch, out_folder, without
 from vkdnw_pl.networks.arch_file import read_arch_file
 from vkdnw_pl.scoring.settings import digest
 from vkdnw_pl.spaces.resolve import resolve_arch
@@ -33,7 +33,7 @@ def plan_training(command: str, arguments: Sequence[str], chosen: LaunchOptions,
         return _plan_fit(arguments, config, chosen)
     if config["out"] is None:
         raise UsageError("out is missing: with --launch, give the run folder of the training, such as --out runs/x")
-    out = str(Path(config["out"]).expanduser())
+    out = out_folder(config["out"])
     launch = new_launch(
         command,
         out,
@@ -43,7 +43,7 @@ def plan_training(command: str, arguments: Sequence[str], chosen: LaunchOptions,
         script_arguments=[command, *without(arguments, "out")],
         tasks=[Task(command, meta=False)],
     )
-    return Planned(launch)
+    return Planned(launch, repeat=True)
 
 
 def _plan_fit(arguments: Sequence[str], config: dict[str, Any], chosen: LaunchOptions) -> Planned:
@@ -61,7 +61,7 @@ def _plan_fit(arguments: Sequence[str], config: dict[str, Any], chosen: LaunchOp
     if chosen.array is not None:
         settings = {name: value for name, value in settings.items() if not name.startswith(_OF_THE_NETWORK)}
     name = "fit" if chosen.array is None else "sweep"
-    out = str(Path(config["out"] or f"runs/{name}-{digest(settings)}").expanduser())
+    out = out_folder(config["out"] or f"runs/{name}-{digest(settings)}")
     until = {key: config["trainer"][key] for key in ("max_epochs", "max_steps")}
     if chosen.array is None:
         tasks = [Task("fit", until=until)]

@@ -91,7 +91,9 @@ class CommandParser:
         written = []
         for argument, after in zip(arguments, [*arguments, "--"][1:], strict=True):
             kind = self._types.get(argument[2:]) if argument.startswith("--") else None
-            bare = bool in (kind, *get_args(kind)) and after.startswith("-")
+            # evaluate --wandb runs/x: what follows is a run folder, not the name of a project.
+            is_folder = bool(self._positional) and str in get_args(kind) and Path(after, "meta.json").is_file()
+            bare = bool in (kind, *get_args(kind)) and (after.startswith("-") or is_folder)
             written.append(f"{argument}=true" if bare else argument)
         return written
 

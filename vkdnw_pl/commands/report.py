@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vkdnw_pl.commands.errors import CommandFailed, UsageError, user_input
-from vkdnw_pl.scoring.files import write_atomically
+from vkdnw_pl.commands.report_files import OutputFile, check_apart, output_file
 
 if TYPE_CHECKING:
     from vkdnw_pl.report.runs import Run
@@ -46,16 +46,18 @@ def report(
         0.
 
     Raises:
-        UsageError: if a folder is no run folder, a file in it is damaged, or options do not go together.
+        UsageError: if a folder is no run folder, a file in it is damaged, a file to write is there and was not written by
+            report, or options do not go together.
         CommandFailed: if the package that makes reports on Weights & Biases is not installed.
         OSError: if Weights & Biases cannot be reached or refuses.
     """
     for name, value in (("wandb_entity", wandb_entity), ("push", push), ("wandb_spec", wandb_spec)):
         if value and not wandb_project:
             raise UsageError(f"{name} has no use without wandb_project: name the project with --wandb_project")
-    page = _file(out or ("report.html" if markdown is None and wandb_project is None else None), "out")
-    text = None if markdown == "-" else _file(markdown, "markdown")
-    spec = _file(wandb_spec or ("wandb_report.json" if wandb_project and not push else None), "wandb_spec")
+    page = output_file(out or ("report.html" if markdown is None and wandb_project is None else None), "out")
+    text = None if markdown == "-" else output_file(markdown, "markdown")
+    spec = output_file(wandb_spec or ("wandb_report.json" if wandb_project and not push else None), "wandb_spec")
+    check_apart((page, text, spec))
     with user_input():
         found = _read(runs)
         heading = title or (f"Run {found[0].name}" if len(found) == 1 else f"Comparison of {len(found)} runs")
@@ -63,8 +65,8 @@ def report(
             from vkdnw_pl.report.run_html import runs_html
 
             html = runs_html(found, heading)
-            write_atomically(page, html)
-            _say(f"report of {_count(found)} in {page} ({len(html.encode()) / 1e6:.2f} MB)")
+            page.write(html)
+            _say(f"report of {_count(found)} in {page.given} ({len(html.encode()) / 1e6:.2f} MB)")
         if markdown is not None:
             from vkdnw_pl.report.run_markdown import runs_markdown
 
@@ -72,14 +74,16 @@ def report(
             if text is None:
                 print(written, end="")
             else:
-                write_atomically(text, written)
-                _say(f"Markdown of {_count(found)} in {text}")
+                text.write(written)
+                _say(f"Markdown of {_count(found)} in {text.given}")
         if wandb_project:
             _on_wandb(found, wandb_project, wandb_entity, heading, push, spec)
     return 0
 
 
-def _on_wandb(runs: Sequence[Run], project: str, entity: str | None, title: str, push: bool, spec: Path | None) -> None:
+def _on_wandb(
+    runs: Sequence[Run], project: str, entity: str | None, title: str, push: bool, spec: OutputFile | None
+) -> None:
     """Build the report, write it into ``spec`` where that is given, and save it on Weights & Biases where asked to."""
     from vkdnw_pl.report.wandb_report import build_report, push_report, report_spec
 
@@ -89,8 +93,8 @@ def _on_wandb(runs: Sequence[Run], project: str, entity: str | None, title: str,
         raise CommandFailed(str(error)) from error
     if spec is not None:
         content = json.dumps(report_spec(made), indent=2, ensure_ascii=False)
-        write_atomically(spec, content + "\n")
-        _say(f"report for Weights & Biases in {spec}" + ("" if push else "; --push saves it there"))
+        spec.write(content + "\n")
+        _say(f"report for Weights & Biases in {spec.given}" + ("" if push else "; --push saves it there"))
     if push:
         _say(f"report on Weights & Biases: {push_report(made)}")
 
@@ -106,20 +110,9 @@ def _read(paths: Sequence[str]) -> list[Run]:
         folders += some
     found = read_runs(folders)
     if len(found) < len(folders):
-        _say(f"{len(folders) - len(found)} of the folders were given more than once, and are shown once")
+        more = len(folders) - len(found)
+        _say(f"{more} folder{'s' * (more > 1)} named more than once, shown once")
     return found
-
-
-def _file(path: str | None, option: str) -> Path | None:
-    """The file to write; its folder must be there, and it must not be a folder itself."""
-    if path is None:
-        return None
-    file = Path(path).expanduser()
-    if file.is_dir():
-        raise UsageError(f"{option}={path!r} is not allowed: it is a folder; give the name of a file")
-    if not file.parent.is_dir():
-        raise UsageError(f"{option}={path!r} is not allowed: there is no folder {file.parent}")
-    return file
 
 
 def _count(runs: Sequence[Run]) -> str:

@@ -11,7 +11,10 @@ from typing import Any
 from vkdnw_pl.report.clean_text import as_text
 from vkdnw_pl.report.runs import Run
 
-_NOT_COMPARED = ("out", "overwrite", "progress", "retry_failed", "config")
+_NOT_COMPARED = (
+    *("out", "overwrite", "progress", "retry_failed", "config"),
+    *("wandb", "wandb_group", "wandb_tags"),
+)
 """Options that say where and how a run is shown, not what it does."""
 
 

@@ -62,22 +62,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """JSON objects, one a line; a last line that was torn by a kill is left out.
-
-    Raises:
-        ValueError: if the file cannot be read, or is damaged in another place than its end.
-    """
-    text = read_text_lines(path)
-    found = []
-    for number, line in enumerate(text.split("\n")[:-1], 1):
-        try:
-            found.append(_object(json.loads(line), path))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}, line {number} is damaged: {error}") from None
-    return found
-
-
 def read_text_lines(path: Path) -> str:
     """The text of a file up to its last whole line: what a kill, or a copy that was cut off, has torn is left out.
 

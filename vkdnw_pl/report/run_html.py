@@ -28,6 +28,7 @@ from vkdnw_pl.report.run_figures import (
     search_curves,
     training_curves,
 )
+from vkdnw_pl.report.run_marks import PAGE_MARK
 from vkdnw_pl.report.run_metrics import metric_table, paper_parts
 from vkdnw_pl.report.run_summary import (
     again,
@@ -72,6 +73,7 @@ def runs_html(runs: Sequence[Run], title: str, made_at: datetime | None = None) 
         title=title,
         made_at=(made_at or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
+        mark=Markup(PAGE_MARK),
         policy=_policy(style, script),
         style=Markup(style),
         script=Markup(script),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from vkdnw_pl.report.clean_text import clean, counted, in_time, shortened
 from vkdnw_pl.report.paper_text import difference_text, ours_text, paper_text
 from vkdnw_pl.report.run_config import config_tables
+from vkdnw_pl.report.run_marks import MARKDOWN_MARK
 from vkdnw_pl.report.run_metrics import metric_table, paper_parts
 from vkdnw_pl.report.run_summary import failed_runs, summary_lines
 from vkdnw_pl.report.runs import Run
@@ -30,7 +31,7 @@ def runs_markdown(runs: Sequence[Run], title: str) -> str:
     if not runs:
         raise ValueError("runs is empty: there is nothing to report")
     parts = [f"## {plain(title)}", summary_markdown(runs)]
-    parts += [*metrics_markdown(runs), *_paper(runs), *_options(runs), *_failed(runs)]
+    parts += [*metrics_markdown(runs), *_paper(runs), *_options(runs), *_failed(runs), MARKDOWN_MARK]
     return "\n\n".join(parts) + "\n"
 
 
@@ -110,7 +111,9 @@ def metrics_markdown(runs: Sequence[Run]) -> list[str]:
         )
     spread = ", mean ± standard deviation over seeds" if table.several_seeds else ""
     caption = f"KT Kendall's tau-b, SPR Spearman's rho{spread}; higher is better, the best of each column is bold."
-    if not table.sizes_differ:
+    if table.sizes_differ:
+        caption += " Values on different networks cannot be compared as they are."
+    else:
         caption += f" {table.rows[0].n} networks with known accuracies."
     right = set(range(first - (1 if table.sizes_differ else 0), len(head)))
     return ["### Rankings", _table(head, lines, right), caption]

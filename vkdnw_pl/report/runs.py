@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from vkdnw_pl.callbacks.history_lines import read_history as read_training
 from vkdnw_pl.report.run_files import (
     number_column,
     read_csv,
     read_json,
-    read_json_lines,
     read_text,
     read_text_lines,
     read_yaml,
@@ -28,7 +28,8 @@ from vkdnw_pl.report.run_files import (
 from vkdnw_pl.scoring.journal import read_journals
 from vkdnw_pl.scoring.table import FAILED as FAILED_ROW
 from vkdnw_pl.scoring.table import OK, ScoreTable, join_rows, parse_table
-from vkdnw_pl.search.history import Candidate, read_history
+from vkdnw_pl.search.history import Candidate
+from vkdnw_pl.search.history import read_history as read_search
 
 COMMANDS = ("score", "evaluate", "search", "fit")
 """Commands whose run folders are read; what ``merge`` makes is the folder of a ``score``."""
@@ -176,7 +177,7 @@ class Run:
         if not file.is_file() or not file.stat().st_size:
             return []
         try:
-            return read_history(file)
+            return read_search(file)
         except UnicodeDecodeError as error:
             raise ValueError(f"{file} is damaged: {error}") from None
 
@@ -190,7 +191,7 @@ class Run:
     def history(self) -> list[dict[str, Any]]:
         """Lines of the training's ``history.jsonl`` so far: ``step``, ``epoch``, and the values of that step."""
         file = self.path / "history.jsonl"
-        return read_json_lines(file) if file.is_file() else []
+        return read_training(file) if file.is_file() else []
 
     @functools.cached_property
     def results(self) -> dict[str, float]:
@@ -298,6 +299,8 @@ def _what_else(path: Path) -> str:
         return "does not exist"
     if not path.is_dir():
         return "is a file: give the run folder, in which meta.json is"
+    if paper := next((one for one in path.glob("*.html") if one.with_suffix(".csv").is_file()), None):
+        return f"holds what evaluate --paper wrote, which has a page of its own: {paper}"
     damaged = next((name for name in ("scores.csv", "history.csv", "checkpoints") if (path / name).exists()), None)
     if damaged:
         return f"is not a whole run folder: it has {damaged}, but no meta.json that says how it was made"
@@ -334,14 +337,17 @@ def _notes(
     path: Path, command: str, status: str, meta: Mapping[str, Any], settings: Mapping[str, Any], file: Path
 ) -> Iterable[str]:
     last = (_attempts(meta, file) or [{}])[-1]
+    merged = bool(meta.get("merged"))  # then the attempts are those of the shards
     if status == RUNNING:
         yield "it is running, or was killed: its record does not say how it ended"
+    elif status == STOPPED and merged and not last.get("stopped_by"):
+        yield "merged though rows are missing"
     elif status == STOPPED:
         yield f"stopped by {last.get('stopped_by') or 'request'} before the end"
     elif status == FAILED:
         yield "it ended with an error" + (f", see {path / 'traceback.txt'}" if _has(path, "traceback.txt") else "")
     if command == "score":
-        expected, there = _expected_rows(settings), last.get("rows_in_table")
+        expected, there = _expected_rows(settings), _rows(path) if merged else last.get("rows_in_table")
         if expected is not None and isinstance(there, int) and there < expected:
             yield f"{there:,} of {expected:,} rows are there"
         if settings.get("shard"):
@@ -356,6 +362,10 @@ def _notes(
 
 def _has(path: Path, name: str) -> bool:
     return (path / name).is_file()
+
+
+def _rows(path: Path) -> int | None:
+    return len(read_csv(path / "scores.csv")[1]) if _has(path, "scores.csv") else None
 
 
 def _expected_rows(settings: Mapping[str, Any]) -> int | None:

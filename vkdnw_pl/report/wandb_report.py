@@ -168,7 +168,8 @@ def _metric_panels(runs: Sequence[Run]) -> list[Any]:
     for dataset in datasets:
         rankings = dict.fromkeys(row["ranking"] for row in rows if row["dataset"] == dataset)
         for metric, short in METRICS.items():
-            keys: list[Any] = [wr.SummaryMetric(f"{dataset}/{ranking}/{metric}") for ranking in rankings]
+            # Bars take bare keys, as those that are made by hand on W&B.
+            keys: list[Any] = [f"{dataset}/{ranking}/{metric}" for ranking in rankings]
             panels.append(wr.BarPlot(title=f"{short} on {dataset}", metrics=keys, orientation="h"))
     first = list(dict.fromkeys(row["ranking"] for row in rows if row["dataset"] == datasets[0]))[:_SCATTERS]
     panels += [

@@ -76,7 +76,10 @@ class RunFolder:
         """
         if not self.meta.is_file():
             raise ValueError(f"{self.path} is not a run folder: it has no {self.meta.name}")
-        return json.loads(self.meta.read_text(encoding="utf-8"))
+        try:
+            return json.loads(self.meta.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{self.meta} is damaged: {error}") from error
 
     def write_meta(self, meta: Mapping[str, Any]) -> None:
         """Replace ``meta.json``."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from vkdnw_pl.scoring.stop import Stopped
 from vkdnw_pl.tracking.options import PROJECT, chosen_mode, finish_timeout_s, has_key, init_timeout_s
 from vkdnw_pl.tracking.place import make_folder, run_id, use_folder
 
@@ -91,6 +93,12 @@ def begin(folder: Path, command: str, arguments: Mapping[str, Any], settings: Ma
         cleanup.close()
         _say(f"W&B does not work ({_short(error)}); {_WITHOUT}")
         return None
+    except BaseException as error:  # a signal, which may find wandb with a run that nobody else knows of yet
+        cleanup.close()
+        if "wandb" in sys.modules:
+            with suppress(Exception):
+                sys.modules["wandb"].teardown(exit_code(error))
+        raise
     return Session(run, cleanup)
 
 
@@ -110,7 +118,7 @@ def _init(wanted: dict[str, Any], mode: str | None, inner: Path) -> Any:
             _say(f"W&B: {run.url}" if run.url else how)
             return run
         except Exception as error:
-            _say(f"W&B does not answer ({_short(error)}), so {how}")
+            _say(f"W&B cannot be reached ({_short(error)}), so {how}")
         wandb.teardown(1)  # else the run's id is still in use
         for attempt in set(inner.glob("run-*")) - before:
             shutil.rmtree(attempt, ignore_errors=True)
@@ -130,6 +138,18 @@ def _defaults(folder: Path, command: str) -> dict[str, Any]:
 
 def _settings() -> dict[str, Any]:
     return {"init_timeout": init_timeout_s(), "finish_timeout": finish_timeout_s(), "silent": True}
+
+
+def exit_code(error: BaseException) -> int:
+    """Exit code of a command that ends with this exception."""
+    if isinstance(error, Stopped):
+        return 128 + error.signum
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    code = getattr(error, "exit_code", getattr(error, "code", 1))
+    return code if isinstance(code, int) else 1
 
 
 def _short(error: BaseException) -> str:

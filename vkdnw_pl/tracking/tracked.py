@@ -14,7 +14,7 @@ from typing import Any
 from vkdnw_pl.scoring.stop import Stopped, stop_signals
 from vkdnw_pl.tracking.options import wandb_options
 from vkdnw_pl.tracking.sampler import Sampler
-from vkdnw_pl.tracking.session import Session, begin
+from vkdnw_pl.tracking.session import Session, begin, exit_code
 
 _MAX_ROWS = 200_000
 """More rows W&B does not show in a table."""
@@ -189,18 +189,6 @@ def wandb_config(options: Mapping[str, Any], meta: Mapping[str, Any]) -> dict[st
     """W&B's config: the options by name, and below ``meta`` what is known of the run."""
     kept = {name: meta[name] for name in ("command", "digest", "environment") if name in meta}
     return {**{name: _brief(value) for name, value in options.items()}, "meta": kept}
-
-
-def exit_code(error: BaseException) -> int:
-    """Exit code of a command that ends with this exception."""
-    if isinstance(error, Stopped):
-        return 128 + error.signum
-    if isinstance(error, KeyboardInterrupt):
-        return 128 + signal.SIGINT
-    if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else int(error.code is not None)
-    code = getattr(error, "exit_code", getattr(error, "code", 1))
-    return code if isinstance(code, int) else 1
 
 
 def _brief(value: Any) -> Any:

@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.tracking.logger import TrackedLogger, end_runs, tracked_logger
 from vkdnw_pl.tracking.options import wandb_options
-from vkdnw_pl.tracking.tracked import exit_code
+from vkdnw_pl.tracking.session import exit_code
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
