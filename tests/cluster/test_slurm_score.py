@@ -112,7 +112,7 @@ def test_an_array_equals_one_process(place, capsys):
     assert len(jobs_of("the array")) == 2
 
 
-def test_killed_tasks_lose_nothing_and_are_seen_and_repaired(place, capsys):
+def test_killed_tasks_lose_nothing_and_are_seen_and_repaired(place, start_now, capsys):
     given = ("--archs", "sample:4", *SLOWLY)
     assert cli.main(["score", *given, "--out", "one"]) == 0
     Path("pause").write_text("0.1")
@@ -134,7 +134,7 @@ def test_killed_tasks_lose_nothing_and_are_seen_and_repaired(place, capsys):
     assert 2 <= second["rows"] < 20
 
     slurm_does("scontrol", "requeue", f"{job}_0")
-    slurm_does("scontrol", "update", f"jobid={job}_0", "StartTime=now")  # Slurm would wait for two minutes
+    start_now(f"{job}_0")
     assert cli.main(["status", "out", "--resubmit", "--wait"]) == 0
     capsys.readouterr()
     assert [one["array"] for one in jobs_of("out") if one["kind"] == "array"] == ["0-1", "1"]
@@ -149,7 +149,7 @@ def test_killed_tasks_lose_nothing_and_are_seen_and_repaired(place, capsys):
     assert merge["state"] == "finished"
 
 
-def test_a_job_that_reaches_its_time_limit_goes_on(place, capsys):
+def test_a_job_that_reaches_its_time_limit_goes_on(place, start_now, capsys):
     given = ("--archs", "sample:10", *SLOWLY)
     assert cli.main(["score", *given, "--out", "one"]) == 0
     Path("pause").write_text("0.2")
@@ -167,7 +167,7 @@ def test_a_job_that_reaches_its_time_limit_goes_on(place, capsys):
     assert cli.main(["status", "out"]) == 0
     assert "waiting" in capsys.readouterr().out
     Path("pause").write_text("0")
-    slurm_does("scontrol", "update", f"jobid={job}", "TimeLimit=10", "StartTime=now")
+    start_now(job, "TimeLimit=10")
     assert cli.main(["status", "out", "--wait"]) == 0
     assert RunFolder("out").read_meta()["runs"][-1]["rows_made"] == 100 - kept
     same_results("one", "out")

@@ -169,14 +169,9 @@ def _run(
         "runs": [*(earlier["runs"] if earlier else []), run],
     }
     folder.start(yaml.safe_dump(dict(options), sort_keys=False, allow_unicode=True), plan.settings.archs, meta)
-    try:
-        group = None if plan.shard is None else group_of("score", plan.settings.digest())
-        with tracked_run(options, folder.path, "score", meta, group) as tracked:
-            return tracked.ended(_make_and_evaluate(plan, folder, rows, meta, progress, began_at, tracked))
-    except BaseException as error:
-        meta["status"] = "failed" if isinstance(error, Exception) else "stopped"
-        folder.write_meta(meta)
-        raise
+    group = None if plan.shard is None else group_of("score", plan.settings.digest())
+    with folder.true_status(meta), tracked_run(options, folder.path, "score", meta, group) as tracked:
+        return tracked.ended(_make_and_evaluate(plan, folder, rows, meta, progress, began_at, tracked))
 
 
 def _make_and_evaluate(

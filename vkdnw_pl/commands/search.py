@@ -198,13 +198,9 @@ def _run(plan: SearchPlan, folder: SearchFolder, options: Mapping[str, Any], ove
         "runs": [*(earlier["runs"] if earlier else []), run],
     }
     folder.begin(yaml.safe_dump(dict(options), sort_keys=False, allow_unicode=True), meta)
-    try:
-        with tracked_run(options, folder.path, "search", meta, group_of("search", settings.digest())) as tracked:
-            return tracked.ended(_search_and_describe(plan, folder, options, meta, done, began_at, tracked))
-    except BaseException as error:
-        meta["status"] = "failed" if isinstance(error, Exception) else "stopped"
-        folder.write_meta(meta)
-        raise
+    group = group_of("search", settings.digest())
+    with folder.true_status(meta), tracked_run(options, folder.path, "search", meta, group) as tracked:
+        return tracked.ended(_search_and_describe(plan, folder, options, meta, done, began_at, tracked))
 
 
 def _search_and_describe(

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from vkdnw_pl._version import __version__
 from vkdnw_pl.report.charts import COLORS
-from vkdnw_pl.report.clean_text import as_text, clean, in_time, shortened
+from vkdnw_pl.report.clean_text import as_text, clean, counted, in_time, shortened
 from vkdnw_pl.report.paper_comparison import CLOSE, COVERED, DIFFERS, NO_PAPER, NOT_COMPUTED, Cell
 from vkdnw_pl.report.paper_text import difference_text, ours_text, paper_text
 from vkdnw_pl.report.run_config import config_tables, environment_table
@@ -65,7 +65,7 @@ def runs_html(runs: Sequence[Run], title: str, made_at: datetime | None = None) 
         lstrip_blocks=True,
         finalize=_finalize,
     )
-    environment.filters.update(short=shortened, time=in_time, number=as_text)
+    environment.filters.update(short=shortened, time=in_time, number=as_text, counted=counted)
     style, script = (_packaged(name) for name in ("runs.css", "runs.js"))
     metrics = metric_table(runs)
     searches = search_curves(runs)

@@ -85,6 +85,16 @@ class RunFolder:
         """Replace ``meta.json``."""
         write_atomically(self.meta, json.dumps(meta, indent=2, ensure_ascii=False) + "\n")
 
+    @contextmanager
+    def true_status(self, meta: dict[str, Any]) -> Iterator[None]:
+        """Write ``status`` into the record if what is done here ends in an error or is interrupted."""
+        try:
+            yield
+        except BaseException as error:
+            meta["status"] = "failed" if isinstance(error, Exception) else "stopped"
+            self.write_meta(meta)
+            raise
+
     def read_archs(self) -> list[str]:
         """Architectures of the whole run in order."""
         return self.archs.read_text(encoding="utf-8").splitlines()
