@@ -24,6 +24,7 @@ from vkdnw_pl.oracles import load_oracle
 from vkdnw_pl.spaces import SPACES
 
 RANKINGS = ("vkdnw_agg", "vkdnw_single", "az_nas", "macs")
+KNOWN_BY_THE_SPACE = ("macs",)
 STRATEGIES = ("evolution", "ageing", "random")
 
 
@@ -35,7 +36,9 @@ def search_options(ranking: str, strategy: str, evaluations: int, seed: int) -> 
 def found(scores: str, ranking: str, strategy: str, evaluations: int, seed: int, folder: Path) -> str:
     out = folder / f"{ranking}-{strategy}-{seed}"
     options = search_options(ranking, strategy, evaluations, seed)
-    options |= {"scores": scores, "out": out, "progress": "false", "figures": "false", "top_k": 1}
+    options |= {"out": out, "progress": "false", "figures": "false", "top_k": 1}
+    if ranking not in KNOWN_BY_THE_SPACE:
+        options["scores"] = scores
     with redirect_stdout(io.StringIO()):
         if code := main(["search", *(str(part) for name, value in options.items() for part in (f"--{name}", value))]):
             raise SystemExit(code)
