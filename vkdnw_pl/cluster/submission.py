@@ -6,7 +6,6 @@ import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from vkdnw_pl.cluster.commands import cancel, submit
 from vkdnw_pl.cluster.record import Job, Launch, LaunchFolder, Task
@@ -19,6 +18,7 @@ from vkdnw_pl.cluster.scripts import (
     site_values,
 )
 from vkdnw_pl.cluster.tasks import TaskState, merge_task
+from vkdnw_pl.scoring.clock import now
 
 _MERGE = "merge.sbatch"
 
@@ -114,7 +114,7 @@ class Submitter:
             array=submission.array,
             tasks=[task.name for task in submission.tasks],
             command=list(submission.command),
-            submitted_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            submitted_at=now(),
         )
         self.launch.jobs.append(job)
         self.folder.write(self.launch)

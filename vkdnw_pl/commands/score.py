@@ -6,7 +6,6 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import yaml
@@ -15,6 +14,7 @@ from vkdnw_pl.callbacks.environment import device_record, environment_record
 from vkdnw_pl.commands.errors import CommandFailed, UsageError, user_input
 from vkdnw_pl.commands.results import failed_rows, print_failures, write_results
 from vkdnw_pl.commands.score_plan import ScorePlan, plan_scoring
+from vkdnw_pl.scoring.clock import now
 from vkdnw_pl.scoring.folder import FolderBusy, RunFolder
 from vkdnw_pl.scoring.options import Shard
 from vkdnw_pl.scoring.settings import ScoreSettings
@@ -158,7 +158,7 @@ def _run(
     earlier = folder.read_meta() if folder.meta.is_file() else None
     if earlier and rows:
         _warn_of_other_versions(earlier, environment)
-    run: dict[str, Any] = {"started_at": _now()}
+    run: dict[str, Any] = {"started_at": now()}
     meta = {
         "format": 1,
         "command": "score",
@@ -202,7 +202,7 @@ def _make_and_evaluate(
     table = _table(plan, rows)
     folder.write_scores(table)
     run.update(
-        finished_at=_now(),
+        finished_at=now(),
         elapsed_s=round(time.monotonic() - began_at, 3),
         processes=processes,
         threads_per_process=1 if plan.settings.device == "cpu" else None,
@@ -280,7 +280,3 @@ def _say_done(plan: ScorePlan, folder: RunFolder, table: ScoreTable, made: int, 
             f"this is shard {plan.shard}; when all are done, join them with: python -m vkdnw_pl merge SHARD_FOLDERS... "
             "--out DIR"
         )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

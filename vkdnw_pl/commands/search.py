@@ -7,7 +7,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from vkdnw_pl.callbacks.environment import device_record, environment_record
 from vkdnw_pl.commands.errors import CommandFailed, UsageError, user_input
 from vkdnw_pl.commands.search_plan import SearchPlan, plan_search
 from vkdnw_pl.commands.search_progress import SearchProgress
+from vkdnw_pl.scoring.clock import now
 from vkdnw_pl.scoring.folder import FolderBusy
 from vkdnw_pl.scoring.stop import Stopped, stop_signals
 from vkdnw_pl.search.engine import HistoryMismatch, Outcome, Watch
@@ -186,7 +186,7 @@ def _run(plan: SearchPlan, folder: SearchFolder, options: Mapping[str, Any], ove
         done = len(folder.read_candidates())
     _say_what(plan, folder, done)
     earlier = folder.read_meta() if folder.meta.is_file() else None
-    run: dict[str, Any] = {"started_at": _now()}
+    run: dict[str, Any] = {"started_at": now()}
     meta = {
         "format": 1,
         "command": "search",
@@ -233,7 +233,7 @@ def _search_and_describe(
         log_found(tracked, found)
     meta["status"] = "stopped" if stopped else "exhausted" if outcome.exhausted else "finished"
     run.update(
-        finished_at=_now(),
+        finished_at=now(),
         elapsed_s=round(time.monotonic() - began_at, 3),
         workers=plan.workers,
         evaluated=len(record) - done,
@@ -397,7 +397,3 @@ def _say_found(
 def _values(scores: Mapping[str, float | None]) -> str:
     shown = {name: value for name, value in scores.items() if "_decile_" not in name}
     return ", ".join(f"{name} {'-' if value is None else f'{value:.5g}'}" for name, value in shown.items())
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -7,13 +7,13 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import yaml
 from pytorch_lightning import Trainer
 
 from vkdnw_pl.callbacks.environment import environment_record
+from vkdnw_pl.scoring.clock import now
 from vkdnw_pl.scoring.files import write_atomically
 from vkdnw_pl.scoring.settings import digest
 from vkdnw_pl.tracking.training import describe_training
@@ -63,7 +63,7 @@ class TrainRecord:
         """
         self._before = self.folder.read_record()
         earlier = self.folder.read_meta() if self.folder.meta.is_file() else None
-        run = {"started_at": _now(), "ckpt_path": resume, "processes": trainer.world_size, "until": self.until}
+        run = {"started_at": now(), "ckpt_path": resume, "processes": trainer.world_size, "until": self.until}
         self._meta = {
             "format": 1,
             "command": "fit",
@@ -109,7 +109,7 @@ class TrainRecord:
         elapsed_s = time.monotonic() - self._began_at
         self._meta["status"] = status
         self._meta["runs"][-1] |= {
-            "finished_at": _now(),
+            "finished_at": now(),
             "elapsed_s": round(elapsed_s, 3),
             "stopped_by": stopped_by,
             "steps": step,
@@ -154,7 +154,3 @@ def _span(until: Mapping[str, Any]) -> str:
 def _shown(metrics: Mapping[str, float]) -> str:
     names = [name for name in ("val/top1", "val/top5", "test/top1", "test/top5") if name in metrics]
     return ", ".join(f"{name} {metrics[name]:.2f} %" for name in names) or "done"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -147,16 +147,12 @@ def _grid(runs: Iterable[Run], panels: list[Any], place: Mapping[str, str]) -> A
     return wr.PanelGrid(runsets=[chosen], panels=panels)
 
 
-def _layouts(count: int) -> list[Any]:
-    """Two panels side by side."""
+def _arranged(panels: list[Any]) -> list[Any]:
+    """The panels, two side by side."""
     wr = _library()
-    return [wr.Layout(x=_HALF * (i % 2), y=_HEIGHT * (i // 2), w=_HALF, h=_HEIGHT) for i in range(count)]
-
-
-def _arranged(panels: Sequence[Any]) -> list[Any]:
-    for panel, layout in zip(panels, _layouts(len(panels))):
-        panel.layout = layout
-    return list(panels)
+    for i, panel in enumerate(panels):
+        panel.layout = wr.Layout(x=_HALF * (i % 2), y=_HEIGHT * (i // 2), w=_HALF, h=_HEIGHT)
+    return panels
 
 
 def _metric_panels(runs: Sequence[Run]) -> list[Any]:
