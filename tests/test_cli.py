@@ -7,7 +7,7 @@ import pytest
 
 import vkdnw_pl.commands.score
 from vkdnw_pl import cli
-from vkdnw_pl.commands.errors import CommandFailed, UsageError
+from vkdnw_pl.errors import CommandFailed, UsageError
 
 OWN = [name for name in cli.COMMANDS if name not in cli.TRAINING]
 

@@ -9,15 +9,15 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "vkdnw_pl"
 LAYERS = [
-    *("networks", "spaces", "oracles", "data", "proxies", "metrics", "ranking", "scoring", "search", "training"),
-    *("callbacks", "report", "tracking", "cluster", "commands", "cli", "__main__"),
+    *("errors", "runs", "metrics", "networks", "data", "spaces", "proxies", "oracles", "ranking", "options", "scoring"),
+    *("search", "training", "callbacks", "report", "tracking", "cluster", "commands", "cli", "__main__"),
 ]
 ROOT = {"", "_version"}  # the package itself, which imports lazily
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def layer(module: str) -> str:
-    """`vkdnw_pl.scoring.table` -> `scoring`."""
+    """`vkdnw_pl.runs.table` -> `scoring`."""
     return module.partition(".")[2].partition(".")[0]
 
 

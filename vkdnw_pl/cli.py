@@ -70,7 +70,7 @@ def _main(arguments: list[str]) -> int:
         return OK
     if name not in COMMANDS:
         kind = "option" if name.startswith("-") else "command"
-        from vkdnw_pl.commands.errors import unknown
+        from vkdnw_pl.errors import unknown
 
         known = ["--help", "--version"] if kind == "option" else list(COMMANDS)
         return _refuse(PROG, unknown(kind, name, known))
@@ -81,8 +81,8 @@ def _main(arguments: list[str]) -> int:
 
 def _launch(name: str, arguments: list[str]) -> int | None:
     """Submit the command to a cluster, if it is asked for."""
-    from vkdnw_pl.commands.errors import UsageError
     from vkdnw_pl.commands.launch import is_launch, launch
+    from vkdnw_pl.errors import UsageError
 
     prog = f"{PROG} {name}"
     try:
@@ -112,7 +112,7 @@ def _train(name: str, arguments: list[str]) -> int:
 
 def _fit(arguments: list[str], prog: str) -> int:
     """``fit``, with its answer to signals from before the libraries are imported, which may take a minute."""
-    from vkdnw_pl.scoring.stop import Stopped
+    from vkdnw_pl.runs.signals import Stopped
     from vkdnw_pl.training.signals import SIGNALS
 
     try:
@@ -126,8 +126,8 @@ def _fit(arguments: list[str], prog: str) -> int:
 
 
 def _run(name: str, arguments: list[str]) -> int:
-    from vkdnw_pl.commands.errors import UsageError
     from vkdnw_pl.commands.parser import make_parser
+    from vkdnw_pl.errors import UsageError
 
     prog = f"{PROG} {name}"
     command = load_command(name)
@@ -150,7 +150,7 @@ def _run(name: str, arguments: list[str]) -> int:
 
 def _guarded(prog: str, work: Callable[[], int]) -> int:
     """Exit code of ``work``; what goes wrong for a known reason is said without a traceback."""
-    from vkdnw_pl.commands.errors import CommandFailed, UsageError
+    from vkdnw_pl.errors import CommandFailed, UsageError
 
     try:
         return work()

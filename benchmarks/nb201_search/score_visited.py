@@ -20,8 +20,8 @@ from run import search_options
 
 from vkdnw_pl.commands.search import search as command
 from vkdnw_pl.commands.search_plan import plan_search
-from vkdnw_pl.scoring.journal import read_journals
-from vkdnw_pl.scoring.table import ScoreRow, header_line, read_table, row_line
+from vkdnw_pl.runs.journal import read_journals
+from vkdnw_pl.runs.table import ScoreRow, header_line, read_table, row_line
 from vkdnw_pl.search.engine import search
 from vkdnw_pl.search.evaluation import ProxyScores, make_module
 from vkdnw_pl.search.folder import SearchFolder

@@ -30,9 +30,9 @@ import numpy as np
 import yaml
 
 from vkdnw_pl.oracles import load_oracle
+from vkdnw_pl.runs.folder import RunFolder
+from vkdnw_pl.runs.table import ScoreRow, ScoreTable, read_table
 from vkdnw_pl.scoring.evaluation import choose_rankings, evaluate_table, write_metrics, write_ranking
-from vkdnw_pl.scoring.folder import RunFolder
-from vkdnw_pl.scoring.table import ScoreRow, ScoreTable, read_table
 from vkdnw_pl.spaces import SPACES
 
 HERE = Path(__file__).parent

@@ -19,8 +19,8 @@ from vkdnw_pl.metrics.functional import kendall_tau, ndcg, spearman_rho
 from vkdnw_pl.oracles import load_oracle
 from vkdnw_pl.oracles.timm_results import FILES, Weights, choose_weights, read_results
 from vkdnw_pl.ranking import aggregate, available_rankings, parse_ranking
+from vkdnw_pl.runs.table import read_table
 from vkdnw_pl.scoring.evaluation import values_of
-from vkdnw_pl.scoring.table import read_table
 
 HERE = Path(__file__).parent
 SHARE = 0.106

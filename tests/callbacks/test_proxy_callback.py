@@ -20,8 +20,8 @@ from vkdnw_pl.callbacks.proxy_values import measure
 from vkdnw_pl.data.batches import image_batch
 from vkdnw_pl.proxies import make_proxies
 from vkdnw_pl.proxies.scoring import score_network
+from vkdnw_pl.runs.table import read_table
 from vkdnw_pl.scoring.module import ScoringModule
-from vkdnw_pl.scoring.table import read_table
 from vkdnw_pl.spaces import SPACES
 
 FEW = ["vkdnw", "aleph", "params"]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from vkdnw_pl import cli
-from vkdnw_pl.scoring.folder import RunFolder
-from vkdnw_pl.scoring.table import read_table
+from vkdnw_pl.runs.folder import RunFolder
+from vkdnw_pl.runs.table import read_table
 
 pytestmark = pytest.mark.slurm
 

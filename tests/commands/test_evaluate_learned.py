@@ -5,8 +5,8 @@ import csv
 import pytest
 from small_runs import run
 
-from vkdnw_pl.commands.errors import UsageError
 from vkdnw_pl.commands.evaluate import evaluate
+from vkdnw_pl.errors import UsageError
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from vkdnw_pl.cli import main
-from vkdnw_pl.commands.errors import UsageError
 from vkdnw_pl.commands.evaluate import evaluate
 from vkdnw_pl.commands.paper import choose_sample, evaluate_paper
+from vkdnw_pl.errors import UsageError
 from vkdnw_pl.oracles import load_oracle
 from vkdnw_pl.report.paper_tables import PAPER_CHOICES, PAPER_TABLES
-from vkdnw_pl.scoring.table import read_table
+from vkdnw_pl.runs.table import read_table
 from vkdnw_pl.spaces import NB201
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "paper"

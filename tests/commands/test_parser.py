@@ -3,8 +3,8 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from vkdnw_pl.commands.errors import UsageError
 from vkdnw_pl.commands.parser import make_parser
+from vkdnw_pl.errors import UsageError
 
 
 def command(

@@ -11,13 +11,13 @@ import torch
 import yaml
 from small_runs import NETWORK, make_oracle, run, scores_of
 
-from vkdnw_pl.commands.errors import UsageError
 from vkdnw_pl.commands.score import score
 from vkdnw_pl.data.batches import image_batch
+from vkdnw_pl.errors import UsageError
 from vkdnw_pl.oracles import load_oracle
 from vkdnw_pl.proxies import make_proxies
 from vkdnw_pl.proxies.scoring import score_network
-from vkdnw_pl.scoring.table import read_table
+from vkdnw_pl.runs.table import read_table
 from vkdnw_pl.spaces import NB201
 
 

@@ -8,7 +8,7 @@ import pytest
 from small_runs import bytes_without_seconds, run
 
 from vkdnw_pl.proxies import PROXIES, UndefinedScore
-from vkdnw_pl.scoring.table import read_table
+from vkdnw_pl.runs.table import read_table
 from vkdnw_pl.spaces import NB201
 
 

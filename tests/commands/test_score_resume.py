@@ -12,13 +12,13 @@ import pytest
 import yaml
 from small_runs import NETWORK, PROXIES, bytes_without_seconds, make_oracle, results_of, run
 
-from vkdnw_pl.commands.errors import CommandFailed, UsageError
 from vkdnw_pl.commands.evaluate import evaluate
 from vkdnw_pl.commands.merge import merge
 from vkdnw_pl.commands.score import score
-from vkdnw_pl.scoring.folder import RunFolder
-from vkdnw_pl.scoring.stop import STOP_SIGNALS
-from vkdnw_pl.scoring.table import read_table
+from vkdnw_pl.errors import CommandFailed, UsageError
+from vkdnw_pl.runs.folder import RunFolder
+from vkdnw_pl.runs.signals import STOP_SIGNALS
+from vkdnw_pl.runs.table import read_table
 from vkdnw_pl.spaces import NB201
 
 ARCHS = "sample:60"

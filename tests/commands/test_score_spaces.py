@@ -8,12 +8,12 @@ import pytest
 import yaml
 from small_runs import scores_of
 
-from vkdnw_pl.commands.errors import UsageError
 from vkdnw_pl.commands.evaluate import evaluate
 from vkdnw_pl.commands.merge import merge
 from vkdnw_pl.commands.score import score
+from vkdnw_pl.errors import UsageError
 from vkdnw_pl.oracles import load_oracle
-from vkdnw_pl.scoring.table import read_table
+from vkdnw_pl.runs.table import read_table
 from vkdnw_pl.spaces import SPACES
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "timm" / "results-imagenet.csv"

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from vkdnw_pl import cli
-from vkdnw_pl.commands.errors import CommandFailed, UsageError
 from vkdnw_pl.commands.search import search
-from vkdnw_pl.scoring.folder import RunFolder
+from vkdnw_pl.errors import CommandFailed, UsageError
+from vkdnw_pl.runs.folder import RunFolder
 from vkdnw_pl.search.history import read_history
 from vkdnw_pl.spaces import NB201
 from vkdnw_pl.spaces.resolve import resolve_arch

@@ -4,8 +4,8 @@ import pytest
 from pytorch_lightning import Trainer
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
-from vkdnw_pl.commands.errors import UsageError
 from vkdnw_pl.commands.train_processes import check_world, hint, launched_options
+from vkdnw_pl.errors import UsageError
 from vkdnw_pl.training.processes import Processes
 from vkdnw_pl.training.slurm import SlurmTasks
 

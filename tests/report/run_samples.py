@@ -6,8 +6,8 @@ from pathlib import Path
 import yaml
 
 from vkdnw_pl.oracles import load_oracle
+from vkdnw_pl.runs.table import ScoreRow, ScoreTable, write_table
 from vkdnw_pl.scoring.evaluation import METRIC_COLUMNS
-from vkdnw_pl.scoring.table import ScoreRow, ScoreTable, write_table
 from vkdnw_pl.search.history import Candidate, HistoryFile
 
 HOSTILE = "<script>window.__pwned=1</script>\"'><img src=x onerror=window.__pwned=1>|`javascript:` </style> {{ 7*7 }} \u202e\x07"

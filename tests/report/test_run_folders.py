@@ -9,7 +9,7 @@ import yaml
 
 from vkdnw_pl.callbacks.history import read_history
 from vkdnw_pl.report.runs import read_run, read_runs, run_folders, unique_names
-from vkdnw_pl.scoring.table import read_table
+from vkdnw_pl.runs.table import read_table
 
 
 def test_a_score_run(tmp_path):

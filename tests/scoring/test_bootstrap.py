@@ -5,8 +5,8 @@ import pytest
 
 from vkdnw_pl.metrics.functional import kendall_tau, ndcg, spearman_rho
 from vkdnw_pl.oracles import Oracle
+from vkdnw_pl.runs.table import ScoreRow, ScoreTable
 from vkdnw_pl.scoring.bootstrap import bootstrap_intervals, kendall_resamples
-from vkdnw_pl.scoring.table import ScoreRow, ScoreTable
 
 
 def make(scores, accuracies, seeds=(1,)):

@@ -6,8 +6,8 @@ import scipy.stats
 
 from vkdnw_pl.metrics.functional import ndcg
 from vkdnw_pl.oracles import Oracle
+from vkdnw_pl.runs.table import ScoreRow, ScoreTable
 from vkdnw_pl.scoring.evaluation import METRIC_COLUMNS, choose_rankings, evaluate_table, write_metrics, write_ranking
-from vkdnw_pl.scoring.table import ScoreRow, ScoreTable
 
 ARCHS = [f"arch{i}" for i in range(8)]
 

@@ -16,9 +16,9 @@ from vkdnw_pl.ranking.learned import LearnedRanking, make_features
 from vkdnw_pl.report.figures import save_figure
 from vkdnw_pl.report.importance_figure import feature_importances
 from vkdnw_pl.report.tables import text_table
+from vkdnw_pl.runs.table import FAILED, ScoreRow, ScoreTable, read_table
 from vkdnw_pl.scoring.evaluation import METRIC_COLUMNS, Evaluation, write_metrics
 from vkdnw_pl.scoring.learned_evaluation import LEARNED_COLUMNS, evaluate_learned
-from vkdnw_pl.scoring.table import FAILED, ScoreRow, ScoreTable, read_table
 from vkdnw_pl.spaces import NB201
 
 SPACE = NB201()

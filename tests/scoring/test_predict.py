@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from vkdnw_pl.callbacks.score_writer import ScoreWriter
+from vkdnw_pl.runs.journal import read_journals
+from vkdnw_pl.runs.signals import Stopped, await_own_signal, stop_signals
 from vkdnw_pl.scoring import predict
-from vkdnw_pl.scoring.journal import read_journals
 from vkdnw_pl.scoring.module import ScoringModule
 from vkdnw_pl.scoring.shared import SharedState
-from vkdnw_pl.scoring.stop import Stopped, await_own_signal, stop_signals
 from vkdnw_pl.spaces import NB201
 
 NETWORK = {"channels": 4, "cells": 1, "image_size": 8}

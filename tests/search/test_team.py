@@ -9,7 +9,7 @@ from searches import Silent, lines_without_seconds, make_settings
 
 from vkdnw_pl.proxies import make_proxies
 from vkdnw_pl.ranking import parse_ranking
-from vkdnw_pl.scoring.table import ScoreRow
+from vkdnw_pl.runs.table import ScoreRow
 from vkdnw_pl.search.columns import columns_to_look_up, proxies_to_compute
 from vkdnw_pl.search.folder import SearchFolder
 from vkdnw_pl.search.history import read_history

@@ -5,7 +5,7 @@ import sys
 import pytest
 from wandb_records import no_account
 
-from vkdnw_pl.scoring.folder import RunFolder, remove_wandb
+from vkdnw_pl.runs.folder import RunFolder, remove_wandb
 from vkdnw_pl.search.folder import SearchFolder
 from vkdnw_pl.tracking.options import WandbOptions, has_key, wandb_options, with_bare_switch
 from vkdnw_pl.tracking.place import run_id, use_folder

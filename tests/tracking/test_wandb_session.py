@@ -9,8 +9,8 @@ import pytest
 import wandb
 from wandb_records import Records, no_account, overview
 
-from vkdnw_pl.commands.errors import UsageError
-from vkdnw_pl.scoring.stop import Stopped
+from vkdnw_pl.errors import UsageError
+from vkdnw_pl.runs.signals import Stopped
 from vkdnw_pl.tracking.guarded import Guarded
 from vkdnw_pl.tracking.sampler import Sampler
 from vkdnw_pl.tracking.session import Session, begin, exit_code

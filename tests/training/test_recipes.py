@@ -12,7 +12,7 @@ from PIL import Image
 from pytorch_lightning import Callback
 from training_runs import run_fit
 
-from vkdnw_pl.scoring.table import read_table
+from vkdnw_pl.runs.table import read_table
 from vkdnw_pl.spaces import SPACES
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from vkdnw_pl.scoring.stop import Stopped
+from vkdnw_pl.runs.signals import Stopped
 from vkdnw_pl.training.signals import BY_STRENGTH, StopSignals
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)

@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
 from vkdnw_pl.callbacks.checkpoints import ends_a_part
-from vkdnw_pl.scoring.stop import Stopped
+from vkdnw_pl.runs.signals import Stopped
 from vkdnw_pl.training.signals import BY_STRENGTH, SIGNALS, SIGUSR1
 
 

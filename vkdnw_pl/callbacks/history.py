@@ -20,7 +20,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from vkdnw_pl.callbacks.history_lines import HISTORY, history_records, read_history
-from vkdnw_pl.scoring.files import write_atomically
+from vkdnw_pl.runs.files import write_atomically
 
 __all__ = ["HISTORY", "HPARAMS", "HistoryLogger", "HistoryResume", "read_history"]
 

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import BasePredictionWriter
 
-from vkdnw_pl.scoring.files import write_atomically
+from vkdnw_pl.runs.files import write_atomically
 
 Row = tuple[int, int | None, int, float]
 """Index of the image, label, predicted class, probability of that class."""

@@ -22,8 +22,8 @@ from vkdnw_pl.networks.init import INITS, Init
 from vkdnw_pl.proxies import make_proxies
 from vkdnw_pl.proxies.base import Proxy
 from vkdnw_pl.proxies.scoring import Images, check_samples
-from vkdnw_pl.scoring.files import write_atomically
-from vkdnw_pl.scoring.table import FAILED, OK, ScoreRow, ScoreTable, read_table, write_table
+from vkdnw_pl.runs.files import write_atomically
+from vkdnw_pl.runs.table import FAILED, OK, ScoreRow, ScoreTable, read_table, write_table
 
 SCORES, DRIFT = "scores.csv", "proxy_drift.csv"
 _NEEDED = ("network", "input_size", "num_classes")

@@ -9,9 +9,9 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from vkdnw_pl.scoring.journal import Journal
+from vkdnw_pl.runs.journal import Journal
+from vkdnw_pl.runs.signals import follow_parent
 from vkdnw_pl.scoring.shared import SharedState
-from vkdnw_pl.scoring.stop import follow_parent
 
 
 class ScoreWriter(Callback):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vkdnw_pl.scoring.files import write_atomically
+from vkdnw_pl.runs.files import write_atomically
 
 FORMAT = 1
 MAKERS = ("score", "search", "fit")

@@ -18,7 +18,7 @@ from vkdnw_pl.cluster.scripts import (
     site_values,
 )
 from vkdnw_pl.cluster.tasks import TaskState, merge_task
-from vkdnw_pl.scoring.clock import now
+from vkdnw_pl.runs.files import now
 
 _MERGE = "merge.sbatch"
 

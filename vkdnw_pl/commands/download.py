@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from vkdnw_pl.commands.errors import user_input
+from vkdnw_pl.errors import user_input
 from vkdnw_pl.oracles import nb201_json, timm_results
 from vkdnw_pl.oracles.cache import cache_dir
 from vkdnw_pl.oracles.fetch import FetchError, fetch

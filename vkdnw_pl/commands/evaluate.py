@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from vkdnw_pl.callbacks.environment import environment_record
-from vkdnw_pl.commands.errors import user_input
 from vkdnw_pl.commands.results import failed_rows, write_results
 from vkdnw_pl.commands.score_sources import joined, read_sources
+from vkdnw_pl.errors import user_input
 from vkdnw_pl.oracles import Oracle, find_oracle, load_oracle
-from vkdnw_pl.scoring.folder import RunFolder
-from vkdnw_pl.scoring.table import ScoreTable
+from vkdnw_pl.runs.environment import environment_record
+from vkdnw_pl.runs.folder import RunFolder
+from vkdnw_pl.runs.table import ScoreTable
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.tracking.contents import log_evaluation, log_metrics, log_paper, log_score_files, log_scores
 from vkdnw_pl.tracking.options import wandb_options

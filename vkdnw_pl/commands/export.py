@@ -10,9 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vkdnw_pl.callbacks.environment import environment_record
-from vkdnw_pl.commands.errors import CommandFailed, UsageError, unknown, user_input
-from vkdnw_pl.scoring.folder import remove_wandb
+from vkdnw_pl.errors import CommandFailed, UsageError, unknown, user_input
+from vkdnw_pl.runs.environment import environment_record
+from vkdnw_pl.runs.folder import remove_wandb
 from vkdnw_pl.tracking.options import wandb_options
 from vkdnw_pl.tracking.tracked import Tracked, tracked_run
 
@@ -166,7 +166,7 @@ def _check_folder(folder: Path, formats: list[str], weights: str, overwrite: boo
 
 
 def _write(folder: Path, formats: list[str], given: ExportSource, card: dict[str, Any], opset: int) -> None:
-    from vkdnw_pl.scoring.files import write_atomically
+    from vkdnw_pl.runs.files import write_atomically
     from vkdnw_pl.training.exported import save_exported
 
     # The folder holds one network: what is left of another one goes, its card first.

@@ -15,12 +15,12 @@ from vkdnw_pl.cluster.record import Job, Launch, LaunchFolder
 from vkdnw_pl.cluster.scripts import SiteError, is_copy
 from vkdnw_pl.cluster.submission import Submitter, cancel_waiting, in_words
 from vkdnw_pl.cluster.tasks import ACTIVE, BROKEN, FINISHED, TaskState, judge
-from vkdnw_pl.commands.errors import CommandFailed, UsageError, user_input
 from vkdnw_pl.commands.follow import follow
 from vkdnw_pl.commands.launch_plan import LAUNCHED, Planned, plan_launch
-from vkdnw_pl.scoring.files import write_atomically
-from vkdnw_pl.scoring.folder import FolderBusy, RunFolder
-from vkdnw_pl.scoring.settings import differences
+from vkdnw_pl.errors import CommandFailed, UsageError, user_input
+from vkdnw_pl.runs.files import write_atomically
+from vkdnw_pl.runs.folder import FolderBusy, RunFolder
+from vkdnw_pl.runs.settings import differences
 
 _PATIENCE_S = 20.0
 

@@ -13,11 +13,11 @@ import yaml
 
 from vkdnw_pl.cluster.options import LaunchOptions
 from vkdnw_pl.cluster.record import Launch, LaunchFolder, Task
-from vkdnw_pl.commands.errors import UsageError, user_input
 from vkdnw_pl.commands.parser import make_parser
-from vkdnw_pl.scoring.folder import RunFolder
+from vkdnw_pl.errors import UsageError, user_input
+from vkdnw_pl.runs.folder import RunFolder
+from vkdnw_pl.runs.settings import Record, differences
 from vkdnw_pl.scoring.options import Shard
-from vkdnw_pl.scoring.settings import Record, differences
 
 LAUNCHED = ("score", "search", "fit", "validate", "test", "predict", "evaluate")
 """Commands that can be launched."""

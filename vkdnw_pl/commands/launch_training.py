@@ -13,10 +13,10 @@ import yaml
 
 from vkdnw_pl.cluster.options import LaunchOptions
 from vkdnw_pl.cluster.record import LaunchFolder, Task
-from vkdnw_pl.commands.errors import UsageError, user_input
 from vkdnw_pl.commands.launch_plan import Planned, group, new_launch, out_folder, without
+from vkdnw_pl.errors import UsageError, user_input
 from vkdnw_pl.networks.arch_file import read_arch_file
-from vkdnw_pl.scoring.settings import digest
+from vkdnw_pl.runs.settings import digest
 from vkdnw_pl.spaces.resolve import resolve_arch
 from vkdnw_pl.training.folder import TrainingFolder, training_settings
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.ranking.learned import LEARNED_ROWS, MODELS, PAPER_TRAIN_SIZE, LearnedRanking, default_train_size
+from vkdnw_pl.runs.table import ScoreRow, ScoreTable
 from vkdnw_pl.scoring.evaluation import seeds_with_values, values_of
 from vkdnw_pl.scoring.learned_evaluation import LearnedEvaluation, evaluate_learned
-from vkdnw_pl.scoring.table import ScoreRow, ScoreTable
 
 SUFFIX = ".skops"
 _GRAPH_ONLY = [name for name, features in LEARNED_ROWS.items() if not features.required]

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 from vkdnw_pl.callbacks.score_progress import ScoreProgress
 from vkdnw_pl.callbacks.score_writer import ScoreWriter
-from vkdnw_pl.commands.errors import CommandFailed
-from vkdnw_pl.scoring.folder import RunFolder
-from vkdnw_pl.scoring.journal import Journal
+from vkdnw_pl.errors import CommandFailed
+from vkdnw_pl.runs.folder import RunFolder
+from vkdnw_pl.runs.journal import Journal
+from vkdnw_pl.runs.table import FAILED, Key, ScoreRow
 from vkdnw_pl.scoring.module import ScoringModule
 from vkdnw_pl.scoring.predict import WorkerDied, predict, start_method
-from vkdnw_pl.scoring.settings import ScoreSettings
+from vkdnw_pl.scoring.score_settings import ScoreSettings
 from vkdnw_pl.scoring.shared import SharedState
-from vkdnw_pl.scoring.table import FAILED, Key, ScoreRow
 
 _TRIES = 2  # what kills its worker once may have been somebody's mistake; twice, and it is the architecture
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import yaml
 
-from vkdnw_pl.commands.errors import CommandFailed, user_input
 from vkdnw_pl.commands.results import failed_rows, write_results
+from vkdnw_pl.errors import CommandFailed, user_input
 from vkdnw_pl.oracles import find_oracle
-from vkdnw_pl.scoring.folder import FolderBusy, RunFolder
-from vkdnw_pl.scoring.settings import Record, differences
-from vkdnw_pl.scoring.table import Key, ScoreRow, ScoreTable, join_rows
+from vkdnw_pl.runs.folder import FolderBusy, RunFolder
+from vkdnw_pl.runs.settings import Record, differences
+from vkdnw_pl.runs.table import Key, ScoreRow, ScoreTable, join_rows
 from vkdnw_pl.tracking.contents import log_evaluation, log_score_files, log_scores
 from vkdnw_pl.tracking.options import wandb_options
 from vkdnw_pl.tracking.tracked import group_of, tracked_run

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vkdnw_pl.commands.errors import user_input
 from vkdnw_pl.commands.results import failed_rows, print_failures
 from vkdnw_pl.commands.score_sources import Source, joined, read_sources
+from vkdnw_pl.errors import user_input
 from vkdnw_pl.oracles import Oracle, load_oracle
 from vkdnw_pl.ranking import parse_ranking
 from vkdnw_pl.report.paper_notes import Note, read_notes
 from vkdnw_pl.report.paper_numbers import paper_values
 from vkdnw_pl.report.paper_tables import ACCURACY, PAPER_CHOICES, PAPER_TABLES, PaperTable
+from vkdnw_pl.runs.files import write_atomically
+from vkdnw_pl.runs.table import ScoreTable
 from vkdnw_pl.scoring.bootstrap import Intervals, bootstrap_intervals, check_resampling, kendall_resamples
 from vkdnw_pl.scoring.evaluation import Terms, choose_rankings, evaluate_table
-from vkdnw_pl.scoring.files import write_atomically
-from vkdnw_pl.scoring.table import ScoreTable
 from vkdnw_pl.spaces import NB201
 
 if TYPE_CHECKING:

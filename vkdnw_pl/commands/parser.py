@@ -15,7 +15,7 @@ import docstring_parser
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter
 
-from vkdnw_pl.commands.errors import UsageError, unknown
+from vkdnw_pl.errors import UsageError, unknown
 
 _OWN_FLAGS = ("-h", "--help", "-c", "--config", "--print_config")
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vkdnw_pl.commands.errors import CommandFailed, UsageError, user_input
 from vkdnw_pl.commands.report_files import OutputFile, check_apart, output_file
+from vkdnw_pl.errors import CommandFailed, UsageError, user_input
 
 if TYPE_CHECKING:
     from vkdnw_pl.report.runs import Run

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vkdnw_pl.commands.errors import UsageError
+from vkdnw_pl.errors import UsageError
 from vkdnw_pl.report.run_marks import MARKDOWN_MARK, PAGE_MARK
-from vkdnw_pl.scoring.files import write_atomically
+from vkdnw_pl.runs.files import write_atomically
 
 _MARKS = {"out": PAGE_MARK, "markdown": MARKDOWN_MARK, "wandb_spec": '"panelSettings"'}
 """Option -> what stands near one end of every file that it writes."""

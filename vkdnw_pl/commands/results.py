@@ -9,9 +9,9 @@ from pathlib import Path
 
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.ranking import NAMED_SETS
+from vkdnw_pl.runs.folder import RunFolder, remove_figures
+from vkdnw_pl.runs.table import ScoreTable
 from vkdnw_pl.scoring.evaluation import Evaluation, Terms, evaluate_table, write_metrics, write_ranking
-from vkdnw_pl.scoring.folder import RunFolder, remove_figures
-from vkdnw_pl.scoring.table import ScoreTable
 
 _MAX_PANELS = 9
 _BEST = 5

@@ -10,16 +10,16 @@ from typing import Any, Literal
 
 import yaml
 
-from vkdnw_pl.callbacks.environment import device_record, environment_record
-from vkdnw_pl.commands.errors import CommandFailed, UsageError, user_input
 from vkdnw_pl.commands.results import failed_rows, print_failures, write_results
 from vkdnw_pl.commands.score_plan import ScorePlan, plan_scoring
-from vkdnw_pl.scoring.clock import now
-from vkdnw_pl.scoring.folder import FolderBusy, RunFolder
+from vkdnw_pl.errors import CommandFailed, UsageError, user_input
+from vkdnw_pl.runs.environment import device_record, environment_record
+from vkdnw_pl.runs.files import now
+from vkdnw_pl.runs.folder import FolderBusy, RunFolder
+from vkdnw_pl.runs.signals import Stopped
+from vkdnw_pl.runs.table import Key, ScoreRow, ScoreTable
 from vkdnw_pl.scoring.options import Shard
-from vkdnw_pl.scoring.settings import ScoreSettings
-from vkdnw_pl.scoring.stop import Stopped
-from vkdnw_pl.scoring.table import Key, ScoreRow, ScoreTable
+from vkdnw_pl.scoring.score_settings import ScoreSettings
 from vkdnw_pl.tracking.contents import log_evaluation, log_score_files, log_scores
 from vkdnw_pl.tracking.options import wandb_options
 from vkdnw_pl.tracking.tracked import Tracked, group_of, tracked_run

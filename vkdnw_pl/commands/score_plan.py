@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vkdnw_pl.data.cores import usable_cores
 from vkdnw_pl.oracles import TABLES, find_oracle, load_oracle
+from vkdnw_pl.runs.cores import usable_cores
+from vkdnw_pl.runs.settings import Record
+from vkdnw_pl.runs.table import Key
 from vkdnw_pl.scoring.archs import ChosenArchs, resolve_archs
 from vkdnw_pl.scoring.limit import MacsLimit
 from vkdnw_pl.scoring.options import Shard, check_workers, parse_seeds
-from vkdnw_pl.scoring.settings import Record, ScoreSettings
-from vkdnw_pl.scoring.table import Key
+from vkdnw_pl.scoring.score_settings import ScoreSettings
 from vkdnw_pl.spaces import SPACES, Space
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vkdnw_pl.scoring.folder import RunFolder
-from vkdnw_pl.scoring.join import join_columns
-from vkdnw_pl.scoring.table import ScoreTable, canonical, join_rows, read_table
+from vkdnw_pl.runs.folder import RunFolder
+from vkdnw_pl.runs.table import ScoreTable, join_rows, read_table
+from vkdnw_pl.scoring.join import canonical, join_columns
 from vkdnw_pl.spaces import SPACES
 
 

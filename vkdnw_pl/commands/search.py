@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import yaml
 
-from vkdnw_pl.callbacks.environment import device_record, environment_record
-from vkdnw_pl.commands.errors import CommandFailed, UsageError, user_input
 from vkdnw_pl.commands.search_plan import SearchPlan, plan_search
 from vkdnw_pl.commands.search_progress import SearchProgress
-from vkdnw_pl.scoring.clock import now
-from vkdnw_pl.scoring.folder import FolderBusy
-from vkdnw_pl.scoring.stop import Stopped, stop_signals
+from vkdnw_pl.errors import CommandFailed, UsageError, user_input
+from vkdnw_pl.runs.environment import device_record, environment_record
+from vkdnw_pl.runs.files import now
+from vkdnw_pl.runs.folder import FolderBusy
+from vkdnw_pl.runs.signals import Stopped, stop_signals
 from vkdnw_pl.search.engine import HistoryMismatch, Outcome, Watch
 from vkdnw_pl.search.engine import search as run_search
 from vkdnw_pl.search.evaluation import NotInTable, make_evaluation

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vkdnw_pl.data.cores import usable_cores
 from vkdnw_pl.oracles import Oracle, load_oracle
 from vkdnw_pl.ranking import aggregate, parse_ranking
+from vkdnw_pl.runs.cores import usable_cores
 from vkdnw_pl.scoring.options import check_workers
 from vkdnw_pl.search.columns import columns_to_look_up, proxies_to_compute, term_columns
 from vkdnw_pl.search.constraints import Budget, CostCheck, parse_amount

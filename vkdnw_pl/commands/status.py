@@ -6,9 +6,9 @@ import json as json_format
 
 from vkdnw_pl.cluster.discover import launches_of
 from vkdnw_pl.cluster.record import LaunchFolder
-from vkdnw_pl.commands.errors import UsageError, user_input
 from vkdnw_pl.commands.follow import INTERRUPTED, exit_code, follow, look, print_states
 from vkdnw_pl.commands.launch import resubmit as submit_again
+from vkdnw_pl.errors import UsageError, user_input
 
 
 def status(out: str, wait: bool = False, resubmit: bool = False, json: bool = False) -> int:

@@ -27,15 +27,15 @@ from vkdnw_pl.callbacks.history import HistoryLogger, HistoryResume
 from vkdnw_pl.callbacks.prediction_writer import PredictionWriter
 from vkdnw_pl.callbacks.throughput import Throughput
 from vkdnw_pl.callbacks.train_progress import progress_callbacks
-from vkdnw_pl.commands.errors import CommandFailed, UsageError, user_input
 from vkdnw_pl.commands.train_checkpoints import evaluated_path, resume_path
 from vkdnw_pl.commands.train_errors import check_given, readable
 from vkdnw_pl.commands.train_fit import Ended, Fit
 from vkdnw_pl.commands.train_plan import Plan, shared_plan
 from vkdnw_pl.commands.train_processes import check_world, hint, launched_options
 from vkdnw_pl.commands.train_record import TrainRecord
-from vkdnw_pl.scoring.folder import FolderBusy
-from vkdnw_pl.scoring.settings import digest
+from vkdnw_pl.errors import CommandFailed, UsageError, user_input
+from vkdnw_pl.runs.folder import FolderBusy
+from vkdnw_pl.runs.settings import digest
 from vkdnw_pl.spaces.resolve import resolve_arch
 from vkdnw_pl.tracking.options import with_bare_switch
 from vkdnw_pl.tracking.training import add_wandb_options, training_runs, with_wandb

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vkdnw_pl.commands.errors import UsageError, user_input
+from vkdnw_pl.errors import UsageError, user_input
 from vkdnw_pl.training.folder import TrainingFolder
 from vkdnw_pl.training.weights import check_checkpoint
 

@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser
 from pytorch_lightning import Callback, LightningDataModule
 from pytorch_lightning.loggers import Logger
 
-from vkdnw_pl.commands.errors import UsageError, unknown
+from vkdnw_pl.errors import UsageError, unknown
 
 _CLASSES = {"data": LightningDataModule, "trainer.callbacks": Callback, "trainer.logger": Logger}
 _WORDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "NoneType": "null"}

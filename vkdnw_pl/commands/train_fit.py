@@ -13,9 +13,9 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from vkdnw_pl.callbacks.graceful_stop import GracefulStop
-from vkdnw_pl.commands.errors import CommandFailed
 from vkdnw_pl.commands.train_record import TrainRecord
-from vkdnw_pl.scoring.stop import Stopped
+from vkdnw_pl.errors import CommandFailed
+from vkdnw_pl.runs.signals import Stopped
 from vkdnw_pl.training.module import TrainingModule
 from vkdnw_pl.training.signals import SIGNALS
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pytorch_lightning import Trainer
 
-from vkdnw_pl.commands.errors import UsageError, user_input
+from vkdnw_pl.errors import UsageError, user_input
 from vkdnw_pl.training.processes import Processes, trainer_options
 from vkdnw_pl.training.slurm import SlurmTasks
 

@@ -12,10 +12,9 @@ from typing import Any
 import yaml
 from pytorch_lightning import Trainer
 
-from vkdnw_pl.callbacks.environment import environment_record
-from vkdnw_pl.scoring.clock import now
-from vkdnw_pl.scoring.files import write_atomically
-from vkdnw_pl.scoring.settings import digest
+from vkdnw_pl.runs.environment import environment_record
+from vkdnw_pl.runs.files import now, write_atomically
+from vkdnw_pl.runs.settings import digest
 from vkdnw_pl.tracking.training import describe_training
 from vkdnw_pl.training.folder import TrainingFolder
 from vkdnw_pl.training.module import TrainingModule

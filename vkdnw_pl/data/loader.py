@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from vkdnw_pl.data.cores import usable_cores
+from vkdnw_pl.runs.cores import usable_cores
 
 _MOST_WORKERS = 12
 

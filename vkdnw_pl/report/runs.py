@@ -25,9 +25,9 @@ from vkdnw_pl.report.run_files import (
     read_text_lines,
     read_yaml,
 )
-from vkdnw_pl.scoring.journal import read_journals
-from vkdnw_pl.scoring.table import FAILED as FAILED_ROW
-from vkdnw_pl.scoring.table import OK, ScoreTable, join_rows, parse_table
+from vkdnw_pl.runs.journal import read_journals
+from vkdnw_pl.runs.table import FAILED as FAILED_ROW
+from vkdnw_pl.runs.table import OK, ScoreTable, join_rows, parse_table
 from vkdnw_pl.search.history import Candidate
 from vkdnw_pl.search.history import read_history as read_search
 

@@ -10,8 +10,8 @@ import numpy as np
 from vkdnw_pl.metrics.functional.ndcg import discount_sums
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.ranking import Term, aggregate
+from vkdnw_pl.runs.table import ScoreTable
 from vkdnw_pl.scoring.evaluation import seeds_with_values, values_of
-from vkdnw_pl.scoring.table import ScoreTable
 
 Array = np.ndarray[Any, Any]
 Interval = tuple[float, float]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from vkdnw_pl.scoring.table import Key
+from vkdnw_pl.runs.table import Key
 
 
 class Tasks(Dataset[Key]):

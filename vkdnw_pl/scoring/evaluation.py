@@ -15,8 +15,8 @@ import numpy as np
 
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.ranking import Term, aggregate, available_rankings, count_non_finite, parse_ranking, rank_values
-from vkdnw_pl.scoring.files import write_atomically
-from vkdnw_pl.scoring.table import Key, ScoreRow, ScoreTable
+from vkdnw_pl.runs.files import write_atomically
+from vkdnw_pl.runs.table import Key, ScoreRow, ScoreTable
 
 METRIC_COLUMNS = (
     *("ranking", "dataset", "split", "n", "kendall", "spearman", "ndcg", "ndcg_k", "seeds"),

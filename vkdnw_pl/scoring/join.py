@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from vkdnw_pl.scoring.table import FAILED, OK, Key, ScoreRow, ScoreTable, join_rows
+from vkdnw_pl.runs.table import FAILED, OK, Key, ScoreRow, ScoreTable, join_rows
+from vkdnw_pl.spaces import Space
 
 
 def join_columns(tables: Mapping[str, ScoreTable]) -> ScoreTable:
@@ -60,3 +62,18 @@ def _joined(
         failed = failed or row.failed
     reason = "; ".join(dict.fromkeys(reason for reason in reasons if reason))
     return ScoreRow(arch, seed, values, FAILED if failed else OK, reason, seconds)
+
+
+def canonical(table: ScoreTable, space: Space, where: str) -> ScoreTable:
+    """The table with every architecture in its space's canonical spelling.
+
+    Raises:
+        ValueError: if an architecture is not of the space.
+    """
+    rows = []
+    for row in table.rows:
+        try:
+            rows.append(replace(row, arch=space.architecture(row.arch)))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+    return ScoreTable(table.columns, rows)

@@ -22,8 +22,8 @@ from vkdnw_pl.ranking.learned import (
     default_train_size,
     make_features,
 )
+from vkdnw_pl.runs.table import Key, ScoreRow, ScoreTable
 from vkdnw_pl.scoring.evaluation import METRIC_COLUMNS, number, write_csv
-from vkdnw_pl.scoring.table import Key, ScoreRow, ScoreTable
 
 LEARNED_COLUMNS = (*METRIC_COLUMNS, "row", "model", "train_size", "num_features", "missing")
 """Columns of `LearnedEvaluation.metrics`: those of ``metrics.csv``, and what the model was made from."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vkdnw_pl.oracles.cache import cache_dir
-from vkdnw_pl.scoring.files import write_atomically
+from vkdnw_pl.runs.files import write_atomically
 from vkdnw_pl.spaces import Space
 
 _KEEP_AFTER_S = 2.0

@@ -16,7 +16,7 @@ from vkdnw_pl.networks.init import Init
 from vkdnw_pl.proxies import make_proxies
 from vkdnw_pl.proxies.functional.jacobian import GenericFallback
 from vkdnw_pl.proxies.scoring import Images, score_network
-from vkdnw_pl.scoring.table import FAILED, OK, Key, ScoreRow
+from vkdnw_pl.runs.table import FAILED, OK, Key, ScoreRow
 from vkdnw_pl.spaces import SPACES
 
 log = logging.getLogger(__name__)

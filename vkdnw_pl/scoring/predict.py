@@ -16,10 +16,10 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch.multiprocessing.spawn import ProcessExitedException
 
+from vkdnw_pl.runs.signals import await_own_signal, stop_signals
+from vkdnw_pl.runs.table import Key
 from vkdnw_pl.scoring.data import ArchData
 from vkdnw_pl.scoring.module import ScoringModule
-from vkdnw_pl.scoring.stop import await_own_signal, stop_signals
-from vkdnw_pl.scoring.table import Key
 
 _PATIENCE = timedelta(days=30)  # at the end a process waits for the others, and shares can differ by hours
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from multiprocessing import get_context
 
-from vkdnw_pl.scoring.table import Key
+from vkdnw_pl.runs.table import Key
 
 
 class SharedState:

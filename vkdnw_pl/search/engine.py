@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from vkdnw_pl.scoring.table import ScoreRow
+from vkdnw_pl.runs.table import ScoreRow
 from vkdnw_pl.search.constraints import CostCheck
 from vkdnw_pl.search.evaluation import Evaluate
 from vkdnw_pl.search.folder import SearchFolder

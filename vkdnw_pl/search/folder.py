@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vkdnw_pl.scoring.files import write_atomically
-from vkdnw_pl.scoring.folder import RunFolder, remove_wandb
-from vkdnw_pl.scoring.settings import Record, differences
+from vkdnw_pl.runs.files import write_atomically
+from vkdnw_pl.runs.folder import RunFolder, remove_wandb
+from vkdnw_pl.runs.settings import Record, differences
 from vkdnw_pl.search.history import Candidate, read_history
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vkdnw_pl.scoring.table import FAILED, OK
+from vkdnw_pl.runs.table import FAILED, OK
 
 BEFORE = ("index", "arch", "parent", "origin", "macs", "num_params", "layers", "latency_ms", "peak_mb")
 AFTER = ("status", "reason", "seconds")

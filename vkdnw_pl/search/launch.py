@@ -18,8 +18,8 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.strategies import DDPStrategy
 from torch.multiprocessing.spawn import ProcessExitedException
 
+from vkdnw_pl.runs.signals import await_own_signal, follow_parent, stop_signals
 from vkdnw_pl.scoring.predict import WorkerDied, local_rendezvous, one_thread, quiet, start_method
-from vkdnw_pl.scoring.stop import await_own_signal, follow_parent, stop_signals
 from vkdnw_pl.search.engine import HistoryMismatch, Outcome, Watch, search
 from vkdnw_pl.search.evaluation import ProxyScores, make_evaluation, make_module
 from vkdnw_pl.search.folder import SearchFolder

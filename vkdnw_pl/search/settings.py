@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from vkdnw_pl.ranking import Term
-from vkdnw_pl.scoring.settings import Record as JsonRecord
-from vkdnw_pl.scoring.settings import digest, file_record, source_record
+from vkdnw_pl.runs.settings import Record as JsonRecord
+from vkdnw_pl.runs.settings import digest, file_record, source_record
 from vkdnw_pl.search.constraints import Budget
 from vkdnw_pl.search.measuring import HowToMeasure
 from vkdnw_pl.search.strategies import BEGIN_AT_A_START, PARETO, Strategy, make_strategy

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from torch.distributed import TCPStore
 
-from vkdnw_pl.scoring.table import ScoreRow
+from vkdnw_pl.runs.table import ScoreRow
 from vkdnw_pl.search.evaluation import ProxyScores
 from vkdnw_pl.search.proposals import Proposal
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from vkdnw_pl.oracles import Oracle
+from vkdnw_pl.runs.folder import RunFolder
+from vkdnw_pl.runs.table import ScoreTable
 from vkdnw_pl.scoring.evaluation import METRIC_COLUMNS, Evaluation
-from vkdnw_pl.scoring.folder import RunFolder
-from vkdnw_pl.scoring.table import ScoreTable
 from vkdnw_pl.tracking.tracked import Tracked
 
 _METRICS = ("kendall", "spearman", "ndcg", "kendall_std", "spearman_std", "ndcg_std")

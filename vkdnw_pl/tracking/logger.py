@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
-from vkdnw_pl.scoring.folder import WANDB_FOLDER
+from vkdnw_pl.runs.folder import WANDB_FOLDER
 from vkdnw_pl.tracking.guarded import Guarded
 from vkdnw_pl.tracking.options import WandbOptions
 from vkdnw_pl.tracking.session import Session, begin

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from vkdnw_pl.scoring.folder import WANDB_FOLDER, WANDB_ID
+from vkdnw_pl.runs.folder import WANDB_FOLDER, WANDB_ID
 
 OWNERS = ("score", "search", "fit", "merge")
 """Commands whose run folder it is; others look at one, and have a W&B run of their own there."""

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vkdnw_pl.scoring.stop import Stopped
+from vkdnw_pl.runs.signals import Stopped
 from vkdnw_pl.tracking.options import PROJECT, chosen_mode, finish_timeout_s, has_key, init_timeout_s
 from vkdnw_pl.tracking.place import make_folder, run_id, use_folder
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vkdnw_pl.scoring.stop import Stopped, stop_signals
+from vkdnw_pl.runs.signals import Stopped, stop_signals
 from vkdnw_pl.tracking.options import wandb_options
 from vkdnw_pl.tracking.sampler import Sampler
 from vkdnw_pl.tracking.session import Session, begin, exit_code

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vkdnw_pl.scoring.files import write_atomically
-from vkdnw_pl.scoring.folder import RunFolder
-from vkdnw_pl.scoring.settings import differences
+from vkdnw_pl.runs.files import write_atomically
+from vkdnw_pl.runs.folder import RunFolder
+from vkdnw_pl.runs.settings import differences
 
 _LOADING = ("num_workers", "prefetch", "pin_memory", "prepare_per_node", "root", "download", "verify", "extract")
 """Options of data modules that decide how images come, not which."""

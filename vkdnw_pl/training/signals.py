@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from vkdnw_pl.scoring.stop import Stopped
+from vkdnw_pl.runs.signals import Stopped
 
 SIGUSR1 = getattr(signal, "SIGUSR1", signal.SIGTERM)
 """A scheduler's announcement that the time is nearly over; Windows has none."""

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from vkdnw_pl.scoring.table import ScoreRow, header_line, parse_table, row_line
+from vkdnw_pl.runs.table import ScoreRow, header_line, parse_table, row_line
 
 
 class Journal:

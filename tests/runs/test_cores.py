@@ -1,4 +1,4 @@
-from vkdnw_pl.data import cores
+from vkdnw_pl.runs import cores
 
 
 def test_usable_cores_respect_the_share_of_a_container(tmp_path, monkeypatch):

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vkdnw_pl.scoring.files import write_atomically
-from vkdnw_pl.scoring.journal import read_journals
-from vkdnw_pl.scoring.settings import Record, differences
-from vkdnw_pl.scoring.table import Key, ScoreRow, ScoreTable, join_rows, read_table, write_table
+from vkdnw_pl.runs.files import write_atomically
+from vkdnw_pl.runs.journal import read_journals
+from vkdnw_pl.runs.settings import Record, differences
+from vkdnw_pl.runs.table import Key, ScoreRow, ScoreTable, join_rows, read_table, write_table
 
 WANDB_FOLDER, WANDB_ID = "wandb", "wandb_id"
 """What Weights & Biases keeps in a run folder, and the id of its run there."""

@@ -3,7 +3,7 @@ import fcntl
 
 import pytest
 
-from vkdnw_pl.scoring.folder import FolderBusy, RunFolder
+from vkdnw_pl.runs.folder import FolderBusy, RunFolder
 
 
 def test_a_folder_has_one_holder(tmp_path):

@@ -5,7 +5,7 @@ import sys
 import torch
 
 import vkdnw_pl
-from vkdnw_pl.callbacks import environment
+from vkdnw_pl.runs import environment
 
 
 def test_record_of_this_machine():
@@ -40,7 +40,7 @@ def test_commit_is_that_of_the_checkout(tmp_path, monkeypatch):
 
 def test_record_imports_no_library():
     code = (
-        "import sys; from vkdnw_pl.callbacks.environment import environment_record; environment_record();"
+        "import sys; from vkdnw_pl.runs.environment import environment_record; environment_record();"
         "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

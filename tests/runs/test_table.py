@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vkdnw_pl.scoring.journal import Journal, read_journals
-from vkdnw_pl.scoring.table import (
+from vkdnw_pl.runs.journal import Journal, read_journals
+from vkdnw_pl.scoring.join import canonical
+from vkdnw_pl.runs.table import (
     FAILED,
     OK,
     ScoreRow,
     ScoreTable,
-    canonical,
     join_rows,
     parse_table,
     read_table,

@@ -11,11 +11,10 @@ import gzip
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from vkdnw_pl.scoring.files import write_atomically
-from vkdnw_pl.spaces import Space
+from vkdnw_pl.runs.files import write_atomically
 
 _BEFORE, _AFTER = ("arch", "seed"), ("status", "reason", "seconds")
 OK, FAILED = "ok", "failed"
@@ -172,21 +171,6 @@ def join_rows(rows: Iterable[ScoreRow], where: str) -> dict[Key, ScoreRow]:
                 "with the same settings and software; delete one of them"
             )
     return joined
-
-
-def canonical(table: ScoreTable, space: Space, where: str) -> ScoreTable:
-    """The table with every architecture in its space's canonical spelling.
-
-    Raises:
-        ValueError: if an architecture is not of the space.
-    """
-    rows = []
-    for row in table.rows:
-        try:
-            rows.append(replace(row, arch=space.architecture(row.arch)))
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
-    return ScoreTable(table.columns, rows)
 
 
 def _line(cells: Sequence[str]) -> str:

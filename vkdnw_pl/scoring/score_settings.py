@@ -1,0 +1,54 @@
+"""What a score row depends on, apart from its architecture and seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from vkdnw_pl.runs.settings import Record, digest, source_record, text_digest
+
+if TYPE_CHECKING:
+    from vkdnw_pl.data.batches import Source
+    from vkdnw_pl.networks.init import Init
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings:
+    """Everything that decides the score table, resolved: equal settings give equal tables."""
+
+    space: str
+    network: Mapping[str, Any]
+    archs: Sequence[str]
+    """Canonical architectures of the whole run in order, before it is cut into shards."""
+    proxies: Sequence[Mapping[str, Any]]
+    """Name and every parameter of each proxy, defaults written out."""
+    seeds: Sequence[int]
+    batch_size: int
+    input: Source
+    data: Source | None
+    """None where no proxy looks at it."""
+    init: Init | Literal["auto"]
+    device: str
+    """``cpu`` or ``cuda``: the two do not round alike."""
+
+    def record(self) -> Record:
+        """JSON-able form; the architectures, and a file that the input comes from, stand as their digest."""
+        record = {
+            "space": self.space,
+            "network": dict(self.network),
+            "archs": {"count": len(self.archs), "sha256": text_digest("\n".join(self.archs))},
+            "proxies": [dict(proxy) for proxy in self.proxies],
+            "seeds": list(self.seeds),
+            "batch_size": self.batch_size,
+            "input": source_record(self.input),
+            "data": source_record(self.data),
+            "init": self.init,
+            "device": self.device,
+        }
+        return json.loads(json.dumps(record))  # as it reads back from a file: tuples are lists
+
+    def digest(self) -> str:
+        """Eight hexadecimal digits that name these settings."""
+        return digest(self.record())
