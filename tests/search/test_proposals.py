@@ -122,11 +122,11 @@ def test_measured_bounds_come_last():
 
 
 def test_measurements_are_kept(tmp_path, monkeypatch):
-    from vkdnw_pl.networks import latency, peak_memory
+    from vkdnw_pl.networks import cost
 
     calls = []
-    monkeypatch.setattr(latency, "measure_latency", lambda *args: calls.append(args) or 1.5)
-    monkeypatch.setattr(peak_memory, "measure_peak_memory", lambda *args: calls.append(args) or 2.25)
+    monkeypatch.setattr(cost, "measure_latency", lambda *args: calls.append(args) or 1.5)
+    monkeypatch.setattr(cost, "measure_peak_memory", lambda *args: calls.append(args) or 2.25)
     space, path = NB201(), tmp_path / "measured.csv"
     budget = Budget(max_latency_ms=9.0, max_peak_mb=9.0)
     how = HowToMeasure(batch_size=2, warmup=1, repeats=3)

@@ -100,7 +100,7 @@ def evaluate(
             raise ValueError(f"train_size={train_size} has no use without models to train; give --models random_forest")
         if space not in SPACES:
             raise ValueError(f"space={space!r} is not known (known: {', '.join(SPACES)})")
-        from vkdnw_pl.metrics.functional.ndcg import check_options
+        from vkdnw_pl.metrics.functional import check_options
 
         check_options(top_k, ties)
         if paper is not None and (rankings is not None or space != "nb201"):

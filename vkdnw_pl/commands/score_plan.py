@@ -67,7 +67,7 @@ def plan_scoring(options: Mapping[str, Any]) -> ScorePlan:
     import torch
 
     from vkdnw_pl.data.batches import image_batch
-    from vkdnw_pl.metrics.functional.ndcg import check_options
+    from vkdnw_pl.metrics.functional import check_options
     from vkdnw_pl.networks.init import INITS
     from vkdnw_pl.proxies import make_proxies
     from vkdnw_pl.proxies.scoring import check_samples

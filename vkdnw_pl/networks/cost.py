@@ -1,10 +1,31 @@
-"""Cost of a network by running it: multiply-adds of matrix products that are not layer calls."""
+"""What a network costs, found by running it: multiply-adds, latency by the clock, peak memory.
+
+Latency and memory are those of a private copy in evaluation mode: the caller's network, its mode and its device, and the
+random state are afterwards as before.
+"""
 
 from __future__ import annotations
 
+import copy
+import gc
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+
+from vkdnw_pl.errors import check_whole, is_whole
+
+MB = 1e6
+"""Bytes of a megabyte."""
 
 
 @torch.no_grad()
@@ -16,3 +37,242 @@ def flop_counter_macs(network: nn.Module, inputs: Tensor) -> int:
     with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         network(inputs[:1])
     return counter.get_total_flops() // 2
+
+
+def measure_latency(
+    network: nn.Module,
+    input_size: Sequence[int],
+    batch_size: int = 1,
+    device: str | torch.device = "cpu",
+    warmup: int = 3,
+    repeats: int = 10,
+    threads: int | None = None,
+) -> float:
+    """Median time in milliseconds of one forward pass of a batch in inference mode, in the network's own precision.
+
+    Each pass is timed from its call until the device is done, so that on CUDA the time includes the launch of the
+    kernels. Copying images to the device is not part of it. The clock sees whatever else the machine does.
+
+    Args:
+        network: maps images (B, ...) to anything.
+        input_size: shape of one image, such as (3, 224, 224).
+        batch_size: images of one pass.
+        device: ``cpu`` or ``cuda``.
+        warmup: passes before the clock is read.
+        repeats: passes that are timed.
+        threads: number of CPU threads; None for PyTorch's present setting.
+
+    Raises:
+        ValueError: if an argument is not allowed, or the device is not there.
+    """
+    target = _checked_device(input_size, batch_size, device)
+    check_whole("warmup", warmup, 0)
+    check_whole("repeats", repeats, 1)
+    if threads is not None:
+        check_whole("threads", threads, 1)
+    with _random_state(target), _threads(threads), _no_garbage_collection():
+        copied = _private_copy(network, target)
+        images = _random_input(copied, input_size, batch_size, target)
+        times_ms = []
+        with torch.inference_mode():
+            for _ in range(warmup):
+                copied(images)
+            for _ in range(repeats):
+                _wait_for(target)
+                started_at = time.perf_counter()
+                copied(images)
+                _wait_for(target)
+                times_ms.append(1000 * (time.perf_counter() - started_at))
+    return float(np.median(times_ms))
+
+
+def measure_peak_memory(
+    network: nn.Module,
+    input_size: Sequence[int],
+    batch_size: int = 1,
+    device: str | torch.device = "cpu",
+    weights: bool = False,
+) -> float:
+    """Most megabytes (10⁶ bytes) of tensors that a forward pass in evaluation mode, without gradients, holds at a time.
+
+    Counted are the batch of images and everything that is computed from it; training, which keeps activations for the
+    backward pass, needs more.
+
+    On CPU the bytes of the tensors that are alive are added up, operation by operation: exact, repeatable and independent
+    of the machine. A kernel's scratch space and the allocator's rounding are not in it, and attention counts with its
+    matrix, which fused kernels never form. The pass is made with shapes alone (meta device) wherever the network allows
+    that, so it takes no memory. On CUDA it is what PyTorch's allocator says, scratch space and rounding included, after
+    one pass that makes libraries take their lasting workspace; this resets the device's peak statistics.
+
+    Args:
+        network: maps images (B, ...) to anything.
+        input_size: shape of one image, such as (3, 224, 224).
+        batch_size: images of one pass.
+        device: ``cpu`` or ``cuda``.
+        weights: add parameters and buffers, which are in memory all the time.
+
+    Raises:
+        ValueError: if an argument is not allowed, or the device is not there.
+    """
+    target = _checked_device(input_size, batch_size, device)
+    with _random_state(target):
+        measure = _allocated_on_cuda if target.type == "cuda" else _counted_on_cpu
+        peak = measure(network, input_size, batch_size, target)
+    return (peak + (weight_bytes(network) if weights else 0)) / MB
+
+
+def weight_bytes(network: nn.Module) -> int:
+    """Bytes of parameters and buffers, shared ones counted once."""
+    return sum({s._cdata: s.nbytes() for s in _weight_storages(network)}.values())
+
+
+def _counted_on_cpu(network: nn.Module, input_size: Sequence[int], batch_size: int, device: torch.device) -> int:
+    try:
+        return _count(network, input_size, batch_size, torch.device("meta"))
+    except Exception:
+        if any(weight.is_meta for weight in _weights(network)):
+            raise
+        # Some networks need values: they branch on one, or make a tensor on the CPU. If it is the network that is wrong,
+        # this fails as well, and says why.
+        return _count(network, input_size, batch_size, device)
+
+
+def _count(network: nn.Module, input_size: Sequence[int], batch_size: int, device: torch.device) -> int:
+    copied = _private_copy(network, device)
+    # Inference mode would hide the parts of composite operations.
+    with torch.no_grad(), _LiveBytes(_weight_storages(copied)) as live:
+        copied(_random_input(copied, input_size, batch_size, device))
+    return live.peak
+
+
+def _allocated_on_cuda(network: nn.Module, input_size: Sequence[int], batch_size: int, device: torch.device) -> int:
+    copied = _private_copy(network, device)
+    with torch.inference_mode():
+        copied(_random_input(copied, input_size, batch_size, device))
+        gc.collect()
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        copied(_random_input(copied, input_size, batch_size, device))
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Follows the bytes of all storages that operations give, except those of the weights.
+
+    Attributes:
+        live: bytes of those that are alive.
+        peak: the most that ``live`` has been.
+    """
+
+    def __init__(self, weights: Sequence[torch.UntypedStorage]) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self._weights = {storage._cdata for storage in weights}
+        self._followed: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        # With running statistics a batch norm saves none; on the meta device it says otherwise.
+        only_output = func is torch.ops.aten.native_batch_norm.default and not args[5]
+        for leaf in tree_leaves(result[0] if only_output else result):
+            if isinstance(leaf, Tensor):
+                self._follow(leaf.untyped_storage())
+        return result
+
+    def _follow(self, storage: torch.UntypedStorage) -> None:
+        address, size = storage._cdata, storage.nbytes()
+        if address in self._weights or address in self._followed:
+            return  # a view, or an operation in place
+        self.live += size
+        self.peak = max(self.peak, self.live)
+
+        def freed(_: object) -> None:
+            self.live -= size
+            del self._followed[address]
+
+        self._followed[address] = weakref.ref(storage, freed)
+
+
+def _weights(network: nn.Module) -> Iterable[Tensor]:
+    return chain(network.parameters(), network.buffers())
+
+
+def _weight_storages(network: nn.Module) -> list[torch.UntypedStorage]:
+    return [weight.untyped_storage() for weight in _weights(network)]
+
+
+def _checked_device(input_size: Sequence[int], batch_size: int, name: str | torch.device) -> torch.device:
+    """Check what both measurements take, and return the device."""
+    if not input_size or not all(is_whole(size, 1) for size in input_size):
+        raise ValueError(
+            f"input_size={input_size!r} is not allowed: give whole numbers of at least 1, such as (3, 224, 224)"
+        )
+    check_whole("batch_size", batch_size, 1)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device={name!r} is not known: {str(error).splitlines()[0]}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device={str(name)!r} is not allowed: give cpu, cuda or cuda:<number>")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device={str(name)!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices"
+        )
+    return device
+
+
+def _private_copy(network: nn.Module, device: torch.device) -> nn.Module:
+    """A copy on ``device``, in evaluation mode; on the meta device without copying any weight."""
+    memo: dict[int, Tensor] = {}
+    if device.type == "meta":
+        for weight in network.parameters():
+            memo[id(weight)] = nn.Parameter(torch.empty_like(weight, device=device), weight.requires_grad)
+        for buffer in network.buffers():
+            memo[id(buffer)] = torch.empty_like(buffer, device=device)
+    return copy.deepcopy(network, memo).to(device).eval()
+
+
+def _random_input(network: nn.Module, input_size: Sequence[int], batch_size: int, device: torch.device) -> Tensor:
+    """Standard normal input (batch_size, *input_size) in the network's precision; global random state is not used."""
+    weight = next((p for p in network.parameters() if p.is_floating_point()), None)
+    dtype = torch.float32 if weight is None else weight.dtype
+    if device.type == "meta":
+        return torch.empty(batch_size, *input_size, dtype=dtype, device=device)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(batch_size, *input_size, generator=generator).to(device, dtype)
+
+
+def _random_state(device: torch.device) -> Any:
+    """Within this context random draws leave the global state as it is."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def _threads(threads: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

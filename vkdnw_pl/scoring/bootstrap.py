@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vkdnw_pl.metrics.functional.ndcg import discount_sums
+from vkdnw_pl.metrics.functional import discount_sums
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.ranking import Term, aggregate
 from vkdnw_pl.runs.table import ScoreTable

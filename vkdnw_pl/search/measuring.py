@@ -71,8 +71,7 @@ class Measurements:
     def _measure(self, arch: str) -> Measured:
         import torch
 
-        from vkdnw_pl.networks.latency import measure_latency
-        from vkdnw_pl.networks.peak_memory import measure_peak_memory
+        from vkdnw_pl.networks.cost import measure_latency, measure_peak_memory
 
         how = self._how
         size = self._space.input_size(**self._network)

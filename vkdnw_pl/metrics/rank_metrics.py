@@ -1,4 +1,4 @@
-"""The state that all rank metrics share: predictions, targets and optional ids, gathered over processes."""
+"""Rank metrics as torchmetrics: predictions, targets and optional ids, gathered over batches and processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
-from vkdnw_pl.metrics.functional.checks import check_pair
+from vkdnw_pl.metrics.functional import Ties, check_options, check_pair, kendall_tau, ndcg, spearman_rho
 
 _NO_ID = -1.0
 _LARGEST_ID = 2**53
@@ -104,6 +104,66 @@ class RankMetric(Metric, ABC):
             )
         first = torch.cat([repeated.new_ones(1), ~repeated])
         return preds[first], target[first]
+
+
+class KendallTau(RankMetric):
+    """Kendall's tau-b of everything added (see `vkdnw_pl.metrics.functional.kendall_tau`).
+
+    >>> metric = KendallTau()
+    >>> metric.update([0.1, 0.2, 0.3], [10.0, 90.0, 80.0])
+    >>> metric.compute()
+    tensor(0.3333, dtype=torch.float64)
+    """
+
+    def _value(self, preds: Tensor, target: Tensor) -> Tensor:
+        return kendall_tau(preds, target)
+
+
+class SpearmanRho(RankMetric):
+    """Spearman's rho of everything added (see `vkdnw_pl.metrics.functional.spearman_rho`).
+
+    >>> metric = SpearmanRho()
+    >>> metric.update([0.1, 0.2, 0.3], [10.0, 90.0, 80.0])
+    >>> metric.compute()
+    tensor(0.5000, dtype=torch.float64)
+    """
+
+    def _value(self, preds: Tensor, target: Tensor) -> Tensor:
+        return spearman_rho(preds, target)
+
+
+class NDCG(RankMetric):
+    """nDCG of everything added, gains 2^accuracy - 1 (see `vkdnw_pl.metrics.functional.ndcg`).
+
+    ``ties="arbitrary"`` depends on the order of the items: with ids that is the order of the ids, without them the
+    order of the updates.
+
+    >>> metric = NDCG(top_k=2)
+    >>> metric.update([0.1, 0.2, 0.3], [1.0, 3.0, 2.0])
+    >>> metric.compute()
+    tensor(0.8340, dtype=torch.float64)
+
+    Args:
+        top_k: how many items from the top count; all of them where there are fewer.
+        ties: ``average``, ``random`` or ``arbitrary``.
+        seed: of ``ties="random"``.
+        kwargs: options of `torchmetrics.Metric`.
+
+    Raises:
+        ValueError: if ``top_k`` is not a positive whole number or ``ties`` is unknown.
+    """
+
+    plot_lower_bound: float = 0.0
+
+    def __init__(self, top_k: int = 1000, ties: Ties = "average", seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        check_options(top_k, ties)
+        self.top_k = top_k
+        self.ties: Ties = ties
+        self.seed = seed
+
+    def _value(self, preds: Tensor, target: Tensor) -> Tensor:
+        return ndcg(preds, target, self.top_k, self.ties, self.seed)
 
 
 def _check_ids(ids: Any, preds: Tensor) -> Tensor:
