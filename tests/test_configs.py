@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vkdnw_pl.cli import load_command, main
-from vkdnw_pl.commands.parser import make_parser
+from vkdnw_pl.option_parser import make_parser
 from vkdnw_pl.report.paper_tables import PAPER_CHOICES
 from vkdnw_pl.scoring.options import parse_seeds
 

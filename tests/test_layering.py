@@ -9,7 +9,20 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "vkdnw_pl"
 LAYERS = [
-    *("errors", "runs", "metrics", "networks", "data", "spaces", "proxies", "oracles", "ranking", "options", "scoring"),
+    *(
+        "errors",
+        "runs",
+        "metrics",
+        "networks",
+        "data",
+        "spaces",
+        "proxies",
+        "oracles",
+        "ranking",
+        "options",
+        "option_parser",
+        "scoring",
+    ),
     *("search", "training", "callbacks", "report", "tracking", "cluster", "commands", "cli", "__main__"),
 ]
 ROOT = {"", "_version"}  # the package itself, which imports lazily

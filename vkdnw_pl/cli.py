@@ -126,8 +126,8 @@ def _fit(arguments: list[str], prog: str) -> int:
 
 
 def _run(name: str, arguments: list[str]) -> int:
-    from vkdnw_pl.commands.parser import make_parser
     from vkdnw_pl.errors import UsageError
+    from vkdnw_pl.option_parser import make_parser
 
     prog = f"{PROG} {name}"
     command = load_command(name)
@@ -140,12 +140,12 @@ def _run(name: str, arguments: list[str]) -> int:
     )
     parser = make_parser(command, prog, note)
     try:
-        options = parser.parse_options(arguments)
+        options = parser.parse(arguments)
     except UsageError as error:
         return _refuse(prog, str(error))
     except SystemExit as done:  # --help and --print_config
         return int(done.code or OK)
-    return _guarded(prog, lambda: command(**options))
+    return _guarded(prog, lambda: command(**options) if isinstance(options, dict) else command(options))
 
 
 def _guarded(prog: str, work: Callable[[], int]) -> int:

@@ -225,7 +225,7 @@ def test_options_that_change_no_score_may_change(tmp_path):
 def test_folder_of_unknown_origin_is_refused(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "scores.csv").write_text("arch,seed,macs\n")
-    with pytest.raises(UsageError, match=r"holds scores but no meta.json"):
+    with pytest.raises(UsageError, match=r"holds scores.csv but no meta.json"):
         run(tmp_path / "run")
 
 

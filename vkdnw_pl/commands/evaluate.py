@@ -10,8 +10,8 @@ from vkdnw_pl.commands.score_sources import joined, read_sources
 from vkdnw_pl.errors import user_input
 from vkdnw_pl.oracles import Oracle, find_oracle, load_oracle
 from vkdnw_pl.runs.environment import environment_record
-from vkdnw_pl.runs.folder import RunFolder
 from vkdnw_pl.runs.table import ScoreTable
+from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.tracking.contents import log_evaluation, log_metrics, log_paper, log_score_files, log_scores
 from vkdnw_pl.tracking.options import wandb_options
@@ -141,7 +141,7 @@ def evaluate(
         from vkdnw_pl.scoring.evaluation import choose_rankings
 
         chosen = choose_rankings(table.columns, rankings)
-    folder = RunFolder(out or _default_out(Path(paths[0])))
+    folder = ScoreFolder(out or _default_out(Path(paths[0])))
     print(f"evaluating {len(table.archs)} architectures, {len(table.rows)} rows of {', '.join(paths)}")
     options["out"] = str(folder.path)
     with tracked_run(options, folder.path, "evaluate", _meta()) as tracked:

@@ -13,10 +13,10 @@ import yaml
 
 from vkdnw_pl.cluster.options import LaunchOptions
 from vkdnw_pl.cluster.record import Launch, LaunchFolder, Task
-from vkdnw_pl.commands.parser import make_parser
 from vkdnw_pl.errors import UsageError, user_input
-from vkdnw_pl.runs.folder import RunFolder
-from vkdnw_pl.runs.settings import Record, differences
+from vkdnw_pl.option_parser import make_parser
+from vkdnw_pl.runs.settings import Record
+from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.scoring.options import Shard
 
 LAUNCHED = ("score", "search", "fit", "validate", "test", "predict", "evaluate")
@@ -86,23 +86,6 @@ def new_launch(command: str, out: str, arguments: Sequence[str], chosen: LaunchO
     )
 
 
-def check_continues(folder: RunFolder, settings: Record) -> None:
-    """As the command itself does: refuse a run folder that was made with other settings.
-
-    Raises:
-        UsageError: naming what differs. What is not known here, such as the device of a compute node, is not compared.
-    """
-    if not folder.meta.is_file():
-        return
-    with user_input():
-        there = folder.read_meta().get("settings", {})
-    if different := differences({name: there.get(name) for name in settings}, settings):
-        raise UsageError(
-            f"{folder.path} was made with other settings: {'; '.join(different)}. So choose another folder with --out, or "
-            "give --overwrite to delete the results that are there"
-        )
-
-
 def group(out: str, options: Mapping[str, Any]) -> str | None:
     """Name under which W&B shows the tasks of an array together."""
     if not options.get("wandb") or options.get("wandb_group") or os.environ.get("WANDB_RUN_GROUP"):
@@ -133,9 +116,10 @@ def _plan_score(arguments: Sequence[str], chosen: LaunchOptions, prog: str) -> P
             Task(f"{i}-of-{count}", f"shards/{i}-of-{count}", i, len(Shard(i, count).of(archs)) * seeds)
             for i in range(count)
         ]
-    if not options["overwrite"]:
+    with user_input():
         for folder in [Path(out), *(Path(out) / task.folder for task in tasks)]:
-            check_continues(RunFolder(folder), settings)
+            ScoreFolder(folder).check_continues(settings, options["overwrite"], partial=True)
+    if not options["overwrite"]:
         _check_count(Path(out), count)
     options_file = LaunchFolder(out, "score").options
     launch = new_launch(
@@ -159,7 +143,7 @@ def _plan_score(arguments: Sequence[str], chosen: LaunchOptions, prog: str) -> P
         _task_options(options),
         options["overwrite"],
         options["retry_failed"],
-        RunFolder(out).clear,
+        ScoreFolder(out).clear,
     )
 
 
@@ -184,11 +168,8 @@ def _plan_search(arguments: Sequence[str], chosen: LaunchOptions, prog: str) -> 
     out = out_folder(options["out"] or f"runs/search-{plan.settings.space}-{plan.settings.digest()}")
     settings = _comparable(plan.settings.record(), options)
     folder = SearchFolder(out)
-    if not options["overwrite"]:
-        with user_input():
-            if folder.meta.is_file() and folder.read_meta().get("command") != "search":
-                folder.check_continues(settings)  # refuses it
-        check_continues(folder, settings)
+    with user_input():
+        folder.check_continues(settings, options["overwrite"], partial=True)
     launch = new_launch(
         "search",
         out,

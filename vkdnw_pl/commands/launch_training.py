@@ -68,8 +68,9 @@ def _plan_fit(arguments: Sequence[str], config: dict[str, Any], chosen: LaunchOp
     else:
         tasks = [Task(f"rank-{i + 1}", f"rank-{i + 1}", i, until=until) for i in range(chosen.array)]
     overwrite = bool(config["overwrite"])
-    if not overwrite:
-        _check_continues(Path(out), tasks, settings, whole=chosen.array is None)
+    with user_input():
+        for task in tasks:
+            TrainingFolder(Path(out) / task.folder).check_continues(settings, overwrite, partial=True)
     launch = new_launch(
         "fit",
         out,
@@ -126,22 +127,6 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return training_settings(
         {**config, "model": {**model, "arch": found.arch, "space": found.space, "network": network}}
     )
-
-
-def _check_continues(out: Path, tasks: Sequence[Task], settings: Mapping[str, Any], whole: bool) -> None:
-    """As ``fit`` itself does: refuse run folders of other settings.
-
-    Raises:
-        UsageError: naming what differs.
-    """
-    for task in tasks:
-        folder = TrainingFolder(out / task.folder)
-        with user_input():
-            there = folder.read_meta().get("settings", {}) if folder.meta.is_file() else {}
-            network = (
-                {} if whole else {name: value for name, value in there.items() if name.startswith(_OF_THE_NETWORK)}
-            )
-            folder.check_continues({**settings, **network})
 
 
 def _with_processes(trainer: Mapping[str, Any], chosen: LaunchOptions) -> LaunchOptions:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from vkdnw_pl.callbacks.score_progress import ScoreProgress
 from vkdnw_pl.callbacks.score_writer import ScoreWriter
 from vkdnw_pl.errors import CommandFailed
-from vkdnw_pl.runs.folder import RunFolder
 from vkdnw_pl.runs.journal import Journal
 from vkdnw_pl.runs.table import FAILED, Key, ScoreRow
+from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.scoring.module import ScoringModule
 from vkdnw_pl.scoring.predict import WorkerDied, predict, start_method
 from vkdnw_pl.scoring.score_settings import ScoreSettings
@@ -24,7 +24,7 @@ def make_rows(
     settings: ScoreSettings,
     columns: Sequence[str],
     keys: Sequence[Key],
-    folder: RunFolder,
+    folder: ScoreFolder,
     processes: int,
     progress: bool,
 ) -> None:
@@ -60,7 +60,7 @@ def make_rows(
             pending = [other for other in pending if other not in rows and deaths[other] < _TRIES]
 
 
-def _give_up(folder: RunFolder, columns: Sequence[str], key: Key, reason: str) -> None:
+def _give_up(folder: ScoreFolder, columns: Sequence[str], key: Key, reason: str) -> None:
     journal = Journal(folder.journals, 0, columns)
     reason = f"its worker died {_TRIES} times, perhaps for lack of memory: {reason}"
     journal.append(ScoreRow(*key, dict.fromkeys(columns), FAILED, reason))

@@ -10,9 +10,11 @@ import yaml
 from vkdnw_pl.commands.results import failed_rows, write_results
 from vkdnw_pl.errors import CommandFailed, user_input
 from vkdnw_pl.oracles import find_oracle
-from vkdnw_pl.runs.folder import FolderBusy, RunFolder
+from vkdnw_pl.runs.folder import FolderBusy
+from vkdnw_pl.runs.record import RunRecord
 from vkdnw_pl.runs.settings import Record, differences
 from vkdnw_pl.runs.table import Key, ScoreRow, ScoreTable, join_rows
+from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.tracking.contents import log_evaluation, log_score_files, log_scores
 from vkdnw_pl.tracking.options import wandb_options
 from vkdnw_pl.tracking.tracked import group_of, tracked_run
@@ -49,7 +51,7 @@ def merge(
     given = {"wandb": wandb, "wandb_group": wandb_group, "wandb_tags": wandb_tags}
     with user_input():
         wandb_options(given)
-        folders = [RunFolder(shard) for shard in shards]
+        folders = [ScoreFolder(shard) for shard in shards]
         metas = [folder.read_meta() for folder in folders]
         settings = _common_settings(folders, metas)
         archs = folders[0].read_archs()
@@ -61,7 +63,7 @@ def merge(
         columns = _columns(rows)
         options = yaml.safe_load(folders[0].config.read_text(encoding="utf-8"))
         oracle = find_oracle(options["oracle"], options["oracle_path"], settings["space"])
-        target = RunFolder(out or f"runs/{settings['space']}-{metas[0]['digest']}")
+        target = ScoreFolder(out or f"runs/{settings['space']}-{metas[0]['digest']}")
         target.check_continues(settings)
         from vkdnw_pl.scoring.evaluation import choose_rankings
 
@@ -69,39 +71,38 @@ def merge(
     group = options.get("wandb_group") or group_of("score", metas[0]["digest"])
     options.update(shard=None, out=str(target.path), **given)
     table = ScoreTable(columns, [rows[key] for key in keys if key in rows])
-    meta = {
-        **metas[0],
-        "status": "running",
-        "settings": settings,
-        "runs": [run for one in metas for run in one["runs"]],
+    facts = {
+        "digest": metas[0]["digest"],
+        "environment": metas[0]["environment"],
+        "runs": [run for meta in metas for run in meta["runs"]],
         "merged": [
-            {"folder": str(folder.path), "shard": one["settings"]["shard"], "environment": one["environment"]}
-            for folder, one in zip(folders, metas)
+            {"folder": str(folder.path), "shard": meta["settings"]["shard"], "environment": meta["environment"]}
+            for folder, meta in zip(folders, metas)
         ],
     }
     try:
         with target.lock():
-            target.start(yaml.safe_dump(options, sort_keys=False, allow_unicode=True), archs, meta)
-            target.write_scores(table)
+            target.write_archs(archs)
+            record = RunRecord(target, options, settings, **facts)
+            meta = {**record.meta, "command": "merge"}
+            with record, tracked_run(options, target.path, "merge", meta, group) as tracked:
+                target.write_scores(table)
+                print(f"merged {len(folders)} folders: {len(table.rows)} of {len(keys)} rows in {target.scores}")
+                if missing:
+                    print(
+                        f"score the {len(missing)} missing rows with: python -m vkdnw_pl score --config {target.config}"
+                    )
+                log_scores(tracked, table)
+                evaluation = write_results(target, table, oracle, rankings, options["top_k"])
+                log_evaluation(tracked, target, evaluation, oracle)
+                record.end("stopped" if missing else "finished")
+                log_score_files(tracked, target)
+                return tracked.ended(1 if failed_rows(table) else 0)
     except FolderBusy as error:
         raise CommandFailed(str(error)) from error
-    print(f"merged {len(folders)} folders: {len(table.rows)} of {len(keys)} rows in {target.scores}")
-    if missing:
-        print(f"score the {len(missing)} missing rows with: python -m vkdnw_pl score --config {target.config}")
-    status = "failed"
-    with tracked_run(options, target.path, "merge", {**meta, "command": "merge"}, group) as tracked:
-        log_scores(tracked, table)
-        try:
-            evaluation = write_results(target, table, oracle, rankings, options["top_k"])
-            log_evaluation(tracked, target, evaluation, oracle)
-            status = "stopped" if missing else "finished"
-        finally:
-            target.write_meta({**meta, "status": status})
-        log_score_files(tracked, target)
-        return tracked.ended(1 if failed_rows(table) else 0)
 
 
-def _common_settings(folders: Sequence[RunFolder], metas: Sequence[Mapping[str, Any]]) -> Record:
+def _common_settings(folders: Sequence[ScoreFolder], metas: Sequence[Mapping[str, Any]]) -> Record:
     first, *others = ({**meta["settings"], "shard": None} for meta in metas)
     for folder, other in zip(folders[1:], others):
         if different := differences(first, other):
@@ -112,7 +113,7 @@ def _common_settings(folders: Sequence[RunFolder], metas: Sequence[Mapping[str, 
     return first
 
 
-def _join(folders: Sequence[RunFolder]) -> dict[Key, ScoreRow]:
+def _join(folders: Sequence[ScoreFolder]) -> dict[Key, ScoreRow]:
     """All rows of all shards; a row that several have must be the same in each."""
     rows = [row for folder in folders for row in folder.read_rows().values()]
     return join_rows(rows, "the shards")

@@ -9,16 +9,16 @@ from pathlib import Path
 
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.ranking import NAMED_SETS
-from vkdnw_pl.runs.folder import RunFolder, remove_figures
 from vkdnw_pl.runs.table import ScoreTable
 from vkdnw_pl.scoring.evaluation import Evaluation, Terms, evaluate_table, write_metrics, write_ranking
+from vkdnw_pl.scoring.folder import ScoreFolder
 
 _MAX_PANELS = 9
 _BEST = 5
 
 
 def write_results(
-    folder: RunFolder,
+    folder: ScoreFolder,
     table: ScoreTable,
     oracle: Oracle | None,
     rankings: Mapping[str, Terms],
@@ -37,13 +37,13 @@ def write_results(
     write_ranking(folder.ranking, evaluation)
     if oracle is None:
         folder.metrics.unlink(missing_ok=True)
-        remove_figures(folder.figures)
+        folder.remove_figures()
         _print_best(evaluation)
         _print_problems(table, evaluation, rankings)
         print(f"\nresults in {folder.path}: {folder.ranking.name}")
         return evaluation
     write_metrics(folder.metrics, evaluation)
-    figures = _draw(folder.figures, evaluation, oracle)
+    figures = _draw(folder, evaluation, oracle)
     _print_metrics(evaluation, oracle)
     _print_problems(table, evaluation, rankings)
     print(f"\nresults in {folder.path}: {folder.ranking.name}, {folder.metrics.name}", end="")
@@ -103,13 +103,13 @@ def print_failures(table: ScoreTable) -> None:
             print(f"  {count} x {reason if len(reason) <= 200 else reason[:200] + ' ...'}")
 
 
-def _draw(folder: Path, evaluation: Evaluation, oracle: Oracle) -> list[Path]:
-    remove_figures(folder)
+def _draw(folder: ScoreFolder, evaluation: Evaluation, oracle: Oracle) -> list[Path]:
+    folder.remove_figures()
     if not evaluation.metrics:
         return []
     from vkdnw_pl.report.figures import ndcg_bars, rank_scatter, save_figure
 
-    made = [save_figure(ndcg_bars(evaluation.metrics), folder / "ndcg.png")]
+    made = [save_figure(ndcg_bars(evaluation.metrics), folder.figures / "ndcg.png")]
     panels = _panels(list(evaluation.ranks))
     for dataset in dict.fromkeys(row["dataset"] for row in evaluation.metrics):
         places = evaluation.known[dataset]
@@ -117,7 +117,7 @@ def _draw(folder: Path, evaluation: Evaluation, oracle: Oracle) -> list[Path]:
         accuracy = [known[evaluation.archs[i]] for i in places]
         ranks = {name: evaluation.ranks[name][places] for name in panels}
         figure = rank_scatter(ranks, accuracy, evaluation.metrics, dataset)
-        made.append(save_figure(figure, folder / f"ranks_{re.sub(r'[^A-Za-z0-9._-]+', '_', dataset)}.png"))
+        made.append(save_figure(figure, folder.figures / f"ranks_{re.sub(r'[^A-Za-z0-9._-]+', '_', dataset)}.png"))
     return made
 
 

@@ -8,16 +8,14 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import yaml
-
 from vkdnw_pl.commands.results import failed_rows, print_failures, write_results
 from vkdnw_pl.commands.score_plan import ScorePlan, plan_scoring
 from vkdnw_pl.errors import CommandFailed, UsageError, user_input
-from vkdnw_pl.runs.environment import device_record, environment_record
-from vkdnw_pl.runs.files import now
-from vkdnw_pl.runs.folder import FolderBusy, RunFolder
+from vkdnw_pl.runs.folder import FolderBusy
+from vkdnw_pl.runs.record import RunRecord
 from vkdnw_pl.runs.signals import Stopped
 from vkdnw_pl.runs.table import Key, ScoreRow, ScoreTable
+from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.scoring.options import Shard
 from vkdnw_pl.scoring.score_settings import ScoreSettings
 from vkdnw_pl.tracking.contents import log_evaluation, log_score_files, log_scores
@@ -116,11 +114,12 @@ def score(
     with user_input():
         wandb_options(options)
         plan = plan_scoring(options)
-    folder = RunFolder(out or _default_out(plan.settings, plan.shard))
+    folder = ScoreFolder(out or _default_out(plan.settings, plan.shard))
     options.update(out=str(folder.path), overwrite=False, retry_failed=False)
-    if not overwrite:
-        with user_input():
-            folder.check_continues(plan.record)  # before waiting for a run of other settings, such as another shard
+    with user_input():
+        folder.check_continues(
+            plan.record, overwrite
+        )  # before waiting for a run of other settings, such as another shard
     try:
         with folder.lock():
             return _run(plan, folder, options, overwrite, retry_failed, progress, began_at)
@@ -138,53 +137,41 @@ def _default_out(settings: ScoreSettings, shard: Shard | None) -> str:
 
 def _run(
     plan: ScorePlan,
-    folder: RunFolder,
+    folder: ScoreFolder,
     options: Mapping[str, Any],
     overwrite: bool,
     retry_failed: bool,
     progress: bool,
     began_at: float,
 ) -> int:
-    if overwrite:
-        folder.clear()
     with user_input():
+        if overwrite:
+            folder.clear()
         folder.check_continues(plan.record)
         rows = folder.read_rows()
     _say_what(plan, folder, rows, retry_failed)
     if retry_failed:
         rows = {key: row for key, row in rows.items() if not row.failed}
         folder.write_scores(_table(plan, rows))
-    environment = environment_record()
-    earlier = folder.read_meta() if folder.meta.is_file() else None
-    if earlier and rows:
-        _warn_of_other_versions(earlier, environment)
-    run: dict[str, Any] = {"started_at": now()}
-    meta = {
-        "format": 1,
-        "command": "score",
-        "status": "running",
-        "settings": plan.record,
-        "digest": plan.settings.digest(),
-        "environment": {**environment, "device": device_record(plan.settings.device)},
-        "runs": [*(earlier["runs"] if earlier else []), run],
-    }
-    folder.start(yaml.safe_dump(dict(options), sort_keys=False, allow_unicode=True), plan.settings.archs, meta)
+    folder.write_archs(plan.settings.archs)
+    record = RunRecord(folder, options, plan.record, plan.settings.device, digest=plan.settings.digest())
+    if record.earlier and rows:
+        _warn_of_other_versions(record.earlier, record.meta["environment"])
     group = None if plan.shard is None else group_of("score", plan.settings.digest())
-    with folder.true_status(meta), tracked_run(options, folder.path, "score", meta, group) as tracked:
-        return tracked.ended(_make_and_evaluate(plan, folder, rows, meta, progress, began_at, tracked))
+    with record, tracked_run(options, folder.path, "score", record.meta, group) as tracked:
+        return tracked.ended(_make_and_evaluate(plan, folder, rows, record, progress, began_at, tracked))
 
 
 def _make_and_evaluate(
     plan: ScorePlan,
-    folder: RunFolder,
+    folder: ScoreFolder,
     rows: Mapping[Key, ScoreRow],
-    meta: dict[str, Any],
+    record: RunRecord,
     progress: bool,
     began_at: float,
     tracked: Tracked,
 ) -> int:
-    """Make the rows that are not there, and write the results; ``meta`` is kept true to the state of the folder."""
-    run = meta["runs"][-1]
+    """Make the rows that are not there, and write the results."""
     keys = [key for key in plan.keys if key not in rows]
     stopped = None
     processes = max(1, min(plan.workers, len(keys)))
@@ -201,19 +188,16 @@ def _make_and_evaluate(
     rows = folder.read_rows()
     table = _table(plan, rows)
     folder.write_scores(table)
-    run.update(
-        finished_at=now(),
-        elapsed_s=round(time.monotonic() - began_at, 3),
-        processes=processes,
-        threads_per_process=1 if plan.settings.device == "cpu" else None,
-        rows_made=sum(key in rows for key in keys),
-        rows_in_table=len(table.rows),
-        rows_failed=failed_rows(table),
-        stopped_by=stopped.name if stopped else None,
-    )
+    record.attempt |= {
+        "processes": processes,
+        "threads_per_process": 1 if plan.settings.device == "cpu" else None,
+        "rows_made": sum(key in rows for key in keys),
+        "rows_in_table": len(table.rows),
+        "rows_failed": failed_rows(table),
+        "stopped_by": stopped.name if stopped else None,
+    }
     if stopped is not None:
-        meta["status"] = "stopped"
-        folder.write_meta(meta)
+        record.end("stopped")
         print(
             f"\nstopped by {stopped.name}: {len(table.rows)} of {len(plan.keys)} rows are kept in {folder.path}. "
             f"Continue with: python -m vkdnw_pl score --config {shlex.quote(str(folder.config))}",
@@ -226,14 +210,13 @@ def _make_and_evaluate(
         log_evaluation(tracked, folder, evaluation, plan.oracle)
     else:
         print_failures(table)
-    meta["status"] = "finished"
-    folder.write_meta(meta)
+    record.end("finished")
     log_score_files(tracked, folder)
     _say_done(plan, folder, table, len(keys), began_at)
     return 1 if failed_rows(table) else 0
 
 
-def _draw_progress(tracked: Tracked, folder: RunFolder, rows: Mapping[Key, ScoreRow]) -> None:
+def _draw_progress(tracked: Tracked, folder: ScoreFolder, rows: Mapping[Key, ScoreRow]) -> None:
     from vkdnw_pl.tracking.curves import RowCounter
 
     tracked.sample(RowCounter(folder.journals, len(rows)), _EVERY_S)
@@ -244,7 +227,7 @@ def _table(plan: ScorePlan, rows: Mapping[Key, ScoreRow]) -> ScoreTable:
     return ScoreTable(plan.columns, [rows[key] for key in plan.keys if key in rows])
 
 
-def _say_what(plan: ScorePlan, folder: RunFolder, rows: Mapping[Key, ScoreRow], retry_failed: bool) -> None:
+def _say_what(plan: ScorePlan, folder: ScoreFolder, rows: Mapping[Key, ScoreRow], retry_failed: bool) -> None:
     settings = plan.settings
     archs, seeds = len({arch for arch, _ in plan.keys}), len(settings.seeds)
     part = "" if plan.shard is None else f" (shard {plan.shard} of {len(settings.archs)})"
@@ -272,7 +255,7 @@ def _warn_of_other_versions(earlier: Mapping[str, Any], now: Mapping[str, Any]) 
         )
 
 
-def _say_done(plan: ScorePlan, folder: RunFolder, table: ScoreTable, made: int, began_at: float) -> None:
+def _say_done(plan: ScorePlan, folder: ScoreFolder, table: ScoreTable, made: int, began_at: float) -> None:
     seconds = time.monotonic() - began_at
     print(f"scores of {len(table.rows)} rows in {folder.scores} ({made} made now, {seconds:.0f} s in all)")
     if plan.shard is not None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vkdnw_pl.runs.folder import RunFolder
 from vkdnw_pl.runs.table import ScoreTable, join_rows, read_table
+from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.scoring.join import canonical, join_columns
 from vkdnw_pl.spaces import SPACES
 
@@ -56,7 +56,7 @@ def joined(sources: Sequence[Source]) -> ScoreTable:
 
 def _read(path: Path, name: str, space: str) -> Source:
     """Read a score table; of a run folder also the rows of a run that is not finished."""
-    settings = RunFolder(path).read_meta().get("settings") if path.is_dir() else _settings(path.parent / "meta.json")
+    settings = ScoreFolder(path).read_meta().get("settings") if path.is_dir() else _settings(path.parent / "meta.json")
     made_of = (settings or {}).get("space", space)
     if made_of != space:
         raise ValueError(f"{path} holds scores of the space {made_of}, but space={space!r}; give --space {made_of}")
@@ -64,7 +64,7 @@ def _read(path: Path, name: str, space: str) -> Source:
         table = canonical(read_table(path), SPACES[space], str(path))
         table = ScoreTable(table.columns, list(join_rows(table.rows, str(path)).values()))
     else:
-        folder = RunFolder(path)
+        folder = ScoreFolder(path)
         rows = folder.read_rows()
         columns = tuple(next(iter(rows.values())).values) if rows else ()
         order = {arch: place for place, arch in enumerate(folder.read_archs())}

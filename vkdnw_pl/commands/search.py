@@ -10,14 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from vkdnw_pl.commands.search_plan import SearchPlan, plan_search
 from vkdnw_pl.commands.search_progress import SearchProgress
 from vkdnw_pl.errors import CommandFailed, UsageError, user_input
-from vkdnw_pl.runs.environment import device_record, environment_record
-from vkdnw_pl.runs.files import now
 from vkdnw_pl.runs.folder import FolderBusy
+from vkdnw_pl.runs.record import RunRecord
 from vkdnw_pl.runs.signals import Stopped, stop_signals
 from vkdnw_pl.search.engine import HistoryMismatch, Outcome, Watch
 from vkdnw_pl.search.engine import search as run_search
@@ -165,9 +162,8 @@ def search(
         return _help(plan)
     folder = SearchFolder(out or f"runs/search-{plan.settings.space}-{plan.settings.digest()}")
     options.update(out=str(folder.path), overwrite=False)
-    if not overwrite:
-        with user_input():
-            folder.check_continues(plan.settings.record())
+    with user_input():
+        folder.check_continues(plan.settings.record(), overwrite)
     try:
         with folder.lock():
             return _run(plan, folder, options, overwrite, began_at)
@@ -185,35 +181,23 @@ def _run(plan: SearchPlan, folder: SearchFolder, options: Mapping[str, Any], ove
         folder.check_continues(settings.record())
         done = len(folder.read_candidates())
     _say_what(plan, folder, done)
-    earlier = folder.read_meta() if folder.meta.is_file() else None
-    run: dict[str, Any] = {"started_at": now()}
-    meta = {
-        "format": 1,
-        "command": "search",
-        "status": "running",
-        "settings": settings.record(),
-        "digest": settings.digest(),
-        "environment": {**environment_record(), "device": device_record(settings.device)},
-        "evaluations": plan.evaluations,
-        "runs": [*(earlier["runs"] if earlier else []), run],
-    }
-    folder.begin(yaml.safe_dump(dict(options), sort_keys=False, allow_unicode=True), meta)
+    record = RunRecord(folder, options, settings.record(), settings.device, evaluations=plan.evaluations)
     group = group_of("search", settings.digest())
-    with folder.true_status(meta), tracked_run(options, folder.path, "search", meta, group) as tracked:
-        return tracked.ended(_search_and_describe(plan, folder, options, meta, done, began_at, tracked))
+    with record, tracked_run(options, folder.path, "search", record.meta, group) as tracked:
+        return tracked.ended(_search_and_describe(plan, folder, options, record, done, began_at, tracked))
 
 
 def _search_and_describe(
     plan: SearchPlan,
     folder: SearchFolder,
     options: Mapping[str, Any],
-    meta: dict[str, Any],
+    run: RunRecord,
     done: int,
     began_at: float,
     tracked: Tracked,
 ) -> int:
-    """Make the missing part of the history and say what was found; ``meta`` is kept true to the state of the folder."""
-    settings, run = plan.settings, meta["runs"][-1]
+    """Make the missing part of the history and say what was found."""
+    settings = plan.settings
     stopped, outcome = None, Outcome()
     if done < plan.evaluations or plan.nodes > 1:  # helpers wait to be dismissed
         try:
@@ -231,18 +215,16 @@ def _search_and_describe(
     if found is not None:
         folder.write_found(found)
         log_found(tracked, found)
-    meta["status"] = "stopped" if stopped else "exhausted" if outcome.exhausted else "finished"
-    run.update(
-        finished_at=now(),
-        elapsed_s=round(time.monotonic() - began_at, 3),
+    failed = sum(candidate.failed for candidate in record)
+    run.end(
+        "stopped" if stopped else "exhausted" if outcome.exhausted else "finished",
         workers=plan.workers,
         evaluated=len(record) - done,
         evaluated_in_all=len(record),
-        failed=sum(candidate.failed for candidate in record),
+        failed=failed,
         stopped_by=stopped.name if stopped else None,
     )
-    folder.write_meta(meta)
-    tracked.summary({"evaluated": len(record), "failed": run["failed"]})
+    tracked.summary({"evaluated": len(record), "failed": failed})
     tracked.artifact("search", [folder.found, folder.history, folder.config, folder.meta])
     if stopped is not None:
         best = f", the best so far is in {folder.found}" if found is not None else ""

@@ -227,9 +227,9 @@ class TrainingCLI(LightningCLI):
                 fit.as_other(plan.resume)
 
     def _make_plan(self, ckpt_path: str | None) -> Plan:
-        if self._get(self.config, "overwrite"):
-            self.folder.clear()
         with user_input():
+            if self._get(self.config, "overwrite"):
+                self.folder.clear()
             self.folder.check_continues(self.settings)
         resume = resume_path(self.folder, ckpt_path, self.model.hparams)
         goes_on = resume == str(self.folder.checkpoint("last").expanduser())

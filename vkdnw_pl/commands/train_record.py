@@ -9,12 +9,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
 from pytorch_lightning import Trainer
 
-from vkdnw_pl.runs.environment import environment_record
-from vkdnw_pl.runs.files import now, write_atomically
-from vkdnw_pl.runs.settings import digest
+from vkdnw_pl.runs.files import write_atomically
+from vkdnw_pl.runs.record import RunRecord
 from vkdnw_pl.tracking.training import describe_training
 from vkdnw_pl.training.folder import TrainingFolder
 from vkdnw_pl.training.module import TrainingModule
@@ -31,8 +29,7 @@ class TrainRecord:
 
     def __init__(self, folder: TrainingFolder, settings: Mapping[str, Any], until: Mapping[str, Any]) -> None:
         self.folder, self.settings, self.until = folder, settings, dict(until)
-        self._before: tuple[str, str] | None = None
-        self._meta: dict[str, Any] = {}
+        self._record: RunRecord | None = None
         self._began_at = time.monotonic()
 
     @property
@@ -60,22 +57,13 @@ class TrainRecord:
             module: that it trains.
             resume: checkpoint that it goes on from.
         """
-        self._before = self.folder.read_record()
-        earlier = self.folder.read_meta() if self.folder.meta.is_file() else None
-        run = {"started_at": now(), "ckpt_path": resume, "processes": trainer.world_size, "until": self.until}
-        self._meta = {
-            "format": 1,
-            "command": "fit",
-            "settings": self.settings,
-            "digest": digest(self.settings),
-            "status": "running",
-            "environment": environment_record(),
-            "runs": [*(earlier["runs"] if earlier else []), run],
-        }
-        self.folder.begin(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), self._meta)
+        attempt = {"ckpt_path": resume, "processes": trainer.world_size, "until": self.until}
+        self._record = RunRecord(self.folder, config, dict(self.settings), attempt=attempt)
+        self._record.__enter__()
+        earlier = self._record.earlier
         for logger in trainer.loggers:
             logger.log_hyperparams({"config": config})
-        describe_training(trainer, module, self._meta)
+        describe_training(trainer, module, self._record.meta)
         if resume is not None:
             print(f"continuing from {resume}")
             self._compare(earlier["runs"][-1] if earlier else {}, trainer, module)
@@ -103,17 +91,10 @@ class TrainRecord:
             step: optimizer steps of the whole training so far.
             stopped_by: name of the signal, if it was one.
         """
-        if not self._meta:
+        if self._record is None:
             return
         elapsed_s = time.monotonic() - self._began_at
-        self._meta["status"] = status
-        self._meta["runs"][-1] |= {
-            "finished_at": now(),
-            "elapsed_s": round(elapsed_s, 3),
-            "stopped_by": stopped_by,
-            "steps": step,
-        }
-        self.folder.write_meta(self._meta)
+        self._record.end(status, stopped_by=stopped_by, steps=step)
         if status == "finished":
             shown = _shown(json.loads(self.folder.results.read_text(encoding="utf-8")))
             print(f"{shown} ({elapsed_s:.0f} s), results in {self.folder.path}")
@@ -124,9 +105,7 @@ class TrainRecord:
 
     def put_back(self) -> bool:
         """Leave the record as it was before ``begin``, of a training that this one could not go on with."""
-        if self._before is not None:
-            self.folder.write_record(self._before)
-        return self._before is not None
+        return self._record is not None and self._record.put_back()
 
     def _compare(self, earlier: Mapping[str, Any], trainer: Trainer, module: TrainingModule) -> None:
         """Tell what is another than in the run before."""

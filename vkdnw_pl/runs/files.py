@@ -1,25 +1,122 @@
-"""Files that are either the old one or the new one, never half of it; and the time as records have it."""
+"""Files of a run: written in one step, or line by line so that a kill loses at most the last line. Torch-free."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import math
 import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace ``path`` by ``text`` in one step, and make sure that it is on the disk."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A draft to write to; it takes the place of ``path`` in one step if nothing goes wrong within, and else goes."""
+    draft = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        with draft.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        yield draft
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
 
 
+def write_atomically(path: Path, text: str) -> None:
+    """Replace ``path`` by ``text`` in one step, and make sure that it is on the disk."""
+    with replaced(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Replace ``path`` by JSON in one step."""
+    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def remove_drafts(folder: Path) -> None:
+    """Delete what a killed process left half written; only for who holds the folder alone."""
+    for draft in folder.glob(".*.tmp*"):
+        draft.unlink(missing_ok=True)
+
+
+class LineFile:
+    """A text file that only grows, line by line: when `append` returns, a kill of the process does not lose the line.
+
+    A last line that an earlier kill has torn is cut off first.
+
+    Args:
+        path: of the file.
+        header: its first line, with the line end; a new file gets it.
+        new: refuse a file that exists.
+
+    Raises:
+        FileExistsError: if ``new`` and the file exists.
+        ValueError: if the file begins with another line than ``header``.
+    """
+
+    def __init__(self, path: Path, header: str = "", new: bool = False) -> None:
+        self.path = path
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | (os.O_EXCL if new else 0), 0o644)
+        whole = whole_lines(path.read_bytes())
+        if whole and not whole.startswith(header.encode()):
+            os.close(self._file)
+            raise ValueError(f"{path} is of something else: its first line must be {header.strip()}")
+        os.ftruncate(self._file, len(whole))
+        if header and not whole:
+            self.append(header)
+
+    def append(self, line: str) -> None:
+        """Add a line, which ends with its line end.
+
+        Raises:
+            OSError: if it could not be written whole.
+        """
+        data = line.encode()
+        if os.write(self._file, data) != len(data):
+            raise OSError(f"{self.path}: a line could not be written whole (is the disk full?)")
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+def whole_lines(content: bytes) -> bytes:
+    """What a file holds, without a last line that a kill has torn."""
+    return content[: content.rfind(b"\n") + 1]
+
+
+def csv_line(cells: Iterable[Any]) -> str:
+    """One line of CSV, with its line end; see `exact` for cells that are numbers."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerow([exact(cell) for cell in cells])
+    return out.getvalue()
+
+
+def exact(value: Any) -> str:
+    """A cell of CSV: a float with the fewest digits that read back to the same bits, None as an empty cell.
+
+    Raises:
+        ValueError: for a float that is not finite; one without a value is None, with its reason in another cell.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"a value of {value} cannot be written; what is not finite is None, with its reason")
+        return repr(float(value))
+    return str(value)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Replace ``path`` by a CSV file in one step."""
+    write_atomically(path, "".join(map(csv_line, [header, *rows])))
+
+
 def now() -> str:
-    """ISO 8601, UTC, in whole seconds."""
+    """The time as records have it: ISO 8601, UTC, in whole seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")

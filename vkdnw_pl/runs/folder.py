@@ -7,18 +7,26 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from vkdnw_pl.runs.files import write_atomically
-from vkdnw_pl.runs.journal import read_journals
+from vkdnw_pl.runs.files import remove_drafts, write_json
 from vkdnw_pl.runs.settings import Record, differences
-from vkdnw_pl.runs.table import Key, ScoreRow, ScoreTable, join_rows, read_table, write_table
 
 WANDB_FOLDER, WANDB_ID = "wandb", "wandb_id"
 """What Weights & Biases keeps in a run folder, and the id of its run there."""
+
+NOUNS = {
+    "score": "a scoring",
+    "merge": "a scoring",
+    "search": "a search",
+    "fit": "a training",
+    "evaluate": "an evaluation",
+    "label": "an accuracy table",
+}
+"""Command -> what its run folder holds."""
 
 
 class FolderBusy(RuntimeError):
@@ -26,19 +34,26 @@ class FolderBusy(RuntimeError):
 
 
 class RunFolder:
-    """A run folder.
+    """A run folder: ``config.yaml`` the options, ``meta.json`` the record of how it was made, and the command's results.
 
-    ``config.yaml`` the options, ``meta.json`` the record of how it was made, ``archs.txt`` the architectures of the
-    whole run in order, ``rows/`` journals of unfinished runs, ``scores.csv`` ``ranking.csv`` ``metrics.csv``
-    ``figures/`` the results.
+    A command declares its folder as a subclass.
+
+    Attributes:
+        command: whose folder it is; "" for one that is only read.
+        files: glob patterns of what this command writes beside ``config.yaml`` and ``meta.json``.
+        evidence: those of `files` that are results: without a ``meta.json`` nobody knows how they were made.
+        draft_folders: folders, relative to this one, in which a killed process leaves half-written files.
     """
+
+    command: ClassVar[str] = ""
+    files: ClassVar[tuple[str, ...]] = ()
+    evidence: ClassVar[tuple[str, ...]] = ()
+    draft_folders: ClassVar[tuple[str, ...]] = (".",)
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
         self.config = self.path / "config.yaml"
         self.meta = self.path / "meta.json"
-        self.archs = self.path / "archs.txt"
-        self.journals = self.path / "rows"
         self.scores = self.path / "scores.csv"
         self.ranking = self.path / "ranking.csv"
         self.metrics = self.path / "metrics.csv"
@@ -46,7 +61,7 @@ class RunFolder:
 
     @contextmanager
     def lock(self, patience_s: float | None = None) -> Iterator[None]:
-        """Hold the folder for this process and those that it starts.
+        """Hold the folder for this process and those that it starts; half-written files of killed ones go.
 
         Args:
             patience_s: how long to wait for another process. Default: half a minute, for workers of a run that was killed
@@ -64,6 +79,8 @@ class RunFolder:
                 if time.monotonic() > deadline:
                     raise FolderBusy(f"{self.path} is being written by another process; wait for it, or end it first")
                 time.sleep(0.2)
+            for folder in self.draft_folders:
+                remove_drafts(self.path / folder)
             yield
         finally:
             os.close(file)
@@ -83,67 +100,65 @@ class RunFolder:
 
     def write_meta(self, meta: Mapping[str, Any]) -> None:
         """Replace ``meta.json``."""
-        write_atomically(self.meta, json.dumps(meta, indent=2, ensure_ascii=False) + "\n")
+        write_json(self.meta, meta)
 
-    @contextmanager
-    def true_status(self, meta: dict[str, Any]) -> Iterator[None]:
-        """Write ``status`` into the record if what is done here ends in an error or is interrupted."""
-        try:
-            yield
-        except BaseException as error:
-            meta["status"] = "failed" if isinstance(error, Exception) else "stopped"
-            self.write_meta(meta)
-            raise
-
-    def read_archs(self) -> list[str]:
-        """Architectures of the whole run in order."""
-        return self.archs.read_text(encoding="utf-8").splitlines()
-
-    def check_continues(self, settings: Record) -> None:
-        """Make sure that rows with these settings may be added.
+    def earlier_meta(self) -> dict[str, Any] | None:
+        """Content of ``meta.json``, or None where nothing was made here.
 
         Raises:
-            ValueError: if the folder holds results that were made with other settings (naming them), or of unknown
-                origin.
+            ValueError: if it is another command's: none continues, overwrites or deletes what another made.
         """
-        ways_out = "choose another folder with --out, or give --overwrite to delete the results that are there"
-        if self.meta.is_file():
-            if different := differences(self.read_meta().get("settings", {}), settings):
-                raise ValueError(f"{self.path} was made with other settings: {'; '.join(different)}. So {ways_out}")
-        elif self.scores.exists() or self.journals.exists():
+        if not self.meta.is_file():
+            return None
+        meta = self.read_meta()
+        owner = str(meta.get("command"))
+        if NOUNS.get(owner, owner) != NOUNS[self.command]:
             raise ValueError(
-                f"{self.path} holds scores but no {self.meta.name} that says how they were made; {ways_out}"
+                f"{self.path} holds {NOUNS.get(owner, f'a run of {owner!r}')}, not {NOUNS[self.command]}: choose another "
+                "folder with --out"
             )
+        return meta
 
-    def start(self, config: str, archs: Sequence[str], meta: Mapping[str, Any]) -> None:
-        """Write the record of a run before its rows; the last file makes the folder a run folder."""
-        write_atomically(self.archs, "".join(f"{arch}\n" for arch in archs))
-        write_atomically(self.config, config)
-        self.write_meta(meta)
+    def check_continues(self, settings: Record, overwrite: bool = False, partial: bool = False) -> None:
+        """Make sure that results with these settings may be added, or may take the place of those that are here.
+
+        Args:
+            settings: what decides the results.
+            overwrite: results of this command that are here may be of other settings.
+            partial: compare only what ``settings`` names: before a job runs, its device is not known.
+
+        Raises:
+            ValueError: if the folder is another command's, or holds results that were made with other settings (naming
+                them), or of unknown origin.
+        """
+        meta = self.earlier_meta()
+        if overwrite:
+            return
+        ways_out = "choose another folder with --out, or give --overwrite to delete the results that are there"
+        if meta is None:
+            strangers = [path.name for pattern in self.evidence for path in sorted(self.path.glob(pattern))]
+            if strangers:
+                raise ValueError(
+                    f"{self.path} holds {strangers[0]} but no {self.meta.name} that says how it was made: {ways_out}"
+                )
+            return
+        before = meta.get("settings", {})
+        if partial:
+            before = {name: before.get(name) for name in settings}
+        if different := differences(before, settings):
+            raise ValueError(f"{self.path} was made with other settings: {'; '.join(different)}. So {ways_out}")
 
     def clear(self) -> None:
-        """Delete the results and the record; files of other origin stay."""
-        for path in (self.meta, self.config, self.archs, self.scores, self.ranking, self.metrics):
-            path.unlink(missing_ok=True)
-        remove_figures(self.figures)
-        if self.journals.exists():
-            shutil.rmtree(self.journals)
-        remove_wandb(self.path)
-
-    def read_rows(self) -> dict[Key, ScoreRow]:
-        """Rows that are on the disk, finished table and journals joined.
+        """Delete the record and what this command wrote; files of other origin stay.
 
         Raises:
-            ValueError: if a file is damaged or two rows contradict each other.
+            ValueError: if the folder is another command's.
         """
-        rows = read_table(self.scores).rows if self.scores.is_file() else []
-        return join_rows([*rows, *read_journals(self.journals)], str(self.path))
-
-    def write_scores(self, table: ScoreTable) -> None:
-        """Write the table, then drop the journals whose rows it holds."""
-        write_table(self.scores, table)
-        if self.journals.exists():
-            shutil.rmtree(self.journals)
+        self.earlier_meta()
+        for pattern in (self.meta.name, self.config.name, *self.files):
+            for path in self.path.glob(pattern):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        remove_wandb(self.path)
 
 
 def remove_wandb(folder: Path) -> None:
@@ -153,12 +168,6 @@ def remove_wandb(folder: Path) -> None:
         shutil.rmtree(folder / WANDB_FOLDER, ignore_errors=True)
     for path in ids:
         path.unlink(missing_ok=True)
-
-
-def remove_figures(folder: Path) -> None:
-    """Delete figures of an earlier evaluation, and no others."""
-    for figure in [folder / "ndcg.png", *folder.glob("ranks_*.png")]:
-        figure.unlink(missing_ok=True)
 
 
 def _patience_s() -> float:

@@ -6,10 +6,11 @@ leaves out. No two processes share a journal, and none is ever opened again for 
 
 from __future__ import annotations
 
-import os
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
+from vkdnw_pl.runs.files import LineFile, whole_lines
 from vkdnw_pl.runs.table import ScoreRow, header_line, parse_table, row_line
 
 
@@ -19,28 +20,21 @@ class Journal:
     def __init__(self, folder: Path, process: int, columns: Sequence[str]) -> None:
         self._columns = tuple(columns)
         folder.mkdir(parents=True, exist_ok=True)
-        number = 0
-        while True:
-            self.path = folder / f"{process}-{number}.csv"
+        for number in itertools.count():
             try:
-                self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-                break
+                self._file = LineFile(folder / f"{process}-{number}.csv", header_line(self._columns), new=True)
             except FileExistsError:
-                number += 1
-        self._write(header_line(self._columns))
+                continue
+            self.path = self._file.path
+            return
 
     def append(self, row: ScoreRow) -> None:
         """Add one row; when this returns, a kill of the process does not lose it."""
-        self._write(row_line(row, self._columns))
+        self._file.append(row_line(row, self._columns))
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._file)
-
-    def _write(self, line: str) -> None:
-        data = line.encode()
-        if os.write(self._file, data) != len(data):
-            raise OSError(f"{self.path}: the row could not be written whole (is the disk full?)")
+        self._file.close()
 
 
 def read_journals(folder: Path) -> list[ScoreRow]:
@@ -51,8 +45,7 @@ def read_journals(folder: Path) -> list[ScoreRow]:
     """
     rows: list[ScoreRow] = []
     for path in sorted(folder.glob("*.csv")):
-        text = path.read_bytes()
-        whole = text[: text.rfind(b"\n") + 1].decode()
+        whole = whole_lines(path.read_bytes()).decode()
         if whole:
             rows.extend(parse_table(whole, str(path)).rows)
     return rows

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vkdnw_pl.runs.files import write_atomically
+from vkdnw_pl.runs.files import csv_line, write_atomically
 
 _BEFORE, _AFTER = ("arch", "seed"), ("status", "reason", "seconds")
 OK, FAILED = "ok", "failed"
@@ -77,14 +77,14 @@ class ScoreTable:
 
 def header_line(columns: Sequence[str]) -> str:
     """First line of a score table."""
-    return _line([*_BEFORE, *columns, *_AFTER])
+    return csv_line([*_BEFORE, *columns, *_AFTER])
 
 
 def row_line(row: ScoreRow, columns: Sequence[str]) -> str:
     """One row as a line of CSV; a float is written with the fewest digits that read back to the same bits."""
-    cells = [_cell(row.values.get(column)) for column in columns]
+    cells = [row.values.get(column) for column in columns]
     reason = " ".join(row.reason.split())  # one row is one line: that is how a torn last row is told
-    return _line([row.arch, str(row.seed), *cells, row.status, reason, f"{row.seconds:.3f}"])
+    return csv_line([row.arch, row.seed, *map(_as_float, cells), row.status, reason, f"{row.seconds:.3f}"])
 
 
 def write_table(path: Path, table: ScoreTable) -> None:
@@ -173,18 +173,8 @@ def join_rows(rows: Iterable[ScoreRow], where: str) -> dict[Key, ScoreRow]:
     return joined
 
 
-def _line(cells: Sequence[str]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerow(cells)
-    return out.getvalue()
-
-
-def _cell(value: float | None) -> str:
-    if value is None:
-        return ""
-    if not math.isfinite(value):
-        raise ValueError(f"a score of {value} cannot be written; a value that is not finite is None with its reason")
-    return repr(float(value))
+def _as_float(value: float | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _value(column: str, cell: str) -> float | None:

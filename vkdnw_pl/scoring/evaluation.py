@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +13,7 @@ import numpy as np
 
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.ranking import Term, aggregate, available_rankings, count_non_finite, parse_ranking, rank_values
-from vkdnw_pl.runs.files import write_atomically
+from vkdnw_pl.runs.files import write_csv
 from vkdnw_pl.runs.table import Key, ScoreRow, ScoreTable
 
 METRIC_COLUMNS = (
@@ -131,12 +129,12 @@ def evaluate_table(
 def write_ranking(path: Path, evaluation: Evaluation) -> None:
     """Write ``ranking.csv``: ``arch`` and one column of ranks per ranking, rows in the table's order."""
     body = zip(evaluation.archs, *evaluation.ranks.values())
-    write_csv(path, ["arch", *evaluation.ranks], ([arch, *map(number, ranks)] for arch, *ranks in body))
+    write_csv(path, ["arch", *evaluation.ranks], ([arch, *ranks] for arch, *ranks in body))
 
 
 def write_metrics(path: Path, evaluation: Evaluation) -> None:
     """Write ``metrics.csv``; a cell is empty where a metric is undefined, and for deviations where there is one seed."""
-    rows = ([number(row[column]) for column in METRIC_COLUMNS] for row in evaluation.metrics)
+    rows = ([row[column] for column in METRIC_COLUMNS] for row in evaluation.metrics)
     write_csv(path, METRIC_COLUMNS, rows)
 
 
@@ -167,19 +165,3 @@ def _mean(values: Sequence[float]) -> float | None:
 
 def _std(values: Sequence[float]) -> float | None:
     return None if len(values) < 2 or any(map(math.isnan, values)) else statistics.stdev(values)
-
-
-def number(value: Any) -> str:
-    """A cell of CSV that reads back to the same bits; empty for None."""
-    if value is None:
-        return ""
-    return repr(float(value)) if isinstance(value, float) else str(value)
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Replace ``path`` by a CSV file in one step."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_atomically(path, out.getvalue())

@@ -22,8 +22,9 @@ from vkdnw_pl.ranking.learned import (
     default_train_size,
     make_features,
 )
+from vkdnw_pl.runs.files import write_csv
 from vkdnw_pl.runs.table import Key, ScoreRow, ScoreTable
-from vkdnw_pl.scoring.evaluation import METRIC_COLUMNS, number, write_csv
+from vkdnw_pl.scoring.evaluation import METRIC_COLUMNS
 
 LEARNED_COLUMNS = (*METRIC_COLUMNS, "row", "model", "train_size", "num_features", "missing")
 """Columns of `LearnedEvaluation.metrics`: those of ``metrics.csv``, and what the model was made from."""
@@ -157,7 +158,7 @@ def evaluate_learned(
 
 def write_learned_metrics(path: Path, metrics: Sequence[Mapping[str, Any]]) -> None:
     """Write rows with `LEARNED_COLUMNS` as CSV; a cell is empty where a value is undefined."""
-    write_csv(path, LEARNED_COLUMNS, ([number(row[column]) for column in LEARNED_COLUMNS] for row in metrics))
+    write_csv(path, LEARNED_COLUMNS, ([row[column] for column in LEARNED_COLUMNS] for row in metrics))
 
 
 def _metric_row(ranking: str, trained: Sequence[LearnedRanking], split: str) -> dict[str, Any]:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import csv
 import io
-import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vkdnw_pl.runs.files import LineFile, csv_line, whole_lines
 from vkdnw_pl.runs.table import FAILED, OK
 
 BEFORE = ("index", "arch", "parent", "origin", "macs", "num_params", "layers", "latency_ms", "peak_mb")
@@ -82,7 +81,7 @@ def read_history(path: str | Path) -> list[Candidate]:
         data = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    return _parse(data[: data.rfind(b"\n") + 1].decode(), str(path))
+    return _parse(whole_lines(data).decode(), str(path))
 
 
 class HistoryFile:
@@ -93,45 +92,30 @@ class HistoryFile:
         columns: value columns of the candidates.
 
     Raises:
-        ValueError: if the file is damaged or has other columns.
+        ValueError: if the file has other columns.
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        self.path = path
         self._columns = tuple(columns)
-        header = _line([*BEFORE, *self._columns, *AFTER]).encode()
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        data = path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if not whole:
-            os.ftruncate(self._file, 0)
-            self._write(header)
-            return
-        if not whole.startswith(header):
-            os.close(self._file)
-            raise ValueError(f"{path} has other columns than this search: its first line must be {header.decode()}")
-        os.ftruncate(self._file, len(whole))
+        self._file = LineFile(path, csv_line([*BEFORE, *self._columns, *AFTER]))
 
     def append(self, candidate: Candidate) -> None:
         """Add one line; when this returns, a kill of the process does not lose it."""
-        self._write(_line(self._cells(candidate)).encode())
+        self._file.append(
+            csv_line(
+                [
+                    *(getattr(candidate, name) for name in BEFORE),
+                    *(candidate.values[column] for column in self._columns),
+                    candidate.status,
+                    " ".join(candidate.reason.split()),  # one candidate is one line: that is how a torn one is told
+                    f"{candidate.seconds:.3f}",
+                ]
+            )
+        )
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._file)
-
-    def _write(self, data: bytes) -> None:
-        if os.write(self._file, data) != len(data):
-            raise OSError(f"{self.path}: a line could not be written whole (is the disk full?)")
-
-    def _cells(self, candidate: Candidate) -> list[str]:
-        return [
-            *(_text(getattr(candidate, name)) for name in BEFORE),
-            *(_text(candidate.values[column]) for column in self._columns),
-            candidate.status,
-            " ".join(candidate.reason.split()),  # one candidate is one line: that is how a torn last line is told
-            f"{candidate.seconds:.3f}",
-        ]
+        self._file.close()
 
 
 def _parse(text: str, where: str) -> list[Candidate]:
@@ -178,20 +162,3 @@ def _candidate(cells: Sequence[str], columns: Sequence[str]) -> Candidate:
         reason=reason,
         seconds=float(seconds),
     )
-
-
-def _text(value: float | str | None) -> str:
-    """A cell; a float is written with the fewest digits that read back to the same bits."""
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"a value of {value} cannot be written; one that is not finite is None with its reason")
-        return repr(value)
-    return str(value)
-
-
-def _line(cells: Sequence[str]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerow(cells)
-    return out.getvalue()

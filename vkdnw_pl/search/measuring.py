@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vkdnw_pl.runs.files import LineFile, csv_line, whole_lines
 from vkdnw_pl.search.constraints import Budget
 from vkdnw_pl.search.proposals import Measured
 from vkdnw_pl.spaces import Space
@@ -55,11 +56,9 @@ class Measurements:
     def __init__(
         self, path: Path | None, space: Space, network: Mapping[str, Any], budget: Budget, how: HowToMeasure
     ) -> None:
-        self._path = path
         self._space, self._network, self._budget, self._how = space, dict(network), budget, how
         self._known = _read(path) if path is not None and path.is_file() else {}
-        if path is not None and not path.is_file():
-            path.write_text(_HEADER, encoding="utf-8")
+        self._file = None if path is None else LineFile(path, _HEADER)
 
     def __call__(self, arch: str) -> Measured:
         """Latency in ms and peak memory in MB of a forward pass of one batch; None where there is no bound on it."""
@@ -88,20 +87,13 @@ class Measurements:
         return latency_ms, peak_mb
 
     def _keep(self, arch: str) -> None:
-        if self._path is None:
-            return
-        cells = [arch, *("" if value is None else repr(value) for value in self._known[arch])]
-        with self._path.open("a", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow(cells)
+        if self._file is not None:
+            self._file.append(csv_line([arch, *self._known[arch]]))
 
 
 def _read(path: Path) -> dict[str, Measured]:
-    """What a file holds; a last line that a kill has torn is cut off."""
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1] or _HEADER.encode()
-    if whole != data:
-        path.write_bytes(whole)
-    rows = list(csv.reader(io.StringIO(whole.decode())))
+    """What a file holds, without a last line that a kill has torn."""
+    rows = list(csv.reader(io.StringIO(whole_lines(path.read_bytes()).decode() or _HEADER)))
     if rows[0] != _HEADER.strip().split(","):
         raise ValueError(f"{path} does not hold measurements: its first line must be {_HEADER.strip()}")
     known: dict[str, Measured] = {}

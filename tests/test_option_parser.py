@@ -1,10 +1,12 @@
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pytest
 import yaml
 
-from vkdnw_pl.commands.parser import make_parser
-from vkdnw_pl.errors import UsageError
+from vkdnw_pl.errors import UsageError, check_whole
+from vkdnw_pl.option_parser import describe_options, make_parser
+from vkdnw_pl.options import OptionGroup
 
 
 def command(
@@ -197,3 +199,57 @@ def test_printed_config_reads_back(capsys, tmp_path):
     assert yaml.safe_load(text)["number"] == 9
     (tmp_path / "c.yaml").write_text(text)
     assert PARSER.parse_options(["--config", str(tmp_path / "c.yaml"), "thing"])["number"] == 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Colours(OptionGroup):
+    """How it looks. And more."""
+
+    colour: str = "red"
+    """Colour of
+    all."""
+    width: int = 1
+    """Width."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole("width", self.width, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Painting(Colours):
+    """A command's options."""
+
+    what: str
+    """The thing."""
+    layers: list[int] = field(default_factory=lambda: [1, 2])
+    """Layers."""
+    colour: str = "blue"
+
+
+def paint(options: Painting) -> int:
+    """Paint something."""
+    return 0
+
+
+def test_options_of_a_dataclass():
+    parser = make_parser(paint, "python -m it")
+    assert parser.parse(["wall", "--width", "3"]) == Painting(what="wall", width=3)
+    assert parser.parse(["wall"]).layers == [1, 2]
+    with pytest.raises(UsageError, match="width=0 is not allowed: give a whole number of at least 1"):
+        parser.parse(["wall", "--width", "0"])
+    with pytest.raises(UsageError, match="did you mean '--colour'"):
+        parser.parse(["wall", "--color", "red"])
+
+
+def test_inherited_options_stand_in_their_group_with_the_subclass_default():
+    described = {option.name: option for option in describe_options(Painting)}
+    assert list(described) == ["what", "layers", "colour", "width"]
+    assert (described["colour"].default, described["colour"].help) == ("blue", "Colour of all.")
+    assert [option.group for option in described.values()] == ["", "", "How it looks", "How it looks"]
+
+
+def test_every_shared_option_has_a_text():
+    for group in OptionGroup.__subclasses__():
+        if group.__module__ == OptionGroup.__module__:
+            assert all(option.help for option in describe_options(group)), group

@@ -1,4 +1,4 @@
-"""Makes a command's parser from its function: options from the signature, help from the docstring."""
+"""Makes a command's parser: from the dataclass of its options, whose field texts are the help."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import types
 from argparse import SUPPRESS, Action, ArgumentError
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -15,33 +16,70 @@ import docstring_parser
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter
 
-from vkdnw_pl.errors import UsageError, unknown
+from vkdnw_pl.errors import UsageError, unknown, user_input
 
 _OWN_FLAGS = ("-h", "--help", "-c", "--config", "--print_config")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a command."""
+
+    name: str
+    type: Any
+    default: Any
+    """``MISSING`` for one that is given by its place."""
+    help: str
+    group: str
+    """Title of the options that it stands among in the help."""
+
+
+def describe_options(kind: type) -> list[Option]:
+    """The options that a dataclass declares: its own first, then those of each group that it inherits from.
+
+    A field that a subclass declares again, for another default or text, stays in its group.
+    """
+    types = get_type_hints(kind)
+    declared = {item.name: item for item in fields(kind)}
+    texts: dict[str, str] = {}
+    groups: dict[str, type] = {}
+    classes = [base for base in kind.__mro__ if is_dataclass(base)]
+    for base in classes:
+        parsed = docstring_parser.parse_from_object(base)
+        for parameter in parsed.params:
+            if parameter.description:
+                texts.setdefault(parameter.arg_name, " ".join(parameter.description.split()))
+        groups |= dict.fromkeys(base.__annotations__, base)
+    return [
+        Option(
+            name, types[name], _default(declared[name]), texts.get(name, ""), _title(base) if base is not kind else ""
+        )
+        for base in classes
+        for name in base.__annotations__
+        if name in declared and groups[name] is base
+    ]
 
 
 class CommandParser:
     """Parser of one command. Unknown options, on the command line and in files, are errors that name the nearest.
 
     Args:
-        command: typed function; parameters without default are given by their place, a list of them takes several.
+        command: function with one parameter, ``options``, a dataclass; fields without default are given by their place, a
+            list of them takes several. Its docstring is the text before the options.
         prog: how the user calls it.
         note: last line of the help.
     """
 
     def __init__(self, command: Callable[..., int], prog: str, note: str = "") -> None:
-        hints = get_type_hints(command)
-        self._types: dict[str, Any] = {name: hints[name] for name in inspect.signature(command).parameters}
-        self._positional = [
-            name
-            for name, one in inspect.signature(command).parameters.items()
-            if one.default is inspect.Parameter.empty
-        ]
-        summary, descriptions = _documentation(command)
+        kind = get_type_hints(command).get("options")
+        self._kind = kind if is_dataclass(kind) else None
+        self._options = describe_options(self._kind) if self._kind is not None else _of_function(command)
+        self._types: dict[str, Any] = {option.name: option.type for option in self._options}
+        self._positional = [option.name for option in self._options if option.default is MISSING]
         self._parser = ArgumentParser(
             prog=prog,
             usage=" ".join([prog, *self._places(), "[--config FILE] [OPTIONS]"]),
-            description=summary,
+            description=_summary(command),
             allow_abbrev=False,
             exit_on_error=False,
             formatter_class=_Help,
@@ -53,14 +91,29 @@ class CommandParser:
             action=ActionConfigFile,
             help="YAML file with options; options that follow it replace its values.",
         )
-        for name, parameter in inspect.signature(command).parameters.items():
-            kind, text = self._types[name], descriptions[name]
-            if name not in self._positional:
-                self._parser.add_argument(f"--{name}", type=kind, default=parameter.default, help=text)
-            elif get_origin(kind) is list:
-                self._parser.add_argument(name, type=get_args(kind)[0], nargs="+", help=text)
+        groups = {title: self._parser.add_argument_group(title) for title in self._titles()}
+        for option in self._options:
+            parent = groups.get(option.group, self._parser)
+            if option.default is not MISSING:
+                parent.add_argument(f"--{option.name}", type=option.type, default=option.default, help=option.help)
+            elif get_origin(option.type) is list:
+                parent.add_argument(option.name, type=get_args(option.type)[0], nargs="+", help=option.help)
             else:
-                self._parser.add_argument(name, type=kind, help=text)
+                parent.add_argument(option.name, type=option.type, help=option.help)
+
+    def parse(self, arguments: Sequence[str]) -> Any:
+        """Turn arguments into the command's options.
+
+        Raises:
+            UsageError: for what is not allowed.
+            SystemExit: after --help and --print_config.
+        """
+        values = self.parse_options(arguments)
+        with user_input():
+            return self._kind(**values) if self._kind is not None else values
+
+    def _titles(self) -> list[str]:
+        return list(dict.fromkeys(option.group for option in self._options if option.group))
 
     def parse_options(self, arguments: Sequence[str]) -> dict[str, Any]:
         """Turn arguments into keyword arguments of the command.
@@ -160,12 +213,36 @@ class _Help(DefaultHelpFormatter):
         return f"--{action.dest} {action.dest.upper()}"
 
 
-def _documentation(command: Callable[..., int]) -> tuple[str, dict[str, str]]:
-    """Text before the options, and the text of each, from the docstring."""
+def _summary(command: Callable[..., int]) -> str:
+    """Text before the options."""
     parsed = docstring_parser.parse(command.__doc__ or "", docstring_parser.DocstringStyle.GOOGLE)
-    about = [parsed.short_description, parsed.long_description]
-    texts = {one.arg_name: " ".join((one.description or "").split()) for one in parsed.params}
-    return "\n\n".join(" ".join(part.split()) for part in about if part), texts
+    parts = [parsed.short_description, parsed.long_description]
+    return "\n\n".join(" ".join(part.split()) for part in parts if part)
+
+
+def _title(group: type) -> str:
+    """First sentence of a group's docstring, without its full stop."""
+    return (group.__doc__ or "").partition(".")[0]
+
+
+def _default(item: Field[Any]) -> Any:
+    return item.default if item.default_factory is MISSING else item.default_factory()
+
+
+def _of_function(command: Callable[..., int]) -> list[Option]:
+    parsed = docstring_parser.parse(command.__doc__ or "", docstring_parser.DocstringStyle.GOOGLE)
+    texts = {parameter.arg_name: " ".join((parameter.description or "").split()) for parameter in parsed.params}
+    types = get_type_hints(command)
+    return [
+        Option(
+            name,
+            types[name],
+            MISSING if parameter.default is inspect.Parameter.empty else parameter.default,
+            texts.get(name, ""),
+            "",
+        )
+        for name, parameter in inspect.signature(command).parameters.items()
+    ]
 
 
 def _in_yaml(value: Any) -> str:

@@ -1,0 +1,282 @@
+"""Options that several commands share.
+
+Each group is a frozen dataclass with a text under each field, which is the option's help. A command has one dataclass of
+its own that inherits from the groups it needs, so that all options stand flat on its command line and in its YAML, and
+every check, text and default stands once. Torch-free, but for the methods that say so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from vkdnw_pl.errors import check_choice, check_number, check_whole
+from vkdnw_pl.oracles import Oracle, find_oracle
+from vkdnw_pl.runs.cores import usable_cores
+from vkdnw_pl.spaces import SPACES, Space
+
+if TYPE_CHECKING:
+    from vkdnw_pl.proxies.base import Proxy
+
+
+class OptionGroup:
+    """Base of all groups: lets each that a command's options inherit from check its own."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that are not allowed, with a ``ValueError`` that names the option."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions(OptionGroup):
+    """Which networks."""
+
+    space: str = "nb201"
+    """Search space: nb201 (NAS-Bench-201), mbv2 (the MobileNetV2 space of the paper's ImageNet search), timm_zoo (timm's
+    models, by name), or your own, by the dotted name of its class."""
+    network: dict[str, Any] | None = None
+    """Options of the space's networks, such as '{image_size: 16, num_classes: 120}'. Every space has num_classes,
+    image_size and in_channels. nb201 (10 classes, 32 pixels): also channels (16), cells (5), bn_affine,
+    bn_track_running_stats. mbv2 (1000 classes, 224 pixels): also use_se, bn_eps. timm_zoo (1000 classes, 224 pixels):
+    also what timm.create_model takes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.space not in SPACES:
+            check_choice("space", self.space, SPACES)
+        self.search_space.num_classes(**self.network_options)  # refuses unknown options and values
+
+    @property
+    def search_space(self) -> Space:
+        """The space itself."""
+        return SPACES[self.space]
+
+    @property
+    def network_options(self) -> dict[str, Any]:
+        """Keyword arguments of the space's ``build`` and ``cost``."""
+        return dict(self.network or {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxyOptions(OptionGroup):
+    """How proxies are computed."""
+
+    proxies: list[str | dict[str, Any]] = field(default_factory=list)
+    """Proxies, by name or with parameters; for example '[macs, aleph, {name: vkdnw, alpha: 0.1}]'."""
+    batch_size: int = 16
+    """Images per batch that the proxies see."""
+    input: str | dict[str, Any] = "random"
+    """Images for proxies that take any: random (normal values, with random labels), digits, a .npy file of images, a .npz
+    file of images and labels, or the training images of a LightningDataModule,
+    '{class_path: my.DataModule, init_args: {...}}'."""
+    data: str | dict[str, Any] = "digits"
+    """Images, the same choices, for proxies that are defined on real ones (jacov, grasp, snip, zico, ...)."""
+    init: str = "auto"
+    """Initialisation of the weights: auto is each proxy's own (most have kaiming_normal; the README's table says which), or
+    for all of them kaiming_normal, gaussian, zennas, pytorch (the constructors'), or keep."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_whole("batch_size", self.batch_size, 1)
+
+    def make_proxies(self) -> list[Proxy]:
+        """The proxies, checked against the other options. Imports torch.
+
+        Raises:
+            ValueError: for what is not allowed.
+        """
+        from vkdnw_pl.proxies import make_proxies
+
+        proxies = make_proxies(self.proxies)
+        self.check_proxies(proxies)
+        return proxies
+
+    def check_proxies(self, proxies: Sequence[Proxy]) -> None:
+        """Check initialisation and batch size for these proxies. Imports torch.
+
+        Raises:
+            ValueError: for what is not allowed.
+        """
+        from vkdnw_pl.networks.init import INITS
+        from vkdnw_pl.proxies.scoring import check_samples
+
+        check_choice("init", self.init, ("auto", *INITS))
+        check_samples(proxies, self.batch_size)
+
+    def check_images(self, proxies: Sequence[Proxy], size: tuple[int, int, int], num_classes: int, seed: int) -> None:
+        """Make the first batch of images that proxies look at. Imports torch.
+
+        Args:
+            proxies: those that will be computed.
+            size: (channels, height, width) of the network's images.
+            num_classes: logits of the network.
+            seed: of random images.
+
+        Raises:
+            ValueError: if images cannot be had, or have no labels that the network could have.
+        """
+        from vkdnw_pl.data.batches import image_batch
+
+        for option, kind in (("input", "images"), ("data", "data")):
+            users = [proxy for proxy in proxies if proxy.input == kind]
+            if not users:
+                continue
+            source = getattr(self, option)
+            try:
+                batch = image_batch(source, self.batch_size, size, seed, num_classes)
+            except ValueError as error:
+                raise ValueError(f"{option}={source!r} is not allowed: {error}") from None
+            labelled = [proxy.label or proxy.name for proxy in users if proxy.info.needs_labels]
+            if labelled and (batch.labels is None or int(batch.labels.max()) >= num_classes):
+                labels = "no labels" if batch.labels is None else f"a label {int(batch.labels.max())}"
+                raise ValueError(
+                    f"{option}={source!r} is not allowed: its images have {labels}, and {', '.join(labelled)} need labels "
+                    f"below num_classes={num_classes}; choose other images or another num_classes"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions(OptionGroup):
+    """Where it is computed."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes CUDA if there is some."""
+    workers: int | Literal["auto"] = "auto"
+    """Processes that compute proxies: auto is one for each CPU core that may be used (or for each GPU)."""
+    row_timeout: float | None = None
+    """Seconds that one network may take; one that takes longer becomes a failed row. Default: no limit."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.workers != "auto":
+            check_whole("workers", self.workers, 1, "or auto")
+        if self.row_timeout is not None:
+            check_number("row_timeout", self.row_timeout, 0, open_low=True)
+
+    def resolve_device(self) -> str:
+        """``cpu`` or ``cuda``. Imports torch.
+
+        Raises:
+            ValueError: if CUDA is asked for and not there.
+        """
+        if self.device == "cpu":
+            return "cpu"
+        import torch
+
+        if torch.cuda.is_available():
+            return "cuda"
+        if self.device == "cuda":
+            raise ValueError("device='cuda' is not allowed: PyTorch finds no CUDA device here; give cpu or auto")
+        return "cpu"
+
+    def resolve_workers(self, device: str) -> int:
+        """Number of processes on this device. Imports torch where that is ``cuda``.
+
+        Raises:
+            ValueError: if there are fewer GPUs.
+        """
+        if device == "cpu":
+            return usable_cores() if self.workers == "auto" else self.workers
+        import torch
+
+        available = torch.cuda.device_count()
+        if self.workers != "auto" and self.workers > available:
+            raise ValueError(f"workers={self.workers} is not allowed: with CUDA there is one per GPU, here {available}")
+        return available if self.workers == "auto" else self.workers
+
+
+@dataclass(frozen=True, kw_only=True)
+class OracleOptions(OptionGroup):
+    """What it is compared with."""
+
+    oracle: str | None = "auto"
+    """Known accuracies of the space. nb201: digits (embedded), nb201 (public tables), nats (NATS-Bench folder); timm_zoo:
+    timm (timm's ImageNet results); any: a CSV file with columns arch,<data set>. auto: the public tables if they were
+    downloaded, else for nb201 the embedded one, else none: then there are no metrics."""
+    oracle_path: str | None = None
+    """Folder of the public tables, of NATS-Bench or of timm's results, if it is not the cache folder."""
+
+    def find_oracle(self, space: str) -> Oracle | None:
+        """The known accuracies of a space; None where ``auto`` finds none, or none are asked for.
+
+        Raises:
+            ValueError: if they are not known, not there, or damaged.
+        """
+        if self.oracle is None:
+            if self.oracle_path is not None:
+                raise ValueError(f"oracle_path={self.oracle_path!r} has no use without oracle; give --oracle nb201")
+            return None
+        return find_oracle(self.oracle, self.oracle_path, space)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WandbOptions(OptionGroup):
+    """Weights & Biases."""
+
+    wandb: bool | str = False
+    """Log to Weights & Biases too: true (the project vkdnw_pl, or WANDB_PROJECT), PROJECT, or ENTITY/PROJECT. Without a key
+    or network it writes offline into OUT/wandb."""
+    wandb_group: str | None = None
+    """Group of the run there. Default: the runs that belong together, such as the shards of a scoring and their merge."""
+    wandb_tags: list[str] = field(default_factory=list)
+    """Tags of the run there, such as '[first, second]'."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.wandb is False:
+            for name, value in (("wandb_group", self.wandb_group), ("wandb_tags", self.wandb_tags)):
+                if value:
+                    raise ValueError(f"{name}={value!r} has no use without wandb; give --wandb, or leave it out")
+            return
+        if self.wandb_group == "":
+            raise ValueError("wandb_group='' is not allowed: give a name")
+        for tag in self.wandb_tags:
+            if not 0 < len(tag) <= _MAX_TAG:
+                raise ValueError(f"wandb_tags: {tag!r} is not allowed: a tag has 1 to {_MAX_TAG} characters")
+        if self.wandb is True:
+            return
+        if Path(self.wandb).is_file() or Path(self.wandb, "meta.json").is_file():
+            raise ValueError(
+                f"wandb={self.wandb!r} is not allowed: this is a file or run folder, not a project of W&B; write "
+                "--wandb=true, or --wandb behind all others"
+            )
+        entity, slash, project = self.wandb.rpartition("/")
+        refused = [letter for letter in _NOT_IN_PROJECT if letter in entity + project]
+        if not project or bool(slash) != bool(entity) or refused or len(project) > _MAX_PROJECT:
+            raise ValueError(
+                f"wandb={self.wandb!r} is not allowed: give true, PROJECT or ENTITY/PROJECT (at most {_MAX_PROJECT} "
+                f"characters, none of {' '.join(_NOT_IN_PROJECT)})"
+            )
+
+    @property
+    def wandb_project(self) -> str | None:
+        """Project by name; None leaves it to the environment, then to the default."""
+        return self.wandb.rpartition("/")[2] if isinstance(self.wandb, str) else None
+
+    @property
+    def wandb_entity(self) -> str | None:
+        """Entity by name; None leaves it to W&B."""
+        return (self.wandb.rpartition("/")[0] or None) if isinstance(self.wandb, str) else None
+
+
+_MAX_PROJECT, _MAX_TAG = 128, 64
+_NOT_IN_PROJECT = "/\\#?%:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutOptions(OptionGroup):
+    """Where the results go."""
+
+    out: str | None = None
+    """Run folder. Default: a name made from the settings, below runs/."""
+    overwrite: bool = False
+    """Delete the results that are in the run folder; only those of the same command."""
+    progress: bool = True
+    """Show how far it is; false for nothing but the results."""
+
+
+def as_config(options: Any) -> dict[str, Any]:
+    """Options by name, as ``config.yaml`` has them."""
+    return {item.name: getattr(options, item.name) for item in dataclasses.fields(options)}
