@@ -30,7 +30,6 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
-    SPACES.pop(NAME, None)
     for module in ("plain_convs", "test_plain_convs"):
         sys.modules.pop(module, None)
 
@@ -96,7 +95,7 @@ def test_searched(folder):
         ("nowhere.Space", "there is no module 'nowhere' on Python's path"),
         ("plain_convs.PlainConv", "the module 'plain_convs' has no 'PlainConv'"),
         ("plain_convs.WIDTHS", "must be a subclass of vkdnw_pl.spaces.Space"),
-        ("vkdnw_pl.spaces.Space", "cannot be made: Can't instantiate abstract class"),
+        ("vkdnw_pl.spaces.Space", "cannot be made: Space is abstract, it lacks build"),
         (".Space", "write it like my_package.my_module.MySpace"),
     ],
 )

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "vkdnw_pl"
 LAYERS = [
     *(
         "errors",
+        "registry",
         "runs",
         "metrics",
         "networks",

@@ -33,7 +33,7 @@ def make_settings(scores: str | None, **changed) -> SearchSettings:
         **{
             "space": "nb201",
             "network": {},
-            "operator_sampling": "uniform",
+            "space_options": {},
             "strategy": "evolution",
             "population": 30,
             "tournament": 5,

@@ -9,6 +9,7 @@ from vkdnw_pl.commands.results import failed_rows, write_results
 from vkdnw_pl.commands.score_sources import joined, read_sources
 from vkdnw_pl.errors import user_input
 from vkdnw_pl.oracles import Oracle, find_oracle, load_oracle
+from vkdnw_pl.report.paper_tables import PAPER_SPACE
 from vkdnw_pl.runs.environment import environment_record
 from vkdnw_pl.runs.table import ScoreTable
 from vkdnw_pl.scoring.folder import ScoreFolder
@@ -98,12 +99,11 @@ def evaluate(
             raise ValueError(f"models and train_size have no use with paper={paper!r}, which has no model-driven rows")
         if train_size is not None and not names and paper is None:
             raise ValueError(f"train_size={train_size} has no use without models to train; give --models random_forest")
-        if space not in SPACES:
-            raise ValueError(f"space={space!r} is not known (known: {', '.join(SPACES)})")
+        SPACES.find(space)
         from vkdnw_pl.metrics.functional import check_options
 
         check_options(top_k, ties)
-        if paper is not None and (rankings is not None or space != "nb201"):
+        if paper is not None and (rankings is not None or space != PAPER_SPACE):
             wrong = f"rankings={rankings!r}" if rankings is not None else f"space={space!r}"
             raise ValueError(f"{wrong} has no use with paper={paper!r}, which decides it; leave it out")
         if paper is None and (variant != "unique" or bootstrap != 1000 or notes is not None):

@@ -194,8 +194,8 @@ def _card(given: ExportSource) -> dict[str, Any]:
     record = given.record
     space = SPACES[record.space]
     card = {**asdict(record), "trained": given.trained, **asdict(space.cost(record.arch, **record.options))}
-    if hasattr(space, "reference_cost"):
-        card["reference"] = asdict(space.reference_cost(record.arch, **record.options))
+    if (reference := space.reference_cost(record.arch, **record.options)) is not None:
+        card["reference"] = asdict(reference)
     facts = {"accuracy": None, "normalisation": None, **given.facts}
     weights = weights_digest(given.network.state_dict())
     return {**card, **facts, "versions": environment_record()["versions"], "weights": weights, "files": {}}

@@ -17,7 +17,7 @@ from vkdnw_pl.oracles import Oracle, load_oracle
 from vkdnw_pl.ranking import parse_ranking
 from vkdnw_pl.report.paper_notes import Note, read_notes
 from vkdnw_pl.report.paper_numbers import paper_values
-from vkdnw_pl.report.paper_tables import ACCURACY, PAPER_CHOICES, PAPER_TABLES, PaperTable
+from vkdnw_pl.report.paper_tables import ACCURACY, PAPER_CHOICES, PAPER_SPACE, PAPER_TABLES, PaperTable
 from vkdnw_pl.runs.files import write_atomically
 from vkdnw_pl.runs.table import ScoreTable
 from vkdnw_pl.scoring.bootstrap import Intervals, bootstrap_intervals, check_resampling, kendall_resamples
@@ -107,7 +107,7 @@ def evaluate_paper(
         else:
             if bootstrap:
                 check_resampling(bootstrap)
-            sources = read_sources(paths, "nb201")
+            sources = read_sources(paths, PAPER_SPACE)
             sample = choose_sample(joined(sources), load_oracle(oracle, oracle_path), paper, variant, top_k)
     if paper == "fig2":
         write_comparisons(out, paper, [compare_toy(own_notes)], None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from vkdnw_pl.scoring.archs import ChosenArchs, resolve_archs
 from vkdnw_pl.scoring.limit import MacsLimit
 from vkdnw_pl.scoring.options import Shard, check_workers, parse_seeds
 from vkdnw_pl.scoring.score_settings import ScoreSettings
-from vkdnw_pl.spaces import SPACES, Space
+from vkdnw_pl.spaces import Space, make_space
 
 if TYPE_CHECKING:
     from vkdnw_pl.oracles import Oracle
@@ -53,14 +52,12 @@ def plan_scoring(options: Mapping[str, Any]) -> ScorePlan:
     seeds = parse_seeds(options["seeds"])
     shard = None if options["shard"] is None else Shard.parse(options["shard"])
     check_workers(options["workers"])
-    if options["space"] not in SPACES:
-        raise ValueError(f"space={options['space']!r} is not known (known: {', '.join(SPACES)})")
-    space, network = SPACES[options["space"]], dict(options["network"] or {})
+    space, network = make_space(options["space"]), dict(options["network"] or {})
     space.num_classes(**network)  # refuses unknown options and values
     chosen = _choose_archs(options, space, network)
     archs, network = chosen.archs, {**chosen.network, **network}
-    _check_network(space, archs[0], network)
-    oracle = find_oracle(options["oracle"], options["oracle_path"], space.name) if shard is None else None
+    space.check_network(archs[0], **network)
+    oracle = find_oracle(options["oracle"], options["oracle_path"], space.key) if shard is None else None
     if options["progress"]:
         print("loading PyTorch ...", file=sys.stderr, flush=True)
 
@@ -111,7 +108,7 @@ def plan_scoring(options: Mapping[str, Any]) -> ScorePlan:
         )
     return ScorePlan(
         settings=ScoreSettings(
-            space=space.name,
+            space=space.key,
             network=network,
             archs=archs,
             proxies=[proxy.record() for proxy in made],
@@ -144,12 +141,20 @@ def _choose_archs(options: Mapping[str, Any], space: Space, network: Mapping[str
 
     def oracle_archs(which: str) -> list[str]:
         if which == "oracle":
-            archs = load_oracle(options["oracle"], options["oracle_path"], space.name).archs
-            return _known_to(space, archs)
-        if TABLES[which] != space.name:
+            archs = load_oracle(options["oracle"], options["oracle_path"], space.key).archs
+            available = space.available(archs)
+            names = set(available)
+            if missing := [arch for arch in archs if arch not in names]:
+                print(
+                    f"left out, because what is installed does not have them: {len(missing)} architectures of the table, "
+                    f"the first is {missing[0]}",
+                    file=sys.stderr,
+                )
+            return available
+        if TABLES[which] != space.key:
             raise ValueError(
                 f"archs={which!r}, the default, is the embedded table of {TABLES[which]} and has no use with "
-                f"space={space.name!r}; give --archs {_WAYS.get(space.name, _WAYS_ANYWHERE)}"
+                f"space={space.name!r}; give --archs {space.examples}"
             )
         return load_oracle(which).archs
 
@@ -166,41 +171,3 @@ def _choose_archs(options: Mapping[str, Any], space: Space, network: Mapping[str
             file=sys.stderr,
         )
     return chosen
-
-
-_WAYS_ANYWHERE = "sample:100 (100 random ones), a file of architectures, or a list"
-_WAYS = {
-    "mbv2": f"{_WAYS_ANYWHERE}; an architecture is a name such as mbv2_480m, a structure string, or the found.json of a search",
-    "timm_zoo": f"with model names, as in 'mobilenetv2_100,resnet18' or 'mobilenet*', oracle (those with known accuracies; "
-    f"limit them with --max_macs 1.0e9), {_WAYS_ANYWHERE}",
-}
-
-
-def _known_to(space: Space, archs: list[str]) -> list[str]:
-    """Those that the space knows: a table of timm's results may be newer than the installed timm."""
-    if space.name != "timm_zoo":
-        return archs
-    known = set(space.enumerate())
-    if unknown := [arch for arch in archs if arch not in known]:
-        print(
-            f"left out, because the installed timm does not have them: {len(unknown)} models, the first is {unknown[0]}",
-            file=sys.stderr,
-        )
-    return [arch for arch in archs if arch in known]
-
-
-def _check_network(space: Space, arch: str, network: Mapping[str, Any]) -> None:
-    """Refuse options that no network can have.
-
-    Raises:
-        ValueError: with the space's reason. Models of timm differ in what they take; there, a model that fails is a failed
-            row, and only options that the constructor refuses are refused.
-    """
-    if space.name == "timm_zoo":
-        import torch
-
-        # Of what else goes wrong with one model, its row will tell.
-        with contextlib.suppress(RuntimeError, AssertionError, IndexError, KeyError), torch.device("meta"):
-            space.build(arch, **{**network, "pretrained": False})
-    else:
-        space.cost(arch, **network)

@@ -26,7 +26,6 @@ from vkdnw_pl.tracking.contents import log_found
 from vkdnw_pl.tracking.options import wandb_options
 from vkdnw_pl.tracking.tracked import Tracked, group_of, tracked_run
 
-_TRAIN = {"mbv2": "configs/mbv2_imnet.yaml", "nb201": "configs/nb201_cifar10.yaml"}
 _SHOWN = 5
 
 
@@ -369,7 +368,7 @@ def _say_found(
     seconds = time.monotonic() - began_at
     print(f"\n{made:,} networks evaluated now, {seconds:.0f} s in all; history: {folder.history}")
     print(f"found: {folder.found}")
-    config = _TRAIN.get(plan.settings.space)
+    config = plan.settings.make_space().training_config
     print(
         "train it with: python -m vkdnw_pl fit "
         f"{f'--config {config} ' if config else ''}--model.arch {shlex.quote(str(folder.found))}"

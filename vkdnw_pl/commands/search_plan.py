@@ -20,14 +20,14 @@ from vkdnw_pl.search.history import COST_COLUMNS
 from vkdnw_pl.search.measuring import HowToMeasure
 from vkdnw_pl.search.settings import SearchSettings
 from vkdnw_pl.search.strategies import BEGIN_AT_A_START, PARETO, make_strategy
-from vkdnw_pl.spaces import MBV2, SPACES, Space
+from vkdnw_pl.spaces import Space, make_space
 from vkdnw_pl.spaces.resolve import resolve_arch
 
 if TYPE_CHECKING:
     from vkdnw_pl.proxies.base import Proxy
 
-START = {MBV2.name: "mbv2_initial"}
-"""Space -> where the published searches begin."""
+SPACE_OPTIONS = {"operator_sampling": "uniform"}
+"""Options that only some spaces have (`Space.search_options`), and the values that stand for their defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,16 +63,9 @@ def plan_search(options: Mapping[str, Any]) -> SearchPlan:
         _check_whole(name, options[name], least)
     check_workers(options["workers"])
     rank = _rank(options["nodes"])
-    if options["space"] not in SPACES:
-        raise ValueError(f"space={options['space']!r} is not known (known: {', '.join(SPACES)})")
-    space, network = SPACES[options["space"]], dict(options["network"] or {})
+    space_options = {name: options[name] for name, default in SPACE_OPTIONS.items() if options[name] != default}
+    space, network = make_space(options["space"], space_options), dict(options["network"] or {})
     space.num_classes(**network)  # refuses unknown options and values
-    if space.name == MBV2.name:
-        space = MBV2(options["operator_sampling"])
-    elif options["operator_sampling"] != "uniform":
-        raise ValueError(
-            f"operator_sampling={options['operator_sampling']!r} has a meaning for mbv2 only; leave it out"
-        )
     budget = _budget(options)
     start = _start(options, space)
     objectives = tuple(options["objectives"])
@@ -95,9 +88,9 @@ def plan_search(options: Mapping[str, Any]) -> SearchPlan:
     if nodes > 1 and not proxies:
         raise ValueError(f"nodes={nodes} has no use here: there is no proxy to compute; leave it out")
     settings = SearchSettings(
-        space=space.name,
+        space=space.key,
         network=network,
-        operator_sampling=options["operator_sampling"],
+        space_options=space.parameters(),
         strategy=options["strategy"],
         population=options["population"],
         tournament=options["tournament"],
@@ -174,12 +167,13 @@ def _start(options: Mapping[str, Any], space: Space) -> str | None:
     """Canonical architecture that the search begins with; None where it begins with samples."""
     start = options["start"]
     if start is None:
-        known = START.get(space.name) if options["strategy"] in BEGIN_AT_A_START else None
-        return None if known is None else space.validate(known)
+        if options["strategy"] not in BEGIN_AT_A_START or space.search_start is None:
+            return None
+        return space.validate(space.search_start)
     if options["strategy"] not in BEGIN_AT_A_START:
         return start  # refused with the strategy's reason
     try:
-        return resolve_arch(start, space.name).arch
+        return resolve_arch(start, space).arch
     except ValueError as error:
         raise ValueError(f"start={start!r} is not allowed: {error}") from None
 
@@ -189,7 +183,7 @@ def _oracle(options: Mapping[str, Any], space: Space) -> Oracle | None:
         if options["oracle_path"] is not None:
             raise ValueError(f"oracle_path={options['oracle_path']!r} has no use without oracle; give --oracle nb201")
         return None
-    return load_oracle(options["oracle"], options["oracle_path"], space.name)
+    return load_oracle(options["oracle"], options["oracle_path"], space.key)
 
 
 def _values(

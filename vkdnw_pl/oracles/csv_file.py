@@ -32,7 +32,7 @@ def load_csv(path: Path, space: Space) -> Oracle:
         ),
         split=dict.fromkeys(tables, "unspecified"),
         tables=tables,
-        space=space.name,
+        space=space.key,
     )
 
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from vkdnw_pl.networks.nb201_cell import EDGES, OPS
-from vkdnw_pl.spaces import NB201
+from vkdnw_pl.spaces import NB201, SPACES
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -68,6 +68,11 @@ PAPER_COLUMNS: tuple[str, ...] = tuple(name for name in COLUMNS if not name.star
 
 The reference code chooses columns whose name contains ``op_`` or ``node_``, which leaves the 31 shortest paths out.
 """
+
+
+def has_graph_features(space: str) -> bool:
+    """Whether `graph_features` reads the architectures of the space of this name."""
+    return issubclass(SPACES.find(space), NB201)
 
 
 def graph_features(archs: Sequence[str]) -> tuple[Array, tuple[str, ...]]:

@@ -382,7 +382,7 @@ def _problem(row: str, columns: Collection[str], space: str) -> str | None:
         )
     if wanted.optional and not any(name in columns for name in wanted.optional):
         return f"row={row!r} needs at least one of the columns {', '.join(wanted.optional)}; the score table has none"
-    if wanted.graf and space != "nb201":
+    if wanted.graf and not graf.has_graph_features(space):
         return f"row={row!r} needs graph features, which exist for the space 'nb201' and not for {space!r}"
     return None
 

@@ -239,6 +239,9 @@ _TABLES = (
 PAPER_TABLES: dict[str, PaperTable] = {table.name: table for table in _TABLES}
 """Every table and figure that can be compared, by the name that its numbers have."""
 
+PAPER_SPACE = "nb201"
+"""Space of all tables."""
+
 PAPER_CHOICES: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("table1", "table3", "table4", "table5", "fig1", "fig2", "fig3")},
     "robustness": ("robustness_tensors", "robustness_weights", "robustness_entry"),

@@ -23,6 +23,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from vkdnw_pl.ranking import aggregate, parse_ranking
 from vkdnw_pl.report.figures import _GREY, _OWN, _POINTS, _default_style, _figure, _tidy, save_figure
 from vkdnw_pl.search.history import Candidate
+from vkdnw_pl.spaces import SPACES
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -31,20 +32,6 @@ WINDOWS = 50
 SHORTEST = 10
 PAIRS = 60
 """Pairs of candidates of a window whose difference is looked at."""
-
-CHOICES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
-    "mbv2": {
-        "kernel size of the residual blocks": (r"SuperResIDWE\d+K(\d+)", ("3", "5", "7")),
-        "expansion of the residual blocks": (r"SuperResIDWE(\d+)K", ("1", "2", "4", "6")),
-    },
-    "nb201": {
-        "operation of the edges": (
-            r"(\w+)~",
-            ("none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3"),
-        )
-    },
-}
-"""By space: title of a decision -> how to find it in an architecture's string, and what it may be."""
 
 COSTS = {
     "macs": ("MACs", True),
@@ -75,7 +62,7 @@ def search_figures(
         history: the candidates in the order of the search.
         ranking: what they are ranked by, see `ranking.parse_ranking`.
         folder: where the PNG files go.
-        space: its name; shares of its choices are drawn for those in `CHOICES`.
+        space: its name; shares of its choices are drawn where it names some (`Space.decisions`).
         min_macs: lower bound of the search, to be drawn.
         max_macs: upper bound of the search, to be drawn.
         objectives: what else the search looked at; those in `COSTS` are drawn against the score as MACs are.
@@ -98,8 +85,8 @@ def search_figures(
         },
         "diversity": diversity(history),
     }
-    if space in CHOICES:
-        figures["choices"] = choice_shares(history, CHOICES[space])
+    if space is not None and (decisions := SPACES[space].decisions):
+        figures["choices"] = choice_shares(history, decisions)
     return [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
@@ -268,7 +255,7 @@ def choice_shares(history: Sequence[Candidate], choices: Mapping[str, tuple[str,
 
     Args:
         history: the candidates in the order of the search.
-        choices: see `CHOICES`.
+        choices: see `Space.decisions`.
 
     Raises:
         ValueError: if there are no choices.

@@ -132,7 +132,7 @@ def _distinct(
 def _found(path: Path, space: Space) -> ChosenArchs:
     """The architectures of a ``found.json``, the best first."""
     file = read_arch_file(path)
-    if file.space not in (None, space.name):
+    if file.space not in (None, space.key):
         raise ValueError(f"archs={str(path)!r} holds architectures of {file.space}; give --space {file.space}")
     archs = _validated(((f"{path}, place {i}", arch) for i, arch in enumerate(file.archs, start=1)), space, "")
     return ChosenArchs(archs, {**file.network, **file.task})

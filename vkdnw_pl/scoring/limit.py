@@ -48,8 +48,8 @@ class MacsLimit:
         self.quiet = quiet
         self.uncounted: dict[str, str] = {}
         """Architectures that could not be counted, and why."""
-        key = json.dumps([space.name, self.network, version("timm"), version("torch")], sort_keys=True)
-        self._file = cache_dir() / "macs" / f"{space.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
+        key = json.dumps([space.key, self.network, version("timm"), version("torch")], sort_keys=True)
+        self._file = cache_dir() / "macs" / f"{space.key}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
         self._known = _read(self._file)
         self._counted = 0
         self._seconds = 0.0

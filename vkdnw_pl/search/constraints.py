@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -78,10 +79,14 @@ class Budget:
 
     def check_space(self, space: Space) -> None:
         """Raise ValueError if the space cannot say what a bound is about."""
-        for name in ("max_layers", "min_layers"):
-            if getattr(self, name) is not None and not hasattr(space, "layers"):
-                raise ValueError(f"{name}={getattr(self, name)} has no meaning for {space.name}: it counts no layers")
-        if self.counting == "reference" and not hasattr(space, "reference_cost"):
+        bounds = [name for name in ("max_layers", "min_layers") if getattr(self, name) is not None]
+        if not bounds and self.counting != "reference":
+            return
+        arch = space.sample(random.Random(0))
+        if bounds and space.layers(arch) is None:
+            name = bounds[0]
+            raise ValueError(f"{name}={getattr(self, name)} has no meaning for {space.name}: it counts no layers")
+        if self.counting == "reference" and space.reference_cost(arch) is None:
             raise ValueError(
                 f"counting='reference' is not allowed for {space.name}: its MACs are counted in one way only (true)"
             )
@@ -139,17 +144,16 @@ class CostCheck:
     def __init__(self, budget: Budget, space: Space, network: Mapping[str, Any]) -> None:
         budget.check_space(space)
         self._budget, self._space, self._network = budget, space, dict(network)
-        self._layers = getattr(space, "layers", None)
 
     def __call__(self, arch: str) -> Costs | str:
         """What the architecture costs, or the name of the first bound that it breaks."""
-        layers = self._layers(arch) if self._layers is not None else None
+        layers = self._space.layers(arch)
         if refused := self._budget.refused_layers(layers):
             return refused
         cost = self._space.cost(arch, **self._network)
         counted = cost
         if self._budget.counting == "reference":
-            counted = self._space.reference_cost(arch, **self._network)  # type: ignore[attr-defined]
+            counted = self._space.reference_cost(arch, **self._network) or cost
         return self._budget.refused_cost(counted) or Costs(cost, layers)
 
 

@@ -51,8 +51,7 @@ def describe_found(
             "input_size": list(space.input_size(**settings.network)),
             "num_classes": space.num_classes(**settings.network),
         }
-        if hasattr(space, "reference_cost"):
-            counted = space.reference_cost(candidate.arch, **settings.network)
+        if (counted := space.reference_cost(candidate.arch, **settings.network)) is not None:
             one["reference"] = {"macs": counted.macs, "num_params": counted.num_params}
         if accuracies is not None:
             one["accuracies"] = {dataset: known.get(candidate.arch) for dataset, known in accuracies.items()}

@@ -166,7 +166,7 @@ class ParetoStrategy(Strategy):
 
         def child(rng: random.Random) -> Draw:
             parent = parents.draw(rng)
-            return Draw(self._mutated(record[parent].arch, rng, REPLACED), parent, "mutation")
+            return Draw(self.space.mutate(record[parent].arch, rng, REPLACED), parent, "mutation")
 
         return child
 
@@ -183,7 +183,7 @@ class ParetoStrategy(Strategy):
         return {name: scores if name == SCORE else _column(record, name) for name in self.objectives}
 
     def _initial(self, rng: random.Random) -> Draw:
-        arch = self.space.sample(rng) if self.start is None else self._mutated(self.start, rng, 1)
+        arch = self.space.sample(rng) if self.start is None else self.space.mutate(self.start, rng, 1)
         return Draw(arch, None, "initial")
 
 

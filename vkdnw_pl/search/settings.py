@@ -13,12 +13,11 @@ from vkdnw_pl.runs.settings import digest, file_record, source_record
 from vkdnw_pl.search.constraints import Budget
 from vkdnw_pl.search.measuring import HowToMeasure
 from vkdnw_pl.search.strategies import BEGIN_AT_A_START, PARETO, Strategy, make_strategy
-from vkdnw_pl.spaces import MBV2, SPACES, Space
+from vkdnw_pl.spaces import Space, make_space
 
 if TYPE_CHECKING:
     from vkdnw_pl.data.batches import Source
     from vkdnw_pl.networks.init import Init
-    from vkdnw_pl.spaces.mbv2_mutation import OperatorSampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +29,8 @@ class SearchSettings:
 
     space: str
     network: Mapping[str, Any]
-    operator_sampling: OperatorSampling
-    """Of the space ``mbv2``."""
+    space_options: Mapping[str, str]
+    """Those of `Space.search_options`."""
     strategy: str
     population: int
     tournament: int
@@ -65,7 +64,7 @@ class SearchSettings:
 
     def make_space(self) -> Space:
         """The space with the options of this search."""
-        return MBV2(self.operator_sampling) if self.space == MBV2.name else SPACES[self.space]
+        return make_space(self.space, self.space_options)
 
     def make_strategy(self, space: Space) -> Strategy:
         """The strategy on a space that `make_space` made."""
@@ -74,8 +73,7 @@ class SearchSettings:
     def record(self) -> JsonRecord:
         """JSON-able form; what has no use under these settings is left out, files stand with their digest."""
         record: JsonRecord = {"space": self.space, "network": dict(self.network), "strategy": self.strategy}
-        if self.space == MBV2.name:
-            record["operator_sampling"] = self.operator_sampling
+        record |= self.make_space().parameters()
         if self.strategy != "random":
             record["population"] = self.population
         if self.strategy == "ageing":

@@ -7,7 +7,6 @@ proposes what it would have proposed without the interruption.
 from __future__ import annotations
 
 import difflib
-import inspect
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -46,7 +45,6 @@ class Strategy(ABC):
 
     def __init__(self, space: Space) -> None:
         self.space = space
-        self._takes_number = "num_replaced" in inspect.signature(space.mutate).parameters
 
     @abstractmethod
     def drawing(self, record: Record) -> DrawFrom:
@@ -54,14 +52,6 @@ class Strategy(ABC):
 
         Called once for each batch; what it returns is called for every candidate of it, perhaps several times.
         """
-
-    def _mutated(self, arch: str, rng: random.Random, replaced: int) -> str:
-        """A neighbour that differs in up to ``replaced`` decisions."""
-        if self._takes_number:
-            return self.space.mutate(arch, rng, num_replaced=replaced)  # type: ignore[call-arg]
-        for _ in range(replaced):
-            arch = self.space.mutate(arch, rng)
-        return arch
 
     def _sampled(self, origin: str) -> DrawFrom:
         return lambda rng: Draw(self.space.sample(rng), None, origin)
@@ -104,12 +94,12 @@ class Evolution(Strategy):
         return lambda rng: self._child(record, parents, rng)
 
     def _initial(self, rng: random.Random) -> Draw:
-        arch = self.space.sample(rng) if self.start is None else self._mutated(self.start, rng, 1)
+        arch = self.space.sample(rng) if self.start is None else self.space.mutate(self.start, rng, 1)
         return Draw(arch, None, "initial")
 
     def _child(self, record: Record, parents: Sequence[int] | Any, rng: random.Random) -> Draw:
         parent = int(parents[rng.randrange(len(parents))])
-        return Draw(self._mutated(record[parent].arch, rng, REPLACED), parent, "mutation")
+        return Draw(self.space.mutate(record[parent].arch, rng, REPLACED), parent, "mutation")
 
 
 class Ageing(Strategy):
@@ -143,7 +133,7 @@ class Ageing(Strategy):
         def child(rng: random.Random) -> Draw:
             drawn = [alive[rng.randrange(len(alive))] for _ in range(self.tournament)]
             parent = max(drawn, key=lambda i: (scores[i], -i))
-            return Draw(self._mutated(record[parent].arch, rng, 1), parent, "mutation")
+            return Draw(self.space.mutate(record[parent].arch, rng, 1), parent, "mutation")
 
         return child
 

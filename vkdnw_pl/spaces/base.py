@@ -1,15 +1,21 @@
-"""What a search space is. Spaces are torch-free; only ``build`` imports the network."""
+"""What a search space is, and the spaces by name. Spaces are torch-free; only ``build`` imports the network."""
 
 from __future__ import annotations
 
+import inspect
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from vkdnw_pl.errors import check_whole, nearest
+from vkdnw_pl.registry import Registry
 
 if TYPE_CHECKING:
     from torch import nn
+
+Options = TypeVar("Options")
 
 
 @dataclass(frozen=True)
@@ -22,14 +28,69 @@ class Cost:
     """Number of learnable scalars."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """What the architecture's string does not say about the network; spaces derive their own from it.
+
+    Raises:
+        ValueError: if one of these is no whole number of at least 1.
+    """
+
+    num_classes: int = 1000
+    image_size: int = 224
+    """Height and width of the input in pixels."""
+    in_channels: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("num_classes", "image_size", "in_channels"):
+            check_whole(f"network.{name}", getattr(self, name), 1)
+
+
+def read_options(kind: type[Options], network: Mapping[str, Any]) -> Options:
+    """Make the dataclass ``kind`` of user-given options.
+
+    Raises:
+        ValueError: naming an unknown option, the nearest and all known ones.
+    """
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    for name in network:
+        if name not in names:
+            raise ValueError(f"network option {name!r} is not known{nearest(name, names)} (known: {', '.join(names)})")
+    return kind(**network)
+
+
 class Space(ABC):
     """A set of architectures, each known by its string.
 
     Every method that takes an architecture takes its string and raises ``ValueError`` where the string is not of
-    the space, naming the place and what is allowed there.
+    the space, naming the place and what is allowed there. Options of the network are keyword arguments; every space has
+    those of `BuildOptions`.
     """
 
     name: ClassVar[str]
+    """What texts call the space, and its name in commands where it is built in."""
+    build_options: ClassVar[type[BuildOptions]] = BuildOptions
+    """Options of the space's networks."""
+    search_options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Options of a search that only such a space has, and their values. They are arguments of the class with a default,
+    and attributes of the same names."""
+    search_start: ClassVar[str | None] = None
+    """Where a search begins that mutates; None where it begins with samples."""
+    training_config: ClassVar[str | None] = None
+    """Shipped config that trains networks of the space."""
+    examples: ClassVar[str] = "sample:100 (100 random ones), a file of architectures, or a list"
+    """Ways to say which architectures are meant, for texts."""
+    decisions: ClassVar[Mapping[str, tuple[str, tuple[str, ...]]]] = {}
+    """Title of a decision -> regular expression that finds it in a string, and its values; for figures of a search."""
+
+    @property
+    def key(self) -> str:
+        """The name by which every other process finds the space: what run folders and found networks write down."""
+        return SPACES.key(type(self))
+
+    def parameters(self) -> dict[str, str]:
+        """The values of `search_options`."""
+        return {name: getattr(self, name) for name in self.search_options}
 
     @abstractmethod
     def validate(self, arch: str) -> str:
@@ -39,6 +100,10 @@ class Space(ABC):
         """Return the canonical spelling of the network alone, without what names its weights: what is scored."""
         return self.validate(arch)
 
+    def canonicalise(self, arch: str) -> str:
+        """Return the one architecture that stands for all that are the same network."""
+        return self.architecture(arch)
+
     @abstractmethod
     def enumerate(self, unique: bool = False) -> Iterator[str]:
         """All architectures in a fixed order; ``unique`` leaves out those that repeat another's network."""
@@ -47,22 +112,95 @@ class Space(ABC):
     def sample(self, rng: random.Random, unique: bool = False) -> str:
         """Draw one architecture uniformly."""
 
-    @abstractmethod
-    def mutate(self, arch: str, rng: random.Random) -> str:
-        """Return a neighbour of ``arch`` that differs in one decision."""
+    def neighbour(self, arch: str, rng: random.Random) -> str:
+        """Draw an architecture that differs from ``arch`` in one decision.
+
+        Raises:
+            ValueError: if the space has no neighbours.
+        """
+        raise ValueError(f"{self.name} has no neighbours; search it by random sampling")
+
+    def mutate(self, arch: str, rng: random.Random, num_replaced: int = 1) -> str:
+        """Change up to ``num_replaced`` decisions, one after the other."""
+        check_whole("num_replaced", num_replaced, 1)
+        for _ in range(num_replaced):
+            arch = self.neighbour(arch, rng)
+        return arch
+
+    def layers(self, arch: str) -> int | None:
+        """Number of layers, which searches can bound; None where the space does not count them."""
+        return None
 
     @abstractmethod
     def cost(self, arch: str, **network: Any) -> Cost:
         """MACs and parameters of the network that ``build`` makes from the same arguments."""
 
+    def reference_cost(self, arch: str, **network: Any) -> Cost | None:
+        """MACs and parameters as the space's published search code counts them; None where it counts as `cost` does."""
+        return None
+
     @abstractmethod
     def build(self, arch: str, **network: Any) -> nn.Module:
         """Make the network with PyTorch's default initialisation."""
 
-    @abstractmethod
+    def check_network(self, arch: str, **network: Any) -> None:
+        """Refuse options that the network of ``arch`` cannot have, without building it.
+
+        Raises:
+            ValueError: naming the option and what is allowed.
+        """
+        self.cost(arch, **network)
+
     def input_size(self, **network: Any) -> tuple[int, int, int]:
         """Shape (channels, height, width) of one input image of the network that ``build`` makes."""
+        options = self.read_options(network)
+        return options.in_channels, options.image_size, options.image_size
 
-    @abstractmethod
     def num_classes(self, **network: Any) -> int:
         """Number of logits of the network that ``build`` makes."""
+        return self.read_options(network).num_classes
+
+    def read_options(self, network: Mapping[str, Any]) -> BuildOptions:
+        """The options of the network with their defaults.
+
+        Raises:
+            ValueError: for an unknown option, or a value that is not allowed.
+        """
+        return read_options(self.build_options, network)
+
+    def available(self, archs: Sequence[str]) -> list[str]:
+        """Those of a table's architectures that can be built with what is installed here."""
+        return list(archs)
+
+
+SPACES: Registry[Space] = Registry("space=", Space, "vkdnw_pl.spaces", lambda cls: cls.name, lambda cls: cls())
+"""The spaces by name, each made without arguments; see `Registry`."""
+
+
+def make_space(space: str | Space | type[Space], search_options: Mapping[str, str] | None = None) -> Space:
+    """The space of a name or a class, made with options of the search, or an instance as it is.
+
+    Raises:
+        ValueError: if the name is not known, the space does not have the option or the value, or an instance has
+            arguments that other processes cannot know.
+    """
+    if isinstance(space, Space):
+        cls = type(space)
+        if arguments := set(inspect.signature(cls).parameters) - set(cls.search_options):
+            raise ValueError(
+                f"space={cls.__qualname__!r} is not allowed as an object: other processes make the class without "
+                f"{', '.join(sorted(arguments))}; derive a class for this choice"
+            )
+        if not search_options:
+            return space
+        search_options = {**space.parameters(), **search_options}
+    elif isinstance(space, str):
+        cls = SPACES.find(space)
+    else:
+        SPACES.check(space)
+        cls = space
+    for name, value in (search_options or {}).items():
+        if name not in cls.search_options:
+            spaces = [key for key, builtin in SPACES.builtin.items() if name in builtin.search_options]
+            raise ValueError(f"{name}={value!r} has a meaning for {', '.join(spaces)} only; leave it out")
+    return cls(**search_options) if search_options else SPACES.of(cls)

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vkdnw_pl.networks.mbv2_blocks import Block, Blocks
+from vkdnw_pl.errors import check_bool, check_choice, check_whole
+from vkdnw_pl.networks.mbv2_blocks import EXPANSIONS, KERNELS, Block, Blocks
 from vkdnw_pl.networks.mbv2_grammar import check_structure, format_structure
 from vkdnw_pl.networks.mbv2_named import NAMED, read_arch
-from vkdnw_pl.spaces.base import Cost, Space
+from vkdnw_pl.spaces.base import BuildOptions, Cost, Space, read_options
 from vkdnw_pl.spaces.mbv2_cost import reference_cost, true_cost
 from vkdnw_pl.spaces.mbv2_mutation import OPERATOR_SAMPLINGS, OperatorSampling, mutate_blocks
-from vkdnw_pl.spaces.options import check_bool, check_whole_number, read_options
 
 if TYPE_CHECKING:
     from vkdnw_pl.networks.mbv2 import MBV2Network
@@ -24,22 +24,16 @@ layers."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MBV2Options:
-    """What the structure string does not say about the network."""
+class MBV2Options(BuildOptions):
+    """What the structure string does not say about the network; its first number is ``in_channels`` too."""
 
-    num_classes: int = 1000
-    image_size: int = 224
-    """Height and width of the input in pixels."""
-    in_channels: int = 3
-    """Channels of the images; the structure string's first number says the same."""
     use_se: bool = False
     """Squeeze-and-excitation in every inverted residual (the reference: in training, not in search)."""
     bn_eps: float = 1e-3
 
     def __post_init__(self) -> None:
-        for name in ("num_classes", "image_size", "in_channels"):
-            check_whole_number(name, getattr(self, name), 1)
-        check_bool("use_se", self.use_se)
+        super().__post_init__()
+        check_bool("network.use_se", self.use_se)
         if isinstance(self.bn_eps, bool) or not isinstance(self.bn_eps, int | float) or not 0 < self.bn_eps < 1:
             raise ValueError(f"network.bn_eps={self.bn_eps!r} is not allowed: give a number between 0 and 1")
 
@@ -56,12 +50,18 @@ class MBV2(Space):
     """
 
     name: ClassVar[str] = "mbv2"
+    build_options = MBV2Options
+    search_options: ClassVar = {"operator_sampling": OPERATOR_SAMPLINGS}
+    search_start = "mbv2_initial"
+    training_config = "configs/mbv2_imnet.yaml"
+    examples = f"{Space.examples}; an architecture is a name such as mbv2_480m, a structure string, or the found.json of a search"
+    decisions: ClassVar = {
+        "kernel size of the residual blocks": (r"SuperResIDWE\d+K(\d+)", tuple(map(str, KERNELS))),
+        "expansion of the residual blocks": (r"SuperResIDWE(\d+)K", tuple(map(str, EXPANSIONS))),
+    }
 
     def __init__(self, operator_sampling: OperatorSampling = "uniform") -> None:
-        if operator_sampling not in OPERATOR_SAMPLINGS:
-            raise ValueError(
-                f"operator_sampling={operator_sampling!r} is not known; allowed: {', '.join(OPERATOR_SAMPLINGS)}"
-            )
+        check_choice("operator_sampling", operator_sampling, OPERATOR_SAMPLINGS)
         self.operator_sampling = operator_sampling
 
     def parse(self, arch: str | Sequence[Block]) -> Blocks:
@@ -118,8 +118,7 @@ class MBV2(Space):
         Raises:
             ValueError: if ``arch`` is not of this space, or ``num_replaced`` is below 1.
         """
-        if num_replaced < 1:
-            raise ValueError(f"num_replaced={num_replaced} is not allowed: give a whole number of at least 1")
+        check_whole("num_replaced", num_replaced, 1)
         return self.format(self._mutate(self.parse(arch), rng, num_replaced))
 
     def cost(self, arch: str, **network: Any) -> Cost:
@@ -136,13 +135,6 @@ class MBV2(Space):
 
         blocks, opt = self._fitting(arch, network)
         return MBV2Network(blocks, num_classes=opt.num_classes, use_se=opt.use_se, bn_eps=opt.bn_eps)
-
-    def input_size(self, **network: Any) -> tuple[int, int, int]:
-        opt = read_options(MBV2Options, network)
-        return opt.in_channels, opt.image_size, opt.image_size
-
-    def num_classes(self, **network: Any) -> int:
-        return read_options(MBV2Options, network).num_classes
 
     def _mutate(self, blocks: Blocks, rng: random.Random, num_replaced: int) -> Blocks:
         while True:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import random
 import re
@@ -10,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from vkdnw_pl.errors import check_bool, check_whole, nearest
 from vkdnw_pl.networks.nb201_cell import EDGES, OPS
-from vkdnw_pl.spaces.base import Cost, Space
-from vkdnw_pl.spaces.options import check_bool, check_whole_number, read_options
+from vkdnw_pl.spaces.base import BuildOptions, Cost, Space, read_options
 
 if TYPE_CHECKING:
     from vkdnw_pl.networks.nb201 import NB201Network
@@ -24,7 +23,7 @@ Genotype = tuple[int, int, int, int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class NB201Options:
+class NB201Options(BuildOptions):
     """The parameters of the macro network around the cell."""
 
     channels: int = 16
@@ -33,16 +32,16 @@ class NB201Options:
     """N, the number of cells per stage."""
     num_classes: int = 10
     image_size: int = 32
-    """Height and width of the input in pixels (32 for CIFAR, 16 for ImageNet16-120)."""
-    in_channels: int = 3
+    """32 pixels for CIFAR, 16 for ImageNet16-120."""
     bn_affine: bool = True
     bn_track_running_stats: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in {"channels": 1, "cells": 0, "num_classes": 1, "image_size": 4, "in_channels": 1}.items():
-            check_whole_number(name, getattr(self, name), least)
+        for name, least in {"channels": 1, "cells": 0, "image_size": 4}.items():
+            check_whole(f"network.{name}", getattr(self, name), least)
+        super().__post_init__()
         for name in ("bn_affine", "bn_track_running_stats"):
-            check_bool(name, getattr(self, name))
+            check_bool(f"network.{name}", getattr(self, name))
 
 
 class NB201(Space):
@@ -53,6 +52,14 @@ class NB201(Space):
     """
 
     name: ClassVar[str] = "nb201"
+    build_options = NB201Options
+    training_config = "configs/nb201_cifar10.yaml"
+    decisions: ClassVar = {
+        "operation of the edges": (
+            r"(\w+)~",
+            ("none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3"),
+        )
+    }
 
     def parse(self, arch: str | Sequence[int]) -> Genotype:
         """Return the integer form of a string or integer form.
@@ -89,7 +96,7 @@ class NB201(Space):
             if not unique or self._canonical(genotype) == genotype:
                 return self.format(genotype)
 
-    def mutate(self, arch: str, rng: random.Random) -> str:
+    def neighbour(self, arch: str, rng: random.Random) -> str:
         """Replace the operation of one edge, both drawn uniformly, by another."""
         genotype = list(self.parse(arch))
         edge = rng.randrange(len(EDGES))
@@ -145,13 +152,6 @@ class NB201(Space):
         del options["image_size"]
         return NB201Network([OPS[i] for i in self.parse(arch)], **options)
 
-    def input_size(self, **network: Any) -> tuple[int, int, int]:
-        opt = read_options(NB201Options, network)
-        return opt.in_channels, opt.image_size, opt.image_size
-
-    def num_classes(self, **network: Any) -> int:
-        return read_options(NB201Options, network).num_classes
-
     @staticmethod
     def _check_integers(genotype: Sequence[int]) -> Genotype:
         allowed = ", ".join(f"{i}={op}" for i, op in enumerate(OPS))
@@ -193,10 +193,8 @@ class NB201(Space):
                         f"{where}: edge {source} of node {target} is {edge!r}; it must be written op~{source}"
                     )
                 if match[1] not in OPS:
-                    near = difflib.get_close_matches(match[1], OPS, 1)
-                    hint = f"; did you mean {near[0]!r}?" if near else ""
                     raise ValueError(
-                        f"{where}: edge {source}→{target} has the operation {match[1]!r}{hint} "
+                        f"{where}: edge {source}→{target} has the operation {match[1]!r}{nearest(match[1], OPS)} "
                         f"(allowed: {', '.join(OPS)})"
                     )
                 genotype.append(OPS.index(match[1]))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vkdnw_pl.spaces.base import Cost, Space
-from vkdnw_pl.spaces.options import check_whole_number
+from vkdnw_pl.errors import nearest
+from vkdnw_pl.spaces.base import BuildOptions, Cost, Space
 
 if TYPE_CHECKING:
     from torch import nn
 
-_DEFAULTS = {"num_classes": 1000, "image_size": 224, "in_channels": 3}
+_OPTIONS = ("num_classes", "image_size", "in_channels")
 
 
 class TimmZoo(Space):
@@ -26,6 +26,10 @@ class TimmZoo(Space):
     """
 
     name: ClassVar[str] = "timm_zoo"
+    examples = (
+        "with model names, as in 'mobilenetv2_100,resnet18' or 'mobilenet*', oracle (those with known accuracies; limit "
+        f"them with --max_macs 1.0e9), {Space.examples}"
+    )
 
     def validate(self, arch: str) -> str:
         """Return the name as it is.
@@ -37,8 +41,7 @@ class TimmZoo(Space):
 
         name, _, tag = arch.partition(".")
         if not name or not timm.is_model(name):
-            near = difflib.get_close_matches(name, timm.list_models(), 3)
-            hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+            hint = nearest(name, timm.list_models(), 3)
             raise ValueError(f"timm has no model {arch!r}{hint} (timm.list_models() lists them)")
         if tag:
             known = [full.partition(".")[2] for full in timm.list_pretrained(f"{name}.*")]
@@ -62,9 +65,6 @@ class TimmZoo(Space):
 
     def sample(self, rng: random.Random, unique: bool = False) -> str:
         return rng.choice(list(self.enumerate(unique)))
-
-    def mutate(self, arch: str, rng: random.Random) -> str:
-        raise ValueError("timm_zoo is a list of models without neighbours; search it by random sampling")
 
     def cost(self, arch: str, **network: Any) -> Cost:
         """MACs of convolutions and matrix products, biases not counted, and parameters, from a pass on the meta device.
@@ -97,35 +97,31 @@ class TimmZoo(Space):
         import timm
 
         name = self.validate(arch)
-        own = _read(network)
-        options = {key: value for key, value in network.items() if key not in _DEFAULTS}
-        options |= {"num_classes": own["num_classes"], "in_chans": own["in_channels"]}
+        own = self.read_options(network)
+        options = {key: value for key, value in network.items() if key not in _OPTIONS}
+        options |= {"num_classes": own.num_classes, "in_chans": own.in_channels}
         config = timm.models.get_pretrained_cfg(name)
         if config is not None and config.fixed_input_size:
-            options["img_size"] = own["image_size"]
+            options["img_size"] = own.image_size
         try:
             return timm.create_model(name, **options)
         except TypeError as error:
-            unknown = [key for key in network if key not in _DEFAULTS]
-            near = [match for key in unknown for match in difflib.get_close_matches(key, _DEFAULTS, 1)]
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hints = (nearest(key, _OPTIONS) for key in network if key not in _OPTIONS)
+            hint = next(filter(None, hints), "")
             raise ValueError(f"network: timm's {name} refuses the options {options}{hint}: {error}") from error
 
-    def input_size(self, **network: Any) -> tuple[int, int, int]:
-        own = _read(network)
-        return own["in_channels"], own["image_size"], own["image_size"]
+    def check_network(self, arch: str, **network: Any) -> None:
+        """Refuse options that the model's constructor refuses; of what else goes wrong with one model, its row tells."""
+        import torch
 
-    def num_classes(self, **network: Any) -> int:
-        return _read(network)["num_classes"]
+        with suppress(RuntimeError, AssertionError, IndexError, KeyError), torch.device("meta"):
+            self.build(arch, **{**network, "pretrained": False})
 
+    def read_options(self, network: Mapping[str, Any]) -> BuildOptions:
+        """The options that every space has; timm's constructors judge all others."""
+        return BuildOptions(**{name: network[name] for name in _OPTIONS if name in network})
 
-def _read(network: dict[str, Any]) -> dict[str, Any]:
-    """The options that every space has.
-
-    Raises:
-        ValueError: if one is no whole number of at least 1.
-    """
-    own = {key: network.get(key, default) for key, default in _DEFAULTS.items()}
-    for key, value in own.items():
-        check_whole_number(key, value, 1)
-    return own
+    def available(self, archs: Sequence[str]) -> list[str]:
+        """Those that the installed timm has: a table of its results may be newer."""
+        names = set(self.enumerate())
+        return [arch for arch in archs if arch in names]

@@ -57,11 +57,13 @@ def read_record(content: Mapping[str, Any], path: Path) -> NetworkRecord:
     except TypeError:
         missing = [name for name in ("space", "arch", "num_classes", "input_size") if name not in content]
         raise ValueError(f"{path} is no exported network: {', '.join(missing)} missing") from None
-    if record.format != 1 or record.space not in SPACES:
-        raise ValueError(
-            f"{path} has format {record.format!r} and space {record.space!r}, which this version cannot read"
-        )
-    SPACES[record.space].validate(record.arch)
+    if record.format != 1:
+        raise ValueError(f"{path} has format {record.format!r}, which this version cannot read")
+    try:
+        space = SPACES[record.space]
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    space.validate(record.arch)
     return record
 
 
