@@ -14,7 +14,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from vkdnw_pl.report.search_figures import (
-    CHOICES,
     best_so_far,
     cheapest_best,
     choice_shares,
@@ -73,7 +72,7 @@ def figures_of(history, ranking="vkdnw+jacov+macs", space="mbv2", **bounds):
         best_so_far(scores, ranking),
         cost_and_score([c.macs for c in history], scores, ranking, "macs", **bounds),
         diversity(history),
-        choice_shares(history, CHOICES[space]),
+        choice_shares(history, SPACES[space].decisions),
     ]
 
 
@@ -189,7 +188,7 @@ def test_a_search_without_parents_says_so():
 
 def test_shares_of_choices_add_up():
     archs = ["SuperResIDWE6K3(8,8,1,8,1)SuperResIDWE1K7(8,8,1,8,1)", "SuperResIDWE6K3(8,8,1,8,1)"] * 5
-    figure = choice_shares(candidates(archs, [0] * 10), CHOICES["mbv2"])
+    figure = choice_shares(candidates(archs, [0] * 10), SPACES["mbv2"].decisions)
     kernels, expansions = (
         {c.get_label(): c.get_paths()[0].vertices[:, 1] for c in ax.collections} for ax in figure.axes
     )
