@@ -6,8 +6,8 @@ import torch
 from image_files import write_cifar
 from torchvision import datasets
 
-from vkdnw_pl.data import cifar
-from vkdnw_pl.data.cifar import CIFAR10, CIFAR100
+from vkdnw_pl.data import small_images
+from vkdnw_pl.data.small_images import CIFAR10, CIFAR100
 
 
 @pytest.fixture
@@ -148,7 +148,9 @@ def test_other_content(written, monkeypatch):
 def test_download_only_when_asked_and_needed(written, monkeypatch):
     root, _ = written
     calls = []
-    monkeypatch.setattr(cifar, "download_and_extract_archive", lambda url, root, **rest: calls.append((url, rest)))
+    monkeypatch.setattr(
+        small_images, "download_and_extract_archive", lambda url, root, **rest: calls.append((url, rest))
+    )
     CIFAR10(root=str(root), download=True).prepare_data()
     CIFAR10(root=str(root / "other")).prepare_data()
     assert calls == []
@@ -163,7 +165,7 @@ def test_download_only_when_asked_and_needed(written, monkeypatch):
     def broken(*_, **__):
         raise OSError("no network")
 
-    monkeypatch.setattr(cifar, "download_and_extract_archive", broken)
+    monkeypatch.setattr(small_images, "download_and_extract_archive", broken)
     with pytest.raises(
         ValueError, match=r"could not be downloaded: no network; get cifar-10-python.tar.gz another way"
     ):

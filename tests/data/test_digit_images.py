@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from vkdnw_pl.data.digit_images import Digits
-from vkdnw_pl.data.digits import clean_digits, corrupt
+from vkdnw_pl.data.digits import Digits, clean_digits, corrupt
 
 
 def test_sizes_and_normalisation():
@@ -23,7 +22,7 @@ def test_sizes_and_normalisation():
 
 def test_images_that_are_trained_on_are_not_validated_on():
     module = Digits(val_size=300)
-    places = [set(module.images(part).places.tolist()) for part in ("train", "val")]
+    places = [set(module.images(part).chosen.tolist()) for part in ("train", "val")]
     assert places[0] | places[1] == set(range(1000))
     assert not places[0] & places[1]
     module = Digits(val_size=0)
@@ -63,7 +62,7 @@ def test_augmentation_is_mild():
 
 
 def test_wrong_options():
-    with pytest.raises(ValueError, match="corruption='strong' is not known; allowed: none, default"):
+    with pytest.raises(ValueError, match=r"corruption='strong' is not known \(allowed: none, default\)"):
         Digits(corruption="strong")
     with pytest.raises(ValueError, match="image_size=4 is not allowed"):
         Digits(image_size=4)

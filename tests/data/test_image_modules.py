@@ -12,8 +12,8 @@ from image_files import pixels, write_cifar, write_photos
 from torchvision import datasets
 
 import vkdnw_pl.data
-from vkdnw_pl.data import DATA_MODULES, imagenet16
-from vkdnw_pl.data.base import ImageDataModule
+from vkdnw_pl.data import DATA_MODULES, small_images
+from vkdnw_pl.data.base import ImageDataModule, automatic_workers
 from vkdnw_pl.data.batches import image_batch
 from vkdnw_pl.data.synthetic import Synthetic
 
@@ -25,7 +25,7 @@ def options(tmp_path, monkeypatch):
         (train, test), _ = write_cifar(tmp_path, published, (10 if classes == 10 else 50, 12), name, classes)
         monkeypatch.setattr(published, "train_list", train)
         monkeypatch.setattr(published, "test_list", test)
-    for listed, count in ((imagenet16.TRAIN_FILES, 5), (imagenet16.VAL_FILES, 12)):
+    for listed, count in ((small_images.IMAGENET16_TRAIN_FILES, 5), (small_images.IMAGENET16_VAL_FILES, 12)):
         for k, (name, _) in enumerate(listed):
             batch = {"data": pixels(count, 16, k), "labels": [1 + (i + k) % 9 for i in range(count)]}
             (tmp_path / name).write_bytes(pickle.dumps(batch, 2))
@@ -165,8 +165,6 @@ def test_setup_loads_what_a_stage_needs_and_only_once(monkeypatch):
 
 
 def test_automatic_workers():
-    from vkdnw_pl.data.loader import automatic_workers
-
     assert 1 <= automatic_workers(1) <= 12
     assert automatic_workers(10_000) == 0
     module = vkdnw_pl.data.Digits(num_workers="auto")
@@ -195,7 +193,7 @@ def test_workers_use_one_thread(monkeypatch):
     [
         ({"batch_size": 0}, "batch_size=0 is not allowed: give a whole number of at least 1"),
         ({"eval_batch_size": -1}, "eval_batch_size=-1"),
-        ({"num_workers": -1}, "num_workers=-1 is not allowed: give a whole number of at least 0 or auto"),
+        ({"num_workers": -1}, "num_workers=-1 is not allowed: give a whole number of at least 0, or auto"),
         ({"num_workers": "all"}, "num_workers='all'"),
         ({"pin_memory": "yes"}, "pin_memory='yes' is not allowed: give true, false or auto"),
         ({"seed": 1.5}, "seed=1.5"),

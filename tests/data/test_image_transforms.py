@@ -6,14 +6,14 @@ from torch.utils.data import default_collate
 from torchvision.transforms import v2
 from torchvision.transforms import v2 as transforms
 
+from vkdnw_pl.data.digits import mild_motion
+from vkdnw_pl.data.imagenet import open_photo
 from vkdnw_pl.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     PCALighting,
     flip_and_crop,
-    mild_motion,
     normalisation,
-    open_photo,
     photo_evaluation,
     photo_training,
 )

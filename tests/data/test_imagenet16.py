@@ -7,8 +7,8 @@ import pytest
 import torch
 from image_files import pixels
 
-from vkdnw_pl.data import imagenet16
-from vkdnw_pl.data.imagenet16 import ImageNet16
+from vkdnw_pl.data import small_images
+from vkdnw_pl.data.small_images import ImageNet16
 
 
 @pytest.fixture
@@ -17,7 +17,9 @@ def written(tmp_path, monkeypatch):
     folder = tmp_path / "ImageNet16"
     folder.mkdir()
     lists, content = [], {}
-    for seed, (listed, count) in enumerate(((imagenet16.TRAIN_FILES, 6), (imagenet16.VAL_FILES, 10))):
+    for seed, (listed, count) in enumerate(
+        ((small_images.IMAGENET16_TRAIN_FILES, 6), (small_images.IMAGENET16_VAL_FILES, 10))
+    ):
         names = []
         for k, (name, _) in enumerate(listed):
             data, labels = pixels(count, 16, 50 * seed + k), [1 + (5 * i + k) % 12 for i in range(count)]
@@ -26,8 +28,8 @@ def written(tmp_path, monkeypatch):
             content[name] = data.reshape(-1, 3, 16, 16), np.array(labels)
             names.append((name, hashlib.md5(raw).hexdigest()))
         lists.append(tuple(names))
-    monkeypatch.setattr(imagenet16, "TRAIN_FILES", lists[0])
-    monkeypatch.setattr(imagenet16, "VAL_FILES", lists[1])
+    monkeypatch.setattr(small_images, "IMAGENET16_TRAIN_FILES", lists[0])
+    monkeypatch.setattr(small_images, "IMAGENET16_VAL_FILES", lists[1])
     return tmp_path, content
 
 
@@ -41,7 +43,7 @@ def test_first_classes_numbered_from_0(written, inside):
         kept = labels <= 4
         assert 0 < kept.sum() < len(kept)
         data = module.images(part)
-        assert np.array_equal(data.images[data.places].numpy(), images[kept])
+        assert np.array_equal(data.images[data.chosen].numpy(), images[kept])
         assert np.array_equal(data.labels.numpy(), labels[kept] - 1)
     assert module.num_classes == 4
     assert module.input_size == (3, 16, 16)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from image_files import devkit, tar_of, write_archives
 
-from vkdnw_pl.data import imagenet_archives
+from vkdnw_pl.data import imagenet
 from vkdnw_pl.data.imagenet import ImageNet
 
 WNIDS = ["n02119789", "n01440764", "n02100735"]  # numbered in another order than that of their names
@@ -46,7 +46,7 @@ def test_only_when_asked_and_needed(published, monkeypatch):
     module(root, extract=False).prepare_data()
     assert not (root / "train").exists()
     module(root).prepare_data()
-    monkeypatch.setattr(imagenet_archives, "_opened", None)
+    monkeypatch.setattr(imagenet, "_opened", None)
     module(root).prepare_data()
 
 
@@ -116,7 +116,7 @@ def test_archives_that_are_not_whole(published):
         module(root, classes=4).prepare_data()
     module(root).prepare_data()
     (root / "val").rename(root / "old")
-    (root / imagenet_archives.DEVKIT).write_bytes(devkit(WNIDS, [*TRUTH, 1]))
+    (root / imagenet._DEVKIT).write_bytes(devkit(WNIDS, [*TRUTH, 1]))
     with pytest.raises(ValueError, match=r"img_val.tar' has 6 of 7 images: the file is not whole"):
         module(root).prepare_data()
 
@@ -130,7 +130,7 @@ def test_members_that_leave_the_folder(published, name):
         if name == "link":
             member.type, member.linkname = tarfile.SYMTYPE, "../../../../evil"
         tar.addfile(member)
-    (root / imagenet_archives.TRAIN).write_bytes(tar_of({f"{WNIDS[0]}.tar": target.getvalue()}))
+    (root / imagenet._TRAIN).write_bytes(tar_of({f"{WNIDS[0]}.tar": target.getvalue()}))
     if name.startswith("/"):  # becomes a path in the folder
         with pytest.raises(ValueError, match="has 1 classes"):
             module(root).prepare_data()
@@ -143,17 +143,17 @@ def test_members_that_leave_the_folder(published, name):
 
 def test_other_archives(published):
     root, _ = published
-    (root / imagenet_archives.TRAIN).write_bytes(tar_of({"n1.tar": b""}))
+    (root / imagenet._TRAIN).write_bytes(tar_of({"n1.tar": b""}))
     with pytest.raises(ValueError, match=r"it holds 'n1.tar'; expected are tar files of classes"):
         module(root).prepare_data()
     write_archives(root, WNIDS, 1, TRUTH)
-    (root / imagenet_archives.VAL).write_bytes(tar_of({"ILSVRC2012_val_00000007.JPEG": b""}))
+    (root / imagenet._VAL).write_bytes(tar_of({"ILSVRC2012_val_00000007.JPEG": b""}))
     with pytest.raises(ValueError, match=r"it holds 'ILSVRC2012_val_00000007.JPEG'; expected are .* to 00000006"):
         module(root).prepare_data()
     for content in (b"", b"\x1f\x8b\x08\x00broken", devkit(WNIDS, TRUTH)[:-100], tar_of({"a": b""}, "w:gz")):
-        (root / imagenet_archives.DEVKIT).write_bytes(content)
+        (root / imagenet._DEVKIT).write_bytes(content)
         with pytest.raises(ValueError, match=r"devkit_t12.tar.gz' (is damaged|could not be extracted)"):
             module(root).prepare_data()
-    (root / imagenet_archives.DEVKIT).unlink()
+    (root / imagenet._DEVKIT).unlink()
     with pytest.raises(ValueError, match=r"needs '.*devkit_t12.tar.gz', which is not there"):
         module(root).prepare_data()

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from vkdnw_pl.data.sampler import EvaluationSampler, TrainingSampler, even_batch_size
+from vkdnw_pl.data.seeded import EvaluationSampler, TrainingSampler, even_batch_size
 
 
 def global_batches(count, together, world, epoch=0, skip=0, **options):

@@ -51,7 +51,7 @@ def test_size_costs_nothing():
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"input_size": (3, 0, 4)}, "input_size=0 is not allowed"),
+        ({"input_size": (3, 0, 4)}, "input_size=\\(3, 0, 4\\) is not allowed"),
         ({"input_size": (3, 4)}, "give channels, height and width"),
         ({"signal": 1.1}, "signal=1.1"),
         ({"train_size": 0}, "train_size=0"),

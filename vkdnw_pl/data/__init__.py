@@ -3,16 +3,17 @@
 The data modules can be had from here by their names; they are imported when first asked for, since that takes seconds.
 """
 
-import difflib
 from importlib import import_module
 from typing import Any
 
+from vkdnw_pl.errors import nearest
+
 DATA_MODULES = {
-    "CIFAR10": "cifar",
-    "CIFAR100": "cifar",
-    "ImageNet16": "imagenet16",
+    "CIFAR10": "small_images",
+    "CIFAR100": "small_images",
+    "ImageNet16": "small_images",
     "ImageNet": "imagenet",
-    "Digits": "digit_images",
+    "Digits": "digits",
     "Synthetic": "synthetic",
 }
 """Data modules, and the modules of this package that have them."""
@@ -21,6 +22,4 @@ DATA_MODULES = {
 def __getattr__(name: str) -> Any:
     if name in DATA_MODULES:
         return getattr(import_module(f"{__name__}.{DATA_MODULES[name]}"), name)
-    near = difflib.get_close_matches(name, DATA_MODULES, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{nearest(name, DATA_MODULES)}")

@@ -1,22 +1,31 @@
-"""What the image data modules have in common."""
+"""What the image data modules have in common, and their loader of batches."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from vkdnw_pl.data.batches import Batch, draw
-from vkdnw_pl.data.loader import ImageLoader, as_it_is, automatic_workers
-from vkdnw_pl.data.sampler import EvaluationSampler, TrainingSampler, even_batch_size
-from vkdnw_pl.data.seeded import ImageSet, SeededDataset
+from vkdnw_pl.data.seeded import (
+    Batch,
+    EvaluationSampler,
+    ImageSet,
+    SeededDataset,
+    TrainingSampler,
+    draw,
+    even_batch_size,
+)
 from vkdnw_pl.data.splits import Part
 from vkdnw_pl.data.stopping import follow_parent
+from vkdnw_pl.errors import check_whole
+from vkdnw_pl.runs.cores import usable_cores
 
+_MOST_WORKERS = 12
 Transform = Callable[[Any], Tensor] | None
 _STAGES: dict[str | None, tuple[Part, ...]] = {
     "fit": ("train", "val"),
@@ -71,13 +80,17 @@ class ImageDataModule(LightningDataModule):
         prepare_per_node: bool = False,
     ) -> None:
         super().__init__()
-        self.batch_size = whole("batch_size", batch_size, 1)
-        self.eval_batch_size = batch_size if eval_batch_size is None else whole("eval_batch_size", eval_batch_size, 1)
-        self.num_workers = num_workers if num_workers == "auto" else whole("num_workers", num_workers, 0, " or auto")
-        self.prefetch = whole("prefetch", prefetch, 1)
-        self.seed = whole("seed", seed, 0)
+        check_whole("batch_size", batch_size, 1)
+        check_whole("prefetch", prefetch, 1)
+        check_whole("seed", seed, 0)
+        if eval_batch_size is not None:
+            check_whole("eval_batch_size", eval_batch_size, 1, "or null for batch_size")
+        if num_workers != "auto":
+            check_whole("num_workers", num_workers, 0, "or auto")
         if not isinstance(pin_memory, bool) and pin_memory != "auto":
             raise ValueError(f"pin_memory={pin_memory!r} is not allowed: give true, false or auto")
+        self.batch_size, self.eval_batch_size = batch_size, batch_size if eval_batch_size is None else eval_batch_size
+        self.num_workers, self.prefetch, self.seed = num_workers, prefetch, seed
         self.drop_last, self.pin_memory = drop_last, pin_memory
         self.prepare_data_per_node = prepare_per_node
         self._parts: dict[Part, ImageSet] = {}
@@ -95,7 +108,7 @@ class ImageDataModule(LightningDataModule):
         """Transform and finish of ``SeededDataset``, for training or for evaluation."""
 
     def setup(self, stage: str | None = None) -> None:
-        """Load what a stage needs; what is there already is not loaded again."""
+        """Load what a stage needs and has not been loaded yet."""
         for part in _STAGES[getattr(stage, "value", stage)]:
             self.images(part)
 
@@ -106,7 +119,7 @@ class ImageDataModule(LightningDataModule):
         return self._parts[part]
 
     def train_dataloader(self) -> ImageLoader:
-        world, rank = self._place()
+        world, rank = self._world_and_rank()
         sampler = TrainingSampler(self.images("train"), self.batch_size, world, rank, self.seed, self.drop_last)
         return self._loader(self._training_images(self.seed), sampler, self.batch_size)
 
@@ -130,15 +143,17 @@ class ImageDataModule(LightningDataModule):
         Raises:
             ValueError: if there are not so many training images.
         """
-        data = self._training_images(whole("seed", seed, 0))
-        places = draw(len(data), whole("batch_size", batch_size, 1), seed, index, type(self).__name__)
-        return Batch(*data.__getitems__(places.tolist()))
+        check_whole("seed", seed, 0)
+        check_whole("batch_size", batch_size, 1)
+        data = self._training_images(seed)
+        numbers = draw(len(data), batch_size, seed, index, type(self).__name__)
+        return Batch(*data.__getitems__(numbers.tolist()))
 
     def _training_images(self, seed: int) -> SeededDataset:
         return SeededDataset(self.images("train"), *self.transforms(train=True), seed)
 
     def _evaluation_loader(self, part: Part) -> ImageLoader:
-        world, rank = self._place()
+        world, rank = self._world_and_rank()
         images = self.images(part)
         data = SeededDataset(images, *self.transforms(train=False), seed=None)
         sampler = EvaluationSampler(images, world, rank)
@@ -152,8 +167,8 @@ class ImageDataModule(LightningDataModule):
             data,
             batch_size=batch_size,
             sampler=sampler,
-            drop_last=False,  # the sampler has done so, for all processes together
-            collate_fn=as_it_is,
+            drop_last=False,  # done by the sampler, for all processes together
+            collate_fn=_unchanged,
             num_workers=workers,
             prefetch_factor=self.prefetch if workers else None,
             persistent_workers=workers > 0,
@@ -163,16 +178,15 @@ class ImageDataModule(LightningDataModule):
             generator=torch.Generator().manual_seed(self.seed),
         )
 
-    def _place(self) -> tuple[int, int]:
-        """Number of processes, and which one this is."""
+    def _world_and_rank(self) -> tuple[int, int]:
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
     def _workers(self) -> int:
         if self.num_workers != "auto":
             return int(self.num_workers)
-        most = self.auto_workers if self.auto_workers is None or self._on_cuda() else 0
+        limit = self.auto_workers if self.auto_workers is None or self._on_cuda() else 0
         workers = automatic_workers(1 if self.trainer is None else self.trainer.num_devices)
-        return workers if most is None else min(most, workers)
+        return workers if limit is None else min(limit, workers)
 
     def _on_cuda(self) -> bool:
         if self.trainer is None:
@@ -180,12 +194,22 @@ class ImageDataModule(LightningDataModule):
         return self.trainer.strategy.root_device.type == "cuda"
 
 
-def whole(name: str, value: Any, least: int, otherwise: str = "") -> int:
-    """Check a whole number.
+class ImageLoader(DataLoader):
+    """A ``DataLoader`` that reads its sampler, and starts its workers, when the first batch is asked for.
 
-    Raises:
-        ValueError: if it is not one, or below ``least``.
+    Lightning asks for an iterator before it tells the sampler the epoch, and before a resumed module can say how many
+    batches of the epoch are done; with workers, PyTorch's own loader would have drawn images by then.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name}={value!r} is not allowed: give a whole number of at least {least}{otherwise}")
-    return value
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        yield from super().__iter__()
+
+
+def automatic_workers(num_processes: int) -> int:
+    """This process' share of the CPU cores that may be used, at most 12, beside ``num_processes`` on this machine."""
+    return min(usable_cores() // num_processes, _MOST_WORKERS)
+
+
+def _unchanged(batch: Any) -> Any:
+    """Collate nothing: the data set gives batches."""
+    return batch

@@ -6,7 +6,6 @@ import importlib
 import json
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vkdnw_pl.data.digits import clean_digits, corrupt
+from vkdnw_pl.data.seeded import Batch, draw
+from vkdnw_pl.errors import check_whole
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule
@@ -25,22 +25,11 @@ NAMED_INPUTS = ("random", "digits")
 _ALLOWED = (
     f"{', '.join(NAMED_INPUTS)}, the path of a .npy or .npz file, or a data module {{class_path: ..., init_args: ...}}"
 )
-_Pick = Callable[[int, int, int], "Batch"]
+_Draw = Callable[[int, int, int], Batch]
 """(batch_size, seed, index) -> batch."""
 
 Source = str | Mapping[str, Any]
 """Where images come from: a name, a file, or a data module as ``class_path`` and ``init_args``."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Images and what they show."""
-
-    images: Tensor
-    """(B, C, H, W) float32."""
-    labels: Tensor | None = None
-    """(B,) int64 class numbers from 0; None where they are not known."""
-
 
 Batches = Callable[[int], Batch]
 """Numbered batches, from 0."""
@@ -105,8 +94,7 @@ def _numbered_batch(
     num_classes: int | None,
     index: int,
 ) -> Batch:
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size!r} is not allowed: it must be at least 1")
+    check_whole("batch_size", batch_size, 1)
     generator = torch.Generator().manual_seed(seed)
     if source == "random":
         for _ in range(index + 1):
@@ -116,39 +104,15 @@ def _numbered_batch(
         # A stream of its own, so that labels do not change the images.
         generator.manual_seed(zlib.crc32(f"labels {index}".encode(), seed & 0xFFFFFFFF))
         return Batch(images, torch.randint(num_classes, (batch_size,), generator=generator))
-    found = _data_set(source, input_size)(batch_size, seed, index)
-    if found.images.shape[1:] != input_size:
-        raise ValueError(
-            f"{_short(source)!r} has images of shape {tuple(found.images.shape[1:])}; the networks take {input_size}"
-        )
-    return found
-
-
-def draw(count: int, batch_size: int, seed: int, index: int, name: str) -> Tensor:
-    """Draw the images of a numbered batch without replacement; batches of one seed share none.
-
-    Args:
-        count: images that there are.
-        batch_size: images to be drawn.
-        seed: decides which.
-        index: number of the batch.
-        name: of the data set.
-
-    Returns:
-        Their places, int64 (batch_size,).
-
-    Raises:
-        ValueError: if there are not so many.
-    """
-    first, last = index * batch_size, (index + 1) * batch_size
-    if last > count:
-        batch = f"batch {index} of batch_size={batch_size}" if index else f"batch_size={batch_size}"
-        raise ValueError(f"{batch} needs more than the {count} images of {name!r}")
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[first:last]
+    batch = _data_set(source, input_size)(batch_size, seed, index)
+    if (size := tuple(batch.images.shape[1:])) != tuple(input_size):
+        name = json.loads(source)["class_path"] if source.startswith("{") else source
+        raise ValueError(f"{name!r} has images of shape {size}; the networks take {input_size}")
+    return batch
 
 
 @lru_cache(maxsize=4)
-def _data_set(source: str, input_size: tuple[int, int, int]) -> _Pick:
+def _data_set(source: str, input_size: tuple[int, int, int]) -> _Draw:
     """A function that makes numbered batches."""
     if source.startswith("{"):
         return _from_module(json.loads(source))
@@ -159,15 +123,17 @@ def _data_set(source: str, input_size: tuple[int, int, int]) -> _Pick:
     raise ValueError(f"{source!r} is not known as a source of images; allowed: {_ALLOWED}")
 
 
-def _drawn(name: str, images: Tensor, labels: Tensor | None) -> _Pick:
-    def pick(batch_size: int, seed: int, index: int) -> Batch:
-        places = draw(len(images), batch_size, seed, index, name)
-        return Batch(images[places], None if labels is None else labels[places])
+def _drawn(name: str, images: Tensor, labels: Tensor | None) -> _Draw:
+    def numbered_batch(batch_size: int, seed: int, index: int) -> Batch:
+        chosen = draw(len(images), batch_size, seed, index, name)
+        return Batch(images[chosen], None if labels is None else labels[chosen])
 
-    return pick
+    return numbered_batch
 
 
 def _digits(input_size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    from vkdnw_pl.data.digits import clean_digits, corrupt
+
     clean, labels = clean_digits("train")
     images = corrupt(clean, seed=0)
     images = (images - images.mean()) / images.std()
@@ -193,7 +159,7 @@ def _from_file(path: Path, input_size: tuple[int, int, int]) -> tuple[Tensor, Te
     return torch.from_numpy(images).float(), None if labels is None else torch.from_numpy(labels).long()
 
 
-def _from_module(spec: Mapping[str, Any]) -> _Pick:
+def _from_module(spec: Mapping[str, Any]) -> _Draw:
     from torch.utils.data import default_collate
 
     from vkdnw_pl.data.base import ImageDataModule
@@ -210,15 +176,15 @@ def _from_module(spec: Mapping[str, Any]) -> _Pick:
             f"{spec['class_path']}: its train_dataloader has no data set with a length to draw images from"
         )
 
-    def pick(batch_size: int, seed: int, index: int) -> Batch:
-        places = draw(len(data), batch_size, seed, index, str(spec["class_path"])).tolist()
+    def numbered_batch(batch_size: int, seed: int, index: int) -> Batch:
+        chosen = draw(len(data), batch_size, seed, index, str(spec["class_path"])).tolist()
         with torch.random.fork_rng(devices=[]):
             # Augmentation draws from the global streams.
-            torch.manual_seed(places[0])
-            images, labels = default_collate([data[place] for place in places])[:2]
+            torch.manual_seed(chosen[0])
+            images, labels = default_collate([data[number] for number in chosen])[:2]
         return Batch(images.float(), labels.long())
 
-    return pick
+    return numbered_batch
 
 
 def _make_module(spec: Mapping[str, Any]) -> LightningDataModule:
@@ -238,7 +204,3 @@ def _make_module(spec: Mapping[str, Any]) -> LightningDataModule:
         return cls(**spec.get("init_args", {}))
     except TypeError as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def _short(source: str) -> str:
-    return str(json.loads(source)["class_path"]) if source.startswith("{") else source

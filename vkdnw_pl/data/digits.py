@@ -1,8 +1,8 @@
-"""Real handwriting made hard: scikit-learn's 1,797 digits, geometrically and photometrically corrupted on a 16x16 canvas.
+"""Scikit-learn's 1,797 digits: a data module of real images that need no download, and how they are made hard.
 
 Clean digits do not tell architectures apart, since nearly every network classifies them. The corruptions keep the
-handwriting real and make the task discriminate. Everything is a pure function of its arguments; the only randomness is that
-of the given seeds, and the global random state is not touched.
+handwriting real and make the task discriminate. The only randomness is that of the given seeds, and the global random
+state is not touched.
 
 Source of the images: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning
 Repository (1998), as shipped by :func:`sklearn.datasets.load_digits`.
@@ -13,19 +13,96 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
 
-NUM_CLASSES = 10
+from vkdnw_pl.data.base import ImageDataModule, Transform
+from vkdnw_pl.data.seeded import ImageArrays
+from vkdnw_pl.data.splits import Part, hold_out
+from vkdnw_pl.errors import check_choice, check_whole
+
 IMAGE_SIZE = 16
 NUM_TRAIN = 1_000
 """Digits whose images are trained on; the other 797 are tested on."""
 
 Split = Literal["train", "test"]
 _SPLIT_SEED = 0
+_EVALUATION_SEED = 0
+
+
+class Digits(ImageDataModule):
+    """Scikit-learn's 1,797 handwritten digits, 10 classes, part of every installation; 797 of them are the test images.
+
+    Without corruption, training images are rotated by up to 10 degrees and shifted by up to a twelfth of their size.
+
+    Args:
+        corruption: none, or default, which makes them hard: rotated, sheared, scaled, shifted, partly covered, changed
+            in contrast and noisy, anew in every epoch and once for validation and test.
+        image_size: height and width to which the 8x8 digits are resized.
+        val_size: of the 1,000 training digits, held out for validation, always the same ones; 0 to validate on the test
+            images.
+        loader: see ``ImageDataModule``.
+    """
+
+    num_classes = 10
+    auto_workers = 0
+
+    def __init__(
+        self, corruption: Literal["none", "default"] = "none", image_size: int = 16, val_size: int = 200, **loader: Any
+    ) -> None:
+        super().__init__(**loader)
+        check_choice("corruption", corruption, ("none", "default"))
+        check_whole("image_size", image_size, 8)
+        self.input_size = (3, image_size, image_size)
+        self.corruption, self.val_size, self.validates_on_test = corruption, val_size, not val_size
+        images = self._canvas(clean_digits("train")[0])
+        self.image_statistics = [float(images.mean())] * 3, [float(images.std())] * 3
+
+    def load(self, part: Part) -> ImageArrays:
+        from_test = part == "test" or (part == "val" and not self.val_size)
+        images, labels = clean_digits("test" if from_test else "train")
+        if part != "train" or self.corruption == "none":
+            images = self._canvas(images)
+        if from_test:
+            return ImageArrays(images, labels)
+        rest, held = hold_out(NUM_TRAIN, self.val_size)
+        return ImageArrays(images, labels, rest if part == "train" else held)
+
+    def transforms(self, train: bool) -> tuple[Transform, Transform]:
+        size = self.input_size[1]
+        assert self.image_statistics is not None
+        mean, std = self.image_statistics
+        normalise = v2.Normalize(list(mean), list(std))
+
+        def finish(images: Tensor) -> Tensor:
+            return normalise(images.expand(*images.shape[:-3], 3, size, size))
+
+        if not train:
+            return None, finish
+        return mild_motion(size) if self.corruption == "none" else self._corrupted, finish
+
+    def _canvas(self, images: Tensor) -> Tensor:
+        """Digits (n, 1, 8, 8) as they are validated on: resized, and perhaps corrupted, the same way every time."""
+        if self.corruption != "none":
+            images = corrupt(images, _EVALUATION_SEED)
+        return self._resized(images)
+
+    def _corrupted(self, image: Tensor) -> Tensor:
+        seed = int(torch.randint(2**31, ()))
+        return self._resized(corrupt(image[None], seed))[0]
+
+    def _resized(self, images: Tensor) -> Tensor:
+        size = list(self.input_size[1:])
+        return images if list(images.shape[2:]) == size else F.interpolate(images, size=size, mode="bilinear")
+
+
+def mild_motion(image_size: int) -> v2.RandomAffine:
+    """Rotation by up to 10 degrees and shift by up to a twelfth of the size, for float images on black paper."""
+    return v2.RandomAffine(degrees=10, translate=(1 / 12, 1 / 12), interpolation=InterpolationMode.BILINEAR)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +135,7 @@ def split_indices(split: Split) -> Tensor:
     Raises:
         ValueError: if ``split`` is neither ``train`` nor ``test``.
     """
-    if split not in get_args(Split):
-        raise ValueError(f"split={split!r} is not known; allowed: {', '.join(get_args(Split))}")
+    check_choice("split", split, get_args(Split))
     images, _ = _load()
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(_SPLIT_SEED))
     return order[:NUM_TRAIN] if split == "train" else order[NUM_TRAIN:]
@@ -127,8 +203,7 @@ def corrupted_digits(
         Images float32 ``(copies * n, 1, 16, 16)`` in [0, 1] and labels int64 ``(copies * n,)``, copy after copy, each
         in the order of :func:`split_indices`.
     """
-    if copies < 1:
-        raise ValueError(f"copies={copies} is not allowed: give a whole number of at least 1")
+    check_whole("copies", copies, 1)
     images, labels = clean_digits(split)
     return corrupt(images.repeat(copies, 1, 1, 1), seed, corruption), labels.repeat(copies)
 

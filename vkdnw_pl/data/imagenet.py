@@ -1,8 +1,19 @@
-"""ImageNet-1K (ILSVRC 2012) in class folders."""
+"""ImageNet-1K (ILSVRC 2012) in class folders, made from the published tar files where they are missing.
+
+A folder gets its name, ``train`` or ``val``, when it is whole; until then it is ``train.part`` or ``val.part``, and
+extracting again goes on where it was interrupted.
+"""
 
 from __future__ import annotations
 
+import io
+import re
+import shutil
+import tarfile
 import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,16 +21,24 @@ import numpy as np
 import torch
 from PIL import Image
 from torchvision.datasets import ImageFolder
+from tqdm import tqdm
 
 from vkdnw_pl.data.base import ImageDataModule, Transform
-from vkdnw_pl.data.imagenet_archives import DEVKIT, TRAIN, VAL, extract_train, extract_val
 from vkdnw_pl.data.seeded import ImageSet
 from vkdnw_pl.data.splits import Part, hold_out
-from vkdnw_pl.data.transforms import IMAGENET_MEAN, IMAGENET_STD, open_photo, photo_evaluation, photo_training
+from vkdnw_pl.data.transforms import IMAGENET_MEAN, IMAGENET_STD, photo_evaluation, photo_training
+from vkdnw_pl.errors import check_number, check_whole
 
 Folder = Literal["train", "val"]
 _COUNTS = {"train": 1_281_167, "val": 50_000}
 _ORIGIN = "image-net.org/download-images (ILSVRC 2012, free for research after registration)"
+_TRAIN = "ILSVRC2012_img_train.tar"
+_VAL = "ILSVRC2012_img_val.tar"
+_DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
+_META = "ILSVRC2012_devkit_t12/data/meta.mat"
+_TRUTH = "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"
+_CLASS_TAR = re.compile(r"(n\d{8})\.tar")
+_VAL_IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 
 
 class ImageNet(ImageDataModule):
@@ -61,16 +80,12 @@ class ImageNet(ImageDataModule):
         **loader: Any,
     ) -> None:
         super().__init__(**loader)
-        for name, value, allowed, right in (
-            ("image_size", image_size, "a whole number of at least 8", isinstance(image_size, int) and image_size >= 8),
-            ("crop_pct", crop_pct, "a number above 0, at most 1", 0 < crop_pct <= 1),
-            ("color_jitter", color_jitter, "a number from 0 to 1", 0 <= color_jitter <= 1),
-            ("lighting", lighting, "a number of at least 0", lighting >= 0),
-            ("erase_probability", erase_probability, "a number from 0 to 1", 0 <= erase_probability <= 1),
-            ("classes", classes, "a whole number of at least 1", isinstance(classes, int) and classes >= 1),
-        ):
-            if not right:
-                raise ValueError(f"{name}={value!r} is not allowed: give {allowed}")
+        check_whole("image_size", image_size, 8)
+        check_whole("classes", classes, 1)
+        check_number("crop_pct", crop_pct, 0, 1, open_low=True)
+        check_number("color_jitter", color_jitter, 0, 1)
+        check_number("lighting", lighting, 0)
+        check_number("erase_probability", erase_probability, 0, 1)
         self.root = Path(root).expanduser()
         self.num_classes, self.input_size = classes, (3, image_size, image_size)
         self.crop_pct, self.val_size, self.subset, self.extract = crop_pct, val_size, subset, extract
@@ -116,9 +131,8 @@ class ImageNet(ImageDataModule):
     def _folder(self, name: Folder) -> Path:
         if (self.root / name).is_dir():
             return self.root / name
-        tars = (TRAIN,) if name == "train" else (VAL, DEVKIT)
-        there = [tar for tar in tars if (self.root / tar).is_file()]
-        if len(there) == len(tars):
+        tars = (_TRAIN,) if name == "train" else (_VAL, _DEVKIT)
+        if all((self.root / tar).is_file() for tar in tars):
             how = f"{' and '.join(tars)} are there: extract: true makes the folder from them"
         else:
             how = f"or put {' and '.join(tars)} there, from {_ORIGIN}, and give extract: true"
@@ -167,16 +181,16 @@ class Photos:
             ValueError: if it has no class folder, or one without an image.
         """
         try:
-            found = ImageFolder(str(folder))
+            listed = ImageFolder(str(folder))
         except FileNotFoundError as error:
             raise ValueError(f"{str(folder)!r} must have one folder of images for each class: {error}") from None
         start = len(str(folder)) + 1
-        files = np.array([path[start:].encode() for path, _ in found.samples])
-        return cls(folder, files, np.array(found.targets, np.int64), found.classes)
+        files = np.array([path[start:].encode() for path, _ in listed.samples])
+        return cls(folder, files, np.array(listed.targets, np.int64), listed.classes)
 
-    def only(self, places: torch.Tensor) -> Photos:
-        """Some of them."""
-        return Photos(self.folder, self.files[places.numpy()], self.labels[places.numpy()], self.classes)
+    def only(self, chosen: torch.Tensor) -> Photos:
+        """Those of the given numbers."""
+        return Photos(self.folder, self.files[chosen.numpy()], self.labels[chosen.numpy()], self.classes)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -190,3 +204,132 @@ class Photos:
 
 def _class_folders(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+
+
+def open_photo(path: str) -> Image.Image:
+    """Decode an image file to RGB.
+
+    Raises:
+        ValueError: if it is missing, damaged or cut short; names the file.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"image file {path!r} cannot be read: {error}; put a whole copy in its place, or remove the file"
+        ) from None
+
+
+def extract_train(root: Path, classes: int) -> None:
+    """Extract the training images: a tar of one tar for each class.
+
+    Args:
+        root: has the tar file, and gets the folder ``train``.
+        classes: how many classes there must be.
+
+    Raises:
+        ValueError: if the tar file is missing, damaged, incomplete or something else.
+    """
+    part = root / "train.part"
+    with _opened(root / _TRAIN) as tar, _progress(root / _TRAIN) as bar:
+        for member in tar:
+            match = _CLASS_TAR.fullmatch(member.name)
+            if not match or not member.isfile():
+                raise ValueError(f"it holds {member.name!r}; expected are tar files of classes such as n01440764.tar")
+            if not (part / match[1]).is_dir():
+                _extract_class(tar, member, part, match[1])
+            bar.update(member.offset_data + member.size - bar.n)
+    extracted = sum(1 for entry in part.iterdir() if re.fullmatch(r"n\d{8}", entry.name)) if part.is_dir() else 0
+    if extracted != classes:
+        raise ValueError(f"{str(root / _TRAIN)!r} has {extracted} classes; classes={classes}: the file is not whole")
+    part.rename(root / "train")
+
+
+def extract_val(root: Path) -> None:
+    """Extract the validation images; which class they show is in the development kit.
+
+    Args:
+        root: has the two tar files, and gets the folder ``val``.
+
+    Raises:
+        ValueError: if a tar file is missing, damaged, incomplete or something else.
+    """
+    wnids = _validation_classes(root / _DEVKIT)
+    part, num_images = root / "val.part", 0
+    with _opened(root / _VAL) as tar, _progress(root / _VAL) as bar:
+        for member in tar:
+            match = _VAL_IMAGE.fullmatch(member.name)
+            if not match or not member.isfile() or not 1 <= int(match[1]) <= len(wnids):
+                raise ValueError(
+                    f"it holds {member.name!r}; expected are ILSVRC2012_val_00000001.JPEG to {len(wnids):08}"
+                )
+            member = member.replace(name=f"{wnids[int(match[1]) - 1]}/{member.name}", deep=False)
+            target = part / member.name
+            if not target.is_file() or target.stat().st_size != member.size:
+                tar.extract(member, part, filter="data")
+            num_images += 1
+            bar.update(member.offset_data + member.size - bar.n)
+    if num_images != len(wnids):
+        raise ValueError(f"{str(root / _VAL)!r} has {num_images} of {len(wnids)} images: the file is not whole")
+    part.rename(root / "val")
+
+
+def _extract_class(tar: tarfile.TarFile, member: tarfile.TarInfo, part: Path, wnid: str) -> None:
+    unfinished = part / f"{wnid}.part"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    content = tar.extractfile(member)
+    assert content is not None  # it is a file
+    with tarfile.open(fileobj=content) as images:
+        images.extractall(unfinished, filter="data")
+    unfinished.rename(part / wnid)
+
+
+def _validation_classes(devkit: Path) -> list[str]:
+    """Class of every validation image, in the order of their numbers."""
+    with _opened(devkit) as tar:
+        wnid_of = _numbered_classes(_content(tar, _META))
+        return [wnid_of[int(line)] for line in _content(tar, _TRUTH).decode("ascii").split()]
+
+
+def _numbered_classes(meta: bytes) -> dict[int, str]:
+    """Names of the classes by their numbers in the development kit, which are those of the ground truth."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        synsets = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
+        # The leaves of WordNet's tree are the classes; inner nodes have numbers above theirs.
+        return {
+            int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets if int(synset["num_children"]) == 0
+        }
+    except (MatReadError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{_META} cannot be read: {error}") from error
+
+
+def _content(tar: tarfile.TarFile, name: str) -> bytes:
+    file = tar.extractfile(name)
+    if file is None:
+        raise ValueError(f"{name} is not a file in it")
+    return file.read()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tarfile.TarFile]:
+    if not path.is_file():
+        raise ValueError(f"extract: true needs {str(path)!r}, which is not there")
+    try:
+        with tarfile.open(path) as tar:
+            yield tar
+    except (tarfile.TarError, EOFError, zlib.error, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{str(path)!r} is damaged or another file: {error}") from error
+    except OSError as error:  # also a full disk, which is no fault of the file
+        raise ValueError(f"{str(path)!r} could not be extracted: {error}; call again to go on") from error
+
+
+@contextmanager
+def _progress(path: Path) -> Iterator[tqdm]:
+    with tqdm(total=path.stat().st_size, unit="B", unit_scale=True, desc=path.name) as bar:
+        yield bar
+        bar.update(bar.total - bar.n)  # what fills up the last block

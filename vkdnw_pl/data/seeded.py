@@ -1,20 +1,65 @@
-"""Training images whose augmentation is a pure function of (seed, epoch, image)."""
+"""Images in an order and with an augmentation that are pure functions of seeds: batches, data sets, samplers."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, DistributedSampler
 
 Key = tuple[int, int]
 """(epoch, image)."""
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images and what they show."""
+
+    images: Tensor
+    """(B, C, H, W) float32."""
+    labels: Tensor | None = None
+    """(B,) int64 class numbers from 0; None where they are not known."""
+
+
+def draw(count: int, batch_size: int, seed: int, index: int, name: str) -> Tensor:
+    """Draw the images of a numbered batch without replacement; batches of one seed share none.
+
+    Args:
+        count: images of the data set.
+        batch_size: images to be drawn.
+        seed: decides which.
+        index: number of the batch.
+        name: of the data set.
+
+    Returns:
+        Their numbers, int64 (batch_size,).
+
+    Raises:
+        ValueError: if there are not so many.
+    """
+    first, last = index * batch_size, (index + 1) * batch_size
+    if last > count:
+        batch = f"batch {index} of batch_size={batch_size}" if index else f"batch_size={batch_size}"
+        raise ValueError(f"{batch} needs more than the {count} images of {name!r}")
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[first:last]
+
+
+def mix(*numbers: int) -> int:
+    """Make one seed of 64 bits out of whole numbers, every bit depending on all of them (SplitMix64's finaliser)."""
+    state = 0
+    for number in numbers:
+        state = (state + number + 0x9E37_79B9_7F4A_7C15) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58_476D_1CE4_E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D0_49BB_1331_11EB) & _MASK
+        state ^= state >> 31
+    return state
 
 
 class ImageSet(Protocol):
@@ -32,37 +77,25 @@ class ImageArrays:
     Args:
         images: (n, channels, height, width).
         labels: int64 (n,).
-        places: which of them there are, in this order; None for all.
+        chosen: numbers of those that belong to the set, in this order; None for all.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, places: Tensor | None = None) -> None:
-        self.images, self.places = images, torch.arange(len(images)) if places is None else places
-        self.labels = labels[self.places]
+    def __init__(self, images: Tensor, labels: Tensor, chosen: Tensor | None = None) -> None:
+        self.images, self.chosen = images, torch.arange(len(images)) if chosen is None else chosen
+        self.labels = labels[self.chosen]
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.chosen)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.images[self.places[index]], int(self.labels[index])
-
-
-def mix(*numbers: int) -> int:
-    """Make one seed of 64 bits out of whole numbers, every bit depending on all of them (SplitMix64's finaliser)."""
-    state = 0
-    for number in numbers:
-        state = (state + number + 0x9E37_79B9_7F4A_7C15) & _MASK
-        state = ((state ^ (state >> 30)) * 0xBF58_476D_1CE4_E5B9) & _MASK
-        state = ((state ^ (state >> 27)) * 0x94D0_49BB_1331_11EB) & _MASK
-        state ^= state >> 31
-    return state
+        return self.images[self.chosen[index]], int(self.labels[index])
 
 
 class SeededDataset(Dataset[tuple[Tensor, Tensor]]):
     """Transformed images, each a pure function of (seed, epoch, image), whoever loads it and after whatever else.
 
     Around every transform the global random streams of PyTorch (CPU), NumPy and Python are seeded from these three
-    numbers, and afterwards they are as before. A list of keys gives a batch, which costs less: the streams are saved
-    once, and what is the same for all images is done for all at once.
+    numbers, and afterwards they are as before. A list of keys gives a batch, which costs less.
 
     Args:
         data: stored images.
@@ -121,3 +154,77 @@ def _kept_streams(needed: bool) -> Iterator[None]:
         torch.default_generator.set_state(kept_torch)
         np.random.set_state(kept_numpy)
         random.setstate(kept_python)
+
+
+class TrainingSampler(DistributedSampler[Key]):
+    """Keys (epoch, image) of one process, in an order that is a pure function of (seed, epoch).
+
+    Global batch k of an epoch, all processes together, is the same set of images for any number of processes with the
+    same number of images in it: process r takes every world-th image of the order, from r. It is a
+    ``DistributedSampler`` because Lightning replaces every other one when there are several processes; it needs no
+    process group.
+
+    Args:
+        data: what has the images.
+        batch_size: images per batch and process.
+        num_replicas: processes.
+        rank: this process.
+        seed: of the order.
+        drop_last: leave out the incomplete global batch at the end; else it is cut to a multiple of the processes.
+
+    Raises:
+        ValueError: if there are fewer images than one global batch takes.
+    """
+
+    skip_batches: int
+    """Batches to be left out at the beginning of the next iteration, and of that one only; ``len`` stays whole."""
+
+    def __init__(
+        self, data: Sized, batch_size: int, num_replicas: int = 1, rank: int = 0, seed: int = 0, drop_last: bool = True
+    ) -> None:
+        super().__init__(data, num_replicas, rank, seed=seed, drop_last=drop_last)  # type: ignore[arg-type]
+        needed = batch_size * num_replicas if drop_last else num_replicas
+        if len(data) < needed:
+            raise ValueError(
+                f"batch_size={batch_size} x {num_replicas} process(es) is not allowed: there are only {len(data)} "
+                "training images; give a smaller batch_size or drop_last: false"
+            )
+        self.batch_size, self.skip_batches = batch_size, 0
+        self.total_size = len(data) - len(data) % needed
+        self.num_samples = self.total_size // num_replicas
+
+    def __iter__(self) -> Iterator[Key]:
+        # A generator, so that epoch and skip_batches are read when the first image is asked for.
+        first, self.skip_batches = self.skip_batches * self.batch_size, 0
+        epoch = self.epoch
+        generator = torch.Generator().manual_seed(mix(self.seed, epoch))
+        order = torch.randperm(len(self.dataset), generator=generator)  # type: ignore[arg-type]
+        for index in order[self.rank : self.total_size : self.num_replicas][first:].tolist():
+            yield epoch, index
+
+
+class EvaluationSampler(DistributedSampler[int]):
+    """Every world-th image from this process' rank on, in order; all processes together have each image once."""
+
+    def __init__(self, data: Sized, num_replicas: int = 1, rank: int = 0) -> None:
+        super().__init__(data, num_replicas, rank, shuffle=False)  # type: ignore[arg-type]
+        self.num_samples = len(range(rank, len(data), num_replicas))
+        self.total_size = len(data)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(range(self.rank, self.total_size, self.num_replicas))
+
+
+def even_batch_size(count: int, batch_size: int, num_replicas: int) -> int:
+    """Largest batch size, up to a given one, with which all processes evaluate the same number of batches.
+
+    DDP broadcasts buffers at every batch, of an evaluation too, so a process with one batch more would get out of step
+    with the others or wait for ever. No image may come twice, so some processes have one image more than others; that
+    makes one batch more only where the others' batches are all full. The given size is returned where every size
+    fills them, as up to 4 with 12 images.
+    """
+    if count % num_replicas:
+        for size in range(batch_size, 1, -1):
+            if (count // num_replicas) % size:
+                return size
+    return batch_size

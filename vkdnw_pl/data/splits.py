@@ -10,30 +10,27 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from vkdnw_pl.errors import is_whole
+
 Part = Literal["train", "val", "test"]
 """What images are used for."""
 Source = Literal["train", "eval"]
 """Where published images are from: a data set's training images, or those that it is evaluated on."""
 
 _HOLD_OUT_SEED = 0
-_NAMES = {"train": ("train", "valid"), "eval": ("xvalid", "xtest")}
-WHERE = "github.com/D-X-Y/AutoDL-Projects, folder configs/nas-benchmark"
+_ORIGIN = "github.com/D-X-Y/AutoDL-Projects, folder configs/nas-benchmark"
 
 
 def hold_out(count: int, size: int) -> tuple[Tensor, Tensor]:
-    """Draw images to be held out of the training, always the same ones.
-
-    Args:
-        count: images that there are.
-        size: images to be held out.
+    """Draw ``size`` of ``count`` images to be held out of the training, always the same ones.
 
     Returns:
-        Places of the others and of those held out, ascending, int64.
+        Numbers of the others and of those held out, ascending, int64.
 
     Raises:
         ValueError: if ``size`` is negative or leaves no image.
     """
-    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < count:
+    if not is_whole(size, 0) or size >= count:
         raise ValueError(f"val_size={size!r} is not allowed: give a whole number from 0 to {count - 1}")
     order = torch.randperm(count, generator=torch.Generator().manual_seed(_HOLD_OUT_SEED))
     return order[size:].sort().values, order[:size].sort().values
@@ -44,38 +41,34 @@ def read_splits(path: str | Path) -> tuple[Source, Tensor, Tensor]:
 
     Such a file is JSON with two names, ``train`` and ``valid`` (a split of the training images) or ``xvalid`` and
     ``xtest`` (one of the images that the data set is evaluated on); each has ``["int", ["0", "5", ...]]`` or a plain
-    list of places from 0.
+    list of numbers from 0.
 
     Returns:
-        Which images are split, and the places of either half, int64.
+        Which images are split, and the numbers of either half, int64.
 
     Raises:
-        ValueError: if the file is not there, is no such file, or its halves overlap.
+        ValueError: if the file is missing, is no such file, or its halves overlap.
     """
-    file = Path(path).expanduser()
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"splits={str(path)!r} cannot be read: {error.strerror}; the files are in {WHERE}") from None
+        raise ValueError(f"splits={str(path)!r} cannot be read: {error.strerror}; the files are in {_ORIGIN}") from None
     except ValueError as error:
         raise ValueError(f"splits={str(path)!r} is not a JSON file: {error}") from None
-    for source, names in _NAMES.items():
-        if isinstance(content, Mapping) and set(content) == set(names):
-            first, second = (_places(content[name], name, path) for name in names)
-            if shared := set(first.tolist()) & set(second.tolist()):
-                raise ValueError(
-                    f"splits={str(path)!r}: {names[0]} and {names[1]} share {len(shared)} images, one is {min(shared)}"
-                )
-            return "train" if source == "train" else "eval", first, second
-    found = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
+    names = set(content) if isinstance(content, Mapping) else set()
+    if names == {"train", "valid"}:
+        return "train", *_halves(content, "train", "valid", path)
+    if names == {"xvalid", "xtest"}:
+        return "eval", *_halves(content, "xvalid", "xtest", path)
+    held = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
     raise ValueError(
-        f"splits={str(path)!r} holds {found or 'nothing'}; needed: train and valid, or xvalid and xtest, as in the "
-        f"files of {WHERE}"
+        f"splits={str(path)!r} holds {held or 'nothing'}; needed: train and valid, or xvalid and xtest, as in the "
+        f"files of {_ORIGIN}"
     )
 
 
 def check_cover(first: Tensor, second: Tensor, count: int, path: str | Path) -> None:
-    """Check that two halves are all images.
+    """Check that two halves are all ``count`` images.
 
     Raises:
         ValueError: if they are of another number of images.
@@ -88,15 +81,22 @@ def check_cover(first: Tensor, second: Tensor, count: int, path: str | Path) -> 
         )
 
 
-def _places(entry: Any, name: str, path: str | Path) -> Tensor:
+def _halves(content: Mapping[str, Any], first: str, second: str, path: str | Path) -> tuple[Tensor, Tensor]:
+    halves = _numbers(content[first], first, path), _numbers(content[second], second, path)
+    if common := set(halves[0].tolist()) & set(halves[1].tolist()):
+        raise ValueError(f"splits={str(path)!r}: {first} and {second} share {len(common)} images, one is {min(common)}")
+    return halves
+
+
+def _numbers(entry: Any, name: str, path: str | Path) -> Tensor:
     if isinstance(entry, list) and len(entry) == 2 and entry[0] == "int" and isinstance(entry[1], list):
         entry = entry[1]
     try:
         if not isinstance(entry, list) or not entry:
             raise ValueError(f"it is {entry!r:.40}")
-        places = [int(place) for place in entry if not isinstance(place, bool | float)]
-        if len(places) != len(entry) or min(places) < 0 or len(set(places)) != len(places):
+        numbers = [int(number) for number in entry if not isinstance(number, bool | float)]
+        if len(numbers) != len(entry) or min(numbers) < 0 or len(set(numbers)) != len(numbers):
             raise ValueError("it has negative or repeated places, or some that are not whole numbers")
     except (TypeError, ValueError) as error:
         raise ValueError(f'splits={str(path)!r}: {name} must be a list of places, or ["int", list]: {error}') from None
-    return torch.tensor(places)
+    return torch.tensor(numbers)

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vkdnw_pl.data.base import ImageDataModule, Transform, whole
+from vkdnw_pl.data.base import ImageDataModule, Transform
 from vkdnw_pl.data.seeded import mix
 from vkdnw_pl.data.splits import Part
+from vkdnw_pl.errors import check_number, check_whole, is_whole
 
 _PARTS = ("train", "val", "test")
 _GRID = 4
@@ -43,15 +44,18 @@ class Synthetic(ImageDataModule):
         **loader: Any,
     ) -> None:
         super().__init__(**loader)
-        if len(input_size) != 3:
-            raise ValueError(f"input_size={input_size!r} is not allowed: give channels, height and width")
-        channels, height, width = (whole("input_size", size, 1) for size in input_size)
-        if not 0 <= signal <= 1:
-            raise ValueError(f"signal={signal!r} is not allowed: give a number from 0 to 1")
-        self.input_size, self.signal = (channels, height, width), signal
-        self.num_classes = whole("num_classes", num_classes, 1)
-        self.train_size, self.val_size = whole("train_size", train_size, 1), whole("val_size", val_size, 1)
-        self.images_seed = whole("images_seed", images_seed, 0)
+        if len(input_size) != 3 or not all(is_whole(size, 1) for size in input_size):
+            raise ValueError(
+                f"input_size={input_size!r} is not allowed: give channels, height and width, whole numbers of at least 1"
+            )
+        check_whole("num_classes", num_classes, 1)
+        check_whole("train_size", train_size, 1)
+        check_whole("val_size", val_size, 1)
+        check_number("signal", signal, 0, 1)
+        check_whole("images_seed", images_seed, 0)
+        channels, height, width = input_size
+        self.input_size, self.num_classes, self.signal = (channels, height, width), num_classes, signal
+        self.train_size, self.val_size, self.images_seed = train_size, val_size, images_seed
 
     def load(self, part: Part) -> SyntheticImages:
         size = self.train_size if part == "train" else self.val_size

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import InterpolationMode
@@ -107,23 +106,3 @@ def photo_evaluation(image_size: int, crop_pct: float) -> tuple[Step, Step]:
     resize = v2.Resize(shorter, interpolation=InterpolationMode.BICUBIC)
     steps = [resize, v2.CenterCrop(image_size), v2.PILToTensor()]
     return v2.Compose(steps), normalisation(IMAGENET_MEAN, IMAGENET_STD)
-
-
-def mild_motion(image_size: int) -> v2.RandomAffine:
-    """Rotation by up to 10 degrees and shift by up to a twelfth of the size, for float images on black paper."""
-    return v2.RandomAffine(degrees=10, translate=(1 / 12, 1 / 12), interpolation=InterpolationMode.BILINEAR)
-
-
-def open_photo(path: str) -> Image.Image:
-    """Decode an image file to RGB.
-
-    Raises:
-        ValueError: if it is missing, damaged or cut short; names the file.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"image file {path!r} cannot be read: {error}; put a whole copy in its place, or remove the file"
-        ) from None
