@@ -226,7 +226,8 @@ def test_two_processes_equal_one():
     order = torch.randperm(100, generator=torch.Generator().manual_seed(1))
     doubled = torch.cat([order[:33], order[29:]])
     with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.spawn(_process, args=(folder,), nprocs=2)
+        # Forked, for a fresh process imports torch for seconds.
+        multiprocessing.start_processes(_process, args=(folder,), nprocs=2, start_method="fork")
         ranks = [torch.load(Path(folder) / f"rank{rank}.pt") for rank in (0, 1)]
     assert ranks[0] == ranks[1]
     for i, (_, _, function) in enumerate(CASES):

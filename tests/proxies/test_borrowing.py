@@ -197,14 +197,14 @@ def test_seed_out_of_range(seed):
         score_network(small_nb201(FEW_CONVS), batch("nb201"), make_proxies(["params"]), seed=seed)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_values_do_not_depend_on_the_company(name):
+@pytest.mark.parametrize(("name", "num_orders"), [("nb201", 3), ("mobilenetv2_050", 1)])
+def test_values_do_not_depend_on_the_company(name, num_orders):
     network, inputs = NETWORKS[name](), batch(name)
     alone = {}
     for proxy in PROXIES:
         alone |= score_network(network, labelled(inputs), make_proxies([proxy])).values
     names = list(PROXIES)
-    for order in (names, names[::-1], random.Random(0).sample(names, len(names))):
+    for order in (random.Random(0).sample(names, len(names)), names, names[::-1])[:num_orders]:
         together = score_network(network, labelled(inputs), make_proxies(order))
         assert together.values == alone
         columns = [column for proxy in make_proxies(order) for column in proxy.columns]
@@ -234,7 +234,7 @@ def test_batch_of_one(proxy):
 
 
 @pytest.mark.parametrize("proxy", PROXIES)
-@pytest.mark.parametrize("arch", [FEW_CONVS, MIXED, ALL_CONVS])
+@pytest.mark.parametrize("arch", [MIXED, ALL_CONVS])
 def test_double_precision_gives_nearly_the_same(arch, proxy):
     inputs = images(8, 3, 16, 16).float()
     single = score_network(small_nb201(arch, 5, 16), labelled(inputs), make_proxies([proxy])).values
@@ -254,8 +254,14 @@ def test_half_precision_networks_are_scored_in_single():
         assert got.values["jacov"] == pytest.approx(expected["jacov"], rel=0.2)
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)])
+@pytest.mark.parametrize(
+    ("around", "channels_last"),
+    [
+        (torch.no_grad, True),
+        (torch.inference_mode, False),
+        (lambda: torch.autocast("cpu", torch.bfloat16), True),
+    ],
+)
 def test_surroundings_do_not_matter(around, channels_last):
     """Where Lightning predicts, and within autocast."""
     network = small_nb201(MIXED, 5, 16)

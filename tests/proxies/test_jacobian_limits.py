@@ -39,9 +39,9 @@ def batches_of(network):
     ("batchnorm", "engine"),
     [("sample", "reverse"), ("sample", "forward"), ("running", "generic"), ("batch", "forward"), ("batch", "generic")],
 )
-@pytest.mark.parametrize("bound", [1, 100_000, 500_000])
+@pytest.mark.parametrize("bound", [1, 25_000, 125_000])
 def test_parts_give_the_same_jacobian(batchnorm, engine, bound):
-    network, inputs = lend(small_nb201(MIXED, 3, 16), torch.float64), images(7, 3, 16, 16)
+    network, inputs = lend(small_nb201(MIXED, 3, 8), torch.float64), images(5, 3, 8, 8)
     scalars = all_scalars(network)
     whole = jacobian(network, inputs, scalars, batchnorm, engine)
     parts = jacobian(network, inputs, scalars, batchnorm, engine, max_memory_bytes=bound)
@@ -100,8 +100,8 @@ class Peak(TorchDispatchMode):
     [("reverse", 2**20), ("reverse", 2**22), ("forward", 2**20), ("forward", 2**22), ("generic", 2**20)],
 )
 def test_memory_stays_below_the_bound(engine, bound):
-    network, inputs = lend(small_nb201(ALL_CONVS, 10, 16), torch.float32), images(32, 3, 16, 16).float()
-    scalars = all_scalars(network)
+    network, inputs = lend(small_nb201(ALL_CONVS, 10, 16), torch.float32), images(12, 3, 16, 16).float()
+    scalars = all_scalars(network)[:: 4 if engine == "generic" else 1]  # generic takes one after another
     with Peak() as bounded:
         result = jacobian(network, inputs, scalars, "sample", engine, max_memory_bytes=bound)
     output = 2 * result.jac_BCP.numel() * result.jac_BCP.element_size()
