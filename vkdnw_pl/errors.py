@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from typing import Any
 
 
@@ -62,18 +63,20 @@ def check_whole(name: str, value: object, least: int, or_else: str = "") -> None
         raise ValueError(f"{name}={value!r} is not allowed: give a whole number of at least {least}{also}")
 
 
-def check_number(name: str, value: Any, low: float, high: float = float("inf"), open_low: bool = False) -> None:
-    """Refuse what is no number from ``low`` (with ``open_low``: above it) to ``high``; NaN is none.
+def check_number(
+    name: str, value: Any, low: float, high: float = inf, open_low: bool = False, open_high: bool = False
+) -> None:
+    """Refuse what is no number from ``low`` (with ``open_low``: above it) to ``high`` (``open_high``: below it); NaN is none.
 
     Raises:
         ValueError: naming the option, the value and what is allowed.
     """
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number and (low < value if open_low else low <= value) and value <= high:
+    if is_number and (low < value if open_low else low <= value) and (value < high if open_high else value <= high):
         return
-    bound = f"above {low:g}" if open_low else f"of at least {low:g}"
-    upper = "" if high == float("inf") else f" and at most {high:g}"
-    raise ValueError(f"{name}={value!r} is not allowed: give a number {bound}{upper}")
+    lower = f"above {low:g}" if open_low else f"of at least {low:g}"
+    upper = f" and {'below' if open_high else 'at most'} {high:g}" if open_high or high < inf else ""
+    raise ValueError(f"{name}={value!r} is not allowed: give a number {lower}{upper}")
 
 
 def check_choice(name: str, value: object, allowed: Iterable[str]) -> None:

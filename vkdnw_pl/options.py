@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vkdnw_pl.errors import check_choice, check_number, check_whole
 from vkdnw_pl.oracles import Oracle, find_oracle
 from vkdnw_pl.runs.cores import usable_cores
-from vkdnw_pl.spaces import SPACES, Space
+from vkdnw_pl.spaces import Space, make_space
 
 if TYPE_CHECKING:
     from vkdnw_pl.proxies.base import Proxy
@@ -44,14 +44,12 @@ class NetworkOptions(OptionGroup):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.space not in SPACES:
-            check_choice("space", self.space, SPACES)
         self.search_space.num_classes(**self.network_options)  # refuses unknown options and values
 
     @property
     def search_space(self) -> Space:
         """The space itself."""
-        return SPACES[self.space]
+        return make_space(self.space)
 
     @property
     def network_options(self) -> dict[str, Any]:

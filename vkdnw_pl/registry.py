@@ -130,7 +130,10 @@ class Registry(Generic[Value]):
         if inspect.isabstract(cls):
             missing = ", ".join(sorted(cls.__abstractmethods__))
             raise ValueError(f"{called} cannot be made: {cls.__qualname__} is abstract, it lacks {missing}")
-        own = self._own_name(cls)
+        try:
+            own = self._own_name(cls)
+        except AttributeError as error:
+            raise ValueError(f"{called} is not allowed: it does not say its name ({error})") from None
         if self.builtin.get(own, cls) is not cls:
             raise ValueError(
                 f"{called} is not allowed: {cls.__module__}.{cls.__qualname__} calls itself {own!r}, which names a "

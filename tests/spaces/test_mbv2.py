@@ -117,7 +117,7 @@ def test_wrong_architectures_are_told_where_and_what_is_allowed(arch, words):
         ({"use_es": True}, ["'use_es'", "did you mean 'use_se'", "bn_eps"]),
         ({"use_se": 1}, ["network.use_se=1", "true or false"]),
         ({"num_classes": 0}, ["network.num_classes=0", "at least 1"]),
-        ({"bn_eps": 0}, ["network.bn_eps=0", "between 0 and 1"]),
+        ({"bn_eps": 0}, ["network.bn_eps=0", "above 0 and below 1"]),
         ({"in_channels": 1}, ["network.in_channels=1", "SuperConvK3BNRELU(1,48,2,1)SuperResIDWE1K7(48,40"]),
     ],
 )

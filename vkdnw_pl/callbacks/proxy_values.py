@@ -17,8 +17,7 @@ from torch import nn
 from vkdnw_pl.data.batches import Batch, Batches, Source, batches
 from vkdnw_pl.networks.init import Init
 from vkdnw_pl.proxies.base import Proxy
-from vkdnw_pl.proxies.memory import release_freed_memory
-from vkdnw_pl.proxies.scoring import Images, score_network
+from vkdnw_pl.proxies.scoring import Images, release_freed_memory, score_network
 
 MODULE = "module"
 """As a source of images: the data module of the training."""

@@ -13,15 +13,7 @@ class Aleph(Proxy):
     The official code counts parameter tensors instead (``vkdnw_official_dim``); on NAS-Bench-201 both order alike.
     """
 
-    info = ProxyInfo(
-        name="aleph",
-        title="ℵ",
-        higher_is_better=True,
-        needs_labels=False,
-        input="none",
-        batchnorm="none",
-        source="Tybl & Neumann, CVPR 2025, section 2.3 and eq. 12",
-    )
+    info = ProxyInfo(name="aleph", title="ℵ", source="Tybl & Neumann, CVPR 2025, section 2.3 and eq. 12")
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
         return {"aleph": float(len(layer_weights(borrowed.network)))}

@@ -1,38 +1,43 @@
-"""What a proxy is: its record, its parameters, and how it says that an architecture has no score."""
+"""What a proxy is, the proxies by name, and proxies made of what a user asks for."""
 
 from __future__ import annotations
 
 import inspect
+import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
+from vkdnw_pl.errors import check_choice, check_whole, nearest
 from vkdnw_pl.networks.init import INITS, Init
 from vkdnw_pl.proxies.borrow import Borrowed
+from vkdnw_pl.proxies.functional import UndefinedScore
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, check_batch_norm
-from vkdnw_pl.proxies.undefined import UndefinedScore
+from vkdnw_pl.registry import Registry
 
-__all__ = ["GraphProxy", "Input", "Protocol", "Proxy", "ProxyInfo", "UndefinedScore"]
+__all__ = ["PROXIES", "GraphProxy", "Input", "Protocol", "Proxy", "ProxyInfo", "UndefinedScore", "make_proxies"]
 
 Input = Literal["none", "images", "data"]
+_LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ProxyInfo:
     """Facts about a proxy; no code asks for them by the proxy's name."""
 
     name: str
-    """Key in configurations, and first column of the score table."""
+    """First column of the score table, and key in configurations where the proxy is built in."""
     title: str
-    higher_is_better: bool
-    needs_labels: bool
-    input: Input
-    """``none`` (architecture alone), ``images`` (any images: the definition takes random ones) or ``data`` (images
-    of a data set)."""
-    batchnorm: str
-    """Default behaviour of batch norm (``functional.batchnorm``), ``none`` where no forward pass is made."""
     source: str
     """Paper, equation, and official code where it differs."""
+    higher_is_better: bool = True
+    needs_labels: bool = False
+    input: Input = "none"
+    """``none`` (architecture alone), ``images`` (any images: the definition takes random ones) or ``data`` (images
+    of a data set)."""
+    batchnorm: str = "none"
+    """Default behaviour of batch norm (``functional.batchnorm``), ``none`` where no forward pass is made."""
     init: Init = "kaiming_normal"
     """Initialisation by definition."""
 
@@ -47,14 +52,15 @@ class Protocol:
     """Only so many of a batch's first images."""
 
     def __post_init__(self) -> None:
-        if self.init is not None and self.init not in INITS:
-            raise ValueError(f"init={self.init!r} is not known; allowed: {', '.join(INITS)}")
-        if self.images not in (None, "images", "data"):
-            raise ValueError(f"images={self.images!r} is not known; allowed: images, data")
-        if self.samples is not None and (
-            isinstance(self.samples, bool) or not isinstance(self.samples, int) or self.samples < 1
-        ):
-            raise ValueError(f"samples={self.samples!r} is not allowed: give a whole number of at least 1")
+        if self.init is not None:
+            check_choice("init", self.init, INITS)
+        if self.images is not None:
+            check_choice("images", self.images, ("images", "data"))
+        if self.samples is not None:
+            check_whole("samples", self.samples, 1)
+
+
+_PROTOCOL = tuple(field.name for field in fields(Protocol))
 
 
 class Proxy(ABC):
@@ -67,7 +73,7 @@ class Proxy(ABC):
 
     @property
     def name(self) -> str:
-        """The proxy's key."""
+        """The proxy's name in texts and tables."""
         return self.info.name
 
     @property
@@ -93,14 +99,24 @@ class Proxy(ABC):
         return self.info.input if self.info.input == "none" else self.protocol.images or self.info.input
 
     def record(self) -> dict[str, Any]:
-        """Everything that a user may set, as ``make_proxies`` reads it."""
+        """Everything that a user may set, as ``make_proxies`` reads it, in any process.
+
+        Raises:
+            ValueError: if other processes cannot find the class, or it does not store an argument.
+        """
         label = {} if self.label is None else {"label": self.label}
         protocol = {name: value for name, value in vars(self.protocol).items() if value is not None}
-        return {"name": self.name, **label, **self.parameters(), **protocol}
+        return {"name": PROXIES.key(type(self)), **label, **self.parameters(), **protocol}
 
     def parameters(self) -> dict[str, Any]:
         """Constructor arguments and their values."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        names = inspect.signature(type(self)).parameters
+        for name in names:
+            if not hasattr(self, name):
+                raise ValueError(
+                    f"proxies: {type(self).__qualname__} does not store its argument {name!r} as an attribute"
+                )
+        return {name: getattr(self, name) for name in names}
 
     @abstractmethod
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
@@ -124,3 +140,81 @@ class GraphProxy(Proxy):
     @property
     def graph(self) -> BatchNorm:
         return self.batchnorm
+
+
+PROXIES: Registry[type[Proxy]] = Registry(
+    "proxies: ", Proxy, "vkdnw_pl.proxies", lambda cls: cls.info.name, lambda cls: cls
+)
+"""The classes of proxies by name; see `Registry`."""
+
+ProxySpec = str | Mapping[str, Any] | Proxy | type[Proxy]
+
+
+def make_proxies(specs: Iterable[ProxySpec]) -> list[Proxy]:
+    """Make proxies from names, from mappings ``{name: ..., parameter: value, ...}``, or from classes.
+
+    Besides a proxy's own parameters a mapping may have ``init``, ``images`` and ``samples`` (see ``Protocol``), and
+    ``label``, which takes the place of the name in the score table. A proxy that is made already is taken as it is.
+
+    Raises:
+        ValueError: for an unknown name or parameter (naming the nearest and the allowed ones), a value that the
+            proxy refuses, a repeated proxy, or an empty list.
+    """
+    if isinstance(specs, str):
+        raise ValueError(f"proxies: {specs!r} is one text; give a list of names or mappings")
+    proxies: list[Proxy] = []
+    for spec in specs:
+        proxy = _make_proxy(spec)
+        for other in proxies:
+            if both := set(proxy.table_columns) & set(other.table_columns):
+                raise ValueError(
+                    f"proxies: {proxy.name!r} is given twice, or another proxy has the same column {sorted(both)[0]!r}; "
+                    f"tell them apart with a label: {{name: {proxy.name}, label: {proxy.name}_2, ...}}"
+                )
+        proxies.append(proxy)
+    if not proxies:
+        raise ValueError(f"proxies: the list is empty (known: {', '.join(PROXIES)})")
+    return proxies
+
+
+def _make_proxy(spec: ProxySpec) -> Proxy:
+    if isinstance(spec, Proxy):
+        PROXIES.check(type(spec))
+        return spec
+    if isinstance(spec, type):
+        PROXIES.check(spec)
+        return _make(spec, {})
+    if not isinstance(spec, str | Mapping):
+        raise ValueError(f"proxies: {spec!r} is neither a name nor a mapping (known: {', '.join(PROXIES)})")
+    options = {"name": spec} if isinstance(spec, str) else dict(spec)
+    if "name" not in options:
+        raise ValueError(f"proxies: {options!r} has no 'name'; write {{name: vkdnw, alpha: 0.05}} or a bare name")
+    return _make(PROXIES[options.pop("name")], options)
+
+
+def _make(cls: type[Proxy], options: dict[str, Any]) -> Proxy:
+    name = cls.info.name
+    known = [
+        *inspect.signature(cls).parameters,
+        *(["init"] if cls.info.input == "none" else _PROTOCOL),
+        "label",
+    ]
+    for option in options:
+        if option not in known:
+            raise ValueError(
+                f"proxies: {name} has no parameter {option!r}{nearest(option, known)} (its parameters: {', '.join(known)})"
+            )
+    label = options.pop("label", None)
+    if label is not None and not (isinstance(label, str) and _LABEL.fullmatch(label)):
+        raise ValueError(f"proxies: {name}: label={label!r} is not allowed: letters, digits and _ only")
+    protocol: dict[str, Any] = {option: options.pop(option) for option in _PROTOCOL if option in options}
+    try:
+        proxy = cls(**options)
+    except TypeError as error:  # it lacks an argument
+        raise ValueError(f"proxies: {name}: {error}") from None
+    try:
+        proxy.protocol = Protocol(**protocol)
+    except ValueError as error:
+        raise ValueError(f"proxies: {name}: {error}") from None
+    proxy.label = label
+    return proxy

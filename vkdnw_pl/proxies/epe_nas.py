@@ -26,7 +26,6 @@ class EpeNas(GraphProxy):
     info = ProxyInfo(
         name="epe_nas",
         title="EPE-NAS",
-        higher_is_better=True,
         needs_labels=True,
         input="data",
         batchnorm="batch",

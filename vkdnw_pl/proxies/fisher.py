@@ -20,7 +20,6 @@ class Fisher(GraphProxy):
     info = ProxyInfo(
         name="fisher",
         title="Fisher",
-        higher_is_better=True,
         needs_labels=True,
         input="data",
         batchnorm="batch",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+from vkdnw_pl.errors import check_choice
 from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm
@@ -27,7 +28,6 @@ class GradNorm(GraphProxy):
     info = ProxyInfo(
         name="grad_norm",
         title="GradNorm",
-        higher_is_better=True,
         needs_labels=True,
         input="images",
         batchnorm="batch",
@@ -36,8 +36,7 @@ class GradNorm(GraphProxy):
 
     def __init__(self, norm: Literal["global", "layers"] = "global", batchnorm: BatchNorm = "batch") -> None:
         super().__init__(batchnorm)
-        if norm not in ("global", "layers"):
-            raise ValueError(f"grad_norm.norm={norm!r} is not known; allowed: global, layers")
+        check_choice("grad_norm.norm", norm, ("global", "layers"))
         self.norm = norm
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:

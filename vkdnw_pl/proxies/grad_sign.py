@@ -28,7 +28,6 @@ class GradSign(Proxy):
     info = ProxyInfo(
         name="grad_sign",
         title="GradSign",
-        higher_is_better=True,
         needs_labels=True,
         input="data",
         batchnorm="sample",

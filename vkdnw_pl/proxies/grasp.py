@@ -24,7 +24,6 @@ class Grasp(GraphProxy):
     info = ProxyInfo(
         name="grasp",
         title="GraSP",
-        higher_is_better=True,
         needs_labels=True,
         input="data",
         batchnorm="batch",
@@ -40,8 +39,8 @@ class Grasp(GraphProxy):
         if not weights:
             raise UndefinedScore("the network has no layer with weights")
         loss = cross_entropy(graph.logits, borrowed.labels)
-        found = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
-        pairs = [(w, g) for w, g in zip(weights, found, strict=True) if g is not None]
+        gradients = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
+        pairs = [(w, g) for w, g in zip(weights, gradients, strict=True) if g is not None]
         if not pairs:
             raise UndefinedScore("the loss depends on no layer's weight")
         inner = torch.stack([(g.detach() * g).sum() for _, g in pairs]).sum()

@@ -24,8 +24,6 @@ class Jacov(GraphProxy):
     info = ProxyInfo(
         name="jacov",
         title="Jacov",
-        higher_is_better=True,
-        needs_labels=False,
         input="data",
         batchnorm="batch",
         source="Mellor et al. 2020 (v1); github.com/ondratybl/VKDNW, compute_jacov_score.py",

@@ -14,10 +14,6 @@ class L2Norm(Proxy):
     info = ProxyInfo(
         name="l2_norm",
         title="L2 norm",
-        higher_is_better=True,
-        needs_labels=False,
-        input="none",
-        batchnorm="none",
         source="Abdelfattah et al., ICLR 2021 (zero-cost-nas); NASLib, l2_norm.py",
         init="pytorch",
     )

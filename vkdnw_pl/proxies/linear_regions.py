@@ -19,8 +19,6 @@ class LinearRegions(GraphProxy):
     info = ProxyInfo(
         name="linear_regions",
         title="Linear regions",
-        higher_is_better=True,
-        needs_labels=False,
         input="images",
         batchnorm="batch",
         source="Chen et al., ICLR 2021 (TE-NAS); github.com/ondratybl/VKDNW, compute_te_nas_score.py",

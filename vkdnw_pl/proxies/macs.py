@@ -18,10 +18,6 @@ class Macs(Proxy):
     info = ProxyInfo(
         name="macs",
         title="MACs",
-        higher_is_better=True,
-        needs_labels=False,
-        input="none",
-        batchnorm="none",
         source="Dong & Yang, ICLR 2020 (NAS-Bench-201); there and in the paper's Table 1 called FLOPs",
     )
 

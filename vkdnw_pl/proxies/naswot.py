@@ -22,8 +22,6 @@ class Naswot(GraphProxy):
     info = ProxyInfo(
         name="naswot",
         title="NASWOT",
-        higher_is_better=True,
-        needs_labels=False,
         input="images",
         batchnorm="batch",
         source="Mellor et al., ICML 2021",

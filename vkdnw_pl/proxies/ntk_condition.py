@@ -29,8 +29,6 @@ class NTKCondition(GraphProxy):
     info = ProxyInfo(
         name="ntk_condition",
         title="NTK condition",
-        higher_is_better=True,
-        needs_labels=False,
         input="data",
         batchnorm="batch",
         source="Chen et al., ICLR 2021 (TE-NAS); github.com/ondratybl/VKDNW, compute_te_nas_score.py",

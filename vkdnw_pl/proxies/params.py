@@ -9,15 +9,7 @@ from vkdnw_pl.proxies.borrow import Borrowed
 class Params(Proxy):
     """Number of learnable scalars; a shared tensor counts once. Higher is better."""
 
-    info = ProxyInfo(
-        name="params",
-        title="#params",
-        higher_is_better=True,
-        needs_labels=False,
-        input="none",
-        batchnorm="none",
-        source="Dong & Yang, ICLR 2020 (NAS-Bench-201)",
-    )
+    info = ProxyInfo(name="params", title="#params", source="Dong & Yang, ICLR 2020 (NAS-Bench-201)")
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
         return {"params": float(sum(p.numel() for p in borrowed.network.parameters()))}

@@ -20,7 +20,6 @@ class Plain(GraphProxy):
     info = ProxyInfo(
         name="plain",
         title="Plain",
-        higher_is_better=True,
         needs_labels=True,
         input="data",
         batchnorm="batch",

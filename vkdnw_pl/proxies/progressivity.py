@@ -20,8 +20,6 @@ class Progressivity(GraphProxy):
     info = ProxyInfo(
         name="progressivity",
         title="Progressivity",
-        higher_is_better=True,
-        needs_labels=False,
         input="images",
         batchnorm="batch",
         source="Lee & Ham, CVPR 2024 (AZ-NAS), section 3.2",

@@ -19,7 +19,6 @@ class Snip(GraphProxy):
     info = ProxyInfo(
         name="snip",
         title="SNIP",
-        higher_is_better=True,
         needs_labels=True,
         input="data",
         batchnorm="batch",

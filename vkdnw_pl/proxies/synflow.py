@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from vkdnw_pl.errors import check_bool
 from vkdnw_pl.proxies.base import Proxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import NoBatchNormMode
@@ -29,18 +30,11 @@ class Synflow(Proxy):
     """
 
     info = ProxyInfo(
-        name="synflow",
-        title="SynFlow",
-        higher_is_better=True,
-        needs_labels=False,
-        input="none",
-        batchnorm="none",
-        source="Tanaka et al., NeurIPS 2020; Abdelfattah et al., ICLR 2021",
+        name="synflow", title="SynFlow", source="Tanaka et al., NeurIPS 2020; Abdelfattah et al., ICLR 2021"
     )
 
     def __init__(self, log: bool = False) -> None:
-        if not isinstance(log, bool):
-            raise ValueError(f"synflow.log={log!r} is not allowed: give true or false")
+        check_bool("synflow.log", log)
         self.log = log
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
@@ -52,8 +46,8 @@ class Synflow(Proxy):
         if not logits.requires_grad:
             raise UndefinedScore("the logits depend on no layer's weight")
         grads = torch.autograd.grad(logits.sum(), list(leaves.values()), allow_unused=True)
-        found = {name: g for name, g in zip(leaves, grads, strict=True) if g is not None}
-        score = total([(w * g).abs().sum() for w, g in weights_and_gradients(network, found)])
+        gradients = {name: g for name, g in zip(leaves, grads, strict=True) if g is not None}
+        score = total([(w * g).abs().sum() for w, g in weights_and_gradients(network, gradients)])
         if self.log and score == 0.0:
             raise UndefinedScore("no signal reaches the logits, and the logarithm of 0 does not exist")
         return {"synflow": math.log(score) if self.log else score}

@@ -26,8 +26,6 @@ class Trainability(GraphProxy):
     info = ProxyInfo(
         name="trainability",
         title="Trainability",
-        higher_is_better=True,
-        needs_labels=False,
         input="images",
         batchnorm="batch",
         source="Lee & Ham, CVPR 2024 (AZ-NAS), section 3.3",

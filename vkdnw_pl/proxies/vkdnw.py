@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Literal
 
 import torch
 
+from vkdnw_pl.errors import check_choice, check_number, check_whole
 from vkdnw_pl.proxies.base import Proxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, check_batch_norm
@@ -39,8 +41,6 @@ class VKDNW(Proxy):
     info = ProxyInfo(
         name="vkdnw",
         title="VKDNW",
-        higher_is_better=True,
-        needs_labels=False,
         input="images",
         batchnorm="sample",
         source="Tybl & Neumann, CVPR 2025, eq. 9-11",
@@ -56,22 +56,17 @@ class VKDNW(Proxy):
         engine: Engine = "auto",
         max_memory_mb: int = DEFAULT_MEMORY_BYTES // 2**20,
     ) -> None:
-        if not isinstance(alpha, int | float) or not 0.0 <= alpha < 1.0:
-            raise ValueError(f"vkdnw.alpha={alpha!r} is not allowed: give a number in [0, 1)")
-        if not isinstance(weights_per_layer, int) or weights_per_layer < 1:
-            raise ValueError(f"vkdnw.weights_per_layer={weights_per_layer!r} is not allowed: give a whole number >= 1")
-        if place != "random" and (isinstance(place, bool | str) or not 0 <= place <= 1):
-            raise ValueError(f"vkdnw.place={place!r} is not allowed: give a number from 0 to 1, or random")
+        check_number("vkdnw.alpha", alpha, 0, 1, open_high=True)
+        check_whole("vkdnw.weights_per_layer", weights_per_layer, 1)
+        if place != "random":
+            check_number("vkdnw.place", place, 0, 1)
         if place != 0 and weights_per_layer != 1:
             raise ValueError(
                 f"vkdnw.place={place!r} has no meaning with weights_per_layer={weights_per_layer}: several are spread evenly"
             )
-        if scalars not in ("weights", "all"):
-            raise ValueError(f"vkdnw.scalars={scalars!r} is not known; allowed: weights, all")
-        if engine not in ENGINES:
-            raise ValueError(f"vkdnw.engine={engine!r} is not known; allowed: {', '.join(ENGINES)}")
-        if not isinstance(max_memory_mb, int | float) or not 0 < max_memory_mb < float("inf"):
-            raise ValueError(f"vkdnw.max_memory_mb={max_memory_mb!r} is not allowed: it must be positive")
+        check_choice("vkdnw.scalars", scalars, ("weights", "all"))
+        check_choice("vkdnw.engine", engine, ENGINES)
+        check_number("vkdnw.max_memory_mb", max_memory_mb, 0, inf, open_low=True, open_high=True)
         self.alpha = alpha
         self.weights_per_layer = weights_per_layer
         self.place = place
@@ -88,11 +83,11 @@ class VKDNW(Proxy):
         network = borrowed.network
         tensors = layer_weights(network) if self.scalars == "weights" else dict(network.named_parameters())
         generator = borrowed.generator("vkdnw place")
-        chosen = [Scalar(name, index) for name, p in tensors.items() for index in self._entries(p.numel(), generator)]
-        if not chosen:
+        scalars = [Scalar(name, index) for name, p in tensors.items() for index in self._entries(p.numel(), generator)]
+        if not scalars:
             raise UndefinedScore("the network has no layer with weights")
         memory = int(self.max_memory_mb * 2**20)
-        result = jacobian(network, borrowed.inputs, chosen, self.batchnorm, self.engine, memory, up_to_shift=True)
+        result = jacobian(network, borrowed.inputs, scalars, self.batchnorm, self.engine, memory, up_to_shift=True)
         root = fisher_root(result.jac_BCP, smoothed_probabilities(result.logits_BC, self.alpha))
         if not torch.isfinite(root).all():
             raise FloatingPointError("the Fisher matrix is not finite: logits or their derivatives overflow")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from math import inf
 from typing import Literal
 
 import torch
 
+from vkdnw_pl.errors import check_choice, check_number, check_whole
 from vkdnw_pl.proxies.base import Proxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, check_batch_norm
@@ -45,8 +47,6 @@ class VKDNWOfficial(Proxy):
     info = ProxyInfo(
         name="vkdnw_official",
         title="VKDNW (reference code)",
-        higher_is_better=True,
-        needs_labels=False,
         input="images",
         batchnorm="running",
         source="github.com/ondratybl/VKDNW, NB201/ZeroShotProxy/compute_vkdnw_score.py",
@@ -73,15 +73,11 @@ class VKDNWOfficial(Proxy):
             "precision": (precision, ("float32", "float64")),
         }
         for name, (value, allowed) in choices.items():
-            if value not in allowed:
-                raise ValueError(f"vkdnw_official.{name}={value!r} is not known; allowed: {', '.join(allowed)}")
-        if not isinstance(alpha, int | float) or not 0.0 <= alpha < 1.0:
-            raise ValueError(f"vkdnw_official.alpha={alpha!r} is not allowed: give a number in [0, 1)")
-        for name, count in {"num_tensors": num_tensors, "weights_per_tensor": weights_per_tensor}.items():
-            if not isinstance(count, int) or count < 1:
-                raise ValueError(f"vkdnw_official.{name}={count!r} is not allowed: give a whole number >= 1")
-        if not isinstance(max_memory_mb, int | float) or not 0 < max_memory_mb < float("inf"):
-            raise ValueError(f"vkdnw_official.max_memory_mb={max_memory_mb!r} is not allowed: it must be positive")
+            check_choice(f"vkdnw_official.{name}", value, allowed)
+        check_number("vkdnw_official.alpha", alpha, 0, 1, open_high=True)
+        check_whole("vkdnw_official.num_tensors", num_tensors, 1)
+        check_whole("vkdnw_official.weights_per_tensor", weights_per_tensor, 1)
+        check_number("vkdnw_official.max_memory_mb", max_memory_mb, 0, inf, open_low=True, open_high=True)
         self.num_tensors = num_tensors
         self.tensors = tensors
         self.weights_per_tensor = weights_per_tensor
@@ -111,13 +107,13 @@ class VKDNWOfficial(Proxy):
         parameters = dict(borrowed.network.named_parameters())
         if not parameters:
             raise UndefinedScore("the network has no parameters")
-        chosen = [
+        scalars = [
             Scalar(name, index)
             for name in self._choose(list(parameters))
             for index in spread_entries(parameters[name].numel(), self.weights_per_tensor)
         ]
         result = jacobian(
-            borrowed.network, borrowed.inputs, chosen, self.batchnorm, max_memory_bytes=int(self.max_memory_mb * 2**20)
+            borrowed.network, borrowed.inputs, scalars, self.batchnorm, max_memory_bytes=int(self.max_memory_mb * 2**20)
         )
         fisher = official_fisher(
             result.jac_BCP,

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from vkdnw_pl.errors import check_choice, check_number
 from vkdnw_pl.proxies.base import Proxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import BatchVarianceMode
@@ -28,8 +29,6 @@ class Zen(Proxy):
     info = ProxyInfo(
         name="zen",
         title="ZenNAS",
-        higher_is_better=True,
-        needs_labels=False,
         input="images",
         batchnorm="batch",
         source="Lin et al., ICCV 2021; github.com/ondratybl/VKDNW, compute_zen_score.py",
@@ -37,10 +36,8 @@ class Zen(Proxy):
     )
 
     def __init__(self, gamma: float = 1e-2, variance: Literal["running", "batch"] = "running") -> None:
-        if isinstance(gamma, bool) or not isinstance(gamma, int | float) or not 0 < gamma < math.inf:
-            raise ValueError(f"zen.gamma={gamma!r} is not allowed: it must be positive and finite")
-        if variance not in ("running", "batch"):
-            raise ValueError(f"zen.variance={variance!r} is not known; allowed: running, batch")
+        check_number("zen.gamma", gamma, 0, math.inf, open_low=True, open_high=True)
+        check_choice("zen.variance", variance, ("running", "batch"))
         self.gamma = gamma
         self.variance = variance
 
@@ -84,10 +81,10 @@ def _features(network: nn.Module, images: Tensor) -> Tensor:
                 "whose output goes to the pooling, or a method forward_features"
             )
         return network.forward_features(images)  # type: ignore[operator]
-    found: list[Tensor] = []
-    handle = network.get_submodule(name).register_forward_hook(lambda _module, _args, out: found.append(out))
+    maps: list[Tensor] = []
+    handle = network.get_submodule(name).register_forward_hook(lambda _module, _args, out: maps.append(out))
     try:
         network(images)
     finally:
         handle.remove()
-    return found[-1]
+    return maps[-1]

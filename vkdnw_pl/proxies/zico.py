@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from vkdnw_pl.errors import check_whole
 from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm
@@ -27,7 +28,6 @@ class ZiCo(GraphProxy):
     info = ProxyInfo(
         name="zico",
         title="ZiCo",
-        higher_is_better=True,
         needs_labels=True,
         input="data",
         batchnorm="batch",
@@ -36,8 +36,7 @@ class ZiCo(GraphProxy):
     )
 
     def __init__(self, batches: int = 2, batchnorm: BatchNorm = "batch") -> None:
-        if isinstance(batches, bool) or not isinstance(batches, int) or batches < 2:
-            raise ValueError(f"zico.batches={batches!r} is not allowed: give a whole number of at least 2")
+        check_whole("zico.batches", batches, 2)
         super().__init__(batchnorm)
         self.batches = batches
 

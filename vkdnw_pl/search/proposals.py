@@ -87,7 +87,6 @@ class Proposer:
         self._measure = measure if budget.measured else None
         self._seed = seed
         self._max_tries = max_tries
-        self._canonical = getattr(strategy.space, "canonicalise", None)
         self.tally = Tally()
         """Of all batches."""
         self.last = Tally()
@@ -120,7 +119,7 @@ class Proposer:
         proposal = None
         for _ in range(self._max_tries):
             drawn = draw_from(rng)
-            arch = drawn.arch if self._canonical is None else self._canonical(drawn.arch)
+            arch = self._strategy.space.canonicalise(drawn.arch)
             if arch in record or arch in archs:
                 tally.duplicates += 1
                 continue

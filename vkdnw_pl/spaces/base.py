@@ -102,7 +102,7 @@ class Space(ABC):
 
     def canonicalise(self, arch: str) -> str:
         """Return the one architecture that stands for all that are the same network."""
-        return self.architecture(arch)
+        return arch
 
     @abstractmethod
     def enumerate(self, unique: bool = False) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vkdnw_pl.errors import check_bool, check_choice, check_whole
+from vkdnw_pl.errors import check_bool, check_choice, check_number, check_whole
 from vkdnw_pl.networks.mbv2_blocks import EXPANSIONS, KERNELS, Block, Blocks
 from vkdnw_pl.networks.mbv2_grammar import check_structure, format_structure
 from vkdnw_pl.networks.mbv2_named import NAMED, read_arch
@@ -34,8 +34,7 @@ class MBV2Options(BuildOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_bool("network.use_se", self.use_se)
-        if isinstance(self.bn_eps, bool) or not isinstance(self.bn_eps, int | float) or not 0 < self.bn_eps < 1:
-            raise ValueError(f"network.bn_eps={self.bn_eps!r} is not allowed: give a number between 0 and 1")
+        check_number("network.bn_eps", self.bn_eps, 0, 1, open_low=True, open_high=True)
 
 
 class MBV2(Space):

@@ -1,1 +1,5 @@
-"""The mathematics of the proxies: tensors and modules in, tensors out."""
+"""Maths of the proxies: tensors in, tensors out."""
+
+
+class UndefinedScore(Exception):
+    """By its definition the proxy has no finite score for this network, which then ranks last; the text says why."""

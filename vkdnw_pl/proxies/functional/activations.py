@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vkdnw_pl.proxies.undefined import UndefinedScore
+from vkdnw_pl.proxies.functional import UndefinedScore
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vkdnw_pl.proxies.undefined import UndefinedScore
+from vkdnw_pl.proxies.functional import UndefinedScore
 
 
 def correlations(grad_BD: Tensor) -> Tensor:

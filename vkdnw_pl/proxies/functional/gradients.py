@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from vkdnw_pl.proxies.functional import UndefinedScore
 from vkdnw_pl.proxies.functional.scalars import layer_weights
-from vkdnw_pl.proxies.undefined import UndefinedScore
 
 
 def weights_and_gradients(network: nn.Module, gradients: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
