@@ -6,10 +6,13 @@ A command is a plain typed function; its signature gives the options, its docstr
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from typing import Any
 
 from vkdnw_pl._version import __version__
 
@@ -81,7 +84,9 @@ def _main(arguments: list[str]) -> int:
 
 def _launch(name: str, arguments: list[str]) -> int | None:
     """Submit the command to a cluster, if it is asked for."""
-    from vkdnw_pl.commands.launch import is_launch, launch
+    from vkdnw_pl.cluster.launch import is_launch, launch
+    from vkdnw_pl.cluster.options import LaunchOptions
+    from vkdnw_pl.cluster.plan import LaunchPlan, check_for_command
     from vkdnw_pl.errors import UsageError
 
     prog = f"{PROG} {name}"
@@ -90,7 +95,44 @@ def _launch(name: str, arguments: list[str]) -> int | None:
             return None
     except UsageError as error:
         return _refuse(prog, str(error))
-    return _guarded(prog, lambda: launch(name, arguments, prog))
+
+    def plan(command_arguments: list[str], launch_options: LaunchOptions) -> LaunchPlan:
+        check_for_command(launch_options, name)
+        if name in TRAINING:
+            from vkdnw_pl.cluster.plan_training import plan_training
+
+            return plan_training(
+                name, _training_config(name, command_arguments, prog), command_arguments, launch_options
+            )
+        from vkdnw_pl.commands.launch_plan import plan_command
+
+        return plan_command(name, command_arguments, launch_options, prog)
+
+    return _guarded(prog, lambda: launch(name, arguments, prog, plan))
+
+
+def _training_config(command: str, arguments: list[str], prog: str) -> dict[str, Any]:
+    """All options of a training, as its own parser reads them.
+
+    Raises:
+        UsageError: for what is not allowed.
+        SystemExit: after --print_config.
+    """
+    import yaml
+
+    print("checking the options ...", flush=True)
+    from vkdnw_pl.commands.train import train
+
+    if "--print_config" in arguments:
+        train(command, arguments, prog)
+    text = io.StringIO()
+    try:
+        with redirect_stdout(text):
+            train(command, [*arguments, "--print_config"], prog)
+    except SystemExit as end:
+        if end.code not in (None, 0):
+            raise
+    return yaml.safe_load(text.getvalue())
 
 
 def _train(name: str, arguments: list[str]) -> int:
@@ -131,7 +173,7 @@ def _run(name: str, arguments: list[str]) -> int:
 
     prog = f"{PROG} {name}"
     command = load_command(name)
-    from vkdnw_pl.commands.launch_plan import LAUNCHED
+    from vkdnw_pl.cluster.plan import LAUNCHED
 
     note = (
         f"As jobs of a cluster: {prog} ... --launch slurm; its options: {prog} --launch --help"

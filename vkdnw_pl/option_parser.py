@@ -64,33 +64,35 @@ class CommandParser:
     """Parser of one command. Unknown options, on the command line and in files, are errors that name the nearest.
 
     Args:
-        command: function with one parameter, ``options``, a dataclass; fields without default are given by their place, a
-            list of them takes several. Its docstring is the text before the options.
+        command: function with one parameter, ``options``, a dataclass, or that dataclass; fields without default are given
+            by their place, a list of them takes several. Its docstring is the text before the options.
         prog: how the user calls it.
         note: last line of the help.
+        config_file: whether options can stand in a file, ``--config``.
     """
 
-    def __init__(self, command: Callable[..., int], prog: str, note: str = "") -> None:
-        kind = get_type_hints(command).get("options")
-        self._kind = kind if is_dataclass(kind) else None
+    def __init__(self, command: Callable[..., Any], prog: str, note: str = "", config_file: bool = True) -> None:
+        kind = command if is_dataclass(command) else get_type_hints(command).get("options")
+        self._kind: Any = kind if is_dataclass(kind) else None
         self._options = describe_options(self._kind) if self._kind is not None else _of_function(command)
         self._types: dict[str, Any] = {option.name: option.type for option in self._options}
         self._positional = [option.name for option in self._options if option.default is MISSING]
         self._parser = ArgumentParser(
             prog=prog,
-            usage=" ".join([prog, *self._places(), "[--config FILE] [OPTIONS]"]),
+            usage=" ".join([prog, *self._places(), *["[--config FILE]"] * config_file, "[OPTIONS]"]),
             description=_summary(command),
             allow_abbrev=False,
             exit_on_error=False,
             formatter_class=_Help,
             epilog=note or None,
         )
-        self._parser.add_argument(
-            "-c",
-            "--config",
-            action=ActionConfigFile,
-            help="YAML file with options; options that follow it replace its values.",
-        )
+        if config_file:
+            self._parser.add_argument(
+                "-c",
+                "--config",
+                action=ActionConfigFile,
+                help="YAML file with options; options that follow it replace its values.",
+            )
         groups = {title: self._parser.add_argument_group(title) for title in self._titles()}
         for option in self._options:
             parent = groups.get(option.group, self._parser)
@@ -197,6 +199,9 @@ class _Help(DefaultHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=20, width=min(shutil.get_terminal_size().columns - 2, 118))
 
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(super(_Help, self)._fill_text(line, width, indent) for line in text.splitlines())
+
     def _get_help_string(self, action: Action) -> str:
         if action.option_strings and action.default not in (None, SUPPRESS):
             return f"{action.help} [default: {_in_yaml(action.default)}]"
@@ -213,7 +218,7 @@ class _Help(DefaultHelpFormatter):
         return f"--{action.dest} {action.dest.upper()}"
 
 
-def _summary(command: Callable[..., int]) -> str:
+def _summary(command: Callable[..., Any]) -> str:
     """Text before the options."""
     parsed = docstring_parser.parse(command.__doc__ or "", docstring_parser.DocstringStyle.GOOGLE)
     parts = [parsed.short_description, parsed.long_description]

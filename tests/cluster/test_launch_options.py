@@ -1,15 +1,20 @@
+from dataclasses import fields
+
 import pytest
 
 from vkdnw_pl.cluster.options import (
-    OPTIONS,
     LaunchOptions,
-    launch_help,
     nearest_option,
     read_options,
     read_time,
     slurm_time,
     split_options,
 )
+from vkdnw_pl.errors import UsageError
+
+
+def read(**values):
+    return read_options([f"--{name}={value}" for name, value in values.items()], "python -m vkdnw_pl score")
 
 
 @pytest.mark.parametrize(
@@ -41,7 +46,7 @@ def test_other_times_are_refused_with_what_is_allowed(text):
 
 
 def test_options_are_told_apart():
-    given, rest = split_options(
+    launch_arguments, command_arguments = split_options(
         [
             "--config",
             "a.yaml",
@@ -56,50 +61,49 @@ def test_options_are_told_apart():
             "--mem=2G",
         ]
     )
-    assert given == {"launch": "slurm", "array": "8", "dry_run": "true", "wait": "false", "mem": "2G"}
-    assert rest == ["--config", "a.yaml", "--seeds", "1..3"]
+    assert launch_arguments == ["--launch=slurm", "--array=8", "--dry_run=true", "--wait=false", "--mem=2G"]
+    assert command_arguments == ["--config", "a.yaml", "--seeds", "1..3"]
 
 
 def test_a_missing_value_is_an_error():
     for arguments in (["--launch", "slurm", "--array"], ["--launch", "slurm", "--time", "--wait"]):
-        with pytest.raises(ValueError, match="needs a value"):
+        with pytest.raises(UsageError, match="needs a value"):
             split_options(arguments)
 
 
 def test_options_become_those_of_sbatch():
-    chosen = read_options(
-        {
-            "launch": "slurm",
-            "array": "64%8",
-            "time": "2h",
-            "partition": "gpu",
-            "account": "a1",
-            "qos": "long",
-            "gpus": "a100:4",
-            "cpus": "8",
-            "mem": "16gb",
-            "nodes": "2",
-            "sbatch": "[--constraint=a100, --mail-type=FAIL]",
-        }
+    options = read(
+        launch="slurm",
+        array="64%8",
+        time="2h",
+        partition="gpu",
+        account="a1",
+        qos="long",
+        gpus="a100:4",
+        cpus="8",
+        mem="16gb",
+        nodes="2",
+        sbatch="[--constraint=a100, --mail-type=FAIL]",
     )
-    assert (chosen.array, chosen.at_once, chosen.gpu_count) == (64, 8, 4)
-    assert chosen.resources() == [
+    assert (options.num_tasks, options.at_once, options.gpu_count) == (64, 8, 4)
+    assert options.resources() == [
         *("--time=0-02:00:00", "--partition=gpu", "--account=a1", "--qos=long", "--gpus-per-node=a100:4"),
         *("--cpus-per-task=8", "--mem=16G", "--nodes=2", "--constraint=a100", "--mail-type=FAIL"),
     ]
-    assert chosen.place() == ["--partition=gpu", "--account=a1", "--qos=long"]
+    assert options.merge_resources() == ["--partition=gpu", "--account=a1", "--qos=long"]
     assert LaunchOptions().resources() == []
 
 
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [
-        ("launch", "pbs", "launch='pbs' is not allowed: it takes slurm"),
+        ("launch", "pbs", "launch=pbs is not allowed: it takes slurm"),
         ("array", "0", "give how many tasks, such as 64"),
         ("array", "0-7", "give how many tasks"),
         ("array", "8%", "give how many tasks"),
         ("gpus", "two", "such as 1, or with their type"),
-        ("cpus", "1.5", "a whole number of at least 1"),
+        ("cpus", "1.5", "cpus=1.5 is not allowed: it takes a whole number"),
+        ("cpus", "0", "cpus=0 is not allowed: give a whole number of at least 1"),
         ("nodes", "0", "a whole number of at least 1"),
         ("mem", "16", "such as 16G"),
         ("partition", "a b", "a name without spaces"),
@@ -112,31 +116,37 @@ def test_options_become_those_of_sbatch():
         ("sbatch", "[--chdir=/]", "--chdir is decided by the launcher"),
         ("sbatch", "[-Mother]", "--clusters is decided by the launcher"),
         ("time", "2m", "a task stops 120 s before its time limit"),
-        ("wait", "yes", "true or false"),
+        ("wait", "maybe", "true or false"),
+        ("sbatch", "[", "give a list of options"),
     ],
 )
 def test_wrong_values_are_refused(name, value, text):
-    with pytest.raises(ValueError, match=text.replace("(", r"\(")):
-        read_options({"launch": "slurm", name: value})
+    with pytest.raises(UsageError, match=text.replace("(", r"\(")):
+        read(**{name: value})
 
 
 def test_a_short_time_needs_a_later_signal():
-    chosen = read_options({"launch": "slurm", "time": "2m", "sbatch": "[--signal=USR1@30, -pgpu]"})
-    assert chosen.time_s == 120
+    options = read(time="2m", sbatch="[--signal=USR1@30, -pgpu]")
+    assert options.resources() == ["--time=0-00:02:00", "--signal=USR1@30", "-pgpu"]
+    assert read(time="2m", sbatch="--signal=USR1@30").resources() == ["--time=0-00:02:00", "--signal=USR1@30"]
 
 
 @pytest.mark.parametrize("when", ["afterok:123", "afterany:1:2_3,afterok:4", "singleton"])
 def test_dependencies(when):
-    assert read_options({"launch": "slurm", "dependency": when}).dependency == when
+    assert read(dependency=when).dependency == when
 
 
-def test_help_names_every_option():
-    text = launch_help("python -m vkdnw_pl score")
-    assert all(f"--{name}" in text for name in OPTIONS)
-    assert "python -m vkdnw_pl status OUT" in text
+def test_help_names_every_option(capsys):
+    with pytest.raises(SystemExit):
+        read_options(["--help"], "python -m vkdnw_pl score")
+    text = capsys.readouterr().out
+    assert all(f"--{option.name}" in text for option in fields(LaunchOptions))
+    assert "--config" not in text
+    assert "what became of the jobs: python -m vkdnw_pl status OUT" in text
 
 
 def test_typos():
-    assert nearest_option("--partiton") == "partition"
-    assert nearest_option("--dryrun") == "dry_run"
-    assert nearest_option("--proxies") is None
+    assert nearest_option("--partiton") == "; did you mean '--partition'?"
+    assert nearest_option("--dryrun") == "; did you mean '--dry_run'?"
+    for option in ("--proxies", "--batchsize", "--workres"):
+        assert nearest_option(option) == ""

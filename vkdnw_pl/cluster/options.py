@@ -1,181 +1,191 @@
-"""The options of ``--launch``: told apart from those of the command, checked, and turned into options of sbatch."""
+"""The options of ``--launch``: told apart from those of the command, and turned into options of sbatch."""
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Literal
 
-import yaml
+from vkdnw_pl.errors import UsageError, check_whole, nearest
+from vkdnw_pl.option_parser import CommandParser
 
-OPTIONS = {
-    "launch": ("slurm", "Submit the command to SLURM in place of running it here."),
-    "array": ("N", "score: cut the work into N tasks, joined by a job after them; N%M lets M of them run at once. fit: train "
-              "the best N networks of --model.arch found.json."),
-    "time": ("TIME", "Time limit of a task, such as 90m, 2h, 1d12h or 1-00:00:00. A task that reaches it stops in order, goes "
-             "back into the queue and continues."),
-    "partition": ("NAME", "Partition."),
-    "account": ("NAME", "Account."),
-    "qos": ("NAME", "Quality of service."),
-    "gpus": ("N", "GPUs of a task (of each node, with --nodes), such as 1 or a100:4."),
-    "cpus": ("N", "CPU cores of a task."),
-    "mem": ("SIZE", "Memory of each node, such as 16G."),
-    "nodes": ("N", "search, fit: machines."),
-    "job_name": ("NAME", "Name in the queue. Default: vkdnw-COMMAND."),
-    "dependency": ("WHEN", "Begin after other jobs, such as afterok:123."),
-    "sbatch": ("LIST", "More options of sbatch, such as '[--constraint=a100]'."),
-    "dry_run": ("", "Print what would be submitted, and write and submit nothing."),
-    "wait": ("", "Follow the jobs until all have ended."),
-}  # fmt: skip
-"""Option -> how its value is written (nothing: it is a switch), and its help."""
-
-_SWITCHES = tuple(name for name, (value, _) in OPTIONS.items() if not value)
 _OURS = ("array", "output", "error", "open-mode", "no-requeue", "parsable", "wrap", "wait", "test-only", "dependency", "chdir",
          "clusters")  # fmt: skip
 _OURS_SHORT = {"a": "array", "o": "output", "e": "error", "W": "wait", "d": "dependency", "D": "chdir", "M": "clusters"}
 _SIGNAL_S = 120
 """How long before its time limit a task is told, by the head of the scripts."""
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_FORMS = {
+    "array": (r"[1-9]\d*(%[1-9]\d*)?", "give how many tasks, such as 64, or 64%8 for 8 of them at once"),
+    "gpus": (r"([\w.-]+:)?[1-9]\d*", "give how many, such as 1, or with their type, such as a100:4"),
+    "mem": (r"(?i)[1-9]\d*[KMGT]B?", "give a whole number with K, M, G or T, such as 16G"),
+    "dependency": (
+        r"singleton|after\w*:[\d_+:]+([,?]after\w*:[\d_+:]+)*",
+        "give a condition and numbers of jobs, such as afterok:123 or afterany:123:124",
+    ),
+    **dict.fromkeys(("partition", "account", "qos", "job_name"), (r"\S+", "give a name without spaces")),
+}
+"""Option -> how its value is written, as a pattern and in words."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LaunchOptions:
-    """The options of ``--launch``, checked."""
+    """Submit the command to SLURM. The same line again submits what failed or is missing, and only that."""
 
-    array: int | None = None
-    at_once: int | None = None
-    """How many tasks of the array may run at the same time."""
-    time_s: int | None = None
+    launch: Literal["slurm"] = "slurm"
+    """Submit the command to SLURM in place of running it here."""
+    array: str | None = None
+    """score: cut the work into N tasks, joined by a job after them; N%M lets M of them run at once. fit: train the best N
+    networks of --model.arch found.json."""
+    time: str | None = None
+    """Time limit of a task, such as 90m, 2h, 1d12h or 1-00:00:00. A task that reaches it stops in order, goes back into
+    the queue and continues."""
     partition: str | None = None
+    """Partition."""
     account: str | None = None
+    """Account."""
     qos: str | None = None
+    """Quality of service."""
     gpus: str | None = None
+    """GPUs of a task (of each node, with --nodes), such as 1 or a100:4."""
     cpus: int | None = None
+    """CPU cores of a task."""
     mem: str | None = None
+    """Memory of each node, such as 16G."""
     nodes: int | None = None
+    """search, fit: machines."""
     job_name: str | None = None
+    """Name in the queue. Default: vkdnw-COMMAND."""
     dependency: str | None = None
-    sbatch: tuple[str, ...] = ()
+    """Begin after other jobs, such as afterok:123."""
+    sbatch: list[str] | str = field(default_factory=list)
+    """More options of sbatch, such as '[--constraint=a100]'."""
     dry_run: bool = False
+    """Print what would be submitted, and write and submit nothing."""
     wait: bool = False
+    """Follow the jobs until all have ended."""
+
+    def __post_init__(self) -> None:
+        for name, (pattern, words) in _FORMS.items():
+            value = getattr(self, name)
+            if value is not None and not re.fullmatch(pattern, value):
+                raise ValueError(f"{name}={value!r} is not allowed: {words}")
+        for name in ("cpus", "nodes"):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), 1)
+        for option in self.sbatch_options:
+            _check_sbatch(option)
+        is_told_later = any(option.startswith("--signal=") for option in self.sbatch_options)
+        if self.time is not None and read_time(self.time) <= _SIGNAL_S and not is_told_later:
+            raise ValueError(
+                f"time={self.time!r} is not allowed: a task stops {_SIGNAL_S} s before its time limit, so give it more, "
+                "or tell it later with --sbatch '[--signal=USR1@30]'"
+            )
+
+    @property
+    def num_tasks(self) -> int | None:
+        """Tasks of the array; None for a job without array."""
+        return None if self.array is None else int(self.array.partition("%")[0])
+
+    @property
+    def at_once(self) -> int | None:
+        """How many tasks of the array may run at the same time."""
+        return int(self.array.partition("%")[2]) if self.array and "%" in self.array else None
 
     @property
     def gpu_count(self) -> int | None:
         """GPUs of each node."""
         return None if self.gpus is None else int(self.gpus.rpartition(":")[2])
 
+    @property
+    def sbatch_options(self) -> list[str]:
+        """What ``sbatch`` holds, as a list."""
+        return [self.sbatch] if isinstance(self.sbatch, str) else self.sbatch
+
     def resources(self) -> list[str]:
         """Options of sbatch for what a task needs and where it runs."""
         values = {
-            "time": None if self.time_s is None else slurm_time(self.time_s),
-            "partition": self.partition,
-            "account": self.account,
-            "qos": self.qos,
+            "time": None if self.time is None else slurm_time(read_time(self.time)),
+            **self._queue(),
             "gpus-per-node": self.gpus,
             "cpus-per-task": self.cpus,
-            "mem": self.mem,
+            "mem": None if self.mem is None else self.mem.upper().removesuffix("B"),
             "nodes": self.nodes,
         }
-        return [*(f"--{name}={value}" for name, value in values.items() if value is not None), *self.sbatch]
+        return [*_written(values), *self.sbatch_options]
 
-    def place(self) -> list[str]:
-        """Options of sbatch for where a small job runs, such as the one that joins tables."""
-        values = {"partition": self.partition, "account": self.account, "qos": self.qos}
-        return [f"--{name}={value}" for name, value in values.items() if value is not None]
+    def merge_resources(self) -> list[str]:
+        """Options of sbatch for where the small job runs that joins the parts."""
+        return _written(self._queue())
+
+    def _queue(self) -> dict[str, str | None]:
+        return {"partition": self.partition, "account": self.account, "qos": self.qos}
 
 
-def split_options(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+_NAMES = [option.name for option in fields(LaunchOptions)]
+_SWITCHES = ("dry_run", "wait")
+
+
+def split_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Tell the options of ``--launch`` from those of the command.
 
-    ``--dry-run`` means ``--dry_run``.
-
     Returns:
-        Name -> value of the former, and the latter as they were.
+        The former as ``--name=value``, and the latter as they were.
 
     Raises:
-        ValueError: if a value is missing.
+        UsageError: if a value is missing.
     """
-    given: dict[str, str] = {}
-    rest: list[str] = []
-    place = 0
-    while place < len(arguments):
-        argument = arguments[place]
-        place += 1
-        name, equals, value = argument.partition("=")
-        name = launch_option(name) or ""
-        if not name:
-            rest.append(argument)
+    launch_arguments: list[str] = []
+    command_arguments: list[str] = []
+    remaining = list(arguments)
+    while remaining:
+        argument = remaining.pop(0)
+        name = launch_option(argument)
+        if name is None:
+            command_arguments.append(argument)
             continue
+        _, equals, value = argument.partition("=")
         if not equals and name in _SWITCHES:
-            value = "true"
-            if arguments[place : place + 1] in (["true"], ["false"]):
-                value, place = arguments[place], place + 1
+            value = remaining.pop(0) if remaining[:1] in (["true"], ["false"]) else "true"
         elif not equals:
-            if place == len(arguments) or arguments[place].startswith("--"):
-                raise ValueError(f"--{name} needs a value: {OPTIONS[name][0]}")
-            value, place = arguments[place], place + 1
-        given[name] = value
-    return given, rest
+            if not remaining or remaining[0].startswith("--"):
+                raise UsageError(f"--{name} needs a value")
+            value = remaining.pop(0)
+        launch_arguments.append(f"--{name}={value}")
+    return launch_arguments, command_arguments
 
 
 def launch_option(argument: str) -> str | None:
-    """Name of the option of ``--launch`` that an argument is, if it is one."""
-    if not argument.startswith("--"):
-        return None
-    name = argument[2:].partition("=")[0].replace("-", "_")
-    return name if name in OPTIONS else None
+    """Name of the option of ``--launch`` that an argument is, if it is one; ``--dry-run`` is ``--dry_run``."""
+    name = argument.removeprefix("--").partition("=")[0].replace("-", "_")
+    return name if argument.startswith("--") and name in _NAMES else None
 
 
-def read_options(given: Mapping[str, str]) -> LaunchOptions:
-    """Check the options.
+def nearest_option(flag: str) -> str:
+    """``; did you mean '--x'?`` for a flag that may be a mistyped option of ``--launch``, or an empty text."""
+    return nearest(flag.replace("-", "_"), [f"__{name}" for name in _NAMES], cutoff=0.8).replace("'__", "'--")
+
+
+def read_options(arguments: Sequence[str], prog: str) -> LaunchOptions:
+    """Read and check the options.
+
+    Args:
+        arguments: those that `split_options` found, or ``--help``.
+        prog: how the user calls the command.
 
     Raises:
-        ValueError: for the first value that is not allowed, with what is.
+        UsageError: for the first value that is not allowed, with what is.
+        SystemExit: after --help.
     """
-    if given.get("launch") != "slurm":
-        raise ValueError(f"launch={given.get('launch')!r} is not allowed: it takes slurm")
-    array, _, at_once = given.get("array", "").partition("%")
-    if "array" in given and not (_whole(array) and (not at_once or _whole(at_once)) and given["array"][-1] != "%"):
-        raise ValueError(
-            f"array={given['array']!r} is not allowed: give how many tasks, such as 64, or 64%8 for 8 of them at once"
-        )
-    gpus = given.get("gpus")
-    if gpus is not None and not re.fullmatch(r"([\w.-]+:)?[1-9]\d*", gpus):
-        raise ValueError(f"gpus={gpus!r} is not allowed: give how many, such as 1, or with their type, such as a100:4")
-    mem = given.get("mem")
-    if mem is not None and not re.fullmatch(r"[1-9]\d*[KMGT]B?", mem, re.IGNORECASE):
-        raise ValueError(f"mem={mem!r} is not allowed: give a whole number with K, M, G or T, such as 16G")
-    when = given.get("dependency")
-    if when is not None and not re.fullmatch(r"singleton|after\w*:[\d_+:]+([,?]after\w*:[\d_+:]+)*", when):
-        raise ValueError(
-            f"dependency={when!r} is not allowed: give a condition and numbers of jobs, such as afterok:123 or "
-            "afterany:123:124"
-        )
-    more = _more(given["sbatch"]) if "sbatch" in given else ()
-    time_s = read_time(given["time"]) if "time" in given else None
-    if time_s is not None and time_s <= _SIGNAL_S and not any(one.startswith("--signal=") for one in more):
-        raise ValueError(
-            f"time={given['time']!r} is not allowed: a task stops {_SIGNAL_S} s before its time limit, so give it more, "
-            "or tell it later with --sbatch '[--signal=USR1@30]'"
-        )
-    return LaunchOptions(
-        array=int(array) if array else None,
-        at_once=int(at_once) if at_once else None,
-        time_s=time_s,
-        partition=_word("partition", given),
-        account=_word("account", given),
-        qos=_word("qos", given),
-        job_name=_word("job_name", given),
-        gpus=gpus,
-        cpus=_count("cpus", given),
-        mem=None if mem is None else mem.upper().removesuffix("B"),
-        nodes=_count("nodes", given),
-        dependency=when,
-        sbatch=more,
-        dry_run=_switch("dry_run", given),
-        wait=_switch("wait", given),
+    note = (
+        "Values of the cluster (partition, account, modules, environment, ...) can stand in slurm/site.env.\n"
+        f"what became of the jobs: {prog.rpartition(' ')[0]} status OUT [--wait] [--resubmit]\n"
+        f"options of the command: {prog} --help"
     )
+    parser = CommandParser(LaunchOptions, f"{prog} OPTIONS OF THE COMMAND... --launch slurm", note, config_file=False)
+    options: LaunchOptions = parser.parse(arguments)
+    return options
 
 
 def read_time(text: str) -> int:
@@ -209,80 +219,19 @@ def slurm_time(seconds: int) -> str:
     return f"{hours // 24}-{hours % 24:02}:{minutes:02}:{rest:02}"
 
 
-def launch_help(prog: str) -> str:
-    """Text for ``--launch --help``."""
-    lines = [
-        f"usage: {prog} OPTIONS OF THE COMMAND... --launch slurm [LAUNCH OPTIONS]",
-        "",
-        "Submit the command to SLURM. The same line again submits what failed or is missing, and only that.",
-        "",
-    ]
-    for name, (value, text) in OPTIONS.items():
-        lines.append(f"  --{name} {value}".rstrip())
-        words, line = text.split(), " " * 14
-        for word in words:
-            if len(line) + len(word) > 108:
-                lines.append(line)
-                line = " " * 14
-            line += f" {word}"
-        lines.append(line)
-    lines += [
-        "",
-        "Values of the cluster (partition, account, modules, environment, ...) can stand in slurm/site.env.",
-        f"what became of the jobs:  {prog.rpartition(' ')[0]} status OUT [--wait] [--resubmit]",
-        f"options of the command:   {prog} --help",
-    ]
-    return "\n".join(lines)
+def _written(values: dict[str, str | None] | dict[str, str | int | None]) -> list[str]:
+    return [f"--{name}={value}" for name, value in values.items() if value is not None]
 
 
-def nearest_option(argument: str) -> str | None:
-    """The option of ``--launch`` that a mistyped argument may mean."""
-    name = argument.removeprefix("--").partition("=")[0].replace("-", "_")
-    near = difflib.get_close_matches(name, OPTIONS, n=1, cutoff=0.75)
-    return near[0] if near else None
-
-
-def _whole(text: str) -> bool:
-    return re.fullmatch(r"[1-9]\d*", text) is not None
-
-
-def _count(name: str, given: Mapping[str, str]) -> int | None:
-    if name not in given:
-        return None
-    if not _whole(given[name]):
-        raise ValueError(f"{name}={given[name]!r} is not allowed: give a whole number of at least 1")
-    return int(given[name])
-
-
-def _word(name: str, given: Mapping[str, str]) -> str | None:
-    text = given.get(name)
-    if text is not None and (not text or re.search(r"\s", text)):
-        raise ValueError(f"{name}={text!r} is not allowed: give a name without spaces")
-    return text
-
-
-def _switch(name: str, given: Mapping[str, str]) -> bool:
-    text = given.get(name, "false")
-    if text not in ("true", "false"):
-        raise ValueError(f"{name}={text!r} is not allowed: it takes true or false")
-    return text == "true"
-
-
-def _more(text: str) -> tuple[str, ...]:
-    how = "give a list of options, such as '[--constraint=a100, --mail-type=FAIL]'"
-    try:
-        options = yaml.safe_load(text)
-    except yaml.YAMLError:
-        options = None
-    options = [options] if isinstance(options, str) else options
-    if not isinstance(options, list) or not all(isinstance(one, str) and one.startswith("-") for one in options):
-        raise ValueError(f"sbatch={text!r} is not allowed: {how}")
-    for one in options:
-        name = one.lstrip("-").partition("=")[0]
-        if one.startswith("--"):  # which sbatch lets one abbreviate
-            name = next((ours for ours in _OURS if name and ours.startswith(name)), name)
-        else:
-            name = _OURS_SHORT.get(name[:1], name)
-        if name in _OURS:
-            raise ValueError(f"sbatch={text!r} is not allowed: --{name} is decided by the launcher")
-    return tuple(options)
+def _check_sbatch(option: str) -> None:
+    name = option.lstrip("-").partition("=")[0]
+    if not option.startswith("-"):
+        raise ValueError(
+            f"sbatch={option!r} is not allowed: give a list of options, such as '[--constraint=a100, --mail-type=FAIL]'"
+        )
+    if option.startswith("--"):  # which sbatch lets one abbreviate
+        name = next((decided for decided in _OURS if name and decided.startswith(name)), name)
+    else:
+        name = _OURS_SHORT.get(name[:1], name)
+    if name in _OURS:
+        raise ValueError(f"sbatch={option!r} is not allowed: --{name} is decided by the launcher")

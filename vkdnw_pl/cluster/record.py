@@ -1,17 +1,20 @@
-"""``OUT/slurm/``: what was launched, as ``launch.json``, and the scripts and logs of its jobs."""
+"""``OUT/slurm/``: what was launched, as ``launch.json``, the scripts and logs of its jobs, and the markers of its tasks."""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vkdnw_pl.runs.files import write_atomically
+from vkdnw_pl.runs.files import write_json
+from vkdnw_pl.runs.folder import RunFolder
 
 FORMAT = 1
-MAKERS = ("score", "search", "fit")
+RUN_MAKERS = ("score", "search", "fit")
 """Commands that make a run folder; the others use one, beside the launch that made it."""
+_MERGE_RESOURCES = "place"  # its name in format 1
 
 
 @dataclass
@@ -37,7 +40,7 @@ class Task:
 
 @dataclass
 class Job:
-    """What was submitted."""
+    """One call of sbatch; ``id`` and ``submitted_at`` are empty before it."""
 
     id: str
     kind: str
@@ -58,10 +61,10 @@ class Launch:
         out: the run folder, from ``directory``.
         arguments: of the command, as the user typed them, without those of ``--launch``.
         directory: where it was launched, and where the jobs run.
-        script: its batch script.
+        script: its batch script; "" for scripts that were called by hand.
         script_arguments: for the script, without ``--out``.
         resources: options of sbatch for its tasks.
-        place: options of sbatch for the job that joins.
+        merge_resources: options of sbatch for where the job runs that joins the parts.
         tasks: the parts.
         settings: what the results depend on, where that is known before.
         merge: arguments of the script that joins the parts, without ``--out``; None: nothing is joined.
@@ -74,14 +77,14 @@ class Launch:
 
     command: str
     out: str
-    arguments: list[str]
-    directory: str
-    script: str
-    script_arguments: list[str]
-    resources: list[str]
-    place: list[str]
     tasks: list[Task]
-    job_name: str
+    arguments: list[str] = field(default_factory=list)
+    directory: str = ""
+    script: str = ""
+    script_arguments: list[str] = field(default_factory=list)
+    resources: list[str] = field(default_factory=list)
+    merge_resources: list[str] = field(default_factory=list)
+    job_name: str = ""
     settings: dict[str, Any] | None = None
     merge: list[str] | None = None
     at_once: int | None = None
@@ -94,6 +97,18 @@ class Launch:
         """Whether its tasks are those of an array."""
         return self.tasks[0].index is not None
 
+    @property
+    def merge_task(self) -> Task | None:
+        """The job that joins the parts; None where nothing is joined."""
+        if self.merge is None:
+            return None
+        rows = [task.rows for task in self.tasks]
+        return Task("merge", rows=None if None in rows else sum(count or 0 for count in rows))
+
+    def latest_job(self, task: Task) -> Job | None:
+        """The job that was submitted last for a task."""
+        return next((job for job in reversed(self.jobs) if task.name in job.tasks), None)
+
 
 class LaunchFolder:
     """``OUT/slurm``: a launch that makes the run folder, or one that uses it.
@@ -103,12 +118,12 @@ class LaunchFolder:
         command: of the launch.
     """
 
-    def __init__(self, out: str | Path, command: str = MAKERS[0]) -> None:
+    def __init__(self, out: str | Path, command: str = RUN_MAKERS[0]) -> None:
         self.out = Path(out).expanduser()
         self.path = self.out / "slurm"
-        self.record = self.path / ("launch.json" if command in MAKERS else f"launch-{command}.json")
+        self.record = self.path / ("launch.json" if command in RUN_MAKERS else f"launch-{command}.json")
         self.options = self.path / f"{command}.yaml"
-        self.marks = self.path / "marks"
+        self.markers = self.path / "marks"
         self.logs = self.path / "logs"
 
     def read(self) -> Launch:
@@ -123,22 +138,89 @@ class LaunchFolder:
             content = json.loads(self.record.read_text(encoding="utf-8"))
             if content.pop("format") != FORMAT:
                 raise ValueError("its format is another")
-            tasks = [Task(**one) for one in content.pop("tasks")]
-            jobs = [Job(**one) for one in content.pop("jobs")]
-            return Launch(**content, tasks=tasks, jobs=jobs)
+            tasks = [Task(**task) for task in content.pop("tasks")]
+            jobs = [Job(**job) for job in content.pop("jobs")]
+            return Launch(merge_resources=content.pop(_MERGE_RESOURCES), **content, tasks=tasks, jobs=jobs)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{self.record} is damaged: {error}; delete it once its jobs have ended") from error
 
     def write(self, launch: Launch) -> None:
         """Replace the record."""
         self.path.mkdir(parents=True, exist_ok=True)
-        content = {"format": FORMAT, **asdict(launch)}
-        write_atomically(self.record, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        content = asdict(launch)
+        content[_MERGE_RESOURCES] = content.pop("merge_resources")
+        write_json(self.record, {"format": FORMAT, **content})
 
-    def read_mark(self, task: str) -> dict[str, str]:
+    def read_marker(self, task: str) -> dict[str, str]:
         """What the batch script of a task noted; empty if it never began."""
-        file = self.marks / task
+        file = self.markers / task
         if not file.is_file():
             return {}
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
         return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
+def launches_of(out: str | Path) -> dict[str, Launch]:
+    """Command -> what was launched for a run folder, by ``--launch`` or by scripts that were submitted by hand.
+
+    Raises:
+        ValueError: if nothing was, or a record is damaged.
+    """
+    folder = LaunchFolder(out)
+    launches = [folder.read()] if folder.record.is_file() else []
+    for path in sorted(folder.path.glob("launch-*.json")):
+        launches.append(LaunchFolder(out, path.stem.partition("-")[2]).read())
+    return {launch.command: launch for launch in launches or [_launch_by_hand(folder)]}
+
+
+def read_run_meta(folder: Path) -> dict[str, Any]:
+    """``meta.json`` of a run folder; empty where there is none that can be read, for a task may be writing it."""
+    try:
+        meta = RunFolder(folder).read_meta()
+    except (OSError, ValueError):
+        return {}
+    return meta if isinstance(meta, dict) else {}
+
+
+def _launch_by_hand(folder: LaunchFolder) -> Launch:
+    """A launch as far as the markers of its tasks tell it; without a script, so that it cannot be submitted again."""
+    names = sorted(path.name for path in folder.markers.glob("*") if not path.name.startswith("."))
+    is_merged = "merge" in names
+    if counts := sorted({int(match[1]) for name in names if (match := re.fullmatch(r"\d+-of-(\d+)", name))}):
+        names = [f"{i}-of-{count}" for count in counts for i in range(count)]
+    tasks = [_task_by_hand(folder, name) for name in names if name != "merge"]
+    if not tasks:
+        raise ValueError(
+            f"nothing was launched into {folder.out}: there is neither {folder.record} nor a marker of a job"
+        )
+    jobs, array = [], ""
+    for name in dict.fromkeys([*names, *(["merge"] if is_merged else [])]):
+        job, _, index = folder.read_marker(name).get("job", "").partition("_")
+        if job.isdecimal():
+            jobs.append(Job(job, "single", "", index or None, [name], [], ""))
+            if index and int(job) > int(array or 0):
+                array = job
+    begun = {task for job in jobs for task in job.tasks}
+    if array and len(begun) < len(names):  # tasks without a marker have not begun
+        jobs.append(Job(array, "array", "", array, [name for name in names if name not in begun], [], ""))
+    command = read_run_meta(folder.out / tasks[0].folder).get("command", RUN_MAKERS[0])
+    return Launch(command, str(folder.out), tasks, merge=[] if is_merged else None, jobs=jobs)
+
+
+def _task_by_hand(folder: LaunchFolder, name: str) -> Task:
+    shard = re.fullmatch(r"(\d+)-of-(\d+)", name)
+    if shard is None:
+        return Task(name, meta=name in RUN_MAKERS)
+    path, index, count = f"shards/{name}", int(shard[1]), int(shard[2])
+    return Task(name, path, index, _rows_of_shard(folder.out, path, index, count))
+
+
+def _rows_of_shard(out: Path, folder: str, index: int, count: int) -> int | None:
+    """How many rows a shard is to have, by the settings of any shard that has begun."""
+    for path in [out / folder, *sorted(out.glob(f"shards/*-of-{count}"))]:
+        try:
+            settings = read_run_meta(path)["settings"]
+            return len(range(index, settings["archs"]["count"], count)) * len(settings["seeds"])
+        except (KeyError, TypeError):
+            continue
+    return None

@@ -1,37 +1,31 @@
-"""Submits the tasks of a launch, and the job that joins what they make."""
+"""Submits the tasks of a launch, and the job that joins what they make, with copies of the scripts of ``slurm/``."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
 
-from vkdnw_pl.cluster.commands import cancel, submit
+import vkdnw_pl
 from vkdnw_pl.cluster.record import Job, Launch, LaunchFolder, Task
-from vkdnw_pl.cluster.scripts import (
-    job_environment,
-    more_options,
-    script_text,
-    scripts_folder,
-    site_file,
-    site_values,
-)
-from vkdnw_pl.cluster.tasks import TaskState, merge_task
+from vkdnw_pl.cluster.slurm import array_ranges, submit
 from vkdnw_pl.runs.files import now
 
-_MERGE = "merge.sbatch"
+_MERGE_SCRIPT = "merge.sbatch"
+_PREFIXES = ("VKDNW_", "SBATCH_")
+_CHOOSE_PYTHON = ("VKDNW_PYTHON", "VKDNW_VENV", "VKDNW_CONDA", "VKDNW_CONTAINER")
+_OF_A_JOB = ("VKDNW_SLURM_DIR", "VKDNW_SITE_ENV")
+_HEAD = "# From the launcher:"
 
 
-@dataclass(frozen=True)
-class Submission:
-    """One call of sbatch."""
-
-    kind: str
-    script: str
-    array: str | None
-    tasks: tuple[Task, ...]
-    command: tuple[str, ...]
+class SiteError(ValueError):
+    """``site.env`` cannot be read."""
 
 
 class Submitter:
@@ -49,23 +43,33 @@ class Submitter:
 
     def __init__(self, folder: LaunchFolder, launch: Launch, as_before: bool = False) -> None:
         self.folder, self.launch = folder, launch
-        kept = folder.path / "site.env"
-        self._site_file = kept if as_before and kept.is_file() else site_file()
-        self._site = site_values(self._site_file)
-        self._more = more_options(self._site)
+        site_copy = folder.path / "site.env"
+        self._site_file = site_copy if as_before and site_copy.is_file() else _site_file()
+        self._site = _site_values(self._site_file)
+        self._site_options = _site_options(self._site)
         self._environment = {
             "VKDNW_SLURM_DIR": str(folder.path.resolve()),
-            **job_environment(self._site),
+            **_job_environment(self._site),
             **({"WANDB_RUN_GROUP": launch.group} if launch.group else {}),
         }
 
     def scripts(self) -> dict[str, str]:
         """Name -> text of the scripts as they are submitted."""
-        names = [self.launch.script, *([_MERGE] if self.launch.merge is not None else [])]
-        return {name: script_text(name, self._environment) for name in names}
+        names = [self.launch.script, *([_MERGE_SCRIPT] if self.launch.merge is not None else [])]
+        return {name: _script_text(name, self._environment) for name in names}
 
-    def for_tasks(self, tasks: Sequence[Task], extra: Sequence[str] = (), depends: bool = True) -> Submission:
-        """The call of sbatch for some of the tasks.
+    def write_scripts(self) -> None:
+        """Put the scripts and the values of the cluster into the folder."""
+        self.folder.logs.mkdir(parents=True, exist_ok=True)
+        self.folder.markers.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_scripts_folder() / "common.sh", self.folder.path / "common.sh")
+        if self._site_file.is_file() and self._site_file.resolve() != (self.folder.path / "site.env").resolve():
+            shutil.copyfile(self._site_file, self.folder.path / "site.env")
+        for name, text in self.scripts().items():
+            (self.folder.path / name).write_text(text, encoding="utf-8")
+
+    def job_of_tasks(self, tasks: Sequence[Task], extra: Sequence[str] = (), depends: bool = True) -> Job:
+        """The job of some of the tasks, not submitted yet.
 
         Args:
             tasks: of the launch.
@@ -73,99 +77,140 @@ class Submitter:
             depends: whether the condition of the launch is still to be waited for.
         """
         launch = self.launch
-        array = _ranges([task.index for task in tasks if task.index is not None]) if launch.is_array else None
+        array = array_ranges(task.index for task in tasks if task.index is not None) if launch.is_array else None
         if array is not None and launch.at_once is not None:
             array += f"%{launch.at_once}"
+        options = [
+            *([f"--array={array}"] if array else []),
+            *launch.resources,
+            *([f"--dependency={launch.dependency}"] if launch.dependency and depends else []),
+        ]
         kind = "single" if array is None else "array"
-        when = [f"--dependency={launch.dependency}"] if launch.dependency and depends else []
-        options = [*([f"--array={array}"] if array else []), *launch.resources, *when]
-        return self._submission(kind, launch.script, array, tasks, options, [*launch.script_arguments, *extra])
+        return self._job(kind, launch.script, array, tasks, options, [*launch.script_arguments, *extra])
 
-    def for_merge(self, after: Sequence[str]) -> Submission:
-        """The call of sbatch for the job that joins the parts.
+    def merge_job(self, after: Sequence[str]) -> Job:
+        """The job that joins the parts when those of ``after`` have ended, not submitted yet."""
+        launch, task = self.launch, self.launch.merge_task
+        options = [*launch.merge_resources, *([f"--dependency=afterany:{':'.join(after)}"] if after else [])]
+        return self._job("merge", _MERGE_SCRIPT, None, [task] if task else [], options, launch.merge or [])
 
-        Args:
-            after: jobs that must have ended.
-        """
-        options = [*self.launch.place, *([f"--dependency=afterany:{':'.join(after)}"] if after else [])]
-        return self._submission("merge", _MERGE, None, [merge_task(self.launch)], options, self.launch.merge or [])
-
-    def write_scripts(self) -> None:
-        """Put the scripts and the values of the cluster into the folder."""
-        self.folder.logs.mkdir(parents=True, exist_ok=True)
-        self.folder.marks.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(scripts_folder() / "common.sh", self.folder.path / "common.sh")
-        if self._site_file.is_file() and self._site_file.resolve() != (self.folder.path / "site.env").resolve():
-            shutil.copyfile(self._site_file, self.folder.path / "site.env")
-        for name, text in self.scripts().items():
-            (self.folder.path / name).write_text(text, encoding="utf-8")
-
-    def submit(self, submission: Submission) -> Job:
+    def submit(self, job: Job) -> Job:
         """Submit, and put it on record.
 
         Raises:
             SlurmError: if the job is refused.
         """
         environment = {name: value for name, value in self._site.items() if value and name.startswith("SBATCH_")}
-        job = Job(
-            id=submit(submission.command, environment),
-            kind=submission.kind,
-            script=submission.script,
-            array=submission.array,
-            tasks=[task.name for task in submission.tasks],
-            command=list(submission.command),
-            submitted_at=now(),
-        )
+        job = replace(job, id=submit(job.command, environment), submitted_at=now())
         self.launch.jobs.append(job)
         self.folder.write(self.launch)
         return job
 
-    def _submission(
+    def _job(
         self,
         kind: str,
         script: str,
         array: str | None,
-        tasks: Sequence[Task],
+        tasks: Iterable[Task],
         options: Sequence[str],
         arguments: Sequence[str],
-    ) -> Submission:
+    ) -> Job:
         logs = str(self.folder.logs.resolve()).replace("%", "%%")
-        name = self.launch.job_name + ("-merge" if kind == "merge" else "")
         command = [
             "sbatch",
             "--parsable",
-            f"--job-name={name}",
+            f"--job-name={self.launch.job_name}{'-merge' if kind == 'merge' else ''}",
             f"--output={logs}/{'%j' if array is None else '%A_%a'}.log",
             f"--chdir={self.launch.directory}",
-            *self._more,
+            *self._site_options,
             *options,
             str(self.folder.path.resolve() / script),
             *arguments,
             "--out",
             self.launch.out,
         ]
-        return Submission(kind, script, array, tuple(tasks), tuple(command))
+        return Job("", kind, script, array, [task.name for task in tasks], command, "")
 
 
-def cancel_waiting(states: Sequence[TaskState]) -> Iterator[str]:
-    """Take the jobs of these tasks out of the queue, as far as they wait there, and yield their numbers."""
-    for state in states:
-        if state.in_queue and state.job is not None:
-            cancel(state.job)
-            yield state.job
+def is_copy(script: Path) -> bool:
+    """Whether a script was put there by the launcher."""
+    return _HEAD in script.read_text(encoding="utf-8", errors="replace")
 
 
-def in_words(command: Sequence[str]) -> str:
-    """A command as it is typed."""
-    return shlex.join(command)
+def _scripts_folder() -> Path:
+    """The folder ``slurm/``: beside the package in a checkout, else where the installation put it.
+
+    Raises:
+        FileNotFoundError: if it is in neither.
+    """
+    in_checkout = Path(vkdnw_pl.__file__).resolve().parents[1] / "slurm"
+    if (in_checkout / "common.sh").is_file():
+        return in_checkout
+    try:
+        files = metadata.files("vkdnw_pl") or []
+    except metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.parts[-2:] == ("slurm", "common.sh"):
+            return Path(str(file.locate())).resolve().parent
+    raise FileNotFoundError(
+        f"the batch scripts are not installed: there is no {in_checkout}, and none that came with vkdnw_pl"
+    )
 
 
-def _ranges(numbers: Sequence[int]) -> str:
-    """Numbers as sbatch writes them: ``0-2,5``."""
-    parts: list[list[int]] = []
-    for number in sorted(numbers):
-        if parts and parts[-1][-1] == number - 1:
-            parts[-1][1:] = [number]
-        else:
-            parts.append([number])
-    return ",".join("-".join(map(str, part)) for part in parts)
+def _script_text(name: str, environment: Mapping[str, str]) -> str:
+    """A script as it is submitted: that of ``slurm/``, with variables set after the options of sbatch at its head."""
+    lines = (_scripts_folder() / name).read_text(encoding="utf-8").splitlines()
+    end_of_head = next(i for i, line in enumerate(lines) if line and not line.startswith("#"))
+    exports = [f"export {key}={shlex.quote(value)}" for key, value in environment.items()]
+    return "\n".join([*lines[:end_of_head], _HEAD, *exports, "", *lines[end_of_head:], ""])
+
+
+def _site_file() -> Path:
+    """The ``site.env`` that counts: that of VKDNW_SITE_ENV, of ``slurm/`` here, or of the scripts."""
+    name = os.environ.get("VKDNW_SITE_ENV")
+    if name and not Path(name).is_file():
+        raise SiteError(f"VKDNW_SITE_ENV={name!r}: there is no such file")
+    local = Path(name or "slurm/site.env")
+    return local if local.is_file() else _scripts_folder() / "site.env"
+
+
+def _site_values(file: Path) -> dict[str, str]:
+    """The values of a ``site.env``; those of the environment win."""
+    if not file.is_file():
+        return _for_us(os.environ)
+    try:
+        process = subprocess.run(
+            ["bash", "-euc", 'set -a; . "$1" >&2; env -0', "bash", str(file.resolve())],
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+        )
+    except FileNotFoundError as error:
+        raise SiteError(f"{file} cannot be read: there is no bash") from error
+    if process.returncode != 0:
+        raise SiteError(f"{file} cannot be read: {' '.join(process.stderr.split())}")
+    variables = (variable.partition("=") for variable in process.stdout.split("\0"))
+    return {**_for_us({name: value for name, _, value in variables}), **_for_us(os.environ)}
+
+
+def _site_options(site: Mapping[str, str]) -> list[str]:
+    """The options of sbatch that ``VKDNW_SBATCH`` holds."""
+    text = site.get("VKDNW_SBATCH", "")
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise SiteError(f"VKDNW_SBATCH={text!r} cannot be read: {error}") from error
+
+
+def _job_environment(site: Mapping[str, str]) -> dict[str, str]:
+    """What a job must know of this environment besides ``site.env``."""
+    values = {name: value for name, value in _for_us(os.environ).items() if name.startswith("VKDNW_")}
+    values = {name: value for name, value in values.items() if name not in _OF_A_JOB}
+    if not any(site.get(name) for name in _CHOOSE_PYTHON):
+        values["VKDNW_PYTHON"] = sys.executable
+    return values
+
+
+def _for_us(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(_PREFIXES)}

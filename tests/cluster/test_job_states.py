@@ -1,7 +1,6 @@
 import pytest
 
-from vkdnw_pl.cluster.commands import SlurmError, run_slurm, submit
-from vkdnw_pl.cluster.queue import array_places, job_states
+from vkdnw_pl.cluster.slurm import SlurmError, array_indices, job_states, run_slurm, submit
 
 WAITING = (
     "JobId=7 ArrayJobId=7 ArrayTaskId=0-1,3%2 ArrayTaskThrottle=2 JobName=wrap JobState=PENDING Reason=Resources "
@@ -27,9 +26,9 @@ def answers(tmp_path, monkeypatch):
     return answer
 
 
-def test_array_places():
-    assert list(array_places("0,2-4%8")) == [0, 2, 3, 4]
-    assert list(array_places("0-14:2%3")) == list(range(0, 15, 2))
+def test_array_indices():
+    assert list(array_indices("0,2-4%8")) == [0, 2, 3, 4]
+    assert list(array_indices("0-14:2%3")) == list(range(0, 15, 2))
 
 
 def test_scontrol_is_read(answers):

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from vkdnw_pl import cli
+from vkdnw_pl.cluster import follow
 from vkdnw_pl.cluster.record import LaunchFolder
-from vkdnw_pl.commands import follow
 
 OPTIONS = (
     *("--archs", "sample:8", "--network", "{channels: 4, cells: 1, image_size: 8}", "--proxies", "[macs, aleph]"),
@@ -127,7 +127,7 @@ def test_what_is_submitted_runs(cluster, tmp_path):
     assert done.returncode == 0, done.stderr
     cluster.knows(1, "PENDING", "COMPLETED")
     folder = LaunchFolder("out")
-    states, _ = follow.look(folder, folder.read())
+    states, _ = follow.current_states(folder, folder.read())
     assert [(state.state, state.done) for state in states[:2]] == [("waiting", 0), ("finished", 4)]
 
 
@@ -473,9 +473,9 @@ def test_trainings(cluster, capsys):
     assert not Path("sweep/rank-2").exists()
 
 
-def test_the_help_of_every_command_mentions_it(cluster, capsys):
+def test_thethe_help_of_every_command_says_how_to_launch_it(cluster, capsys):
     for name in ("score", "search", "fit", "validate", "test", "evaluate"):
         assert cli.main([name, "--help"]) == 0
         assert "--launch slurm" in capsys.readouterr().out
         assert cli.main([name, "--launch", "--help"]) == 0
-        assert "--partition NAME" in capsys.readouterr().out
+        assert "--partition PARTITION" in capsys.readouterr().out

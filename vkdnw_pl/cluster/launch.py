@@ -1,0 +1,291 @@
+"""``COMMAND ... --launch slurm``: submits a command to SLURM; the same line again submits what is missing."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from vkdnw_pl.cluster.follow import follow
+from vkdnw_pl.cluster.options import LaunchOptions, launch_option, nearest_option, read_options, split_options
+from vkdnw_pl.cluster.plan import LAUNCHED, LaunchPlan
+from vkdnw_pl.cluster.record import Job, Launch, LaunchFolder
+from vkdnw_pl.cluster.slurm import SlurmError, job_states, run_slurm
+from vkdnw_pl.cluster.submission import SiteError, Submitter, is_copy
+from vkdnw_pl.cluster.tasks import State, TaskState, task_states
+from vkdnw_pl.errors import CommandFailed, UsageError, user_input
+from vkdnw_pl.runs.files import write_atomically
+from vkdnw_pl.runs.folder import FolderBusy, RunFolder
+from vkdnw_pl.runs.settings import differences
+
+_PATIENCE_S = 20.0
+
+
+def is_launch(command: str, arguments: Sequence[str], command_options: Sequence[str] = ()) -> bool:
+    """Whether these arguments of a command are for `launch`.
+
+    Args:
+        command: name of the command.
+        arguments: of the command.
+        command_options: options of the command that are named like one of ``--launch``.
+
+    Raises:
+        UsageError: if ``--launch`` is not for this command, or an option needs it.
+    """
+    names = [name for name in map(launch_option, arguments) if name is not None]
+    if "launch" in names:
+        if command not in LAUNCHED:
+            raise UsageError(f"--launch is not for {command}; it is for {', '.join(LAUNCHED)}")
+        return True
+    useless = [name for name in names if name not in command_options]
+    if useless and command in LAUNCHED:
+        raise UsageError(f"--{useless[0]} is an option of --launch; add --launch slurm, or leave it out")
+    return False
+
+
+def launch(
+    command: str, arguments: Sequence[str], prog: str, plan_launch: Callable[[list[str], LaunchOptions], LaunchPlan]
+) -> int:
+    """Submit a command.
+
+    Args:
+        command: its name.
+        arguments: of the command and of ``--launch``.
+        prog: how the user calls the command.
+        plan_launch: makes the plan of the command's own arguments.
+
+    Returns:
+        0 if all is submitted or done already; with --wait as ``status``.
+
+    Raises:
+        UsageError: if an option is not allowed, or the folder holds a launch or results of other settings.
+        CommandFailed: if SLURM refuses.
+        SystemExit: after --help and --print_config.
+    """
+    if any(argument in ("-h", "--help") for argument in arguments):
+        read_options(["--help"], prog)
+    launch_arguments, command_arguments = split_options(arguments)
+    options = read_options(launch_arguments, prog)
+    try:
+        plan = plan_launch(command_arguments, options)
+    except UsageError as error:
+        raise _with_better_guess(error) from error
+    folder = LaunchFolder(plan.launch.out, command)
+    _check_scripts(folder)
+    with _as_command_failed():
+        if options.dry_run:
+            if plan.overwrite:
+                _check_idle(folder, command)
+            _submit_missing(folder, _continued(folder, plan), dry_run=True)
+            return 0
+        with RunFolder(folder.path).lock(_PATIENCE_S):
+            if plan.overwrite:
+                _clear(folder, plan, _check_idle(folder, command))
+            plan = _continued(folder, plan)
+            _submit_missing(folder, plan)
+    if options.wait:
+        return follow(folder, plan.launch)
+    if plan.launch.jobs:
+        print(f"follow it with: python -m vkdnw_pl status {shlex.quote(plan.launch.out)} --wait")
+    return 0
+
+
+def resubmit(folder: LaunchFolder) -> Launch:
+    """Submit again what failed or is missing in a launch, with the values of the cluster that it had.
+
+    Raises:
+        CommandFailed: if SLURM refuses.
+    """
+    with _as_command_failed(), RunFolder(folder.path).lock(_PATIENCE_S):
+        launched = folder.read()
+        _submit_missing(folder, LaunchPlan(launched, depends=not _has_begun(folder, launched)), as_before=True)
+    return launched
+
+
+def _submit_missing(folder: LaunchFolder, plan: LaunchPlan, dry_run: bool = False, as_before: bool = False) -> None:
+    """Submit the tasks that are neither done nor in the queue, and the job that joins the parts.
+
+    Args:
+        folder: of the launch.
+        plan: what the user asks for now; new jobs are added to its launch.
+        dry_run: only print.
+        as_before: with the values of the cluster that the launch had.
+    """
+    launched = plan.launch
+    states = task_states(folder, launched, job_states(job.id for job in launched.jobs))
+    if plan.overwrite:
+        states = [TaskState(state.task, State.MISSING) for state in states]
+    parts = [state for state in states if state.task.name != "merge"]
+    to_submit = [state for state in parts if _is_to_submit(state, plan)]
+    tasks = [state.task for state in to_submit]
+    merges = [state for state in states if state.task.name == "merge" and (tasks or state.state.is_broken)]
+    if launched.jobs or len(tasks) < len(parts):
+        print(_counts(parts, len(tasks)))
+    if not tasks and not merges:
+        print("nothing to submit")
+        return
+    submitter = Submitter(folder, launched, as_before)
+    extra = ["--retry_failed"] if plan.retry_failed else []
+    if dry_run:
+        jobs = [submitter.job_of_tasks(tasks, extra, plan.depends)] if tasks else []
+        jobs += [submitter.merge_job(["JOB"] if tasks else []) for _ in merges]
+        _print_dry_run(submitter, plan, jobs)
+        return
+    submitter.write_scripts()
+    if plan.options is not None:
+        write_atomically(folder.options, plan.options)
+    folder.write(launched)
+    after = [state.job.partition("_")[0] for state in parts if state.state.is_active and state.job]
+    _cancel_waiting(to_submit, "which would never have begun")
+    _cancel_waiting(merges, "which would have joined the parts too early")
+    if tasks:
+        job = submitter.submit(submitter.job_of_tasks(tasks, extra, plan.depends))
+        after.append(job.id)
+        print(_submitted(folder, job))
+    if merges:
+        job = submitter.submit(submitter.merge_job(list(dict.fromkeys(after))))
+        print(f"submitted job {job.id}, which joins the parts in {folder.out} when they have ended")
+
+
+def _is_to_submit(state: TaskState, plan: LaunchPlan) -> bool:
+    has_failed_rows = state.state == State.FINISHED and state.failed_rows > 0
+    return (
+        state.state.is_broken or (plan.retry_failed and has_failed_rows) or (plan.repeat and not state.state.is_active)
+    )
+
+
+def _cancel_waiting(states: Sequence[TaskState], why: str) -> None:
+    """Take the jobs of these tasks out of the queue, as far as they wait there."""
+    for state in states:
+        if state.in_queue and state.job is not None:
+            run_slurm(["scancel", state.job])
+            print(f"cancelled job {state.job}, {why}")
+
+
+def _continued(folder: LaunchFolder, plan: LaunchPlan) -> LaunchPlan:
+    """The plan, with the jobs that were submitted for it before.
+
+    Raises:
+        UsageError: if what was launched into the folder is something else.
+    """
+    if plan.overwrite or not folder.record.is_file():
+        return plan
+    with user_input():
+        before = folder.read()
+    now = plan.launch
+    if not before.jobs:  # SLURM refused it
+        return plan
+    ways_out = "choose another folder with --out, or give --overwrite to delete what is there"
+    if before.command != now.command:
+        raise UsageError(f"{folder.out} is where {before.command!r} was launched; choose another folder with --out")
+    if different := differences(before.settings or {}, now.settings or {}):
+        raise UsageError(f"{folder.out} was launched with other settings: {'; '.join(different)}. So {ways_out}")
+    if [task.name for task in before.tasks] != [task.name for task in now.tasks]:
+        raise UsageError(f"{folder.out} was launched as {len(before.tasks)} tasks, now {len(now.tasks)}. So {ways_out}")
+    if plan.repeat and before.arguments != now.arguments and (active := _active_jobs(before)):
+        raise UsageError(
+            f"{folder.out} was launched with other arguments, and job {' '.join(active)} is in the queue; choose another "
+            "folder with --out, or wait"
+        )
+    now.jobs, now.group = before.jobs, before.group or now.group
+    return replace(plan, depends=now.dependency != before.dependency or not _has_begun(folder, now))
+
+
+def _has_begun(folder: LaunchFolder, launched: Launch) -> bool:
+    return any(folder.read_marker(task.name) for task in launched.tasks)
+
+
+def _active_jobs(launched: Launch) -> list[str]:
+    """Jobs that are in the queue or running."""
+    states = job_states(job.id for job in launched.jobs)
+    return sorted({job for (job, _), state in states.items() if state.waits or state.runs})
+
+
+def _check_scripts(folder: LaunchFolder) -> None:
+    """Refuse an OUT whose ``slurm`` is a folder of scripts that are not the launcher's copies.
+
+    Raises:
+        UsageError: naming one.
+    """
+    foreign = next((path for path in sorted(folder.path.glob("*.sbatch")) if not is_copy(path)), None)
+    if foreign is not None:
+        raise UsageError(
+            f"out={str(folder.out)!r} is not allowed: {foreign} is a script of your own, which the launch would overwrite"
+        )
+
+
+def _check_idle(folder: LaunchFolder, command: str) -> Launch | None:
+    """What was launched before, of which nothing may be in the queue.
+
+    Raises:
+        UsageError: naming the jobs that are, or if it was another command.
+    """
+    if not folder.record.is_file():
+        return None
+    with user_input():
+        before = folder.read()
+    if before.command != command:
+        raise UsageError(f"{folder.out} is where {before.command!r} was launched; choose another folder with --out")
+    if active := _active_jobs(before):
+        raise UsageError(f"jobs of {folder.out} are in the queue: first scancel {' '.join(active)}")
+    return before
+
+
+def _clear(folder: LaunchFolder, plan: LaunchPlan, before: Launch | None) -> None:
+    """Delete results and launch of this command; what others made beside them stays."""
+    if plan.run_folder is not None:
+        with user_input():
+            plan.run_folder.clear()
+    tasks = [*plan.launch.tasks, *(before.tasks if before is not None else [])]
+    folders = [folder.out / task.folder for task in tasks if task.folder != "."]
+    markers = [folder.markers / name for name in ("merge", *(task.name for task in tasks))]
+    if plan.launch.command == "score":  # cut into another number of parts
+        folders.append(folder.out / "shards")
+        markers += folder.markers.glob("*-of-*")
+    logs = [log for job in (before.jobs if before else ()) for log in folder.logs.glob(f"{job.id}[._]*")]
+    for path in folders:
+        shutil.rmtree(path, ignore_errors=True)
+    for path in (*markers, *logs, folder.record):
+        path.unlink(missing_ok=True)
+
+
+def _counts(parts: Sequence[TaskState], num_to_submit: int) -> str:
+    finished = sum(state.state == State.FINISHED for state in parts)
+    active = sum(state.state.is_active for state in parts)
+    return f"{len(parts)} tasks: {finished} finished, {active} in the queue or running, {num_to_submit} to submit"
+
+
+def _submitted(folder: LaunchFolder, job: Job) -> str:
+    what = f"array {job.array}" if job.array else f"task {job.tasks[0]}"
+    log = folder.logs / (f"{job.id}_<task>.log" if job.array else f"{job.id}.log")
+    return f"submitted job {job.id}: {what}, log {log}"
+
+
+def _print_dry_run(submitter: Submitter, plan: LaunchPlan, jobs: Sequence[Job]) -> None:
+    folder = submitter.folder
+    for name, text in submitter.scripts().items():
+        print(f"##### {folder.path / name}\n{text}")
+    if plan.options is not None:
+        print(f"##### {folder.options}\n{plan.options}")
+    print("##### would be submitted:")
+    for job in jobs:
+        print(shlex.join(job.command))
+
+
+def _with_better_guess(error: UsageError) -> UsageError:
+    """For a mistyped option of ``--launch``, which the command's parser does not know."""
+    unknown = re.match(r"option '(--[^'.]+)' is not known", str(error))
+    hint = nearest_option(unknown[1]) if unknown else ""
+    return UsageError(f"option {unknown[1]!r} is not known{hint}") if unknown and hint else error
+
+
+@contextmanager
+def _as_command_failed() -> Iterator[None]:
+    """Turn what goes wrong around SLURM into `CommandFailed`."""
+    try:
+        yield
+    except (SlurmError, SiteError, FolderBusy, FileNotFoundError) as error:
+        raise CommandFailed(str(error)) from error

@@ -1,0 +1,132 @@
+"""Plans ``fit``, ``validate``, ``test`` and ``predict`` as jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vkdnw_pl.cluster.options import LaunchOptions
+from vkdnw_pl.cluster.plan import LaunchPlan, new_launch, out_folder, plan_other, wandb_group
+from vkdnw_pl.cluster.record import LaunchFolder, Task
+from vkdnw_pl.errors import UsageError, user_input
+from vkdnw_pl.networks.arch_file import read_arch_file
+from vkdnw_pl.runs.settings import digest
+from vkdnw_pl.spaces.resolve import resolve_arch
+from vkdnw_pl.training.folder import TrainingFolder, training_settings
+
+_SHELL_NAMES = ("bash", "interactive")  # of a job in which Lightning takes itself for a shell on a node
+_GPU = ("gpu", "cuda")
+_OF_THE_NETWORK = ("model.arch", "model.space", "model.network")
+
+
+def plan_training(
+    command: str, config: dict[str, Any], arguments: Sequence[str], launch_options: LaunchOptions
+) -> LaunchPlan:
+    """Check the options of a training and cut it into tasks.
+
+    Args:
+        command: fit, validate, test or predict.
+        config: all options of the command, as its own parser reads them.
+        arguments: of the command, as the user typed them.
+        launch_options: those of ``--launch``.
+
+    Raises:
+        UsageError: for what is not allowed.
+    """
+    if launch_options.job_name in _SHELL_NAMES:
+        raise UsageError(f"job_name={launch_options.job_name!r} is not allowed: Lightning takes such a job for a shell")
+    if command == "fit":
+        return _plan_fit(config, arguments, launch_options)
+    if config["out"] is None:
+        raise UsageError("out is missing: with --launch, give the run folder of the training, such as --out runs/x")
+    return plan_other(command, config["out"], arguments, launch_options)
+
+
+def _plan_fit(config: dict[str, Any], arguments: Sequence[str], launch_options: LaunchOptions) -> LaunchPlan:
+    arch, count = str(config["model"]["arch"]), launch_options.num_tasks
+    if count is not None and not arch.endswith(".json"):
+        raise UsageError(
+            f"array={count} trains the best networks of a search: give --model.arch found.json, not {arch!r}"
+        )
+    with user_input():
+        if count is not None:
+            read_arch_file(f"{arch}#{count}")  # refuses more than it holds
+        settings = _settings(config)
+    # What is set here would stand in the way of the number of processes that the job has.
+    launch_options = _with_processes(config["trainer"], launch_options)
+    if count is not None:
+        settings = {name: value for name, value in settings.items() if not name.startswith(_OF_THE_NETWORK)}
+    out = out_folder(config["out"] or f"runs/{'fit' if count is None else 'sweep'}-{digest(settings)}")
+    until = {key: config["trainer"][key] for key in ("max_epochs", "max_steps")}
+    if count is None:
+        tasks = [Task("fit", until=until)]
+    else:
+        tasks = [Task(f"rank-{i + 1}", f"rank-{i + 1}", i, until=until) for i in range(count)]
+    overwrite = bool(config["overwrite"])
+    with user_input():
+        for task in tasks:
+            TrainingFolder(Path(out) / task.folder).check_continues(settings, overwrite, partial=True)
+    launch = new_launch(
+        "fit",
+        out,
+        arguments,
+        launch_options,
+        script="fit_ddp.sbatch" if count is None else "sweep_train.sbatch",
+        script_arguments=[
+            *("--config", str(LaunchFolder(out, "fit").options)),
+            *([] if count is None else ["--model.arch", arch]),
+        ],
+        tasks=tasks,
+        settings=settings,
+        group=None if count is None else wandb_group(out, config.get("wandb"), config.get("wandb_group")),
+    )
+    task_config = {key: value for key, value in config.items() if key not in ("out", "overwrite")}
+    options = yaml.safe_dump(task_config, sort_keys=False, allow_unicode=True)
+    return LaunchPlan(launch, options, overwrite, run_folder=TrainingFolder(out))
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the training's result, with the network in place of the name of a file.
+
+    Raises:
+        ValueError: if there is no such network.
+    """
+    model = config["model"]
+    resolved = resolve_arch(model["arch"], model["space"])
+    network = {**resolved.network, **(model["network"] or {})}
+    return training_settings(
+        {**config, "model": {**model, "arch": resolved.arch, "space": resolved.space, "network": network}}
+    )
+
+
+def _with_processes(trainer: Mapping[str, Any], launch_options: LaunchOptions) -> LaunchOptions:
+    """Options for a job with one task for each device.
+
+    Raises:
+        UsageError: if the trainer's options say something else than those of the job.
+    """
+    devices, accelerator, gpus = _number(trainer["devices"]), trainer["accelerator"], launch_options.gpu_count
+    nodes = launch_options.nodes or trainer["num_nodes"]
+    if trainer["num_nodes"] not in (1, nodes):
+        raise UsageError(f"trainer.num_nodes={trainer['num_nodes']}, but --nodes {nodes}: leave out the former")
+    if gpus is None and accelerator in _GPU:
+        raise UsageError(f"trainer.accelerator={accelerator} needs --gpus N, for example --gpus {devices or 1}")
+    if gpus is not None and accelerator == "cpu":
+        raise UsageError(f"trainer.accelerator=cpu has no use for --gpus {gpus}; leave one of them out")
+    if gpus is not None and devices not in (None, gpus):
+        raise UsageError(f"trainer.devices={devices}, but --gpus {gpus}: leave out the former")
+    sbatch = launch_options.sbatch_options
+    if not any("ntasks" in option for option in sbatch):
+        sbatch = [f"--ntasks-per-node={gpus or devices or 1}", *sbatch]
+    return replace(launch_options, nodes=None if nodes == 1 else nodes, sbatch=sbatch)
+
+
+def _number(devices: Any) -> int | None:
+    """How many devices; None where that is open."""
+    if isinstance(devices, list | tuple):
+        return len(devices)
+    return int(devices) if str(devices).isdecimal() and int(devices) > 0 else None
