@@ -16,10 +16,10 @@ import sys
 import numpy as np
 from scipy.stats import kendalltau, rankdata
 
-from vkdnw_pl.commands.score_sources import joined, read_sources
 from vkdnw_pl.metrics.functional import ndcg
 from vkdnw_pl.oracles import load_oracle
 from vkdnw_pl.ranking import aggregate, parse_ranking
+from vkdnw_pl.scoring.score_tables import join_columns, read_score_tables
 
 BASELINE = "vkdnw_agg"
 TERMS = [
@@ -74,7 +74,7 @@ def main():
 
 def read(scores, oracle_path):
     """Columns of the first seed, and accuracies."""
-    table = joined(read_sources(scores, "nb201"))
+    table = join_columns({source.path: source.table for source in read_score_tables(scores, "nb201")})
     oracle = load_oracle("nb201", oracle_path)
     rows = [row for row in table.rows if row.seed == table.seeds[0]]
     columns = {c: np.array([np.nan if row.values[c] is None else row.values[c] for row in rows]) for c in table.columns}

@@ -78,7 +78,7 @@ def make_run(folder: Path, source: ScoreTable, archs: list[str], oracle_path: st
     oracle = load_oracle("nb201", oracle_path)
     evaluation = evaluate_table(table, oracle, choose_rankings(table.columns, None))
     write_ranking(target.ranking, evaluation)
-    write_metrics(target.metrics, evaluation)
+    write_metrics(target.metrics, evaluation.metrics)
 
 
 def main() -> int:

@@ -20,7 +20,6 @@ from vkdnw_pl.oracles import load_oracle
 from vkdnw_pl.oracles.timm_results import FILES, Weights, choose_weights, read_results
 from vkdnw_pl.ranking import aggregate, available_rankings, parse_ranking
 from vkdnw_pl.runs.table import read_table
-from vkdnw_pl.scoring.evaluation import values_of
 
 HERE = Path(__file__).parent
 SHARE = 0.106
@@ -34,7 +33,7 @@ def main() -> None:
     accuracy = oracle.accuracies("imagenet")
     rows = [row for row in table.rows if row.arch in accuracy]
     target = np.array([accuracy[row.arch] for row in rows])
-    columns = {name: values_of(rows, name) for name in table.columns}
+    columns = {name: np.array([row.values[name] for row in rows], float) for name in table.columns}
     taught = taught_archs(place)
     plain = np.array([row.arch not in taught for row in rows])
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from vkdnw_pl.commands.paper import choose_sample, evaluate_paper
+from vkdnw_pl.report.paper_tables import PAPER_CHOICES, PAPER_TABLES
 
 from vkdnw_pl.cli import main
 from vkdnw_pl.commands.evaluate import evaluate
-from vkdnw_pl.commands.paper import choose_sample, evaluate_paper
 from vkdnw_pl.errors import UsageError
 from vkdnw_pl.oracles import load_oracle
-from vkdnw_pl.report.paper_tables import PAPER_CHOICES, PAPER_TABLES
 from vkdnw_pl.runs.table import read_table
 from vkdnw_pl.spaces import NB201
 

@@ -6,8 +6,6 @@ import json
 import re
 
 import pytest
-
-from vkdnw_pl.report.figures import save_figure
 from vkdnw_pl.report.paper_comparison import (
     CLOSE,
     COVERED,
@@ -24,6 +22,8 @@ from vkdnw_pl.report.paper_html import comparison_html
 from vkdnw_pl.report.paper_notes import Note, known_reasons, parse_notes, read_notes
 from vkdnw_pl.report.paper_tables import PAPER_TABLES, PaperColumn, PaperRow, PaperTable
 from vkdnw_pl.report.paper_text import comparison_markdown, comparison_text
+
+from vkdnw_pl.report.figures import save_figure
 
 HOSTILE = """<script>alert("1")</script>|'&"""
 

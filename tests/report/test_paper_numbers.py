@@ -3,7 +3,6 @@
 import itertools
 
 import pytest
-
 from vkdnw_pl.report.paper_numbers import COLUMNS, paper_tables, paper_value, paper_values, parse_numbers
 from vkdnw_pl.report.paper_tables import PAPER_CHOICES, PAPER_TABLES
 

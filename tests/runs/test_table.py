@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vkdnw_pl.runs.journal import Journal, read_journals
-from vkdnw_pl.scoring.join import canonical
+from vkdnw_pl.scoring.score_tables import canonical
 from vkdnw_pl.runs.table import (
     FAILED,
     OK,

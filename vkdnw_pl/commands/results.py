@@ -42,7 +42,7 @@ def write_results(
         _print_problems(table, evaluation, rankings)
         print(f"\nresults in {folder.path}: {folder.ranking.name}")
         return evaluation
-    write_metrics(folder.metrics, evaluation)
+    write_metrics(folder.metrics, evaluation.metrics)
     figures = _draw(folder, evaluation, oracle)
     _print_metrics(evaluation, oracle)
     _print_problems(table, evaluation, rankings)

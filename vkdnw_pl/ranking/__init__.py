@@ -6,7 +6,7 @@ from vkdnw_pl.ranking.log_rank import (
     Term,
     aggregate,
     available_rankings,
-    count_non_finite,
+    columns_of,
     parse_ranking,
     rank_values,
 )
@@ -17,7 +17,7 @@ __all__ = [
     "Term",
     "aggregate",
     "available_rankings",
-    "count_non_finite",
+    "columns_of",
     "parse_ranking",
     "rank_values",
 ]

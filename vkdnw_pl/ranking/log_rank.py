@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from vkdnw_pl.errors import nearest
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Term = str | tuple[str, ...]
@@ -72,9 +73,8 @@ def aggregate(columns: Mapping[str, Any], terms: Sequence[Term], directions: Map
 
     The logarithm makes a bad rank under one proxy weigh more than a good rank under another. A tuple of columns is
     one rank: lexicographic, its first column decides, the next ones break ties. An architecture with a value that is
-    not finite in any column of a term ranks last in that term, tied with the others of that kind (`count_non_finite`
-    tells how many). Source: AZ-NAS (CVPR 2024) and VKDNW Section 5, whose pairs are ranked densely; here ties share
-    the average rank in every term.
+    not finite in any column of a term ranks last in that term, tied with the others of that kind. Source: AZ-NAS
+    (CVPR 2024) and VKDNW Section 5, whose pairs are ranked densely; here ties share the average rank in every term.
 
     Args:
         columns: values of the proxies by name, each of shape (n,).
@@ -89,8 +89,11 @@ def aggregate(columns: Mapping[str, Any], terms: Sequence[Term], directions: Map
     """
     if isinstance(terms, str) or not terms or not all(terms):
         raise ValueError(f"terms={terms!r} is not allowed: give at least one column or tuple of columns")
-    names = [name for term in terms for name in _names(term)]
-    _check_known(names, columns)
+    names = columns_of(terms)
+    for name in names:
+        if name not in columns:
+            hint = nearest(name, columns)
+            raise ValueError(f"column {name!r} is not in the score table{hint} (there: {', '.join(columns)})")
     arrays = {name: np.asarray(columns[name], dtype=np.float64) for name in names}
     shapes = {name: array.shape for name, array in arrays.items()}
     if len(set(shapes.values())) > 1:
@@ -146,24 +149,13 @@ def available_rankings(columns: Iterable[str]) -> list[str]:
     """
     columns = list(columns)
     single = [name for name in columns if not _SPECTRUM.fullmatch(name)]
-    return single + [
-        name for name, terms in NAMED_SETS.items() if all(c in columns for term in terms for c in _names(term))
-    ]
+    return single + [name for name, terms in NAMED_SETS.items() if set(columns_of(terms)) <= set(columns)]
 
 
-def count_non_finite(columns: Mapping[str, Any]) -> dict[str, int]:
-    """How many values of each column are not finite, and so rank last."""
-    return {name: int((~np.isfinite(np.asarray(values, dtype=np.float64))).sum()) for name, values in columns.items()}
+def columns_of(terms: Iterable[Term]) -> list[str]:
+    """The columns that a ranking needs, in order; one that two terms name comes twice."""
+    return [name for term in terms for name in _names(term)]
 
 
 def _names(term: Term) -> tuple[str, ...]:
     return (term,) if isinstance(term, str) else tuple(term)
-
-
-def _check_known(names: Iterable[str], columns: Iterable[str]) -> None:
-    known = list(columns)
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"column {name!r} is not in the score table{hint} (there: {', '.join(known)})")

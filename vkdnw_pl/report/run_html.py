@@ -18,8 +18,7 @@ from markupsafe import Markup
 from vkdnw_pl._version import __version__
 from vkdnw_pl.report.charts import COLORS
 from vkdnw_pl.report.clean_text import as_text, clean, counted, in_time, shortened
-from vkdnw_pl.report.paper_comparison import CLOSE, COVERED, DIFFERS, NO_PAPER, NOT_COMPUTED, Cell
-from vkdnw_pl.report.paper_text import difference_text, ours_text, paper_text
+from vkdnw_pl.report.paper.comparison import CLOSE, COVERED, DIFFERS, NO_PAPER, NOT_COMPUTED, Cell
 from vkdnw_pl.report.run_config import config_tables, environment_table
 from vkdnw_pl.report.run_figures import (
     metric_bars,
@@ -126,9 +125,9 @@ def _policy(style: str, script: str) -> str:
 
 def _paper_cell(cell: Cell) -> dict[str, Any]:
     return {
-        "ours": ours_text(cell) if cell.ours is not None else "",
-        "paper": "" if cell.paper is None else paper_text(cell),
-        "difference": difference_text(cell),
+        "ours": cell.ours_text if cell.ours is not None else "",
+        "paper": "" if cell.paper is None else cell.paper_text,
+        "difference": cell.difference_text,
         "css": _CSS[cell.verdict],
         "source": cell.source,
         "ranking": cell.ranking or "",

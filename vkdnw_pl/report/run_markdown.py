@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Sequence
 
 from vkdnw_pl.report.clean_text import clean, counted, in_time, shortened
-from vkdnw_pl.report.paper_text import difference_text, ours_text, paper_text
 from vkdnw_pl.report.run_config import config_tables
 from vkdnw_pl.report.run_marks import MARKDOWN_MARK
 from vkdnw_pl.report.run_metrics import metric_table, paper_parts
@@ -129,7 +128,7 @@ def _paper(runs: Sequence[Run]) -> list[str]:
         for line in part.lines:
             cells = [line.cells[place] for _, metrics in part.columns for place, _ in metrics]
             shown = [
-                "" if cell.ours is None else f"{ours_text(cell)} / {paper_text(cell)} / {difference_text(cell) or '–'}"
+                "" if cell.ours is None else f"{cell.ours_text} / {cell.paper_text} / {cell.difference_text or '–'}"
                 for cell in cells
             ]
             lines.append([plain(line.label), code(shortened(runs[line.run].name, 60)), *shown])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from vkdnw_pl.report.paper_comparison import Cell, Comparison, compare
-from vkdnw_pl.report.paper_tables import ACCURACY, PAPER_TABLES, PaperTable
+from vkdnw_pl.report.paper.comparison import Cell, Comparison, compare
+from vkdnw_pl.report.paper.tables import ACCURACY, PAPER_TABLES, PaperTable
 from vkdnw_pl.report.runs import Run
 from vkdnw_pl.report.tables import METRICS, Row, Value, metric_value
 

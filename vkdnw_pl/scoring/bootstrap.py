@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from vkdnw_pl.errors import check_whole
 from vkdnw_pl.metrics.functional import discount_sums
 from vkdnw_pl.oracles import Oracle
-from vkdnw_pl.ranking import Term, aggregate
+from vkdnw_pl.ranking import Term, aggregate, columns_of
 from vkdnw_pl.runs.table import ScoreTable
-from vkdnw_pl.scoring.evaluation import seeds_with_values, values_of
+from vkdnw_pl.scoring.evaluation import scores_by_seed, seeds_with_values
 
 Array = np.ndarray[Any, Any]
 Interval = tuple[float, float]
@@ -64,14 +65,14 @@ def bootstrap_intervals(
     check_resampling(resamples)
     if not 0 < level < 1:
         raise ValueError(f"level={level!r} is not allowed: give a number between 0 and 1")
-    found: Intervals = {}
+    intervals: Intervals = {}
     for dataset, scores, accuracies in _samples(table, oracle, rankings):
         draws = _draw(len(accuracies), resamples, seed)
         target = _Target(accuracies, draws, top_k, places)
         for name, per_seed in scores.items():
-            found[name, dataset] = _intervals([target.measure(score) for score in per_seed], level)
+            intervals[name, dataset] = _intervals([target.measure(score) for score in per_seed], level)
             step()
-    return found
+    return intervals
 
 
 def check_resampling(resamples: int) -> None:
@@ -80,10 +81,7 @@ def check_resampling(resamples: int) -> None:
     Raises:
         ValueError: naming the value and what is allowed.
     """
-    if isinstance(resamples, bool) or not isinstance(resamples, int) or resamples < _FEWEST:
-        raise ValueError(
-            f"bootstrap={resamples!r} is not allowed: give a whole number of at least {_FEWEST}, or 0 for no intervals"
-        )
+    check_whole("bootstrap", resamples, _FEWEST, "or 0 for no intervals")
 
 
 def kendall_resamples(n: int, resamples: int) -> int:
@@ -96,9 +94,9 @@ class _Target:
 
     def __init__(self, accuracies: Array, draws: Array, top_k: int, places: float) -> None:
         self.draws = draws
-        self.few = draws[: kendall_resamples(len(accuracies), len(draws))]
-        self.places = _places(accuracies)
-        self.untied = _untied_pairs(accuracies, self.few)
+        self.kendall_draws = draws[: kendall_resamples(len(accuracies), len(draws))]
+        self.dense_ranks = _dense_ranks(accuracies)
+        self.untied = _untied_pairs(accuracies, self.kendall_draws)
         self.ranks = _centred_ranks(accuracies, draws)
         self.square = (draws * self.ranks**2).sum(axis=1)
         # Divided by 2^max, as in metrics.functional.ndcg: nothing overflows.
@@ -112,8 +110,8 @@ class _Target:
         weighted = self.draws * ranks
         with np.errstate(invalid="ignore", divide="ignore"):
             return {
-                "kendall": _agreement(_places(score), self.places, self.few)
-                / np.sqrt(_untied_pairs(score, self.few) * self.untied),
+                "kendall": _agreement(_dense_ranks(score), self.dense_ranks, self.kendall_draws)
+                / np.sqrt(_untied_pairs(score, self.kendall_draws) * self.untied),
                 "spearman": (weighted * self.ranks).sum(axis=1) / np.sqrt((weighted * ranks).sum(axis=1) * self.square),
                 "ndcg": self._gain(score) / self.ideal,
             }
@@ -133,21 +131,20 @@ def _samples(
     table: ScoreTable, oracle: Oracle, rankings: Mapping[str, tuple[Term, ...]]
 ) -> Iterator[tuple[str, dict[str, list[Array]], Array]]:
     """Data set, ranking -> one score array per seed, and the accuracies."""
-    rows = {row.key: row for row in table.rows}
-    seeds = table.seeds
+    archs, scores = scores_by_seed(table)
     for dataset in oracle.datasets:
-        known = oracle.accuracies(dataset)
-        archs = [arch for arch in table.archs if arch in known and all((arch, seed) in rows for seed in seeds)]
-        if len(archs) < 2:
+        accuracies = oracle.tables[dataset]
+        known = [i for i, arch in enumerate(archs) if arch in accuracies]
+        if len(known) < 2:
             continue
-        scores: dict[str, list[Array]] = {}
         columns = {
-            seed: {column: values_of((rows[arch, seed] for arch in archs), column) for column in table.columns}
-            for seed in seeds
+            seed: {name: column[known] for name, column in by_column.items()} for seed, by_column in scores.items()
         }
-        for name, terms in rankings.items():
-            scores[name] = [aggregate(columns[seed], terms) for seed in seeds_with_values(columns, terms)]
-        yield dataset, scores, np.array([known[arch] for arch in archs])
+        aggregated = {
+            name: [aggregate(columns[seed], terms) for seed in seeds_with_values(columns, columns_of(terms))]
+            for name, terms in rankings.items()
+        }
+        yield dataset, aggregated, np.array([accuracies[archs[i]] for i in known])
 
 
 def _draw(n: int, resamples: int, seed: int) -> Array:
@@ -175,7 +172,7 @@ def _untied_pairs(values: Array, draws: Array) -> Array:
     return draws.shape[1] ** 2 - (counts**2).sum(axis=1)
 
 
-def _places(values: Array) -> Array:
+def _dense_ranks(values: Array) -> Array:
     """Values replaced by their place among the different ones, which float32 holds exactly."""
     return np.unique(values, return_inverse=True)[1].reshape(-1).astype(np.float32)
 
@@ -196,10 +193,10 @@ def _group_starts(ordered: Array) -> Array:
 
 
 def _intervals(per_seed: list[dict[str, Array]], level: float) -> dict[str, Interval]:
-    found = {}
+    intervals = {}
     for metric in per_seed[0]:
-        values = np.mean([one[metric] for one in per_seed], axis=0)
+        values = np.mean([measured[metric] for measured in per_seed], axis=0)
         if np.isfinite(values).all():
             low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-            found[metric] = (float(low), float(high))
-    return found
+            intervals[metric] = (float(low), float(high))
+    return intervals

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from vkdnw_pl.oracles import Oracle
-from vkdnw_pl.ranking import Term, aggregate, available_rankings, count_non_finite, parse_ranking, rank_values
+from vkdnw_pl.ranking import Term, aggregate, available_rankings, columns_of, parse_ranking, rank_values
+from vkdnw_pl.ranking.agreement import METRICS, rank_agreement
 from vkdnw_pl.runs.files import write_csv
-from vkdnw_pl.runs.table import Key, ScoreRow, ScoreTable
+from vkdnw_pl.runs.table import ScoreTable
 
 METRIC_COLUMNS = (
     *("ranking", "dataset", "split", "n", "kendall", "spearman", "ndcg", "ndcg_k", "seeds"),
     *("kendall_std", "spearman_std", "ndcg_std"),
 )
-_NAMES = ("kendall", "spearman", "ndcg")
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Terms = tuple[Term, ...]
@@ -54,22 +53,36 @@ def choose_rankings(columns: Sequence[str], rankings: Sequence[str] | None) -> d
             raise ValueError(f"the score table has no column to rank by (it has: {', '.join(columns) or 'none'})")
     if len(set(rankings)) < len(rankings):
         raise ValueError(f"rankings={list(rankings)!r} is not allowed: a ranking repeats")
-    chosen = {}
-    nothing: dict[str, Array] = {column: np.zeros(0) for column in columns}
+    no_values: dict[str, Array] = {column: np.zeros(0) for column in columns}
+    terms = {}
     for name in rankings:
-        chosen[name] = parse_ranking(name)
+        terms[name] = parse_ranking(name)
         try:
-            aggregate(nothing, chosen[name])
+            aggregate(no_values, terms[name])
         except ValueError as error:
             raise ValueError(f"rankings: {name!r}: {error}") from None
-    return chosen
+    return terms
 
 
-def seeds_with_values(columns: Mapping[int, Mapping[str, Array]], terms: Terms) -> list[int]:
-    """Seeds in which every column of a ranking has some value: in others it was not scored, as in joined tables."""
-    names = [name for term in terms for name in ([term] if isinstance(term, str) else term)]
-    found = [seed for seed, some in columns.items() if all(np.isfinite(some[name]).any() for name in names)]
-    return found or list(columns)
+def scores_by_seed(table: ScoreTable) -> tuple[list[str], dict[int, dict[str, Array]]]:
+    """The architectures that have a row for every seed, and their scores: seed -> column -> values, NaN for none.
+
+    Args:
+        table: at most one row for each (architecture, seed).
+    """
+    rows = {row.key: row for row in table.rows}
+    archs = [arch for arch in table.archs if all((arch, seed) in rows for seed in table.seeds)]
+    scores = {}
+    for seed in table.seeds:
+        values = [rows[arch, seed].values for arch in archs]
+        scores[seed] = {name: np.array([row[name] for row in values], dtype=np.float64) for name in table.columns}
+    return archs, scores
+
+
+def seeds_with_values(scores: Mapping[int, Mapping[str, Array]], columns: Sequence[str]) -> list[int]:
+    """Seeds in which every column has some value: in others it was not scored, as in joined tables; all if none has."""
+    seeds = [seed for seed, values in scores.items() if all(np.isfinite(values[name]).any() for name in columns)]
+    return seeds or list(scores)
 
 
 def evaluate_table(
@@ -82,8 +95,8 @@ def evaluate_table(
 ) -> Evaluation:
     """Rank the architectures of a score table and compare with the accuracies that the oracle knows.
 
-    A missing value ranks last. Every metric is computed for each seed in which all columns of the ranking were scored, among the architectures that the oracle knows;
-    its mean and sample standard deviation over the seeds are reported.
+    A missing value ranks last. Every metric is computed for each seed in which all columns of the ranking were scored,
+    among the architectures that the oracle knows; its mean and sample standard deviation over the seeds are reported.
 
     Args:
         table: at most one row for each (architecture, seed).
@@ -93,75 +106,60 @@ def evaluate_table(
         ties: nDCG's rule for equal scores, see ``metrics.functional.ndcg``.
         places: how many places each architecture takes in nDCG, see there.
     """
-    rows = {row.key: row for row in table.rows}
-    seeds = table.seeds
-    archs = [arch for arch in table.archs if all((arch, seed) in rows for seed in seeds)]
-    columns = {seed: _columns(rows, archs, seed, table.columns) for seed in seeds}
+    archs, scores = scores_by_seed(table)
+    seeds = {name: seeds_with_values(scores, columns_of(terms)) for name, terms in rankings.items()}
     ranks = {}
     for name, terms in rankings.items():
-        scored = seeds_with_values(columns, terms)
-        per_seed = [len(archs) + 1 - rank_values(aggregate(columns[seed], terms)) for seed in scored]
+        per_seed = [len(archs) + 1 - rank_values(aggregate(scores[seed], terms)) for seed in seeds[name]]
         ranks[name] = np.mean(per_seed, axis=0) if per_seed else np.zeros(0)
-    metrics: list[dict[str, Any]] = []
-    known: dict[str, list[int]] = {}
-    tables = () if oracle is None else [(name, oracle.split[name], oracle.tables[name]) for name in oracle.datasets]
-    for dataset, split, accuracies in tables:
-        known[dataset] = there = [i for i, arch in enumerate(archs) if arch in accuracies]
-        if len(there) < 2:
+    metrics = []
+    known = {}
+    datasets = [] if oracle is None else [(name, oracle.split[name], oracle.tables[name]) for name in oracle.datasets]
+    for dataset, split, accuracies in datasets:
+        known[dataset] = known_archs = [i for i, arch in enumerate(archs) if arch in accuracies]
+        n = len(known_archs)
+        if n < 2:
             continue
-        target = np.array([accuracies[archs[i]] for i in there])
-        here = {seed: {name: values[there] for name, values in columns[seed].items()} for seed in seeds}
+        accuracy = np.array([accuracies[archs[i]] for i in known_archs])
+        known_scores = {
+            seed: {column: values[known_archs] for column, values in columns.items()}
+            for seed, columns in scores.items()
+        }
         for name, terms in rankings.items():
-            scored = seeds_with_values(columns, terms)
-            measured = [_measure(aggregate(here[seed], terms), target, top_k, ties, places) for seed in scored]
-            metrics.append(
-                {
-                    **{"ranking": name, "dataset": dataset, "split": split, "n": len(there)},
-                    **{metric: _mean([one[metric] for one in measured]) for metric in _NAMES},
-                    **{"ndcg_k": min(top_k, round(len(there) * places)), "seeds": len(scored)},
-                    **{f"{metric}_std": _std([one[metric] for one in measured]) for metric in _NAMES},
-                }
-            )
-    counts = count_non_finite({column: values_of(table.rows, column) for column in table.columns})
-    return Evaluation(archs, ranks, metrics, known, {column: count for column, count in counts.items() if count})
+            measured = [
+                rank_agreement(aggregate(known_scores[seed], terms), accuracy, top_k, ties, places)
+                for seed in seeds[name]
+            ]
+            ndcg_k = min(top_k, round(n * places))
+            metrics.append(metric_row(name, dataset, split, n, ndcg_k, measured))
+    missing = {column: sum(row.values[column] is None for row in table.rows) for column in table.columns}
+    return Evaluation(archs, ranks, metrics, known, {column: count for column, count in missing.items() if count})
+
+
+def metric_row(
+    ranking: str, dataset: str, split: str, n: int, ndcg_k: int, measured: Sequence[Mapping[str, float | None]]
+) -> dict[str, Any]:
+    """A row of ``metrics.csv``: mean and sample deviation over the seeds of what was measured, one entry per seed.
+
+    A metric that is undefined for some seed is None, and so is the deviation of one seed.
+    """
+    means: dict[str, float | None] = {}
+    deviations: dict[str, float | None] = {}
+    for metric in METRICS:
+        values = [value for seed in measured if (value := seed[metric]) is not None]
+        defined = len(values) == len(measured)
+        means[metric] = statistics.fmean(values) if defined else None
+        deviations[f"{metric}_std"] = statistics.stdev(values) if defined and len(values) > 1 else None
+    head = {"ranking": ranking, "dataset": dataset, "split": split, "n": n}
+    return {**head, **means, "ndcg_k": ndcg_k, "seeds": len(measured), **deviations}
 
 
 def write_ranking(path: Path, evaluation: Evaluation) -> None:
     """Write ``ranking.csv``: ``arch`` and one column of ranks per ranking, rows in the table's order."""
-    body = zip(evaluation.archs, *evaluation.ranks.values())
-    write_csv(path, ["arch", *evaluation.ranks], ([arch, *ranks] for arch, *ranks in body))
+    rows = zip(evaluation.archs, *(ranks.tolist() for ranks in evaluation.ranks.values()))
+    write_csv(path, ["arch", *evaluation.ranks], rows)
 
 
-def write_metrics(path: Path, evaluation: Evaluation) -> None:
-    """Write ``metrics.csv``; a cell is empty where a metric is undefined, and for deviations where there is one seed."""
-    rows = ([row[column] for column in METRIC_COLUMNS] for row in evaluation.metrics)
-    write_csv(path, METRIC_COLUMNS, rows)
-
-
-def _columns(rows: Mapping[Key, ScoreRow], archs: Sequence[str], seed: int, names: Sequence[str]) -> dict[str, Array]:
-    return {name: values_of((rows[arch, seed] for arch in archs), name) for name in names}
-
-
-def values_of(rows: Iterable[ScoreRow], column: str) -> Array:
-    """One column of some rows, NaN where there is no value."""
-    values = (row.values[column] for row in rows)
-    return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
-
-
-def _measure(score: Array, target: Array, top_k: int, ties: str, places: float) -> dict[str, float]:
-    from vkdnw_pl.metrics.functional import kendall_tau, ndcg, spearman_rho
-
-    functions: dict[str, Callable[[], Any]] = {
-        "kendall": lambda: kendall_tau(score, target),
-        "spearman": lambda: spearman_rho(score, target),
-        "ndcg": lambda: ndcg(score, target, top_k=top_k, ties=ties, places=places),  # type: ignore[arg-type]
-    }
-    return {name: float(function()) for name, function in functions.items()}
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return None if any(map(math.isnan, values)) else statistics.fmean(values)
-
-
-def _std(values: Sequence[float]) -> float | None:
-    return None if len(values) < 2 or any(map(math.isnan, values)) else statistics.stdev(values)
+def write_metrics(path: Path, metrics: Sequence[Mapping[str, Any]], columns: Sequence[str] = METRIC_COLUMNS) -> None:
+    """Write metric rows as CSV; a cell is empty where a value is undefined, and for deviations of one seed."""
+    write_csv(path, columns, ([row[column] for column in columns] for row in metrics))

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
+from vkdnw_pl.errors import check_choice
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.ranking.learned import (
     LEARNED_ROWS,
     MODELS,
     PAPER_TRAIN_SIZE,
-    Features,
     LearnedRanking,
     available_rows,
     default_train_size,
     make_features,
 )
-from vkdnw_pl.runs.files import write_csv
-from vkdnw_pl.runs.table import Key, ScoreRow, ScoreTable
-from vkdnw_pl.scoring.evaluation import METRIC_COLUMNS
+from vkdnw_pl.runs.table import ScoreTable
+from vkdnw_pl.scoring.evaluation import METRIC_COLUMNS, metric_row, scores_by_seed, seeds_with_values
 
 LEARNED_COLUMNS = (*METRIC_COLUMNS, "row", "model", "train_size", "num_features", "missing")
 """Columns of `LearnedEvaluation.metrics`: those of ``metrics.csv``, and what the model was made from."""
+MODEL_SUFFIX = ".skops"
 SCORE_SEEDS = ("paired", "mean")
-_NAMES = ("kendall", "spearman", "ndcg")
 _SEEDS = (1, 2, 3, 4, 5)
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -60,8 +60,8 @@ def evaluate_learned(
     space: str = "nb201",
     score_seeds: str = "paired",
     places: float = 1.0,
-    progress: Callable[[int, int], None] | None = None,
-    on_model: Callable[[LearnedRanking], None] | None = None,
+    progress: bool = False,
+    on_model: Callable[[LearnedRanking], None] = lambda model: None,
 ) -> LearnedEvaluation:
     """Train model-driven rankings and measure them, for each data set, row, model and seed.
 
@@ -81,148 +81,173 @@ def evaluate_learned(
         score_seeds: where the table has several seeds, ``paired`` trains seed s on the scores of seed s (as the paper
             does), ``mean`` always on the mean over the table's seeds.
         places: how many places each architecture takes in nDCG, see ``metrics.functional.ndcg``.
-        progress: called with (models trained, models to train).
-        on_model: called with each trained model, for example to save it.
+        progress: show a bar of the models that are trained.
+        on_model: called with each trained model, see `ModelKeeper`.
 
     Raises:
         ValueError: if an option is not allowed, or a row needs a column that the table lacks or that has no value.
     """
     _check_choices("models", models, MODELS)
-    _check_choices("score_seeds", [score_seeds], SCORE_SEEDS)
+    check_choice("score_seeds", score_seeds, SCORE_SEEDS)
     notes: list[str] = []
-    scored = {row.key: row for row in table.rows}
-    archs = [arch for arch in table.archs if all((arch, seed) in scored for seed in table.seeds)]
+    archs, scores = scores_by_seed(table)
     if len(archs) < len(table.archs):
         notes.append(f"left out: {len(table.archs) - len(archs)} architectures without a row for every seed")
-    seeds = _choose_seeds(table, seeds, score_seeds)
+    seeds = _choose_seeds(table.seeds, seeds, score_seeds)
     paired = score_seeds == "paired" and len(table.seeds) > 1
     # The scores that the models of a seed see: of that seed alone, or the mean over all, which is the same for each.
     sources = {seed: (seed,) if paired else tuple(table.seeds) for seed in seeds}
-    columns = {source: _columns(scored, archs, table, source) for source in sources.values()}
-    usable = [
-        name for name in table.columns if all(np.isfinite(one[name]).any() for one in columns.values()) and len(archs)
-    ]
+    columns = {
+        source: {name: _mean([scores[seed][name] for seed in source]) for name in table.columns}
+        for source in dict.fromkeys(sources.values())
+    }
+    usable = [name for name in table.columns if all(np.isfinite(means[name]).any() for means in columns.values())]
     if rows is None:
         rows = available_rows(usable, space)
         if not rows:
             raise ValueError("rows: the score table has no model-driven ranking; vkdnw_m needs the VKDNW deciles")
-    _check_choices("rows", rows, tuple(LEARNED_ROWS))
-    known_places = {}
+    _check_choices("rows", rows, LEARNED_ROWS)
+    known_archs = {}
     for dataset in oracle.datasets:
-        known = oracle.accuracies(dataset)
-        here = [i for i, arch in enumerate(archs) if arch in known]
-        if len(here) >= 4:
-            known_places[dataset] = here
+        known = [i for i, arch in enumerate(archs) if arch in oracle.tables[dataset]]
+        if len(known) >= 4:
+            known_archs[dataset] = known
         else:
-            notes.append(f"nothing on {dataset}: accuracies of {len(here)} architectures are known, and 4 are needed")
-    for n in sorted({len(here) for here in known_places.values()}) if train_size is None else []:
+            notes.append(f"nothing on {dataset}: accuracies of {len(known)} architectures are known, and 4 are needed")
+    for n in sorted({len(known) for known in known_archs.values()}) if train_size is None else []:
         if default_train_size(n) != PAPER_TRAIN_SIZE:
             notes.append(
                 f"trained on {default_train_size(n)} of {n} architectures: half of them, because the paper's "
                 f"{PAPER_TRAIN_SIZE} need {2 * PAPER_TRAIN_SIZE} (train_size sets another number)"
             )
     result = LearnedEvaluation(notes=notes)
-    done, total = 0, len(known_places) * len(rows) * len(models) * len(seeds)
+    total = len(known_archs) * len(rows) * len(models) * len(seeds)
+    bar = tqdm(total=total, desc="training", unit="model", mininterval=1.0, disable=not progress)
     for row in rows:
         features = {
-            source: make_features(row, {name: some[name] for name in usable}, archs, space)
-            for source, some in columns.items()
+            source: make_features(row, {name: means[name] for name in usable}, archs, space)
+            for source, means in columns.items()
         }
-        first = features[sources[seeds[0]]]
-        if first.missing:
+        missing = next(iter(features.values())).missing
+        if missing:
             optional = len(LEARNED_ROWS[row].optional)
-            notes.append(
-                f"{row} is partial: without {', '.join(first.missing)} ({len(first.missing)} of {optional} companions)"
-            )
-        for dataset, here in known_places.items():
-            known = oracle.accuracies(dataset)
-            accuracy = np.array([known[archs[i]] for i in here])
+            notes.append(f"{row} is partial: without {', '.join(missing)} ({len(missing)} of {optional} companions)")
+        for dataset, known in known_archs.items():
+            chosen = tuple(archs[i] for i in known)
+            accuracy = np.array([oracle.tables[dataset][arch] for arch in chosen])
             for model in models:
                 trained = []
                 for seed in seeds:
-                    part = _select(features[sources[seed]], here)
+                    part = replace(features[sources[seed]], archs=chosen, values=features[sources[seed]].values[known])
                     trained.append(
                         LearnedRanking.fit(part, accuracy, model, seed, train_size, dataset, top_k, ties, places)
                     )
-                    done += 1
-                    if progress is not None:
-                        progress(done, total)
-                    if on_model is not None:
-                        on_model(trained[-1])
-                ranking = row + ("_partial" if first.missing else "") + ("" if model == MODELS[0] else f":{model}")
-                result.metrics.append(_metric_row(ranking, trained, oracle.split[dataset]))
-                shares = [one.impurity_importances() for one in trained]
-                result.importances[ranking, dataset] = {name: [one[name] for one in shares] for name in first.names}
+                    bar.update()
+                    on_model(trained[-1])
+                metrics = _metric_row(trained, oracle.split[dataset])
+                result.metrics.append(metrics)
+                shares = [ranking.impurity_importances() for ranking in trained]
+                result.importances[metrics["ranking"], dataset] = {
+                    name: [share[name] for share in shares] for name in trained[0].features
+                }
+    bar.close()
     return result
 
 
-def write_learned_metrics(path: Path, metrics: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows with `LEARNED_COLUMNS` as CSV; a cell is empty where a value is undefined."""
-    write_csv(path, LEARNED_COLUMNS, ([row[column] for column in LEARNED_COLUMNS] for row in metrics))
+class ModelKeeper:
+    """Saves the first model of each ranking and data set as ``<ranking>-<data set>.skops``; for ``on_model``.
+
+    Args:
+        folder: where to; made if needed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.saved: set[Path] = set()
+
+    def __call__(self, model: LearnedRanking) -> None:
+        """Save the model, unless one of its name was saved."""
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{model.name.replace(':', '-')}-{model.dataset}")
+        path = self.folder / f"{name}{MODEL_SUFFIX}"
+        if path not in self.saved:
+            self.saved.add(model.save(path))
 
 
-def _metric_row(ranking: str, trained: Sequence[LearnedRanking], split: str) -> dict[str, Any]:
+def check_models(models: Sequence[str]) -> None:
+    """Check names of models to train, and of files of trained ones.
+
+    Raises:
+        ValueError: naming the one that is neither.
+    """
+    for model in models:
+        if not model.endswith(MODEL_SUFFIX):
+            check_choice("models", model, [*MODELS, f"a file *{MODEL_SUFFIX}"])
+    if len(set(models)) < len(models):
+        raise ValueError(f"models={list(models)!r} is not allowed: one repeats")
+
+
+def with_predictions(table: ScoreTable, files: Sequence[str]) -> ScoreTable:
+    """The table with one more column for each file of a trained model: what it predicts, named like the file.
+
+    Raises:
+        ValueError: if a file is no model, or its column is there already or lacks the columns that it needs.
+    """
+    for file in files:
+        name = re.sub(r"[^A-Za-z0-9_]+", "_", Path(file).name.removesuffix(MODEL_SUFFIX))
+        if name in table.columns:
+            raise ValueError(f"models: {file!r} would be the column {name!r}, which the scores have; rename the file")
+        model = LearnedRanking.load(file)
+        predicted: dict[tuple[str, int], float] = {}
+        for seed in table.seeds:
+            rows = [row for row in table.rows if row.seed == seed]
+            columns = {column: np.array([row.values[column] for row in rows], float) for column in table.columns}
+            values = model.predict(columns, [row.arch for row in rows])
+            predicted |= zip([row.key for row in rows], values.tolist(), strict=True)
+        rows = [replace(row, values={**row.values, name: predicted[row.key]}) for row in table.rows]
+        table = ScoreTable((*table.columns, name), rows)
+    return table
+
+
+def complete_seeds(table: ScoreTable) -> ScoreTable:
+    """The rows of the seeds in which every column was scored."""
+    seeds = seeds_with_values(scores_by_seed(table)[1], table.columns)
+    return ScoreTable(table.columns, [row for row in table.rows if row.seed in seeds])
+
+
+def _metric_row(trained: Sequence[LearnedRanking], split: str) -> dict[str, Any]:
     first = trained[0]
-    values = {name: [one.metrics[name] for one in trained] for name in _NAMES}
-    defined = {name: [v for v in some if v is not None] for name, some in values.items()}
-    complete = {name: len(defined[name]) == len(trained) for name in _NAMES}
+    name = first.name.replace(first.row, f"{first.row}_partial", 1) if first.missing else first.name
+    n, ndcg_k = first.num_archs - first.train_size, int(first.metrics["ndcg_k"] or 0)
     return {
-        **{"ranking": ranking, "dataset": first.dataset, "split": split, "n": first.num_archs - first.train_size},
-        **{name: statistics.fmean(defined[name]) if complete[name] else None for name in _NAMES},
-        **{"ndcg_k": first.metrics["ndcg_k"], "seeds": len(trained)},
-        **{
-            f"{name}_std": statistics.stdev(defined[name]) if complete[name] and len(trained) > 1 else None
-            for name in _NAMES
-        },
+        **metric_row(name, first.dataset, split, n, ndcg_k, [ranking.metrics for ranking in trained]),
         **{"row": first.row, "model": first.model, "train_size": first.train_size},
         **{"num_features": len(first.features), "missing": " ".join(first.missing)},
     }
 
 
-def _choose_seeds(table: ScoreTable, seeds: Sequence[int] | None, score_seeds: str) -> tuple[int, ...]:
-    several = len(table.seeds) > 1
+def _choose_seeds(table_seeds: Sequence[int], seeds: Sequence[int] | None, score_seeds: str) -> tuple[int, ...]:
+    several = len(table_seeds) > 1
     if seeds is None:
-        return tuple(table.seeds) if several else _SEEDS
+        return tuple(table_seeds) if several else _SEEDS
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds={list(seeds)!r} is not allowed: give at least one, none of them twice")
-    unknown = [seed for seed in seeds if seed not in table.seeds]
+    unknown = [seed for seed in seeds if seed not in table_seeds]
     if several and score_seeds == "paired" and unknown:
         raise ValueError(
-            f"seeds={list(seeds)!r}: the score table has no scores of seed {unknown[0]} (it has {table.seeds}); choose "
+            f"seeds={list(seeds)!r}: the score table has no scores of seed {unknown[0]} (it has {table_seeds}); choose "
             "among them, or score_seeds='mean'"
         )
     return tuple(seeds)
 
 
-def _columns(
-    scored: Mapping[Key, ScoreRow], archs: Sequence[str], table: ScoreTable, seeds: Sequence[int]
-) -> dict[str, Array]:
-    """Mean over ``seeds`` of the scores that there are, by column; NaN where there is none."""
-    columns = {}
-    for name in table.columns:
-        values = np.array([[_number(scored[arch, seed].values[name]) for arch in archs] for seed in seeds])
-        count = np.isfinite(values).sum(axis=0)
-        columns[name] = np.where(count > 0, np.nansum(values, axis=0) / np.maximum(count, 1), math.nan)
-    return columns
+def _mean(values: Sequence[Array]) -> Array:
+    """Mean over seeds of the scores that there are; NaN where there is none."""
+    count = np.isfinite(values).sum(axis=0)
+    return np.where(count > 0, np.nansum(values, axis=0) / np.maximum(count, 1), math.nan)
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-def _select(features: Features, places: Sequence[int]) -> Features:
-    """The features of some of the architectures."""
-    if len(places) == len(features.archs):
-        return features
-    archs = tuple(features.archs[i] for i in places)
-    return Features(features.row, features.space, archs, features.names, features.values[places], features.missing)
-
-
-def _check_choices(option: str, chosen: Sequence[str], known: Sequence[str]) -> None:
-    from vkdnw_pl.oracles.base import nearest
-
-    for name in chosen:
-        if name not in known:
-            raise ValueError(f"{option}: {name!r} is not known{nearest(name, known)} (known: {', '.join(known)})")
-    if not chosen or len(set(chosen)) < len(chosen):
-        raise ValueError(f"{option}={list(chosen)!r} is not allowed: give at least one, none of them twice")
+def _check_choices(option: str, names: Sequence[str], known: Collection[str]) -> None:
+    for name in names:
+        check_choice(option, name, known)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"{option}={list(names)!r} is not allowed: give at least one, none of them twice")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vkdnw_pl.runs.table import FAILED, ScoreRow, join_rows, read_table
-from vkdnw_pl.scoring.join import canonical
+from vkdnw_pl.scoring.score_tables import canonical
 from vkdnw_pl.search.proposals import Proposal
 from vkdnw_pl.search.settings import SearchSettings
 from vkdnw_pl.spaces import Space

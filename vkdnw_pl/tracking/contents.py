@@ -105,7 +105,7 @@ def log_paper(tracked: Tracked, folder: Path, paper: str) -> None:
     """What ``evaluate --paper`` wrote: its tables, figures and pages, and our values in the summary."""
     if not tracked.active:
         return
-    from vkdnw_pl.report.paper_tables import PAPER_CHOICES
+    from vkdnw_pl.report.paper.tables import PAPER_CHOICES
 
     files = [folder / f"{paper}.html"]
     for name in PAPER_CHOICES[paper]:

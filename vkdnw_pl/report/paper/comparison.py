@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from vkdnw_pl.report.paper_notes import Note, known_reasons
-from vkdnw_pl.report.paper_numbers import VARIANTS, paper_values
-from vkdnw_pl.report.paper_tables import PaperColumn, PaperRow, PaperTable
+from vkdnw_pl.report.paper.notes import Note, known_reasons
+from vkdnw_pl.report.paper.tables import VARIANTS, PaperColumn, PaperRow, PaperTable, paper_values
 from vkdnw_pl.report.tables import Row, metric_value
+from vkdnw_pl.runs.files import csv_line
 
 NEAR = 0.02
 """Difference up to which a value counts as the paper's: its bound for the standard deviation over seeds."""
@@ -36,7 +34,7 @@ CSV_COLUMNS = (
 class Cell:
     """One metric of one row in one column."""
 
-    ranking: str | None
+    ranking: str
     metric: str
     ours: float | None = None
     std: float | None = None
@@ -78,6 +76,33 @@ class Cell:
             return CLOSE
         return COVERED if self.in_interval else DIFFERS
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether neither side has a value."""
+        return self.ours is None and self.paper is None
+
+    @property
+    def ours_text(self) -> str:
+        """``0.612 ± 0.003``, or a dash."""
+        if self.ours is None:
+            return "–"
+        return f"{self.ours:.{self.decimals}f}" + ("" if self.std is None else f" ± {self.std:.{self.decimals}f}")
+
+    @property
+    def interval_text(self) -> str:
+        """``[0.580, 0.641]``, or nothing."""
+        return "" if self.interval is None else "[{:.{d}f}, {:.{d}f}]".format(*self.interval, d=self.decimals)
+
+    @property
+    def paper_text(self) -> str:
+        """The paper's value, or a dot, as the paper marks an empty cell."""
+        return "·" if self.paper is None else f"{self.paper:.{self.decimals}f}"
+
+    @property
+    def difference_text(self) -> str:
+        """``+0.012``, or nothing."""
+        return "" if self.difference is None else f"{self.difference:+.{self.decimals}f}"
+
 
 @dataclass(frozen=True)
 class ComparedRow:
@@ -92,7 +117,12 @@ class ComparedRow:
     @property
     def problem(self) -> str:
         """Why nothing or something of the row was not computed."""
-        return "; ".join(dict.fromkeys(cell.problem for cells in self.cells for cell in cells if cell.problem))
+        return "; ".join(dict.fromkeys(cell.problem for cell in self.all_cells if cell.problem))
+
+    @property
+    def all_cells(self) -> list[Cell]:
+        """The cells of all columns."""
+        return [cell for cells in self.cells for cell in cells]
 
 
 @dataclass(frozen=True)
@@ -110,13 +140,8 @@ class Comparison:
 
     def count(self) -> dict[str, int]:
         """How many cells have each verdict; cells of which neither side has a value are left out."""
-        counts = dict.fromkeys(VERDICTS, 0)
-        for row in self.rows:
-            for cells in row.cells:
-                for cell in cells:
-                    if not (cell.ours is None and cell.paper is None):
-                        counts[cell.verdict] += 1
-        return {verdict: number for verdict, number in counts.items() if number}
+        verdicts = [cell.verdict for row in self.rows for cell in row.all_cells if not cell.is_empty]
+        return {verdict: verdicts.count(verdict) for verdict in VERDICTS if verdict in verdicts}
 
 
 def compare(
@@ -146,116 +171,90 @@ def compare(
         ValueError: if the paper has no such table for the variant, or a metric row is damaged or comes twice.
     """
     printed = paper_values(table.name, variant)
-    found: dict[tuple[str, str], Row] = {}
-    for one in metrics:
-        key = (str(one["ranking"]), str(one["dataset"]))
-        if key in found:
+    metric_rows: dict[tuple[str, str], Row] = {}
+    for metric_row in metrics:
+        key = (str(metric_row["ranking"]), str(metric_row["dataset"]))
+        if key in metric_rows:
             raise ValueError(f"the metrics of ranking {key[0]!r} on {key[1]} come twice")
-        found[key] = one
-    footnotes = _Footnotes(table, variant, [*known_reasons(), *notes], row_remarks or {})
+        metric_rows[key] = metric_row
+    about = [note for note in (*known_reasons(), *notes) if note.about(table.name, variant)]
+    footnotes: list[str] = []
 
-    def cells(row: PaperRow, column: PaperColumn) -> tuple[Cell, ...]:
+    def numbers(texts: Iterable[str]) -> tuple[int, ...]:
+        """Numbers of footnotes, in the order in which rows, then columns first name them."""
+        texts = list(texts)
+        footnotes.extend(text for text in dict.fromkeys(texts) if text not in footnotes)
+        return tuple(sorted(footnotes.index(text) + 1 for text in texts))
+
+    def cell(row: PaperRow, column: PaperColumn, metric: str) -> Cell:
         ranking = row.ranking_for(column.key)
-        key = (ranking or "", column.compared_with)
-        ours = found.get(key)
-        problem = "" if ours else (problems or {}).get(ranking or "", _no_metrics(row, column, ranking))
-        made = []
-        for metric in table.metrics:
-            value = metric_value(ours, metric) if ours else None
-            paper = printed.get((row.key, column.key, metric))
-            paper_std = printed.get((row.key, column.key, f"{metric}_std"))
-            undefined = f"{metric} of {ranking!r} is undefined" if value is not None and value.mean is None else ""
-            made.append(
-                Cell(
-                    ranking=ranking,
-                    metric=metric,
-                    ours=value.mean if value else None,
-                    std=value.std if value else None,
-                    interval=(intervals or {}).get(key, {}).get(metric) if ours else None,
-                    paper=paper.value if paper else None,
-                    paper_std=paper_std.value if paper_std else None,
-                    source=paper.source if paper else "",
-                    problem=problem or undefined,
-                    sizes=_sizes(ours),
-                    decimals=table.decimals,
-                )
-            )
-        return tuple(made)
+        key = (ranking, column.compared_with)
+        metric_row = metric_rows.get(key)
+        value = metric_value(metric_row, metric) if metric_row else None
+        paper = printed.get((row.key, column.key, metric))
+        paper_std = printed.get((row.key, column.key, f"{metric}_std"))
+        if value is None:
+            problem = (problems or {}).get(ranking) or _no_metrics(row, column, ranking)
+        else:
+            problem = f"{metric} of {ranking!r} is undefined" if value.mean is None else ""
+        return Cell(
+            ranking=ranking,
+            metric=metric,
+            ours=value.mean if value else None,
+            std=value.std if value else None,
+            interval=(intervals or {}).get(key, {}).get(metric) if metric_row else None,
+            paper=paper.value if paper else None,
+            paper_std=paper_std.value if paper_std else None,
+            source=paper.source if paper else "",
+            problem=problem,
+            sizes=_sizes(metric_row or {}),
+            decimals=table.decimals,
+        )
 
-    rows = tuple(
-        ComparedRow(row, tuple(cells(row, column) for column in table.columns), footnotes.of_row(row))
-        for row in table.rows
+    rows = []
+    for row in table.rows:
+        cells = tuple(tuple(cell(row, column, metric) for metric in table.metrics) for column in table.columns)
+        texts = [note.text for note in about if note.rows is not None and row.key in note.rows]
+        if row_remarks and row.key in row_remarks:
+            texts.append(row_remarks[row.key])
+        rows.append(ComparedRow(row, cells, numbers(texts)))
+    about_columns = [note for note in about if note.rows is None and note.columns]
+    column_notes = tuple(
+        numbers(note.text for note in about_columns if column.key in (note.columns or ())) for column in table.columns
     )
-    column_notes = tuple(footnotes.of_column(column) for column in table.columns)
-    return Comparison(table, variant, rows, column_notes, tuple(footnotes.texts), (*remarks, *footnotes.of_table()))
+    table_notes = [note.text for note in about if note.rows is None and note.columns is None]
+    return Comparison(table, variant, tuple(rows), column_notes, tuple(footnotes), (*remarks, *table_notes))
 
 
 def comparison_csv(comparison: Comparison) -> str:
     """The comparison as CSV text, one line per cell of which either side has a value; columns `CSV_COLUMNS`."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
+    lines = []
+    table = comparison.table
     for row in comparison.rows:
-        for column, cells, numbers in zip(comparison.table.columns, row.cells, comparison.column_notes):
-            notes = [comparison.footnotes[number - 1] for number in dict.fromkeys([*row.notes, *numbers])]
+        for column, cells, column_notes in zip(table.columns, row.cells, comparison.column_notes):
+            notes = [comparison.footnotes[number - 1] for number in dict.fromkeys([*row.notes, *column_notes])]
+            names = (table.name, VARIANTS[comparison.variant], row.row.key, row.row.label, column.key)
             for cell in cells:
-                if cell.ours is None and cell.paper is None and not cell.problem:
+                if cell.is_empty and not cell.problem:
                     continue
                 low, high = cell.interval or (None, None)
-                numbers_here = (cell.ours, cell.std, low, high, cell.paper, cell.paper_std, cell.difference)
+                values = (cell.ours, cell.std, low, high, cell.paper, cell.paper_std, cell.difference)
                 covered = "" if cell.in_interval is None else str(cell.in_interval).lower()
-                writer.writerow(
+                lines.append(
                     [
-                        *(comparison.table.name, VARIANTS[comparison.variant], row.row.key, row.row.label, column.key),
-                        *(cell.metric, cell.ranking or "", column.compared_with, *cell.sizes),
-                        *(*map(_number, numbers_here), covered, cell.verdict),
-                        *(cell.problem, " | ".join(notes), cell.source),
+                        *(*names, cell.metric, cell.ranking, column.compared_with, *cell.sizes, *values),
+                        *(covered, cell.verdict, cell.problem, " | ".join(notes), cell.source),
                     ]
                 )
-    return out.getvalue()
+    return "".join(map(csv_line, [CSV_COLUMNS, *lines]))
 
 
-class _Footnotes:
-    """Numbers the notes in the order in which rows, then columns first name them."""
-
-    def __init__(self, table: PaperTable, variant: str, notes: Iterable[Note], row_remarks: Mapping[str, str]) -> None:
-        self.notes = [note for note in notes if note.about(table.name, variant)]
-        self.row_remarks = row_remarks
-        self.texts: list[str] = []
-
-    def of_row(self, row: PaperRow) -> tuple[int, ...]:
-        texts = [note.text for note in self.notes if note.rows is not None and row.key in note.rows]
-        return self._numbers([*texts, *([self.row_remarks[row.key]] if row.key in self.row_remarks else [])])
-
-    def of_column(self, column: PaperColumn) -> tuple[int, ...]:
-        return self._numbers(
-            note.text for note in self.notes if note.rows is None and note.columns and column.key in note.columns
-        )
-
-    def of_table(self) -> tuple[str, ...]:
-        return tuple(note.text for note in self.notes if note.rows is None and note.columns is None)
-
-    def _numbers(self, texts: Iterable[str]) -> tuple[int, ...]:
-        numbers = []
-        for text in texts:
-            if text not in self.texts:
-                self.texts.append(text)
-            numbers.append(self.texts.index(text) + 1)
-        return tuple(sorted(numbers))
-
-
-def _no_metrics(row: PaperRow, column: PaperColumn, ranking: str | None) -> str:
-    if ranking is None:
-        return "not computed: it has no counterpart here"
+def _no_metrics(row: PaperRow, column: PaperColumn, ranking: str) -> str:
     if row.learned:
         return f"not computed: a model-driven ranking, and no metrics of {ranking!r} were given"
     return f"not computed: there are no metrics of {ranking!r} on {column.compared_with}"
 
 
-def _sizes(row: Row | None) -> tuple[str, str, str]:
-    n, ndcg_k, seeds = ("" if row is None else str(row.get(name) or "") for name in ("n", "ndcg_k", "seeds"))
+def _sizes(row: Row) -> tuple[str, str, str]:
+    n, ndcg_k, seeds = (str(row.get(name) or "") for name in ("n", "ndcg_k", "seeds"))
     return n, ndcg_k, seeds
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else repr(float(value))

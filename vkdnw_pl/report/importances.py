@@ -5,19 +5,34 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from vkdnw_pl.report.figures import _GREY, _OTHER, _OWN, _default_style, _figure, _tidy
+from vkdnw_pl.errors import check_whole
+from vkdnw_pl.report.figures import _GREY, _OTHER, _OWN, _default_style, _figure, _tidy, save_figure
 
-_GRAF = "#009E73"  # of Okabe & Ito's colours, as the others
-_KINDS = {"VKDNW": _OWN, "other proxies and costs": _OTHER, "graph features (GRAF)": _GRAF, "all the rest": "#bbbbbb"}
+_KINDS = {
+    "VKDNW": _OWN,
+    "other proxies and costs": _OTHER,
+    "graph features (GRAF)": "#009E73",
+    "all the rest": "#bbbbbb",
+}
 _SHORT_OPS = {"skip_connect": "skip", "nor_conv_": "", "avg_pool_3x3": "pool"}
 
 Importances = Mapping[str, float | Sequence[float]]
 """Feature -> importance, one value or one per seed."""
+
+
+def save_importances(importances: Mapping[tuple[str, str], Importances], folder: Path) -> None:
+    """Draw ``importances_<rankings>_<data set>.png`` for each data set; keys are (ranking, data set)."""
+    for dataset in dict.fromkeys(dataset for _, dataset in importances):
+        panels = {name: values for (name, of_dataset), values in importances.items() if of_dataset == dataset}
+        rows = "-".join(dict.fromkeys(name.partition(":")[0] for name in panels))
+        path = folder / f"importances_{re.sub(r'[^A-Za-z0-9._-]+', '_', f'{rows}_{dataset}')}.png"
+        save_figure(feature_importances({f"{name}, {dataset}": values for name, values in panels.items()}), path)
 
 
 def feature_importances(
@@ -34,37 +49,31 @@ def feature_importances(
     Raises:
         ValueError: if there are no panels, a panel has no features, a value is not finite, or ``top`` is not positive.
     """
-    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
-        raise ValueError(f"top={top!r} is not allowed: give a whole number of at least 1")
+    check_whole("top", top, 1)
     if not panels or not all(panels.values()):
         raise ValueError("panels is empty or holds an empty one: there are no importances to draw")
     bars = {title: _bars(title, importances, top) for title, importances in panels.items()}
     num_columns = 2 if len(bars) == 4 else min(len(bars), 3)
     num_lines = math.ceil(len(bars) / num_columns)
-    longest = max(len(some) for some in bars.values())
+    longest = max(len(names) for names, _, _ in bars.values())
     with _default_style():
         figure = _figure(0.4 + 4.6 * num_columns, 0.7 + num_lines * (0.8 + 0.22 * longest))
         axes = figure.subplots(num_lines, num_columns, squeeze=False).ravel()
-        kinds = set()
-        for ax, (title, some) in zip(axes, bars.items()):
-            means = np.array([mean for _, mean, _ in some])
-            spreads = np.array([spread for _, _, spread in some])
-            kind = [_kind(name) for name, _, _ in some]
-            kinds |= set(kind)
-            ax.barh(range(len(some)), means, height=0.72, color=[_KINDS[k] for k in kind])
+        for ax, (title, (names, means, spreads)) in zip(axes, bars.items()):
+            places = range(len(names))
+            kinds = [_kind(name) for name in names]
+            ax.barh(places, means, height=0.72, color=[_KINDS[kind] for kind in kinds])
             if spreads.any():
-                ax.errorbar(means, range(len(some)), xerr=spreads, fmt="none", ecolor="black", elinewidth=1, capsize=2)
-            reach = max(float((np.maximum(means, 0) + spreads).max()), 1e-9)
-            for i, (mean, spread) in enumerate(zip(means, spreads)):
-                place = (max(mean, 0) + spread, i)
-                ax.annotate(f"{mean:.3f}", place, (4, 0), textcoords="offset points", va="center", fontsize=7.5)
-            ax.set_yticks(range(len(some)), [_label(name) for name, _, _ in some], fontsize=8)
-            for tick, k in zip(ax.get_yticklabels(), kind):
-                tick.set_fontweight("bold" if k == "VKDNW" else "normal")
-                tick.set_color(_GREY if k == "all the rest" else "black")
+                ax.errorbar(means, places, xerr=spreads, fmt="none", ecolor="black", elinewidth=1, capsize=2)
+            ends = np.maximum(means, 0) + spreads
+            for i, mean in enumerate(means):
+                ax.annotate(f"{mean:.3f}", (ends[i], i), (4, 0), textcoords="offset points", va="center", fontsize=7.5)
+            ax.set_yticks(places, [_label(name) for name in names], fontsize=8)
+            for tick, kind in zip(ax.get_yticklabels(), kinds):
+                tick.set_fontweight("bold" if kind == "VKDNW" else "normal")
+                tick.set_color(_GREY if kind == "all the rest" else "black")
             ax.set_ylim(longest - 0.4, -0.6)  # bars of equal height in all panels
-            # Permutation importances may lie a little below zero.
-            ax.set_xlim(min(0.0, 1.1 * float(means.min())), 1.2 * reach)
+            ax.set_xlim(min(0.0, 1.1 * float(means.min())), 1.2 * max(float(ends.max()), 1e-9))
             ax.tick_params(axis="x", labelsize=8)
             ax.tick_params(axis="y", length=0)
             ax.set_xlabel(xlabel, fontsize=9)
@@ -73,34 +82,32 @@ def feature_importances(
             ax.grid(axis="x", color="#e6e6e6", linewidth=0.6)
         for ax in axes[len(bars) :]:
             ax.set_axis_off()
-        handles = [Patch(color=color, label=kind) for kind, color in _KINDS.items() if kind in kinds]
-        figure.legend(
-            handles=handles,
-            loc="outside lower center",
-            ncols=min(len(handles), 2 * num_columns),
-            frameon=False,
-            fontsize=8,
-        )
+        drawn = {_kind(name) for names, _, _ in bars.values() for name in names}
+        handles = [Patch(color=color, label=kind) for kind, color in _KINDS.items() if kind in drawn]
+        columns = min(len(handles), 2 * num_columns)
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
     return figure
 
 
-def _bars(title: str, importances: Importances, top: int) -> list[tuple[str, float, float]]:
-    """(feature, mean, deviation) of the top features in descending order, and of the sum of the rest."""
+def _bars(title: str, importances: Importances, top: int) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Names, means and deviations of the top features in descending order, and of the sum of the rest."""
     names = list(importances)
-    lengths = {np.atleast_1d(importances[name]).shape for name in names}
-    if len(lengths) > 1:
+    if len({np.shape(np.atleast_1d(importances[name])) for name in names}) > 1:
         raise ValueError(f"panels[{title!r}]: the features have different numbers of seeds")
     values = np.array([np.atleast_1d(importances[name]) for name in names], dtype=np.float64)
-    if not np.isfinite(values).all():
-        bad = names[int(np.argmin(np.isfinite(values).all(axis=1)))]
-        raise ValueError(f"panels[{title!r}]: the importance of {bad!r} is not finite")
+    finite = np.isfinite(values).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"panels[{title!r}]: the importance of {names[int(np.argmin(finite))]!r} is not finite")
     order = sorted(range(len(names)), key=lambda i: (-values[i].mean(), names[i]))
     if len(order) == top + 1:
         top += 1  # a rest of one is no rest
-    chosen = [(names[i], values[i]) for i in order[:top]]
+    shown, rows = [names[i] for i in order[:top]], [values[i] for i in order[:top]]
     if order[top:]:
-        chosen.append((f"the other {len(order) - top} together", values[order[top:]].sum(axis=0)))
-    return [(name, float(v.mean()), float(v.std(ddof=1)) if len(v) > 1 else 0.0) for name, v in chosen]
+        shown.append(f"the other {len(order) - top} together")
+        rows.append(values[order[top:]].sum(axis=0))
+    bars = np.array(rows)
+    deviations = bars.std(axis=1, ddof=1) if bars.shape[1] > 1 else np.zeros(len(bars))
+    return shown, bars.mean(axis=1), deviations
 
 
 def _kind(name: str) -> str:
@@ -123,5 +130,4 @@ def _label(name: str) -> str:
         return short
     family, relation, ops, degree = parts.groups()
     inside = "" if ops == "nothing" else ops.replace("-", ",")
-    sign = "" if relation == "allowed" else "not "
-    return f"{(degree or family)} {sign}{{{inside}}}"
+    return f"{(degree or family)} {'' if relation == 'allowed' else 'not '}{{{inside}}}"

@@ -1,0 +1,319 @@
+"""What ``evaluate --paper`` computes: the paper's networks among the scored ones, the metrics of every row, and remarks."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from vkdnw_pl.oracles import Oracle
+from vkdnw_pl.ranking import columns_of, parse_ranking
+from vkdnw_pl.ranking.agreement import rank_agreement
+from vkdnw_pl.ranking.learned import LEARNED_ROWS, PAPER_TRAIN_SIZE, default_train_size
+from vkdnw_pl.report.importances import save_importances
+from vkdnw_pl.report.paper.comparison import Comparison, compare
+from vkdnw_pl.report.paper.notes import Note
+from vkdnw_pl.report.paper.tables import ACCURACY, PAPER_CHOICES, PAPER_TABLES, PaperTable
+from vkdnw_pl.runs.table import ScoreRow, ScoreTable
+from vkdnw_pl.scoring.bootstrap import Intervals, bootstrap_intervals, kendall_resamples
+from vkdnw_pl.scoring.evaluation import Terms, choose_rankings, evaluate_table, scores_by_seed
+from vkdnw_pl.scoring.learned_evaluation import LearnedEvaluation, ModelKeeper, complete_seeds, evaluate_learned
+from vkdnw_pl.scoring.score_tables import RecordedTable
+from vkdnw_pl.spaces import NB201
+
+Row = Mapping[str, Any]
+
+TOY = {  # accuracies in the order of two rankings, best first: Section 3 of the paper
+    "damaged_top": (80, 70, 100, 90, 60, 50, 40, 30, 20, 10),
+    "perfect_top": (100, 90, 80, 70, 60, 50, 10, 20, 30, 40),
+}
+_TOY_CUT = 5
+
+
+@dataclass(frozen=True)
+class PaperSample:
+    """The networks of a table that a comparison is about."""
+
+    table: ScoreTable
+    oracle: Oracle
+    num_networks: int
+    """How many the paper ranks."""
+    top_k: int
+    """nDCG's cut among all networks that the paper ranks."""
+    left_out: int
+    """Networks of the table that are not among the paper's, lack a row for some seed, or have no known accuracy."""
+
+    @property
+    def size(self) -> int:
+        """How many are ranked."""
+        return len(self.table.archs)
+
+    @property
+    def places(self) -> float:
+        """How many of the paper's networks each stands for."""
+        return self.num_networks / self.size
+
+    @property
+    def complete(self) -> bool:
+        """Whether these are all networks that the paper ranks."""
+        return self.size == self.num_networks
+
+
+def choose_sample(table: ScoreTable, oracle: Oracle, paper: str, variant: str, top_k: int) -> PaperSample:
+    """Limit a table to the paper's networks, and the oracle to its data sets.
+
+    nDCG of the first 1,000 of 9,445 and of the first 1,000 of 1,000 are different quantities: in a sample of n every
+    network takes 9,445 / n places.
+
+    Raises:
+        ValueError: if fewer than two networks remain, the oracle lacks a data set, or the table is no sample of the
+            variant.
+    """
+    datasets = list(
+        dict.fromkeys(column.dataset for name in PAPER_CHOICES[paper] for column in PAPER_TABLES[name].columns)
+    )
+    if missing := [name for name in datasets if name not in oracle.datasets]:
+        raise ValueError(
+            f"paper={paper!r} compares with accuracies on {', '.join(missing)}, which the oracle {oracle.name!r} does not "
+            f"know (it knows: {', '.join(oracle.datasets)}); choose oracle=nb201, after: python -m vkdnw_pl download nb201"
+        )
+    unique = set(NB201().enumerate(unique=True))
+    ranked = unique if variant == "unique" else set(NB201().enumerate())
+    if variant == "all" and set(table.archs) <= unique:
+        raise ValueError(
+            f"variant='all' compares with the paper's numbers for all {len(ranked):,} networks, but the scores are only of "
+            f"unique structures ({len(table.archs):,}): they are no sample of all; choose variant=unique"
+        )
+    kept = set(scores_by_seed(table)[0]) & ranked & set(oracle.archs)
+    if len(kept) < 2:
+        raise ValueError(
+            f"paper={paper!r} ranks networks of NAS-Bench-201 with known accuracies (variant={variant!r}), and of the "
+            f"{len(table.archs)} in the scores {len(kept)} are such; a ranking needs two"
+        )
+    return PaperSample(
+        table=ScoreTable(table.columns, [row for row in table.rows if row.arch in kept]),
+        oracle=dataclasses.replace(
+            oracle,
+            tables={name: oracle.tables[name] for name in datasets},
+            split={name: oracle.split[name] for name in datasets},
+        ),
+        num_networks=len(ranked),
+        top_k=top_k,
+        left_out=len(table.archs) - len(kept),
+    )
+
+
+def compare_scores(
+    sample: PaperSample,
+    sources: Sequence[RecordedTable],
+    paper: str,
+    variant: str,
+    bootstrap: int,
+    ties: str,
+    notes: Sequence[Note] = (),
+    learned_metrics: Iterable[Row] = (),
+) -> list[Comparison]:
+    """Compute the metrics of every row that the columns allow, their intervals, and put them beside the paper's.
+
+    Args:
+        sample: what is ranked.
+        sources: where its columns come from.
+        paper: one of `PAPER_CHOICES`.
+        variant: ``unique`` or ``all``.
+        bootstrap: resamples for the intervals; 0 for none.
+        ties: nDCG's rule.
+        notes: the user's notes.
+        learned_metrics: metric rows of the model-driven rankings, see `evaluate_learned`; one whose ranking ends in
+            ``_partial`` stands for its row too, and its ``missing`` becomes a footnote.
+    """
+    tables = [PAPER_TABLES[name] for name in PAPER_CHOICES[paper]]
+    rankings, problems = available(tables, sample.table.columns)
+    metrics = [{**row, "ranking": re.sub(r"_partial(?=:|$)", "", str(row["ranking"]))} for row in learned_metrics]
+    missing = {row["ranking"]: row["missing"] for row in metrics if row.get("missing")}
+    intervals: Intervals = {}
+    oracles = _oracles(tables, sample)
+    resamples = 0 if sample.complete else bootstrap
+    steps = len(rankings) * sum(len(oracle.datasets) for oracle in oracles)
+    bar = tqdm(total=steps, desc=f"{resamples:,} resamples", unit="ranking", mininterval=1.0, disable=not resamples)
+    with bar:
+        for oracle in oracles:
+            metrics += evaluate_table(sample.table, oracle, rankings, sample.top_k, ties, sample.places).metrics
+            if resamples:
+                intervals |= bootstrap_intervals(
+                    sample.table, oracle, rankings, sample.top_k, resamples, places=sample.places, step=bar.update
+                )
+    return [
+        compare(
+            table,
+            metrics,
+            variant,
+            intervals,
+            problems,
+            _remarks(table, sample, sources, resamples, ties, rankings),
+            notes,
+            _row_remarks(table, sources, missing),
+        )
+        for table in tables
+    ]
+
+
+def learned_rows(
+    sample: PaperSample,
+    models: Sequence[str],
+    train_size: int | None,
+    ties: str,
+    folder: Path,
+    progress: bool = False,
+) -> LearnedEvaluation:
+    """Train the model-driven rows of Table 1; keep their models in ``folder/models``, draw what they look at.
+
+    Rows of graph features alone need no scores, so they are those of all architectures that the oracle knows among the
+    paper's 9,445. In nDCG the test part stands for the paper's 8,421.
+    """
+    unique = list(NB201().enumerate(unique=True))
+    known = set(sample.oracle.archs)
+    everything = ScoreTable((), [ScoreRow(arch, 1, {}) for arch in unique if arch in known])
+    total = LearnedEvaluation()
+    for table, graph_only in ((complete_seeds(sample.table), False), (everything, True)):
+        n = len(table.archs)
+        size = default_train_size(n) if train_size is None or graph_only else train_size
+        rows = [
+            name
+            for name, features in LEARNED_ROWS.items()
+            if graph_only == (not features.required) and set(features.required) <= set(table.columns)
+        ]
+        if rows and n >= 4:
+            places = max(1.0, (len(unique) - PAPER_TRAIN_SIZE) / max(n - size, 1))
+            part = evaluate_learned(
+                table,
+                sample.oracle,
+                rows,
+                models,
+                train_size=size,
+                ties=ties,
+                places=places,
+                progress=progress,
+                on_model=ModelKeeper(folder / "models"),
+            )
+            total.metrics.extend(part.metrics)
+            total.notes.extend(part.notes)
+            save_importances(part.importances, folder / "figures")
+    return total
+
+
+def available(tables: Iterable[PaperTable], columns: Sequence[str]) -> tuple[dict[str, Terms], dict[str, str]]:
+    """The rankings that the columns allow, and for every other one why not."""
+    rankings: dict[str, Terms] = {}
+    problems: dict[str, str] = {}
+    tables = list(tables)
+    targets = [column.target for table in tables for column in table.columns if column.target != ACCURACY]
+    for name in dict.fromkeys(name for table in tables for name, learned in table.rankings().items() if not learned):
+        needed = dict.fromkeys([*columns_of(parse_ranking(name)), *targets])
+        if missing := [column for column in needed if column not in columns]:
+            what = "columns" if len(missing) > 1 else "the column"
+            problems[name] = f"not computed: needs {what} {', '.join(missing)}, which the scores do not have"
+        else:
+            rankings |= choose_rankings(columns, [name])
+    return rankings, problems
+
+
+def compare_toy(notes: Sequence[Note] = ()) -> Comparison:
+    """Figure 2: two rankings of ten networks with accuracies 100, 90, ..., 10."""
+    rows = []
+    for name, accuracies in TOY.items():
+        agreement = rank_agreement([-place for place in range(len(accuracies))], accuracies, _TOY_CUT, "average")
+        rows.append({"ranking": name, "dataset": "toy", "n": len(accuracies), "ndcg_k": _TOY_CUT, **agreement})
+    remark = (
+        f"nDCG looks at the first {_TOY_CUT} of the ten; the values here are exact, there is nothing random in them."
+    )
+    return compare(PAPER_TABLES["fig2"], rows, remarks=[remark], notes=notes)
+
+
+def _oracles(tables: Sequence[PaperTable], sample: PaperSample) -> list[Oracle]:
+    """What rankings are compared with: accuracies, or columns of the scores."""
+    targets = dict.fromkeys(column.target for table in tables for column in table.columns)
+    oracles = [sample.oracle] if ACCURACY in targets else []
+    for name in targets:
+        if name in sample.table.columns:
+            values = {name: _column_values(sample.table, name)}
+            oracles.append(Oracle(f"column {name}", "a column of the scores", {name: ""}, values))
+    return oracles
+
+
+def _column_values(table: ScoreTable, column: str) -> dict[str, float]:
+    """Architecture -> value of a column that does not depend on the seed."""
+    values: dict[str, float] = {}
+    for row in table.rows:
+        value = row.values[column]
+        if value is not None and values.setdefault(row.arch, value) != value:
+            raise ValueError(f"the column {column!r} has different values for {row.arch} under different seeds")
+    return values
+
+
+def _remarks(
+    table: PaperTable,
+    sample: PaperSample,
+    sources: Sequence[RecordedTable],
+    resamples: int,
+    ties: str,
+    rankings: Mapping[str, Terms],
+) -> list[str]:
+    """What was done here, for the reader of one table."""
+    n, whole = sample.size, sample.num_networks
+    if sample.complete:
+        remarks = [f"All {whole:,} networks that the paper ranks, so there is no sampling error."]
+    else:
+        remarks = [f"A sample: {n:,} of the {whole:,} networks, taken as drawn at random."]
+    if "ndcg" in table.metrics:
+        remarks.append(f"nDCG looks at the first {sample.top_k:,}. Equal scores: {ties}.")
+    if "ndcg" in table.metrics and not sample.complete:
+        remarks.append(
+            f"In nDCG each of the {n:,} networks takes {whole / n:.2f} places, those of the networks that it stands for, so "
+            f"that the value estimates that of all {whole:,}."
+        )
+    if resamples:
+        fewer = kendall_resamples(n, resamples)
+        kendall = "" if fewer == resamples else f", {fewer:,} for Kendall's tau"
+        remarks.append(f"Intervals: 95 % percentile bootstrap over networks, {resamples:,} resamples{kendall}.")
+    elif not sample.complete:
+        remarks.append("No intervals were asked for (bootstrap=0).")
+    if sample.left_out:
+        remarks.append(
+            f"Left out: {sample.left_out:,} networks of the scores that the paper does not rank, that lack a row for some "
+            "seed, or whose accuracy is not known."
+        )
+    rows = sample.table.rows
+    used = dict.fromkeys(
+        column for name in table.rankings() if name in rankings for column in columns_of(rankings[name])
+    )
+    counts = {column: sum(row.values[column] is None for row in rows) for column in used}
+    if missing := [f"{column} {count}" for column, count in counts.items() if count]:
+        remarks.append(f"Without a finite value, and so ranked last (of {len(rows):,} rows): {', '.join(missing)}.")
+    remarks.append(f"Seeds: {', '.join(map(str, sample.table.seeds))}.")
+    remarks += [f"Scores: {source.describe()}." for source in sources]
+    if any(column.target == ACCURACY for column in table.columns):
+        remarks.append(f"Accuracies: {sample.oracle.description}.")
+    return remarks
+
+
+def _row_remarks(table: PaperTable, sources: Sequence[RecordedTable], missing: Mapping[str, str]) -> dict[str, str]:
+    """What scores saw whose rows saw real images in the paper, and which features a model-driven ranking lacks."""
+    remarks = {}
+    for row in table.rows:
+        rankings = dict.fromkeys(row.ranking_for(column.key) for column in table.columns)
+        texts = [f"Features that are missing here: {missing[name]}." for name in rankings if name in missing]
+        if row.real_images:
+            needed = (
+                set() if row.learned else {name for ranking in rankings for name in columns_of(parse_ranking(ranking))}
+            )
+            used = [source for source in sources if row.learned or needed & set(source.table.columns)]
+            if used:
+                texts.append(f"What these scores saw here: {'; '.join(source.describe() for source in used)}.")
+        if texts:
+            remarks[row.key] = " ".join(texts)
+    return remarks

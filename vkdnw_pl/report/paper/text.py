@@ -1,0 +1,219 @@
+"""A comparison with the paper as text: for a terminal, as Markdown, and as one HTML page that needs no other file."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from tabulate import tabulate
+
+from vkdnw_pl._version import __version__
+from vkdnw_pl.report.paper.comparison import (
+    CLOSE,
+    COVERED,
+    DIFFERS,
+    MARKS,
+    NO_PAPER,
+    NOT_COMPUTED,
+    VERDICTS,
+    Cell,
+    Comparison,
+    comparison_csv,
+)
+from vkdnw_pl.report.paper.figures import save_comparison_figures
+from vkdnw_pl.report.tables import METRICS
+from vkdnw_pl.runs.files import write_atomically
+from vkdnw_pl.runs.table import ScoreTable
+
+_ANSI = {CLOSE: "32", COVERED: "33", DIFFERS: "31"}
+_CSS = {CLOSE: "close", COVERED: "covered", DIFFERS: "differs", NO_PAPER: "none", NOT_COMPUTED: "missing"}
+
+_Columns = list[list[str]]
+"""Columns of text, each two lines of head and one cell per row."""
+
+
+def summary(comparison: Comparison) -> str:
+    """How many cells have which verdict, in one sentence."""
+    parts = [f"{count} {VERDICTS[verdict]}" for verdict, count in comparison.count().items()]
+    return f"cells: {'; '.join(parts)}" if parts else "cells: none"
+
+
+def legend() -> str:
+    """What the columns and marks say."""
+    marks = "; ".join(f"{MARKS[verdict]} {VERDICTS[verdict]}" for verdict in (CLOSE, COVERED, DIFFERS))
+    return (
+        "KT Kendall's tau-b, SPR Spearman's rho, nDCG of the first 1,000 of the paper's networks (a sample stands for "
+        "all); ours ± standard deviation over seeds [95 % interval over samples of architectures], the paper's value, "
+        f"ours minus the paper's; {marks}"
+    )
+
+
+def comparison_text(comparison: Comparison, ansi: bool = False, width: int | None = None) -> str:
+    """Render for a terminal: rows down, data sets and metrics across; what is too wide continues below.
+
+    Args:
+        comparison: what to show.
+        ansi: colour the differences.
+        width: columns of the terminal; None for no limit.
+    """
+    names = ["", "", *(f"{row.row.label}{_marks(row.notes)}" for row in comparison.rows)]
+    blocks: list[_Columns] = []
+    for i in range(len(comparison.table.columns)):
+        for j in range(len(comparison.table.metrics)):
+            block = _metric_columns(comparison, i, j, ansi)
+            fits = blocks and (width is None or _width([names, *blocks[-1], *block]) <= width)
+            blocks = [*blocks[:-1], blocks[-1] + block] if fits else [*blocks, block]
+    lines = [comparison.table.title, ""]
+    for block in blocks:
+        lines += [_tabulated([names, *block]), ""]
+    lines += [*_wrapped(summary(comparison), width), *_wrapped(legend(), width), ""]
+    texts = [f"- {row.row.label}: {row.problem}" for row in comparison.rows if row.problem]
+    texts += [f"[{number}] {text}" for number, text in enumerate(comparison.footnotes, 1)]
+    texts += [f"* {text}" for text in comparison.remarks]
+    return "\n".join([*lines, *(line for text in texts for line in _wrapped(text, width))]) + "\n"
+
+
+def print_comparison(comparison: Comparison, file: TextIO | None = None) -> None:
+    """Print `comparison_text` to ``file`` (default: standard output), coloured and in its width if it is a terminal."""
+    file = file or sys.stdout
+    tty = file.isatty()
+    file.write(comparison_text(comparison, ansi=tty, width=shutil.get_terminal_size().columns if tty else 160))
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """Render as Markdown: a cell is ``ours ± std [interval] / paper / difference``."""
+    table = comparison.table
+    head = [""] + [
+        f"{column.label} {METRICS[metric]}{_marks(numbers)}"
+        for column, numbers in zip(table.columns, comparison.column_notes)
+        for metric in table.metrics
+    ]
+    lines = [head, ["---"] * len(head)]
+    for row in comparison.rows:
+        lines.append([f"{row.row.label}{_marks(row.notes)}", *map(_markdown_cell, row.all_cells)])
+    body = "\n".join("| " + " | ".join(map(_escaped, line)) + " |" for line in lines)
+    lists = [
+        [f"- {_escaped(row.row.label)}: {_escaped(row.problem)}" for row in comparison.rows if row.problem],
+        [f"- [{number}] {_escaped(text)}" for number, text in enumerate(comparison.footnotes, 1)],
+        [f"- {_escaped(text)}" for text in comparison.remarks],
+    ]
+    parts = [f"## {_escaped(table.title)}", body, f"{summary(comparison)}. {legend()}."]
+    return "\n\n".join([*parts, *("\n".join(texts) for texts in lists if texts)]) + "\n"
+
+
+def comparison_html(
+    comparisons: Sequence[Comparison], title: str, subtitle: str, figures: Mapping[str, Sequence[Path]] | None = None
+) -> str:
+    """Render comparisons one below the other as an HTML page; every value is escaped.
+
+    Args:
+        comparisons: the tables.
+        title: of the page.
+        subtitle: a line below it.
+        figures: table -> PNG files that are shown above it, embedded.
+    """
+    environment = Environment(
+        loader=PackageLoader("vkdnw_pl.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    pictures = {
+        name: [(path.stem, base64.b64encode(path.read_bytes()).decode("ascii")) for path in paths]
+        for name, paths in (figures or {}).items()
+    }
+    return environment.get_template("paper.html.j2").render(
+        title=title,
+        subtitle=subtitle,
+        key=[(_CSS[verdict], VERDICTS[verdict]) for verdict in (CLOSE, COVERED, DIFFERS, NOT_COMPUTED)],
+        legend=legend(),
+        comparisons=[(comparison, pictures.get(comparison.table.name, [])) for comparison in comparisons],
+        summary=summary,
+        metric_names=METRICS,
+        css=_CSS,
+        cell_title=_cell_title,
+    )
+
+
+def write_comparisons(
+    folder: Path, paper: str, comparisons: Sequence[Comparison], table: ScoreTable | None
+) -> list[str]:
+    """Write ``<table>.csv``, ``<table>.md``, ``figures/<table>.png`` and ``<paper>.html``, and return their names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shown: dict[str, list[Path]] = {}
+    names = [f"{paper}.html"]
+    for comparison in comparisons:
+        name = comparison.table.name
+        write_atomically(folder / f"{name}.csv", comparison_csv(comparison))
+        write_atomically(folder / f"{name}.md", comparison_markdown(comparison))
+        figures = save_comparison_figures(comparison, table, folder / "figures")
+        names += [f"{name}.csv", f"{name}.md", *(f"figures/{path.name}" for path in figures)]
+        # The page has the table itself, so its picture is left out there.
+        shown[name] = figures if name.startswith("fig") else []
+    networks = {"unique": "the 9,445 unique structures", "all": "all 15,625 networks"}[comparisons[0].variant]
+    about = "" if paper == "fig2" else f" The paper's numbers are those of {networks}."
+    subtitle = f"VKDNW (CVPR 2025), computed by vkdnw_pl {__version__}.{about}"
+    page = comparison_html(comparisons, f"{paper}: this toolkit beside the paper", subtitle, shown)
+    write_atomically(folder / names[0], page)
+    return names
+
+
+def _cell_title(cell: Cell) -> str:
+    parts = [cell.problem or VERDICTS[cell.verdict], f"ranking {cell.ranking}", cell.source]
+    if cell.paper_std is not None:
+        parts.append(f"the authors' standard deviation over 5 seeds: {cell.paper_std}")
+    return "; ".join(part for part in parts if part)
+
+
+def _metric_columns(comparison: Comparison, column: int, metric: int, ansi: bool) -> _Columns:
+    """The columns of one metric on one data set: ours, the paper's, and the difference."""
+    cells = [row.cells[column][metric] for row in comparison.rows]
+    title = f"{comparison.table.columns[column].label} {METRICS[comparison.table.metrics[metric]]}"
+    differences = []
+    for cell in cells:
+        text = f"{cell.difference_text} {MARKS[cell.verdict]}".strip()
+        color = _ANSI.get(cell.verdict) if ansi else None
+        differences.append(f"\033[{color}m{text}\033[0m" if color else text)
+    return [
+        [title + _marks(comparison.column_notes[column]), "ours", *(_ours(cell) for cell in cells)],
+        ["", "paper", *(cell.paper_text for cell in cells)],
+        ["", "diff", *differences],
+    ]
+
+
+def _tabulated(columns: _Columns) -> str:
+    align = ["left", *["right"] * (len(columns) - 1)]
+    return tabulate(list(zip(*columns)), tablefmt="plain", disable_numparse=True, colalign=align)
+
+
+def _width(columns: _Columns) -> int:
+    return sum(2 + max(len(re.sub("\033.*?m", "", text)) for text in texts) for texts in columns)
+
+
+def _marks(numbers: Sequence[int]) -> str:
+    return f" [{','.join(map(str, numbers))}]" if numbers else ""
+
+
+def _ours(cell: Cell) -> str:
+    return f"{cell.ours_text} {cell.interval_text}".strip()
+
+
+def _markdown_cell(cell: Cell) -> str:
+    if cell.is_empty:
+        return ""
+    return " / ".join([_ours(cell), cell.paper_text, f"{cell.difference_text} {MARKS[cell.verdict]}".strip() or "–"])
+
+
+def _escaped(text: str) -> str:
+    """Text whose characters mean nothing to Markdown's tables and to HTML."""
+    for special, harmless in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("\n", " ")):
+        text = text.replace(special, harmless)
+    return text
+
+
+def _wrapped(text: str, width: int | None) -> list[str]:
+    return textwrap.wrap(text, min(width or 120, 120), subsequent_indent="  ")
