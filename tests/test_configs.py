@@ -4,7 +4,7 @@ import inspect
 from pathlib import Path
 
 import pytest
-from vkdnw_pl.report.paper_tables import PAPER_CHOICES
+from vkdnw_pl.report.paper.tables import PAPER_CHOICES
 
 from vkdnw_pl.cli import load_command, main
 from vkdnw_pl.option_parser import make_parser

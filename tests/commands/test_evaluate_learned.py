@@ -54,7 +54,7 @@ def test_a_kept_model_ranks_other_architectures(folders):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"models": ["random_forst"]}, "models: 'random_forst' is not known"),
+        ({"models": ["random_forst"]}, "models='random_forst' is not known; did you mean 'random_forest'"),
         ({"models": ["random_forest", "random_forest"]}, "one repeats"),
         ({"models": ["missing.skops"]}, "missing.skops"),
         ({"train_size": 5}, "train_size=5 has no use without models"),

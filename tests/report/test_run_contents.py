@@ -4,7 +4,7 @@ import math
 
 import pytest
 import run_samples as samples
-from vkdnw_pl.report.paper_numbers import paper_value
+from vkdnw_pl.report.paper.tables import paper_values
 
 from vkdnw_pl.report.charts import Dots, Line, bar_chart, dot_chart, line_chart, ticks
 from vkdnw_pl.report.clean_text import clean, in_time
@@ -69,7 +69,7 @@ def test_the_papers_values(tmp_path):
     assert first.table.name == "table1"
     assert [line.label for line in first.lines] == ["VKDNW_agg"]
     kendall, _, ndcg = first.lines[0].cells[6:]
-    assert kendall.paper == paper_value("table1", "vkdnw_agg", "ImageNet16-120", "kendall").value
+    assert kendall.paper == paper_values("table1")["vkdnw_agg", "ImageNet16-120", "kendall"].value
     assert kendall.difference == pytest.approx(0.7 - kendall.paper)
     assert ndcg.ours is None  # of a sample it is another quantity
     assert [metric for _, metric in first.columns[0][1]] == ["kendall", "spearman"]

@@ -87,7 +87,7 @@ def test_a_metric_that_is_undefined_is_an_empty_cell(tmp_path):
     done = evaluate(make_table({"a": [1.0, 1.0, 1.0]}), make_oracle([1, 2, 3]))
     assert done.metrics[0]["kendall"] is None
     assert not math.isnan(done.metrics[0]["ndcg"])
-    write_metrics(tmp_path / "metrics.csv", done)
+    write_metrics(tmp_path / "metrics.csv", done.metrics)
     header, line = (tmp_path / "metrics.csv").read_text().splitlines()
     assert header == ",".join(METRIC_COLUMNS)
     assert line.startswith("a,one,test,3,,,0.")

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
-from vkdnw_pl.report.importance_figure import feature_importances
+from vkdnw_pl.report.importances import feature_importances
 
 from vkdnw_pl.oracles import Oracle, load_oracle
 from vkdnw_pl.ranking.learned import LearnedRanking, make_features
 from vkdnw_pl.report.figures import save_figure
 from vkdnw_pl.report.tables import text_table
 from vkdnw_pl.runs.table import FAILED, ScoreRow, ScoreTable, read_table
-from vkdnw_pl.scoring.evaluation import METRIC_COLUMNS, Evaluation, write_metrics
+from vkdnw_pl.scoring.evaluation import METRIC_COLUMNS, write_metrics
 from vkdnw_pl.scoring.learned_evaluation import LEARNED_COLUMNS, evaluate_learned
 from vkdnw_pl.spaces import NB201
 
@@ -53,20 +53,19 @@ def make_oracle(archs, *datasets):
 
 
 def test_rows_of_all_that_the_table_allows(tmp_path):
-    table, ticks, models = make_table(), [], []
+    table, models = make_table(), []
     done = evaluate_learned(
         table,
         make_oracle(table.archs, "one", "two"),
         models=["random_forest", "extra_trees"],
         top_k=7,
-        progress=lambda *now: ticks.append(now),
         on_model=models.append,
     )
     names = ["vkdnw_m", "vkdnw_m:extra_trees", "graf", "graf:extra_trees"]
     assert sorted((row["ranking"], row["dataset"]) for row in done.metrics) == sorted(
         itertools.product(names, ["one", "two"])
     )
-    assert ticks == [(i, 16) for i in range(1, 17)]
+    assert len(models) == 16
     assert [(one.seed, one.dataset) for one in models[:4]] == [(1, "one"), (2, "one"), (1, "one"), (2, "one")]
     row = done.metrics[0]
     assert tuple(row) == LEARNED_COLUMNS
@@ -83,7 +82,7 @@ def test_rows_of_all_that_the_table_allows(tmp_path):
         "number)"
     ]
     # The rows go where those of other rankings go.
-    write_metrics(tmp_path / "metrics.csv", Evaluation([], {}, done.metrics, {}, {}))
+    write_metrics(tmp_path / "metrics.csv", done.metrics)
     with (tmp_path / "metrics.csv").open() as file:
         assert tuple(next(csv.reader(file))) == METRIC_COLUMNS
     assert "graf:extra_trees" in text_table(done.metrics)
@@ -161,14 +160,14 @@ def test_only_known_and_complete_architectures_count():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rows": ["graff"]}, r"rows: 'graff' is not known; did you mean 'graf'\?"),
+        ({"rows": ["graff"]}, r"rows='graff' is not known; did you mean 'graf'\?"),
         ({"rows": []}, r"rows=\[\]"),
-        ({"models": ["forest"]}, "models: 'forest' is not known"),
+        ({"models": ["forest"]}, "models='forest' is not known"),
         ({"models": ["extra_trees"] * 2}, "none of them twice"),
         ({"seeds": []}, r"seeds=\[\] is not allowed"),
         ({"seeds": [1, 1]}, "none of them twice"),
         ({"train_size": 40}, "train_size=40 is not allowed for 40 architectures"),
-        ({"score_seeds": "average"}, "score_seeds: 'average' is not known"),
+        ({"score_seeds": "average"}, "score_seeds='average' is not known"),
         ({"rows": ["graf"], "space": "mbv2"}, "not for 'mbv2'"),
     ],
 )

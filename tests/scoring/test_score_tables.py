@@ -1,5 +1,5 @@
 import pytest
-from vkdnw_pl.scoring.join import join_columns
+from vkdnw_pl.scoring.score_tables import join_columns
 
 from vkdnw_pl.runs.table import ScoreRow, ScoreTable
 
