@@ -4,10 +4,10 @@ import inspect
 from pathlib import Path
 
 import pytest
-from vkdnw_pl.report.paper.tables import PAPER_CHOICES
 
 from vkdnw_pl.cli import load_command, main
 from vkdnw_pl.option_parser import make_parser
+from vkdnw_pl.report.paper.tables import PAPER_CHOICES
 from vkdnw_pl.scoring.options import parse_seeds
 
 CONFIGS = Path(__file__).parents[1] / "configs"

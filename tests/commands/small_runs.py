@@ -4,7 +4,9 @@ import csv
 import random
 from pathlib import Path
 
+from vkdnw_pl.commands import evaluate as evaluate_command
 from vkdnw_pl.commands.score import score
+from vkdnw_pl.errors import user_input
 from vkdnw_pl.spaces import NB201
 
 NETWORK = {"channels": 4, "cells": 1, "image_size": 8}
@@ -39,6 +41,13 @@ def run(out: Path, **options) -> int:
             **options,
         }
     )
+
+
+def evaluate(scores: str | list[str], **options) -> int:
+    """Run `evaluate`."""
+    with user_input():
+        parsed = evaluate_command.EvaluateOptions(scores=scores, **options)
+    return evaluate_command.evaluate(parsed)
 
 
 def scores_of(folder: Path) -> list[list[str]]:

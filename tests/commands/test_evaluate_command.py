@@ -2,9 +2,8 @@ import gzip
 import random
 
 import pytest
-from small_runs import results_of, run
+from small_runs import evaluate, results_of, run
 
-from vkdnw_pl.commands.evaluate import evaluate
 from vkdnw_pl.errors import UsageError
 from vkdnw_pl.runs.table import header_line, read_table, row_line
 from vkdnw_pl.spaces import NB201

@@ -3,9 +3,8 @@
 import csv
 
 import pytest
-from small_runs import run
+from small_runs import evaluate, run
 
-from vkdnw_pl.commands.evaluate import evaluate
 from vkdnw_pl.errors import UsageError
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from vkdnw_pl.commands.paper import choose_sample, evaluate_paper
-from vkdnw_pl.report.paper_tables import PAPER_CHOICES, PAPER_TABLES
+from small_runs import evaluate
 
 from vkdnw_pl.cli import main
-from vkdnw_pl.commands.evaluate import evaluate
 from vkdnw_pl.errors import UsageError
 from vkdnw_pl.oracles import load_oracle
+from vkdnw_pl.report.paper.sample import choose_sample, compare_scores
+from vkdnw_pl.report.paper.tables import PAPER_CHOICES, PAPER_TABLES
 from vkdnw_pl.runs.table import read_table
 from vkdnw_pl.spaces import NB201
 
@@ -148,19 +148,18 @@ def test_several_tables_are_joined(archs, oracle, tmp_path):
     assert not (tmp_path / "no").exists()
 
 
-def test_model_driven_rows_are_wired_by_a_function(scores, oracle, tmp_path):
-    def learned(sample):
-        assert sample.size == 60
-        base = {"dataset": "cifar10", "n": 20, "ndcg_k": 3, "kendall": 0.8, "spearman": 0.9, "ndcg": 0.7}
-        return [{**base, "ranking": "graf"}, {**base, "ranking": "vkdnw_zcs_m_partial", "missing": "grasp, snip"}]
-
-    options = ("average", "table1", "unique", 0, None, tmp_path / "out")
-    assert evaluate_paper([scores], oracle, None, 1000, *options, learned=learned) == 0
-    of = cells(tmp_path / "out" / "table1.csv")
-    assert float(of["graf", "cifar10", "kendall"]["difference"]) == -0.02
-    assert of["vkdnw_zcs_m", "cifar10", "kendall"]["ours"] == "0.8"
-    assert "Features that are missing here: grasp, snip." in of["vkdnw_zcs_m", "cifar10", "kendall"]["notes"]
-    assert "no metrics of 'vkdnw_m'" in of["vkdnw_m", "cifar10", "kendall"]["reason"]
+def test_model_driven_rows_come_from_metrics_of_their_rankings(scores, oracle):
+    sample = choose_sample(read_table(Path(scores)), load_oracle(oracle), "table1", "unique", 1000)
+    assert sample.size == 60
+    base = {"dataset": "cifar10", "n": 20, "ndcg_k": 3, "kendall": 0.8, "spearman": 0.9, "ndcg": 0.7}
+    metrics = [{**base, "ranking": "graf"}, {**base, "ranking": "vkdnw_zcs_m_partial", "missing": "grasp, snip"}]
+    (comparison,) = compare_scores(sample, [], "table1", "unique", 0, "average", learned_metrics=metrics)
+    rows = {row.row.key: row for row in comparison.rows}
+    assert rows["graf"].cells[0][0].difference == -0.02
+    assert rows["vkdnw_zcs_m"].cells[0][0].ours == 0.8
+    notes = [comparison.footnotes[number - 1] for number in rows["vkdnw_zcs_m"].notes]
+    assert "Features that are missing here: grasp, snip." in notes
+    assert "no metrics of 'vkdnw_m'" in rows["vkdnw_m"].problem
 
 
 def test_failed_rows_are_the_exit_code(scores, oracle, tmp_path, archs):

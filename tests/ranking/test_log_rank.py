@@ -13,7 +13,6 @@ from vkdnw_pl.ranking import (
     RankSum,
     aggregate,
     available_rankings,
-    columns_of,
     parse_ranking,
     rank_values,
 )

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import run_samples as samples
-from vkdnw_pl.report.paper.tables import paper_values
 
 from vkdnw_pl.report.charts import Dots, Line, bar_chart, dot_chart, line_chart, ticks
 from vkdnw_pl.report.clean_text import clean, in_time
 from vkdnw_pl.report.density import density_png
+from vkdnw_pl.report.paper.tables import paper_values
 from vkdnw_pl.report.run_config import config_tables, environment_table, flattened
 from vkdnw_pl.report.run_figures import (
     epoch_values,

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
-from vkdnw_pl.report.importances import feature_importances
 
 from vkdnw_pl.oracles import Oracle, load_oracle
 from vkdnw_pl.ranking.learned import LearnedRanking, make_features
 from vkdnw_pl.report.figures import save_figure
+from vkdnw_pl.report.importances import feature_importances
 from vkdnw_pl.report.tables import text_table
 from vkdnw_pl.runs.table import FAILED, ScoreRow, ScoreTable, read_table
 from vkdnw_pl.scoring.evaluation import METRIC_COLUMNS, write_metrics

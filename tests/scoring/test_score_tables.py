@@ -1,7 +1,7 @@
 import pytest
-from vkdnw_pl.scoring.score_tables import join_columns
 
 from vkdnw_pl.runs.table import ScoreRow, ScoreTable
+from vkdnw_pl.scoring.score_tables import join_columns
 
 
 def table(columns, rows):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from vkdnw_pl.commands.results import failed_rows, print_failures, write_results
 from vkdnw_pl.errors import user_input
 from vkdnw_pl.options import OracleOptions, WandbOptions, as_config
-from vkdnw_pl.oracles import Oracle, find_oracle, load_oracle
+from vkdnw_pl.oracles import Oracle, load_oracle
 from vkdnw_pl.report.paper.tables import PAPER_CHOICES, PAPER_SPACE, paper_values
 from vkdnw_pl.runs.environment import environment_record
 from vkdnw_pl.runs.table import ScoreTable
@@ -71,9 +71,15 @@ class EvaluateOptions(OracleOptions, WandbOptions):
         check_options(self.top_k, self.ties)
         check_models(self.models or [])
         SPACES.find(self.space)
+        if self.oracle is None and (self.model_names or self.paper not in (None, "fig2")):
+            raise ValueError(
+                "oracle=null is not allowed with models to train and with paper, which need known accuracies"
+            )
         if self.paper is None:
             if self.variant != "unique" or self.bootstrap != 1000 or self.notes is not None:
-                raise ValueError("variant, bootstrap and notes have no use without paper; leave them out, or give --paper")
+                raise ValueError(
+                    "variant, bootstrap and notes have no use without paper; leave them out, or give --paper"
+                )
             if self.train_size is not None and not self.model_names:
                 raise ValueError(
                     f"train_size={self.train_size} has no use without models to train; give --models random_forest"
@@ -81,7 +87,9 @@ class EvaluateOptions(OracleOptions, WandbOptions):
             return
         for name, default in (("rankings", None), ("space", PAPER_SPACE)):
             if getattr(self, name) != default:
-                raise ValueError(f"{name}={getattr(self, name)!r} has no use with paper={self.paper!r}, which decides it")
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} has no use with paper={self.paper!r}, which decides it"
+                )
         if self.model_files:
             file = self.model_files[0]
             raise ValueError(f"models: {file!r} has no use with paper={self.paper!r}, whose models are trained here")
@@ -104,7 +112,9 @@ class EvaluateOptions(OracleOptions, WandbOptions):
     @property
     def model_files(self) -> list[str]:
         """Files of trained models."""
-        return [model for model in self.models or [] if model.endswith(".skops")]
+        from vkdnw_pl.scoring.learned_evaluation import MODEL_SUFFIX
+
+        return [model for model in self.models or [] if model.endswith(MODEL_SUFFIX)]
 
     @property
     def model_names(self) -> list[str]:
@@ -133,8 +143,9 @@ def evaluate(options: EvaluateOptions) -> int:
     with user_input():
         sources = read_score_tables(options.paths, options.space)
         table = with_predictions(join_columns({source.path: source.table for source in sources}), options.model_files)
-        find = load_oracle if options.model_names else find_oracle
-        oracle = find(options.oracle, options.oracle_path, options.space)
+        oracle = options.find_oracle(options.space)
+        if options.model_names:
+            oracle = load_oracle(options.oracle or "auto", options.oracle_path, options.space)
         rankings = choose_rankings(table.columns, options.rankings)
     folder = ScoreFolder(options.out or _default_out(Path(options.paths[0])))
     print(f"evaluating {len(table.archs)} architectures, {len(table.rows)} rows of {', '.join(options.paths)}")
@@ -166,7 +177,7 @@ def _compare_with_paper(options: EvaluateOptions, paper: Paper) -> int:
         with user_input():
             sources = read_score_tables(options.paths, PAPER_SPACE)
             table = join_columns({source.path: source.table for source in sources})
-            oracle = load_oracle(options.oracle, options.oracle_path)
+            oracle = load_oracle(options.oracle or "auto", options.oracle_path)
             sample = choose_sample(table, oracle, paper, options.variant, options.top_k)
         table = sample.table
         print(f"comparing {sample.size:,} of {sample.num_networks:,} networks with the paper's {paper}", flush=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.runs.table import FAILED, OK, ScoreRow, ScoreTable, join_rows, read_table
+from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.spaces import SPACES, Space
 
 

@@ -7,6 +7,8 @@ import re
 
 import pytest
 from matplotlib.text import Text
+
+from vkdnw_pl.report.figures import save_figure
 from vkdnw_pl.report.paper.comparison import (
     CLOSE,
     COVERED,
@@ -22,8 +24,6 @@ from vkdnw_pl.report.paper.figures import paired_bars, table_figure
 from vkdnw_pl.report.paper.notes import Note, known_reasons, parse_notes, read_notes
 from vkdnw_pl.report.paper.tables import PAPER_TABLES, PaperColumn, PaperRow, PaperTable
 from vkdnw_pl.report.paper.text import comparison_html, comparison_markdown, comparison_text
-
-from vkdnw_pl.report.figures import save_figure
 
 HOSTILE = """<script>alert("1")</script>|'&"""
 
@@ -219,6 +219,8 @@ def test_pictures_show_every_row():
         ("fig3", paired_bars(compare(PAPER_TABLES["fig3"], [row("vkdnw", "aleph", kendall=-0.2)]))),
     ):
         texts = [text.get_text() for text in figure.findobj(Text)]
+        cells = [cell for ax in figure.axes for table in ax.tables for cell in table.get_celld().values()]
+        texts += [cell.get_text().get_text() for cell in cells]
         for paper_row in PAPER_TABLES[name].rows:
             assert paper_row.label in texts
     assert "not computed" in texts

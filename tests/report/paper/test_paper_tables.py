@@ -6,6 +6,7 @@ import math
 from importlib import resources
 
 import pytest
+
 from vkdnw_pl.report.paper.tables import PAPER_CHOICES, PAPER_TABLES, paper_values
 
 FILES = sorted(file for file in resources.files("vkdnw_pl.report.paper").iterdir() if file.name.endswith(".csv"))

@@ -62,6 +62,7 @@ def table_figure(comparison: Comparison) -> Figure:
     height = above + sum(heights) + below
     with _default_style():
         figure = _figure(width + 0.2, height)
+        figure.set_layout_engine("none")
         ax = figure.add_axes((0.1 / (width + 0.2), below / height, sum(widths) / (width + 0.2), sum(heights) / height))
         ax.set_axis_off()
         colors = [["white", *map(_cell_color, row.all_cells)] for row in comparison.rows]
