@@ -1,5 +1,6 @@
 import gzip
 import random
+import shutil
 
 import pytest
 from small_runs import evaluate, results_of, run
@@ -9,9 +10,17 @@ from vkdnw_pl.runs.table import header_line, read_table, row_line
 from vkdnw_pl.spaces import NB201
 
 
+@pytest.fixture(scope="module")
+def scored_once(tmp_path_factory):
+    base = tmp_path_factory.mktemp("scored")
+    assert run(base / "run") == 0
+    return base
+
+
 @pytest.fixture
-def scored(tmp_path):
-    assert run(tmp_path / "run") == 0
+def scored(scored_once, tmp_path):
+    """A run folder of the test's own, with the oracle beside it."""
+    shutil.copytree(scored_once, tmp_path, dirs_exist_ok=True)
     return tmp_path / "run"
 
 

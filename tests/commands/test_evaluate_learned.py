@@ -1,6 +1,8 @@
 """`evaluate --models`: model-driven rankings trained, kept, and used on other architectures."""
 
 import csv
+import io
+from contextlib import redirect_stdout
 
 import pytest
 from small_runs import evaluate, run
@@ -19,10 +21,18 @@ def options(folders, **more):
     return {"scores": str(folders / "scores"), "oracle": str(folders / "oracle.csv"), **more}
 
 
-def test_models_are_trained_measured_and_kept(folders, capsys):
-    out = folders / "trained"
+@pytest.fixture(scope="module")
+def trained(folders):
+    """Folder with models, and what was printed."""
+    printed = io.StringIO()
     models = ["random_forest", "gradient_boosting"]
-    assert evaluate(**options(folders, models=models, train_size=15, out=str(out))) == 0
+    with redirect_stdout(printed):
+        assert evaluate(**options(folders, models=models, train_size=15, out=str(folders / "trained"))) == 0
+    return folders / "trained", printed.getvalue()
+
+
+def test_models_are_trained_measured_and_kept(trained):
+    out, printed = trained
     with (out / "learned_metrics.csv").open(newline="") as file:
         rows = {row["ranking"]: row for row in csv.DictReader(file)}
     assert set(rows) == {"vkdnw_m", "vkdnw_m:gradient_boosting", "graf", "graf:gradient_boosting"}
@@ -35,13 +45,12 @@ def test_models_are_trained_measured_and_kept(folders, capsys):
     assert [path.name for path in (out / "figures").glob("importances_*.png")] == [
         "importances_vkdnw_m-graf_made_up.png"
     ]
-    assert "vkdnw_m" in capsys.readouterr().out
+    assert "vkdnw_m" in printed
 
 
-def test_a_kept_model_ranks_other_architectures(folders):
-    evaluate(**options(folders, models=["random_forest"], train_size=15, out=str(folders / "first")))
+def test_a_kept_model_ranks_other_architectures(folders, trained):
     run(folders / "others", archs="sample:60")  # 20 of them were not there in training
-    model = folders / "first" / "models" / "vkdnw_m-made_up.skops"
+    model = trained[0] / "models" / "vkdnw_m-made_up.skops"
     out = folders / "used"
     more = {"scores": str(folders / "others"), "models": [str(model)], "out": str(out)}
     assert evaluate(**options(folders, **more)) == 0

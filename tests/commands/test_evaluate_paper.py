@@ -2,8 +2,10 @@
 
 import csv
 import gzip
+import io
 import json
 import random
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -30,15 +32,15 @@ def archs():
     return random.Random(0).sample(list(NB201().enumerate(unique=True)), 60)
 
 
-@pytest.fixture
-def oracle(archs, tmp_path):
+@pytest.fixture(scope="module")
+def oracle(archs, tmp_path_factory):
     """Accuracies that grow with the number of convolutions."""
     rng = np.random.default_rng(0)
     lines = [f"arch,{','.join(DATASETS)}"]
     for arch in archs:
         accuracies = 50 + 5 * arch.count("conv") + rng.normal(size=len(DATASETS))
         lines.append(",".join([arch, *(f"{accuracy:.3f}" for accuracy in accuracies)]))
-    path = tmp_path / "oracle.csv"
+    path = tmp_path_factory.mktemp("oracle") / "oracle.csv"
     path.write_text("\n".join(lines) + "\n")
     return str(path)
 
@@ -57,9 +59,23 @@ def write_scores(path, archs, columns=COLUMNS, seeds=(1, 2), rng=None):
     return str(path)
 
 
-@pytest.fixture
-def scores(archs, tmp_path):
-    return write_scores(tmp_path / "scores.csv.gz", archs)
+@pytest.fixture(scope="module")
+def scores(archs, tmp_path_factory):
+    """A score table with the record of how it was made."""
+    folder = tmp_path_factory.mktemp("scores")
+    (folder / "meta.json").write_text(json.dumps({"settings": {"input": "random", "data": "digits", "batch_size": 16}}))
+    return write_scores(folder / "scores.csv.gz", archs)
+
+
+@pytest.fixture(scope="module")
+def table1(scores, oracle, tmp_path_factory):
+    """Cells of Table 1, and what was printed."""
+    out = tmp_path_factory.mktemp("table1")
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        options = {"paper": "table1", "bootstrap": 100, "models": ["random_forest"], "out": str(out)}
+        assert evaluate(scores, oracle=oracle, **options) == 0
+    return cells(out / "table1.csv"), " ".join(printed.getvalue().split())
 
 
 def cells(path):
@@ -75,6 +91,7 @@ def test_every_config_runs(name, archs, oracle, tmp_path, monkeypatch, capsys):
     for path in [named] if isinstance(named, str) else named:
         write_scores(tmp_path / path, archs)
     options = [] if name == "fig2" else ["--oracle", oracle, "--bootstrap", "100"]
+    options += ["--models", "[extra_trees]", "--train_size", "20"] if name == "table1" else []
     assert main(["evaluate", "--config", str(CONFIGS / f"{name}.yaml"), *options]) == 0
     folder = tmp_path / "runs" / f"paper-{name}"
     out = capsys.readouterr().out
@@ -94,57 +111,58 @@ def test_all_configs_are_there():
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == set(PAPER_CHOICES)
 
 
-def test_a_sample_gets_intervals_and_stands_for_all(scores, oracle, tmp_path, capsys):
-    assert evaluate(scores, oracle=oracle, paper="table1", bootstrap=100, out=str(tmp_path / "out")) == 0
-    of = cells(tmp_path / "out" / "table1.csv")
+def test_a_sample_gets_intervals_and_stands_for_all(table1):
+    of, printed = table1
     agg = of["vkdnw_agg", "cifar100", "kendall"]
     assert float(agg["low"]) <= float(agg["ours"]) <= float(agg["high"])
     assert float(agg["paper"]) == 0.753
     assert float(agg["difference"]) == pytest.approx(round(float(agg["ours"]), 3) - 0.753, abs=1e-9)
     assert (agg["n"], agg["ndcg_k"], agg["seeds"]) == ("60", "1000", "2")
-    out = " ".join(capsys.readouterr().out.split())
-    assert "A sample: 60 of the 9,445 networks" in out
-    assert "In nDCG each of the 60 networks takes 157.42 places" in out
+    assert "A sample: 60 of the 9,445 networks" in printed
+    assert "In nDCG each of the 60 networks takes 157.42 places" in printed
 
 
-def test_rows_whose_columns_are_missing_stay(scores, oracle, tmp_path, capsys):
-    evaluate(scores, oracle=oracle, paper="table1", bootstrap=0, out=str(tmp_path / "out"))
-    of = cells(tmp_path / "out" / "table1.csv")
+def test_rows_whose_columns_are_missing_stay(table1, scores, oracle, tmp_path):
+    of, printed = table1
     assert {key[0] for key in of} == {row.key for row in PAPER_TABLES["table1"].rows}
     assert of["zico", "cifar10", "ndcg"]["ours"] == of["zico", "cifar10", "ndcg"]["low"] == ""
     assert "needs the column zico" in of["zico", "cifar10", "ndcg"]["reason"]
-    assert "- ZiCo: not computed: needs the column zico" in capsys.readouterr().out
-    evaluate(scores, oracle=oracle, paper="table5", bootstrap=0, out=str(tmp_path / "out"))
-    of = cells(tmp_path / "out" / "table5.csv")
+    assert "- ZiCo: not computed: needs the column zico" in printed
+    evaluate(scores, oracle=oracle, paper="table5", bootstrap=0, out=str(tmp_path))
+    of = cells(tmp_path / "table5.csv")
     assert of["8", "random", "kendall"]["ours"]
     assert "needs the column vkdnw_real_b8" in of["8", "real", "kendall"]["reason"]
 
 
-def test_what_scores_saw_is_told(archs, oracle, tmp_path, capsys):
-    settings = {"input": "random", "data": "digits", "batch_size": 16}
-    scores = write_scores(tmp_path / "run" / "scores.csv.gz", archs)
-    (tmp_path / "run" / "meta.json").write_text(json.dumps({"settings": settings}))
-    evaluate(scores, oracle=oracle, paper="table1", bootstrap=0, out=str(tmp_path / "out"))
-    notes = cells(tmp_path / "out" / "table1.csv")["jacov", "cifar10", "kendall"]["notes"]
-    assert f"What these scores saw here: {scores}: input random, data digits, batch_size 16." in notes
-    assert "What these scores saw" not in cells(tmp_path / "out" / "table1.csv")["flops", "cifar10", "kendall"]["notes"]
-    (tmp_path / "run" / "meta.json").unlink()
-    evaluate(scores, oracle=oracle, paper="table1", bootstrap=0, out=str(tmp_path / "out"))
-    assert "is not recorded" in cells(tmp_path / "out" / "table1.csv")["jacov", "cifar10", "kendall"]["notes"]
+def test_models_of_table_1_are_trained_and_measured(table1):
+    of = table1[0]
+    assert float(of["graf", "cifar10", "kendall"]["ours"]) > 0.5  # accuracies grow with the convolutions
+    assert "no metrics of 'graf:gradient_boosting'" in of["graf_gb", "cifar10", "kendall"]["reason"]
+    assert "no metrics of 'vkdnw_m'" in of["vkdnw_m", "cifar10", "kendall"]["reason"]
+
+
+def test_what_scores_saw_is_told(table1, scores, archs, oracle, tmp_path):
+    of = table1[0]
+    saw = f"What these scores saw here: {scores}: input random, data digits, batch_size 16."
+    assert saw in of["jacov", "cifar10", "kendall"]["notes"]
+    assert "What these scores saw" not in of["flops", "cifar10", "kendall"]["notes"]
+    unrecorded = write_scores(tmp_path / "scores.csv.gz", archs)
+    evaluate(unrecorded, oracle=oracle, paper="fig1", bootstrap=0, out=str(tmp_path / "out"))
+    assert "is not recorded" in cells(tmp_path / "out" / "fig1.csv")["jacov", "ImageNet16-120", "ndcg"]["notes"]
 
 
 def test_several_tables_are_joined(archs, oracle, tmp_path):
     first = write_scores(tmp_path / "a.csv.gz", archs, ["aleph", "macs"])
     second = write_scores(tmp_path / "b.csv.gz", archs, ["aleph", "zico"])
-    evaluate([first, second], oracle=oracle, paper="table1", bootstrap=0, out=str(tmp_path / "out"))
-    of = cells(tmp_path / "out" / "table1.csv")
-    assert of["flops", "cifar10", "kendall"]["ours"]
-    assert of["zico", "cifar10", "kendall"]["ours"]
+    evaluate([first, second], oracle=oracle, paper="fig1", bootstrap=0, out=str(tmp_path / "out"))
+    of = cells(tmp_path / "out" / "fig1.csv")
+    assert of["flops", "ImageNet16-120", "ndcg"]["ours"]
+    assert of["zico", "ImageNet16-120", "ndcg"]["ours"]
     assert evaluate([first, second], oracle=oracle, out=str(tmp_path / "plain")) == 0
     assert "zico" in (tmp_path / "plain" / "metrics.csv").read_text()
     wrong = write_scores(tmp_path / "c.csv.gz", archs, ["zico"], rng=np.random.default_rng(9))
     with pytest.raises(UsageError, match="contradict each other: zico"):
-        evaluate([second, wrong], oracle=oracle, paper="table1", out=str(tmp_path / "no"))
+        evaluate([second, wrong], oracle=oracle, paper="fig1", out=str(tmp_path / "no"))
     assert not (tmp_path / "no").exists()
 
 
