@@ -69,14 +69,17 @@ class CommandParser:
         prog: how the user calls it.
         note: last line of the help.
         config_file: whether options can stand in a file, ``--config``.
+
+    Attributes:
+        options: what the command takes.
     """
 
     def __init__(self, command: Callable[..., Any], prog: str, note: str = "", config_file: bool = True) -> None:
         kind = command if is_dataclass(command) else get_type_hints(command).get("options")
         self._kind: Any = kind if is_dataclass(kind) else None
-        self._options = describe_options(self._kind) if self._kind is not None else _of_function(command)
-        self._types: dict[str, Any] = {option.name: option.type for option in self._options}
-        self._positional = [option.name for option in self._options if option.default is MISSING]
+        self.options = describe_options(self._kind) if self._kind is not None else _of_function(command)
+        self._types: dict[str, Any] = {option.name: option.type for option in self.options}
+        self._positional = [option.name for option in self.options if option.default is MISSING]
         self._parser = ArgumentParser(
             prog=prog,
             usage=" ".join([prog, *self._places(), *["[--config FILE]"] * config_file, "[OPTIONS]"]),
@@ -94,7 +97,7 @@ class CommandParser:
                 help="YAML file with options; options that follow it replace its values.",
             )
         groups = {title: self._parser.add_argument_group(title) for title in self._titles()}
-        for option in self._options:
+        for option in self.options:
             parent = groups.get(option.group, self._parser)
             if option.default is not MISSING:
                 parent.add_argument(f"--{option.name}", type=option.type, default=option.default, help=option.help)
@@ -115,7 +118,7 @@ class CommandParser:
             return self._kind(**values) if self._kind is not None else values
 
     def _titles(self) -> list[str]:
-        return list(dict.fromkeys(option.group for option in self._options if option.group))
+        return list(dict.fromkeys(option.group for option in self.options if option.group))
 
     def parse_options(self, arguments: Sequence[str]) -> dict[str, Any]:
         """Turn arguments into keyword arguments of the command.
