@@ -19,6 +19,10 @@ class CommandFailed(Exception):
     """The command cannot go on for a reason outside the program; the text says which. Exit code 1, no traceback."""
 
 
+class WorkerDied(RuntimeError):
+    """A worker process ended before it could begin to work; the text says how."""
+
+
 @contextmanager
 def user_input() -> Iterator[None]:
     """Around code that reads and checks what the user gave: its ``ValueError`` is the user's mistake."""

@@ -22,9 +22,9 @@ from vkdnw_pl.commands.search import search as command
 from vkdnw_pl.commands.search_plan import plan_search
 from vkdnw_pl.runs.journal import read_journals
 from vkdnw_pl.runs.table import ScoreRow, header_line, read_table, row_line
-from vkdnw_pl.search.engine import search
-from vkdnw_pl.search.evaluation import ProxyScores, make_module
+from vkdnw_pl.scoring.scorer import Scorer
 from vkdnw_pl.search.folder import SearchFolder
+from vkdnw_pl.search.loop import search
 from vkdnw_pl.search.proposals import Proposal
 from vkdnw_pl.search.settings import SearchSettings
 from vkdnw_pl.spaces import SPACES
@@ -32,19 +32,13 @@ from vkdnw_pl.spaces import SPACES
 DEFAULTS = {name: one.default for name, one in inspect.signature(command).parameters.items()}
 
 
-class Silent:
-    def start(self, done: int, total: int) -> None: ...
-    def candidate(self, candidate: object, tally: object) -> None: ...
-    def batch(self, record: object) -> None: ...
-    def end(self) -> None: ...
-
-
 class Cache:
     """Rows by architecture: of tables and journals that exist, and computed."""
 
     def __init__(self, out: Path, known: Sequence[Path], settings: SearchSettings) -> None:
         self.out, self.columns = out, tuple(settings.columns)
-        self.score = ProxyScores(make_module(settings, "cpu"), settings.proxy_seed, self.columns).score
+        self.scorer, self.seed = Scorer.of(settings), settings.proxy_seed
+        self.scorer.use("cpu")
         self.rows: dict[str, ScoreRow] = {}
         self.others, self.made = known, 0
         if not out.exists():
@@ -60,7 +54,7 @@ class Cache:
         for proposal in proposals:
             row = self.rows.get(proposal.arch)
             if row is None:
-                row = self.rows[proposal.arch] = self.score(proposal.arch)
+                row = self.rows[proposal.arch] = self.scorer.score(proposal.arch, self.seed)
                 self.made += 1
                 with self.out.open("a", encoding="utf-8") as file:
                     file.write(row_line(row, self.columns))
@@ -85,7 +79,7 @@ def main(
                 cache.read([path for path in known if path.is_file()])
                 with tempfile.TemporaryDirectory() as folder:
                     target = SearchFolder(folder)
-                    search(settings, target, evaluations, partial(cache, columns=settings.columns), Silent())
+                    search(settings, target, evaluations, partial(cache, columns=settings.columns))
                 print(f"{ranking} {strategy} {seed}: {cache.made} scored, {len(cache.rows)} known", flush=True)
 
 

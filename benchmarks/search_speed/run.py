@@ -16,8 +16,8 @@ import numpy as np
 from vkdnw_pl.ranking import aggregate, parse_ranking
 from vkdnw_pl.search.constraints import Budget, CostCheck
 from vkdnw_pl.search.history import Candidate
-from vkdnw_pl.search.proposals import Proposal, Proposer, Tally
-from vkdnw_pl.search.record import Record
+from vkdnw_pl.search.proposals import DrawCounts, Proposal, Proposer
+from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.search.strategies import make_strategy
 from vkdnw_pl.spaces import SPACES
 
@@ -45,7 +45,7 @@ def evaluated(proposal: Proposal, rng: random.Random) -> Candidate:
     )
 
 
-def grow(record: Record, proposer: Proposer, until: int, batch: int, rng: random.Random) -> None:
+def grow(record: RankedHistory, proposer: Proposer, until: int, batch: int, rng: random.Random) -> None:
     while len(record) < until:
         record.add([evaluated(one, rng) for one in proposer.propose(record, batch)])
 
@@ -53,7 +53,7 @@ def grow(record: Record, proposer: Proposer, until: int, batch: int, rng: random
 def measure(history: int, seconds: float, batches: list[int]) -> None:
     space, terms, rng = SPACES["mbv2"], parse_ranking(RANKING), random.Random(0)
     strategy = make_strategy("evolution", space, 1024, start=space.validate("mbv2_initial"))
-    record = Record(terms)
+    record = RankedHistory(terms)
     limited = BUDGETS["450M, 14 layers"]
     grow(record, Proposer(strategy, CostCheck(limited, space, {}), limited, None, 0), history, 256, rng)
 
@@ -62,15 +62,15 @@ def measure(history: int, seconds: float, batches: list[int]) -> None:
     for name, budget in BUDGETS.items():
         for batch in batches:
             proposer = Proposer(strategy, CostCheck(budget, space, {}), budget, None, 1)
-            proposer.tally = Tally()
+            proposer.counts = DrawCounts()
             clock, processor = time.perf_counter(), time.process_time()
             while time.process_time() - processor < seconds:
                 grow(record, proposer, len(record) + batch, batch, rng)
             processor, clock = time.process_time() - processor, time.perf_counter() - clock
-            tally = proposer.tally
+            counts = proposer.counts
             print(
-                f"| {name} | {batch} | {tally.tries / processor:,.0f} | {tally.accepted / processor:,.0f} | "
-                f"{100 * tally.acceptance:.0f} % | {tally.tries / clock:,.0f} |",
+                f"| {name} | {batch} | {counts.tries / processor:,.0f} | {counts.accepted / processor:,.0f} | "
+                f"{100 * counts.acceptance:.0f} % | {counts.tries / clock:,.0f} |",
                 flush=True,
             )
 

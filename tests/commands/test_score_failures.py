@@ -122,5 +122,5 @@ def test_an_architecture_that_kills_its_workers(tmp_path, monkeypatch):
     assert len(rows) == 12
     (row,) = [row for row in rows if row.failed]
     assert row.arch == bad
-    assert "its worker died 2 times" in row.reason
+    assert "its worker died twice" in row.reason
     assert "SIGKILL" in row.reason

@@ -176,13 +176,13 @@ def test_other_settings_are_refused_by_name(table, tmp_path):
     assert len(lines(tmp_path / "run")) == 13
     (tmp_path / "score").mkdir()
     (tmp_path / "score" / "meta.json").write_text('{"command": "score", "settings": {}}')
-    with pytest.raises(UsageError, match="is the run folder of 'score', not of a search"):
+    with pytest.raises(UsageError, match="holds a scoring, not a search: choose another folder with --out"):
         looked_up(table, tmp_path / "score")
-    with pytest.raises(UsageError, match="of another command"):
+    with pytest.raises(UsageError, match="holds a scoring, not a search"):
         looked_up(table, tmp_path / "score", overwrite=True)
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "history.csv").write_text("index\n")
-    with pytest.raises(UsageError, match=r"holds a history but no meta\.json"):
+    with pytest.raises(UsageError, match=r"holds history\.csv but no meta\.json"):
         looked_up(table, tmp_path / "odd")
 
 

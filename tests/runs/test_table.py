@@ -116,7 +116,7 @@ def test_canonical_spelling():
 
 def test_journals_are_never_shared_and_survive_a_torn_end(tmp_path):
     made = [ScoreRow(name, 1, {"a": i / 3}) for i, name in enumerate("uvwxyz")]
-    first, second = (Journal(tmp_path, 0, ("a",)) for _ in range(2))
+    first, second = (Journal(tmp_path, ("a",)) for _ in range(2))
     assert first.path != second.path
     for row in made[:3]:
         first.append(row)

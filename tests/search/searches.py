@@ -5,9 +5,10 @@ from pathlib import Path
 
 from vkdnw_pl.ranking import parse_ranking
 from vkdnw_pl.search.constraints import Budget
-from vkdnw_pl.search.evaluation import make_evaluation
 from vkdnw_pl.search.folder import SearchFolder
+from vkdnw_pl.search.loop import search
 from vkdnw_pl.search.measuring import HowToMeasure
+from vkdnw_pl.search.scores import open_scores
 from vkdnw_pl.search.settings import SearchSettings
 from vkdnw_pl.spaces import NB201
 
@@ -59,43 +60,42 @@ def make_settings(scores: str | None, **changed) -> SearchSettings:
     )
 
 
-class Silent:
-    """Watches and says nothing; may do something at each candidate."""
+class AtEachCandidate:
+    """An observer that does something at each candidate."""
 
-    def __init__(self, at_candidate=lambda candidate: None) -> None:
-        self.at_candidate = at_candidate
+    def __init__(self, action) -> None:
+        self.action = action
 
-    def start(self, done, total):
-        pass
+    def candidate(self, candidate, counts):
+        self.action(candidate)
 
-    def candidate(self, candidate, tally):
-        self.at_candidate(candidate)
-
-    def batch(self, record):
-        pass
-
-    def end(self):
+    def batch(self, history):
         pass
 
 
-def run(folder: Path, settings: SearchSettings, evaluations: int, at_candidate=lambda candidate: None, **options):
+def run(
+    folder: Path, settings: SearchSettings, evaluations: int, at_candidate=lambda candidate: None, workers=1, **options
+):
     """Search in `folder`; returns how it ended."""
-    from vkdnw_pl.search.engine import search
+    run_folder = SearchFolder(folder)
+    run_folder.path.mkdir(exist_ok=True)
+    observers = [AtEachCandidate(at_candidate)]
+    if settings.scores is not None:
+        return search(settings, run_folder, evaluations, table_scores(settings), observers, **options)
+    with open_scores(settings, workers) as evaluate:
+        return search(settings, run_folder, evaluations, evaluate, observers, **options)
 
-    place = SearchFolder(folder)
-    place.path.mkdir(exist_ok=True)
-    return search(settings, place, evaluations, evaluation(settings), Silent(at_candidate), **options)
 
-
-def evaluation(settings: SearchSettings):
+def table_scores(settings: SearchSettings):
     """Reading a table takes longer than the rest of a search."""
     key = (settings.scores, settings.columns)
-    if key not in _READ:
-        _READ[key] = make_evaluation(settings, "cpu")
-    return _READ[key]
+    if key not in _TABLES:
+        with open_scores(settings) as _TABLES[key]:
+            pass
+    return _TABLES[key]
 
 
-_READ: dict = {}
+_TABLES: dict = {}
 
 
 def lines_without_seconds(folder: Path) -> list[str]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from vkdnw_pl.ranking import parse_ranking
 from vkdnw_pl.search.history import Candidate
 from vkdnw_pl.search.pareto import ParetoStrategy, check_objectives, crowding_distance, fittest, front
-from vkdnw_pl.search.record import Record
+from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.spaces import NB201
 
 pytest.importorskip("moocore", reason="needs vkdnw_pl[pareto]")
@@ -107,7 +107,7 @@ def test_room_decides_within_a_front():
 
 
 def record_of(count, latency=False):
-    rng, space, record = random.Random(5), NB201(), Record(parse_ranking("vkdnw"))
+    rng, space, record = random.Random(5), NB201(), RankedHistory(parse_ranking("vkdnw"))
     for i, arch in enumerate(itertools.islice(space.enumerate(), 700, 700 + count)):
         cost = space.cost(arch)
         values = {"vkdnw": rng.random(), "jacov": rng.random()}

@@ -8,7 +8,7 @@ from vkdnw_pl.search.constraints import Budget, CostCheck
 from vkdnw_pl.search.history import Candidate
 from vkdnw_pl.search.measuring import HowToMeasure, Measurements
 from vkdnw_pl.search.proposals import Proposer
-from vkdnw_pl.search.record import Record
+from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.search.strategies import Draw, make_strategy
 from vkdnw_pl.spaces import MBV2, NB201
 
@@ -38,7 +38,7 @@ def evaluated(proposals):
 
 def grown(space, count, batch, **options):
     """A history of proposals alone."""
-    record = Record(("a", "macs"))
+    record = RankedHistory(("a", "macs"))
     made = proposer(space, **options)
     while len(record) < count:
         record.add(evaluated(made.propose(record, batch)))
@@ -59,9 +59,9 @@ def test_of_mbv2_within_a_budget(seed):
         assert one.num_params <= 2_000_000
         assert one.layers <= 12
         assert one.parent is None or one.parent < one.index // 16 * 16  # of an earlier batch
-    assert made.tally.accepted == len(record)
-    assert set(made.tally.refused) <= {"max_macs", "min_macs", "max_layers", "max_params"}
-    assert 0 < made.tally.acceptance < 1
+    assert made.counts.accepted == len(record)
+    assert set(made.counts.refused) <= {"max_macs", "min_macs", "max_layers", "max_params"}
+    assert 0 < made.counts.acceptance < 1
 
 
 def test_of_nb201_are_canonical_and_never_one_network_twice():
@@ -85,7 +85,7 @@ def test_a_pure_function_of_history_and_seed():
 
 def test_gives_up_where_nothing_is_within_the_budget():
     made = proposer(MBV2(), Budget(max_macs=10), max_tries=50)
-    assert made.propose(Record(("a",)), 4) == []
+    assert made.propose(RankedHistory(("a",)), 4) == []
     assert made.last.reasons() == "of 50 draws 50 break max_macs"
 
 
@@ -101,7 +101,7 @@ def test_gives_up_where_nothing_is_new():
     space = Four()
     strategy = SimpleNamespace(space=space, drawing=lambda record: lambda rng: Draw(space.sample(rng), None, "random"))
     made = Proposer(strategy, CostCheck(Budget(), space, {}), Budget(), None, 0, max_tries=200)
-    found = made.propose(Record(("a",)), 10)
+    found = made.propose(RankedHistory(("a",)), 10)
     assert len({one.arch for one in found}) == len(found) == 4
     assert made.last.reasons() == "of 200 draws none breaks a bound, 200 are in the history already"
 
@@ -117,7 +117,7 @@ def test_measured_bounds_come_last():
     record, made = grown(space, 24, 8, budget=budget, measure=measure)
     assert all(one.latency_ms is None for one in record)  # `evaluated` drops it; the proposals have it
     assert all(one.latency_ms <= 1 and one.peak_mb is None for one in made.propose(record, 8))
-    assert made.tally.refused["max_latency_ms"] > 0
+    assert made.counts.refused["max_latency_ms"] > 0
     assert all(space.cost(arch, **SMALL).macs <= 6_000_000 for arch in asked)
 
 

@@ -91,7 +91,7 @@ def test_damage_is_named(tmp_path, change, text):
 
 def test_other_columns_are_refused(tmp_path):
     write(tmp_path / "history.csv", [])
-    with pytest.raises(ValueError, match="has other columns than this search"):
+    with pytest.raises(ValueError, match="is of something else: its first line must be index"):
         HistoryFile(tmp_path / "history.csv", ("a",))
     with pytest.raises(ValueError, match="cannot be read"):
         read_history(tmp_path / "nowhere.csv")

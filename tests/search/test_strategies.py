@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from vkdnw_pl.search.history import Candidate
-from vkdnw_pl.search.record import Record
+from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.search.strategies import make_strategy
 from vkdnw_pl.spaces import MBV2, NB201
 
@@ -15,7 +15,7 @@ ARCHS = list(SPACE.enumerate(unique=True))
 
 
 def record_of(values, failed=()):
-    record = Record(("a",))
+    record = RankedHistory(("a",))
     record.add(
         Candidate(i, ARCHS[i], None, "random", 1, 1, values={"a": value}, status="failed" if i in failed else "ok")
         for i, value in enumerate(values)

@@ -12,7 +12,6 @@ from wandb_records import Records, no_account, overview
 from vkdnw_pl.errors import UsageError
 from vkdnw_pl.runs.signals import Stopped
 from vkdnw_pl.tracking.guarded import Guarded
-from vkdnw_pl.tracking.sampler import Sampler
 from vkdnw_pl.tracking.session import Session, begin, exit_code
 from vkdnw_pl.tracking.tracked import Tracked, tracked_run
 
@@ -159,32 +158,3 @@ def test_a_signal_while_the_run_begins(tmp_path, monkeypatch, signal_, code):
 )
 def test_exit_codes(error, code):
     assert exit_code(error) == code
-
-
-def test_the_last_points_are_not_lost():
-    given, taken = [{"a": 1.0}], []
-
-    def points():
-        while given:
-            yield given.pop()
-
-    sampler = Sampler(points, taken.append, 60)
-    sampler.close()
-    assert taken == [{"a": 1.0}]
-
-
-def test_a_file_that_is_just_written_does_not_end_the_curves():
-    calls = []
-
-    def points():
-        calls.append(1)
-        if len(calls) == 1:
-            raise OSError("not yet")
-        yield {"a": 1.0}
-
-    taken: list = []
-    sampler = Sampler(points, taken.append, 0.01)
-    while not taken:
-        time.sleep(0.01)
-    sampler.close()
-    assert taken

@@ -5,19 +5,21 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from vkdnw_pl.commands.results import failed_rows, print_failures, write_results
 from vkdnw_pl.commands.score_plan import ScorePlan, plan_scoring
-from vkdnw_pl.errors import CommandFailed, UsageError, user_input
+from vkdnw_pl.errors import CommandFailed, UsageError, WorkerDied, user_input
 from vkdnw_pl.runs.folder import FolderBusy
+from vkdnw_pl.runs.journal import Journal
 from vkdnw_pl.runs.record import RunRecord
-from vkdnw_pl.runs.signals import Stopped
+from vkdnw_pl.runs.signals import Stopped, stop_signals
 from vkdnw_pl.runs.table import Key, ScoreRow, ScoreTable
 from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.scoring.options import Shard
-from vkdnw_pl.scoring.score_settings import ScoreSettings
+from vkdnw_pl.scoring.progress import Progress
+from vkdnw_pl.scoring.settings import ScoreSettings
 from vkdnw_pl.tracking.contents import log_evaluation, log_score_files, log_scores
 from vkdnw_pl.tracking.options import wandb_options
 from vkdnw_pl.tracking.tracked import Tracked, group_of, tracked_run
@@ -25,7 +27,6 @@ from vkdnw_pl.tracking.tracked import Tracked, group_of, tracked_run
 DEFAULT_PROXIES = (
     *("vkdnw", "aleph", "macs", "params", "jacov", "expressivity", "progressivity", "trainability", "synflow"),
 )
-_EVERY_S = 10.0  # between two points of W&B's curves
 
 
 def score(
@@ -46,6 +47,7 @@ def score(
     top_k: int = 1000,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     workers: int | Literal["auto"] = "auto",
+    row_timeout: float | None = None,
     shard: str | None = None,
     out: str | None = None,
     overwrite: bool = False,
@@ -92,6 +94,7 @@ def score(
         top_k: nDCG looks at this many architectures from the top of a ranking.
         device: Where to compute; auto takes CUDA if there is some.
         workers: Processes: auto is one for each CPU core that may be used (or for each GPU).
+        row_timeout: Seconds that one network may take; one that takes longer becomes a failed row. Default: no limit.
         shard: Score only part i of n, for array jobs: i/n with i from 0. Give each its own out; then run merge.
         out: Run folder. Default: a name made from the settings, below runs/.
         overwrite: Delete the results that are in the run folder.
@@ -177,14 +180,9 @@ def _make_and_evaluate(
     processes = max(1, min(plan.workers, len(keys)))
     if keys:
         try:
-            if tracked.active:
-                _draw_progress(tracked, folder, rows)
-            from vkdnw_pl.commands.make_rows import make_rows  # imports Lightning, which a finished run does without
-
-            make_rows(plan.settings, plan.columns, keys, folder, processes, progress)
+            _make_rows(plan, folder, keys, processes, progress, tracked)
         except Stopped as stop:
             stopped = stop
-    tracked.stop_sampling()
     rows = folder.read_rows()
     table = _table(plan, rows)
     folder.write_scores(table)
@@ -216,10 +214,32 @@ def _make_and_evaluate(
     return 1 if failed_rows(table) else 0
 
 
-def _draw_progress(tracked: Tracked, folder: ScoreFolder, rows: Mapping[Key, ScoreRow]) -> None:
-    from vkdnw_pl.tracking.curves import RowCounter
+def _make_rows(
+    plan: ScorePlan, folder: ScoreFolder, keys: Sequence[Key], processes: int, progress: bool, tracked: Tracked
+) -> None:
+    """Score into a journal of ``folder``."""
+    from vkdnw_pl.scoring.scorer import Scorer  # imports what a finished run does without
+    from vkdnw_pl.scoring.workers import Workers
+    from vkdnw_pl.tracking.curves import ScoreCurve
 
-    tracked.sample(RowCounter(folder.journals, len(rows)), _EVERY_S)
+    curve = ScoreCurve(tracked.log, len(plan.keys) - len(keys))
+    journal = Journal(folder.journals, plan.columns)
+    scorer, device = Scorer.of(plan.settings), plan.settings.device
+    try:
+        with (
+            stop_signals(),
+            Progress(len(keys), shown=progress) as display,
+            Workers(scorer, device, processes, plan.row_timeout) as workers,
+        ):
+            for row in workers.rows(keys, display.waiting):
+                journal.append(row)
+                display.add(row.failed)
+                curve.add()
+    except WorkerDied as death:
+        raise CommandFailed(f"a worker died: {death}. The rows made so far are kept; run it again") from death
+    finally:
+        journal.close()
+        curve.close()
 
 
 def _table(plan: ScorePlan, rows: Mapping[Key, ScoreRow]) -> ScoreTable:

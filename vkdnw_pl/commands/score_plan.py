@@ -14,7 +14,7 @@ from vkdnw_pl.runs.table import Key
 from vkdnw_pl.scoring.archs import ChosenArchs, resolve_archs
 from vkdnw_pl.scoring.limit import MacsLimit
 from vkdnw_pl.scoring.options import Shard, check_workers, parse_seeds
-from vkdnw_pl.scoring.score_settings import ScoreSettings
+from vkdnw_pl.scoring.settings import ScoreSettings
 from vkdnw_pl.spaces import Space, make_space
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class ScorePlan:
     rankings: Mapping[str, Terms]
     top_k: int
     workers: int
+    row_timeout: float | None
 
     @property
     def record(self) -> Record:
@@ -126,6 +127,7 @@ def plan_scoring(options: Mapping[str, Any]) -> ScorePlan:
         rankings=rankings,
         top_k=options["top_k"],
         workers=available if options["workers"] == "auto" else options["workers"],
+        row_timeout=options["row_timeout"],
     )
 
 

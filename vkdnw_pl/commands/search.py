@@ -7,21 +7,23 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from vkdnw_pl.commands.search_plan import SearchPlan, plan_search
-from vkdnw_pl.commands.search_progress import SearchProgress
-from vkdnw_pl.errors import CommandFailed, UsageError, user_input
+from vkdnw_pl.errors import CommandFailed, UsageError, WorkerDied, user_input
 from vkdnw_pl.runs.folder import FolderBusy
 from vkdnw_pl.runs.record import RunRecord
 from vkdnw_pl.runs.signals import Stopped, stop_signals
-from vkdnw_pl.search.engine import HistoryMismatch, Outcome, Watch
-from vkdnw_pl.search.engine import search as run_search
-from vkdnw_pl.search.evaluation import NotInTable, make_evaluation
+from vkdnw_pl.scoring.progress import Progress
 from vkdnw_pl.search.folder import SearchFolder
 from vkdnw_pl.search.found import describe_found, whole_record
-from vkdnw_pl.search.record import Record
+from vkdnw_pl.search.loop import HistoryMismatch, Outcome
+from vkdnw_pl.search.loop import search as run_search
+from vkdnw_pl.search.progress import SearchProgress
+from vkdnw_pl.search.ranked_history import RankedHistory
+from vkdnw_pl.search.scores import NotInTable, open_scores
 from vkdnw_pl.tracking.contents import log_found
 from vkdnw_pl.tracking.options import wandb_options
 from vkdnw_pl.tracking.tracked import Tracked, group_of, tracked_run
@@ -67,6 +69,7 @@ def search(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     workers: int | Literal["auto"] = "auto",
     nodes: int = 1,
+    row_timeout: float | None = None,
     out: str | None = None,
     overwrite: bool = False,
     figures: bool = True,
@@ -133,6 +136,7 @@ def search(
         device: Where to compute; auto takes CUDA if there is some.
         workers: Processes: auto is one for each CPU core that may be used (or for each GPU). With nodes: on each machine.
         nodes: Machines; more than 1 are started with srun or torchrun, with so many processes on each as there are workers.
+        row_timeout: Seconds that one network may take; one that takes longer becomes a failed row. Default: no limit.
         out: Run folder. Default: a name made from the settings, below runs/.
         overwrite: Delete the search that is in the run folder.
         figures: Draw the figures of the run folder.
@@ -200,14 +204,13 @@ def _search_and_describe(
     stopped, outcome = None, Outcome()
     if done < plan.evaluations or plan.nodes > 1:  # helpers wait to be dismissed
         try:
-            outcome = _search(plan, folder, options["progress"], tracked)
+            outcome = _search(plan, folder, done, options["progress"], tracked)
         except Stopped as stop:
             stopped = stop
         except HistoryMismatch as error:
             raise UsageError(str(error)) from error
         except NotInTable as error:
             raise UsageError(f"scores={settings.scores!r} is not allowed: {error}") from error
-    tracked.stop_sampling()
     record = whole_record(settings, folder.read_candidates())
     accuracies = None if plan.oracle is None else plan.oracle.tables
     found = describe_found(settings, settings.make_space(), record, plan.top_k, accuracies)
@@ -245,48 +248,36 @@ def _search_and_describe(
     return 0
 
 
-def _search(plan: SearchPlan, folder: SearchFolder, progress: bool, tracked: Tracked) -> Outcome:
+def _search(plan: SearchPlan, folder: SearchFolder, done: int, shown: bool, tracked: Tracked) -> Outcome:
     """Make the missing part of the history."""
-    watch: Watch = SearchProgress(plan.settings, folder, plan.top_k, progress)
-    if tracked.active:
-        watch = _with_curves(watch, folder, tracked)
-    if not plan.settings.proxies:  # nothing to compute, so PyTorch need not be loaded
-        evaluate = make_evaluation(plan.settings, plan.settings.device)
-        with stop_signals():
-            return run_search(plan.settings, folder, plan.evaluations, evaluate, watch)
-    from vkdnw_pl.scoring.predict import WorkerDied
-    from vkdnw_pl.search.launch import Job, launch
+    from vkdnw_pl.tracking.curves import SearchCurve
 
-    try:
-        return launch(Job(plan.settings, folder, plan.evaluations, watch), plan.workers, plan.nodes)
-    except WorkerDied as death:
-        raise CommandFailed(f"a worker died: {death}. The networks so far are kept; run it again") from death
-
-
-def _with_curves(watch: Watch, folder: SearchFolder, tracked: Tracked) -> Watch:
-    """Let W&B draw how the search gets on."""
-    from vkdnw_pl.tracking.curves import CURVE, EVERY_S, CurveReader, SearchCurve, Watches
-
-    path = folder.path / CURVE
+    settings = plan.settings
     tracked.axis("search", "search/evaluated")
-    tracked.sample(CurveReader(path), EVERY_S)
-    return Watches([watch, SearchCurve(path)])
+    curve = SearchCurve(tracked.log)
+    with stop_signals(), Progress(plan.evaluations, done, "searching", "network", shown) as display:
+        observers = [SearchProgress(settings, folder, plan.top_k, display), *([curve] if tracked.active else [])]
+        try:
+            with open_scores(settings, plan.workers, plan.nodes, plan.row_timeout, display.waiting) as evaluate:
+                return run_search(settings, folder, plan.evaluations, evaluate, observers)
+        except WorkerDied as death:
+            raise CommandFailed(f"a worker died: {death}. The networks so far are kept; run it again") from death
+        finally:
+            curve.close()
 
 
 def _help(plan: SearchPlan) -> int:
-    """Evaluate for the first process, which keeps the history."""
-    from vkdnw_pl.search.launch import Job, launch
+    """Score for the first process, which keeps the history."""
+    from vkdnw_pl.scoring.scorer import Scorer
+    from vkdnw_pl.scoring.workers import help_first
 
-    folder = SearchFolder("unused")
-    watch = SearchProgress(plan.settings, folder, plan.top_k, False)
-    try:
-        launch(Job(plan.settings, folder, plan.evaluations, watch), plan.workers, plan.nodes)
-    except Stopped:
-        return 0  # the first process was told too, and says so; srun would end it at another's error
+    settings = plan.settings
+    with suppress(Stopped), stop_signals():  # the first process was told too, and says so
+        help_first(Scorer.of(settings), settings.device, plan.workers, plan.nodes, plan.row_timeout)
     return 0
 
 
-def _draw(plan: SearchPlan, folder: SearchFolder, record: Record) -> list[Path]:
+def _draw(plan: SearchPlan, folder: SearchFolder, record: RankedHistory) -> list[Path]:
     from vkdnw_pl.report.search_figures import search_figures
 
     settings = plan.settings
@@ -319,7 +310,7 @@ def _say_what(plan: SearchPlan, folder: SearchFolder, done: int) -> None:
     sys.stdout.flush()
 
 
-def _say_failures(record: Record) -> None:
+def _say_failures(record: RankedHistory) -> None:
     reasons = Counter(candidate.reason for candidate in record if candidate.failed)
     if reasons:
         print(f"FAILED: {reasons.total()} of {len(record)} networks; the reasons stand in the history. Most frequent:")
@@ -327,14 +318,14 @@ def _say_failures(record: Record) -> None:
             print(f"  {count} x {reason if len(reason) <= 200 else reason[:200] + ' ...'}")
 
 
-def _nothing(record: Record, outcome: Outcome) -> str:
+def _nothing(record: RankedHistory, outcome: Outcome) -> str:
     if len(record):
         return "nothing was found: every network failed"
     return f"nothing was found: {outcome.exhausted}; widen the budget, or choose another start"
 
 
 def _say_found(
-    plan: SearchPlan, folder: SearchFolder, record: Record, found: Mapping[str, Any], made: int, began_at: float
+    plan: SearchPlan, folder: SearchFolder, record: RankedHistory, found: Mapping[str, Any], made: int, began_at: float
 ) -> None:
     print(f"\nbest of {len(record):,} networks by {found['ranking']} (network {found['index']} of the history):\n")
     print(f"  {found['arch']}\n")

@@ -15,9 +15,9 @@ from vkdnw_pl.runs.cores import usable_cores
 from vkdnw_pl.scoring.options import check_workers
 from vkdnw_pl.search.columns import columns_to_look_up, proxies_to_compute, term_columns
 from vkdnw_pl.search.constraints import Budget, CostCheck, parse_amount
-from vkdnw_pl.search.evaluation import TableScores
 from vkdnw_pl.search.history import COST_COLUMNS
 from vkdnw_pl.search.measuring import HowToMeasure
+from vkdnw_pl.search.scores import TableScores
 from vkdnw_pl.search.settings import SearchSettings
 from vkdnw_pl.search.strategies import BEGIN_AT_A_START, PARETO, make_strategy
 from vkdnw_pl.spaces import Space, make_space
@@ -40,6 +40,7 @@ class SearchPlan:
     workers: int
     """Processes of each machine."""
     nodes: int
+    row_timeout: float | None
     helps: bool
     """This process only helps the first one, which is on another machine or was started beside it."""
     oracle: Oracle | None
@@ -123,6 +124,7 @@ def plan_search(options: Mapping[str, Any]) -> SearchPlan:
         top_k=options["top_k"],
         workers=(workers if nodes > 1 else min(workers, options["batch"])) if proxies else 1,
         nodes=nodes,
+        row_timeout=options["row_timeout"],
         helps=rank > 0,
         oracle=oracle,
     )

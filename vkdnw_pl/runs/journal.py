@@ -1,7 +1,7 @@
-"""Journals: files to which each process appends its rows as they are made.
+"""Journals: files to which a run appends its rows as they are made.
 
-A row is one write of one line, so a process that is killed leaves at most a last line without its end, which reading
-leaves out. No two processes share a journal, and none is ever opened again for writing.
+A row is one write of one line, so a run that is killed leaves at most a last line without its end, which reading leaves
+out. A run that goes on begins a new journal.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from vkdnw_pl.runs.table import ScoreRow, header_line, parse_table, row_line
 
 
 class Journal:
-    """A new journal of one process in the folder of journals."""
+    """A new journal in the folder of journals."""
 
-    def __init__(self, folder: Path, process: int, columns: Sequence[str]) -> None:
+    def __init__(self, folder: Path, columns: Sequence[str]) -> None:
         self._columns = tuple(columns)
         folder.mkdir(parents=True, exist_ok=True)
         for number in itertools.count():
             try:
-                self._file = LineFile(folder / f"{process}-{number}.csv", header_line(self._columns), new=True)
+                self._file = LineFile(folder / f"0-{number}.csv", header_line(self._columns), new=True)
             except FileExistsError:
                 continue
             self.path = self._file.path
             return
 
     def append(self, row: ScoreRow) -> None:
-        """Add one row; when this returns, a kill of the process does not lose it."""
+        """Add one row; when this returns, a kill does not lose it."""
         self._file.append(row_line(row, self._columns))
 
     def close(self) -> None:

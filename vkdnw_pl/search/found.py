@@ -7,7 +7,7 @@ from typing import Any
 
 from vkdnw_pl.networks.arch_file import TASK
 from vkdnw_pl.search.history import Candidate
-from vkdnw_pl.search.record import Record
+from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.search.settings import SearchSettings
 from vkdnw_pl.spaces import Space
 
@@ -17,7 +17,7 @@ Accuracies = Mapping[str, Mapping[str, float]]
 
 
 def describe_found(
-    settings: SearchSettings, space: Space, record: Record, top_k: int, accuracies: Accuracies | None = None
+    settings: SearchSettings, space: Space, record: RankedHistory, top_k: int, accuracies: Accuracies | None = None
 ) -> dict[str, Any] | None:
     """Content of ``found.json``; None where no candidate can be chosen.
 
@@ -66,8 +66,8 @@ def describe_found(
     return {**top[0], "top": top} if top else None
 
 
-def whole_record(settings: SearchSettings, candidates: Iterable[Candidate]) -> Record:
+def whole_record(settings: SearchSettings, candidates: Iterable[Candidate]) -> RankedHistory:
     """All candidates with their ranks."""
-    record = Record(settings.terms)
+    record = RankedHistory(settings.terms)
     record.add(candidates)
     return record

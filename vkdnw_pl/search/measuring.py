@@ -83,7 +83,7 @@ class Measurements:
             peak_mb = float(measure_peak_memory(network, size, how.batch_size, how.device))
         dear = self._budget.refused_measured(None, peak_mb) is not None  # its latency does not matter
         if self._budget.max_latency_ms is not None and not dear:
-            latency_ms = float(measure_latency(network, size, how.batch_size, how.device, how.warmup, how.repeats))
+            latency_ms = float(measure_latency(network, size, how.batch_size, how.device, how.warmup, how.repeats, 1))
         return latency_ms, peak_mb
 
     def _keep(self, arch: str) -> None:

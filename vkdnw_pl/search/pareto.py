@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from vkdnw_pl.search.record import Record
+from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.search.strategies import INITIAL, REPLACED, Draw, DrawFrom, Strategy
 from vkdnw_pl.spaces import Space
 
@@ -154,7 +154,7 @@ class ParetoStrategy(Strategy):
         self.objectives = tuple(objectives)
         self.start = start
 
-    def drawing(self, record: Record) -> DrawFrom:
+    def drawing(self, record: RankedHistory) -> DrawFrom:
         begins = len(record) < self.population if self.start is None else len(record) <= INITIAL
         if begins or not len(record.usable()):
             return self._initial
@@ -170,7 +170,7 @@ class ParetoStrategy(Strategy):
 
         return child
 
-    def values(self, record: Record) -> dict[str, Floats]:
+    def values(self, record: RankedHistory) -> dict[str, Floats]:
         """Each objective of all candidates; minus infinity or NaN where a candidate has none.
 
         Raises:
@@ -197,7 +197,7 @@ def check_objectives(objectives: Sequence[str], columns: Sequence[str]) -> None:
             raise ValueError(f"objective {name!r} is not known{hint} (allowed: {', '.join(allowed)})")
 
 
-def _column(record: Record, name: str) -> Floats:
+def _column(record: RankedHistory, name: str) -> Floats:
     if name in MINIMISED:
         column = np.array([getattr(candidate, name) for candidate in record], dtype=np.float64)
     else:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from vkdnw_pl.search.constraints import Budget, CostCheck, Costs
-from vkdnw_pl.search.record import Record
+from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.search.strategies import Draw, DrawFrom, Strategy
 
 MAX_TRIES = 10_000
@@ -34,7 +34,7 @@ class Proposal:
 
 
 @dataclass
-class Tally:
+class DrawCounts:
     """What became of the draws."""
 
     accepted: int = 0
@@ -87,12 +87,12 @@ class Proposer:
         self._measure = measure if budget.measured else None
         self._seed = seed
         self._max_tries = max_tries
-        self.tally = Tally()
+        self.counts = DrawCounts()
         """Of all batches."""
-        self.last = Tally()
+        self.last = DrawCounts()
         """Of the last candidate."""
 
-    def propose(self, record: Record, count: int) -> list[Proposal]:
+    def propose(self, record: RankedHistory, count: int) -> list[Proposal]:
         """Candidates of the batch that follows the history ``record``; fewer than ``count`` where no more are found.
 
         Networks that are in the history, or in the batch already, are not proposed again. Where the space knows several
@@ -113,30 +113,30 @@ class Proposer:
         return proposals
 
     def _search(
-        self, draw_from: DrawFrom, rng: random.Random, record: Record, archs: set[str], index: int
+        self, draw_from: DrawFrom, rng: random.Random, record: RankedHistory, archs: set[str], index: int
     ) -> Proposal | None:
-        self.last = tally = Tally()
+        self.last = counts = DrawCounts()
         proposal = None
         for _ in range(self._max_tries):
             drawn = draw_from(rng)
             arch = self._strategy.space.canonicalise(drawn.arch)
             if arch in record or arch in archs:
-                tally.duplicates += 1
+                counts.duplicates += 1
                 continue
             checked = self._check(arch)
             if isinstance(checked, str):
-                tally.refused[checked] += 1
+                counts.refused[checked] += 1
                 continue
             made = self._measured(index, arch, drawn, checked)
             if isinstance(made, str):
-                tally.refused[made] += 1
+                counts.refused[made] += 1
                 continue
-            tally.accepted += 1
+            counts.accepted += 1
             proposal = made
             break
-        self.tally.accepted += tally.accepted
-        self.tally.duplicates += tally.duplicates
-        self.tally.refused += tally.refused
+        self.counts.accepted += counts.accepted
+        self.counts.duplicates += counts.duplicates
+        self.counts.refused += counts.refused
         return proposal
 
     def _measured(self, index: int, arch: str, drawn: Draw, costs: Costs) -> Proposal | str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from vkdnw_pl.search.record import Record
+from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.spaces import Space
 
 INITIAL = 10
@@ -47,7 +47,7 @@ class Strategy(ABC):
         self.space = space
 
     @abstractmethod
-    def drawing(self, record: Record) -> DrawFrom:
+    def drawing(self, record: RankedHistory) -> DrawFrom:
         """How to draw candidates from this state of the history.
 
         Called once for each batch; what it returns is called for every candidate of it, perhaps several times.
@@ -62,7 +62,7 @@ class RandomSearch(Strategy):
 
     name = "random"
 
-    def drawing(self, record: Record) -> DrawFrom:
+    def drawing(self, record: RankedHistory) -> DrawFrom:
         return self._sampled("random")
 
 
@@ -86,7 +86,7 @@ class Evolution(Strategy):
         self.population = population
         self.start = start
 
-    def drawing(self, record: Record) -> DrawFrom:
+    def drawing(self, record: RankedHistory) -> DrawFrom:
         usable = record.usable()
         if len(record) <= INITIAL or not len(usable):
             return self._initial
@@ -97,7 +97,7 @@ class Evolution(Strategy):
         arch = self.space.sample(rng) if self.start is None else self.space.mutate(self.start, rng, 1)
         return Draw(arch, None, "initial")
 
-    def _child(self, record: Record, parents: Sequence[int] | Any, rng: random.Random) -> Draw:
+    def _child(self, record: RankedHistory, parents: Sequence[int] | Any, rng: random.Random) -> Draw:
         parent = int(parents[rng.randrange(len(parents))])
         return Draw(self.space.mutate(record[parent].arch, rng, REPLACED), parent, "mutation")
 
@@ -121,7 +121,7 @@ class Ageing(Strategy):
         self.population = population
         self.tournament = tournament
 
-    def drawing(self, record: Record) -> DrawFrom:
+    def drawing(self, record: RankedHistory) -> DrawFrom:
         if len(record) < self.population:
             return self._sampled("initial")
         first = len(record) - self.population

@@ -6,14 +6,13 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from vkdnw_pl.runs.signals import Stopped, stop_signals
 from vkdnw_pl.tracking.options import wandb_options
-from vkdnw_pl.tracking.sampler import Sampler
 from vkdnw_pl.tracking.session import Session, begin, exit_code
 
 _MAX_ROWS = 200_000
@@ -32,7 +31,6 @@ class Tracked:
 
     def __init__(self, session: Session | None, folder: Path) -> None:
         self._session, self._folder = session, folder
-        self._sampler: Sampler | None = None
         self.code = 0
 
     @property
@@ -112,17 +110,6 @@ class Tracked:
                     )
                 self._run.log_artifact(artifact)
 
-    def sample(self, points: Callable[[], Iterable[Mapping[str, float | None]]], every_s: float) -> None:
-        """Ask for points of curves now and then until the run ends, in a thread: the command need not wait for it."""
-        if self.active:
-            self._sampler = Sampler(points, self.log, every_s)
-
-    def stop_sampling(self) -> None:
-        """Ask for the last points."""
-        if self._sampler is not None:
-            self._sampler.close()
-            self._sampler = None
-
 
 @contextmanager
 def tracked_run(
@@ -171,7 +158,6 @@ def tracked_run(
                 tracked.code = exit_code(error)
                 raise
             finally:
-                tracked.stop_sampling()
                 session.finish(tracked.code)
     except Stopped as stop:
         if stop.signum == signal.SIGINT:

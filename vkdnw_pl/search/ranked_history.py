@@ -15,7 +15,7 @@ Places = np.ndarray[Any, np.dtype[np.int64]]
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
-class Record:
+class RankedHistory:
     """Candidates in the order of the search.
 
     Args:

@@ -1,20 +1,21 @@
-"""Proxy values of candidates: computed in this process, or looked up in a score table."""
+"""Proxy values of candidates: computed, or looked up in a score table."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vkdnw_pl.runs.table import FAILED, ScoreRow, join_rows, read_table
+from vkdnw_pl.runs.table import ScoreRow, join_rows, read_table
 from vkdnw_pl.scoring.score_tables import canonical
 from vkdnw_pl.search.proposals import Proposal
 from vkdnw_pl.search.settings import SearchSettings
 from vkdnw_pl.spaces import Space
 
 if TYPE_CHECKING:
-    from vkdnw_pl.scoring.module import ScoringModule
+    from vkdnw_pl.scoring.workers import InProgress, Workers
 
 Evaluate = Callable[[Sequence[Proposal]], Iterator[ScoreRow]]
 """Gives one row for each proposal, in their order, each as soon as it and all before it are known."""
@@ -77,46 +78,58 @@ class NoScores:
             yield ScoreRow(proposal.arch, self._seed, {})
 
 
-class ProxyScores:
-    """Builds the networks and computes the proxies, one after the other in this process.
+class ComputedScores:
+    """Lets workers compute the proxies.
 
     Args:
-        module: what `score` has, so that a search and a score table of the same settings have the same values.
+        workers: score as the command `score` does, so that a search and a table of the same settings have the same values.
         seed: of weights and images.
         columns: the values to keep.
+        waiting: see `Workers.rows`.
     """
 
-    def __init__(self, module: ScoringModule, seed: int, columns: Sequence[str]) -> None:
-        self._module, self._seed, self._columns = module, seed, tuple(columns)
-
-    def score(self, arch: str) -> ScoreRow:
-        """Evaluate one architecture; whatever goes wrong with it is in the row."""
-        row = self._module.predict_step((arch, self._seed))
-        return replace(row, values={column: row.values[column] for column in self._columns})
-
-    def failed(self, arch: str, reason: str) -> ScoreRow:
-        """A row of an architecture that is not to be evaluated."""
-        return ScoreRow(arch, self._seed, dict.fromkeys(self._columns), FAILED, reason)
+    def __init__(
+        self, workers: Workers, seed: int, columns: Sequence[str], waiting: Callable[[InProgress], None] | None = None
+    ) -> None:
+        self._workers, self._seed, self._columns, self._waiting = workers, seed, tuple(columns), waiting
 
     def __call__(self, proposals: Sequence[Proposal]) -> Iterator[ScoreRow]:
-        for proposal in proposals:
-            yield self.score(proposal.arch)
+        archs = [proposal.arch for proposal in proposals]
+        rows: dict[str, ScoreRow] = {}
+        for row in self._workers.rows([(arch, self._seed) for arch in archs], self._waiting):
+            rows[row.arch] = replace(row, values={column: row.values[column] for column in self._columns})
+            while archs and archs[0] in rows:
+                yield rows[archs.pop(0)]
 
 
-def make_module(settings: SearchSettings, device: str) -> ScoringModule:
-    """The module that computes the proxies, on a device, ready to score."""
-    from vkdnw_pl.scoring.module import ScoringModule
+@contextmanager
+def open_scores(
+    settings: SearchSettings,
+    workers: int = 1,
+    nodes: int = 1,
+    row_timeout: float | None = None,
+    waiting: Callable[[InProgress], None] | None = None,
+) -> Iterator[Evaluate]:
+    """What gives the values of these settings, with the worker processes that it takes.
 
-    module = ScoringModule.of(settings)
-    module.to(device)
-    module.on_predict_start()
-    return module
-
-
-def make_evaluation(settings: SearchSettings, device: str) -> Evaluate:
-    """What gives the values of these settings in one process."""
+    Args:
+        settings: of the search.
+        workers: processes of each machine.
+        nodes: machines. More than 1 must have been started by SLURM or torchrun, with ``workers`` processes on each; all
+            but the first call `workers.help_first`.
+        row_timeout: seconds that one network may take.
+        waiting: see `Workers.rows`.
+    """
     if settings.scores is not None:
-        return TableScores(settings.scores, settings.make_space(), settings.columns, settings.proxy_seed)
+        yield TableScores(settings.scores, settings.make_space(), settings.columns, settings.proxy_seed)
+        return
     if not settings.proxies:
-        return NoScores(settings.proxy_seed)
-    return ProxyScores(make_module(settings, device), settings.proxy_seed, settings.columns)
+        yield NoScores(settings.proxy_seed)
+        return
+    from vkdnw_pl.scoring.scorer import Scorer
+    from vkdnw_pl.scoring.workers import Workers, meet_helpers, own_device
+
+    helpers = meet_helpers(workers, nodes) if nodes > 1 else []
+    device, count = (own_device(settings.device, 0), 1) if nodes > 1 else (settings.device, workers)
+    with Workers(Scorer.of(settings), device, count, row_timeout, helpers) as team:
+        yield ComputedScores(team, settings.proxy_seed, settings.columns, waiting)

@@ -15,16 +15,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreSettings:
-    """Everything that decides the score table, resolved: equal settings give equal tables."""
+class ScorerSettings:
+    """How proxies are computed."""
 
     space: str
     network: Mapping[str, Any]
-    archs: Sequence[str]
-    """Canonical architectures of the whole run in order, before it is cut into shards."""
     proxies: Sequence[Mapping[str, Any]]
     """Name and every parameter of each proxy, defaults written out."""
-    seeds: Sequence[int]
     batch_size: int
     input: Source
     data: Source | None
@@ -33,22 +30,41 @@ class ScoreSettings:
     device: str
     """``cpu`` or ``cuda``: the two do not round alike."""
 
-    def record(self) -> Record:
-        """JSON-able form; the architectures, and a file that the input comes from, stand as their digest."""
-        record = {
-            "space": self.space,
-            "network": dict(self.network),
-            "archs": {"count": len(self.archs), "sha256": text_digest("\n".join(self.archs))},
+    def scorer_record(self) -> Record:
+        """JSON-able form; a file that the images come from stands as its digest."""
+        return {
             "proxies": [dict(proxy) for proxy in self.proxies],
-            "seeds": list(self.seeds),
             "batch_size": self.batch_size,
             "input": source_record(self.input),
             "data": source_record(self.data),
             "init": self.init,
             "device": self.device,
         }
-        return json.loads(json.dumps(record))  # as it reads back from a file: tuples are lists
+
+    def record(self) -> Record:
+        """JSON-able form of everything, as it reads back from a file."""
+        raise NotImplementedError
 
     def digest(self) -> str:
         """Eight hexadecimal digits that name these settings."""
         return digest(self.record())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings(ScorerSettings):
+    """Everything that decides the score table, resolved: equal settings give equal tables."""
+
+    archs: Sequence[str]
+    """Canonical architectures of the whole run in order, before it is cut into shards."""
+    seeds: Sequence[int]
+
+    def record(self) -> Record:
+        """JSON-able form; the architectures stand as their digest."""
+        record = {
+            "space": self.space,
+            "network": dict(self.network),
+            "archs": {"count": len(self.archs), "sha256": text_digest("\n".join(self.archs))},
+            "seeds": list(self.seeds),
+            **self.scorer_record(),
+        }
+        return json.loads(json.dumps(record))  # as it reads back from a file: tuples are lists

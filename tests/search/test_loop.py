@@ -11,10 +11,10 @@ from searches import lines_without_seconds, make_settings, make_table, run
 
 from vkdnw_pl.ranking import aggregate
 from vkdnw_pl.search.constraints import Budget
-from vkdnw_pl.search.engine import HistoryMismatch
-from vkdnw_pl.search.evaluation import NotInTable, TableScores
 from vkdnw_pl.search.found import describe_found, whole_record
 from vkdnw_pl.search.history import read_history
+from vkdnw_pl.search.loop import HistoryMismatch
+from vkdnw_pl.search.scores import NotInTable, TableScores
 from vkdnw_pl.spaces import NB201, SPACES
 
 

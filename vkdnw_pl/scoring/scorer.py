@@ -1,4 +1,4 @@
-"""The Lightning module of ``score``: a prediction step builds one network and scores it."""
+"""Scores one architecture: builds its network and computes the proxies."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import logging
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
-from pytorch_lightning import LightningModule
 
 from vkdnw_pl.data.batches import Source, batches
 from vkdnw_pl.networks.init import Init
@@ -17,31 +16,13 @@ from vkdnw_pl.proxies import make_proxies
 from vkdnw_pl.proxies.functional.jacobian import GenericFallback
 from vkdnw_pl.proxies.scoring import Images, score_network
 from vkdnw_pl.runs.table import FAILED, OK, Key, ScoreRow
+from vkdnw_pl.scoring.settings import ScorerSettings
 from vkdnw_pl.spaces import SPACES
 
 log = logging.getLogger(__name__)
 
 
-class HowToScore(Protocol):
-    """What settings say of how proxies are computed."""
-
-    @property
-    def space(self) -> str: ...
-    @property
-    def network(self) -> Mapping[str, Any]: ...
-    @property
-    def proxies(self) -> Sequence[str | Mapping[str, Any]]: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def input(self) -> Source: ...
-    @property
-    def data(self) -> Source | None: ...
-    @property
-    def init(self) -> Init | Literal["auto"]: ...
-
-
-class ScoringModule(LightningModule):
+class Scorer:
     """Scores architectures; a row is a pure function of (architecture, seed) and these arguments.
 
     Args:
@@ -64,7 +45,6 @@ class ScoringModule(LightningModule):
         data: Source,
         init: Init | Literal["auto"],
     ) -> None:
-        super().__init__()
         self.space = SPACES[space]
         self.network_options = dict(network)
         self.proxies = make_proxies(proxies)
@@ -73,32 +53,37 @@ class ScoringModule(LightningModule):
         self.input = input
         self.data = data
         self.init = init
+        self.device = torch.device("cpu")
         self._images: tuple[int, Images] | None = None
 
     @classmethod
-    def of(cls, settings: HowToScore) -> ScoringModule:
-        """The module for the settings of a scoring or a search."""
+    def of(cls, settings: ScorerSettings) -> Scorer:
+        """The scorer for the settings of a scoring or a search."""
         data = settings.data or "digits"
         return cls(
             settings.space, settings.network, settings.proxies, settings.batch_size, settings.input, data, settings.init
         )
 
-    def on_predict_start(self) -> None:
-        """One thread per process on CPU, and no rounding short cuts on CUDA: the bits of a row are those of its key."""
+    def use(self, device: str) -> None:
+        """Compute on a device from now on, in such a way that the bits of a row are those of its key.
+
+        For a process of its own: one thread on CPU, on CUDA no rounding short cuts, in all of PyTorch.
+        """
+        self.device = torch.device(device)
         if self.device.type == "cpu":
             torch.set_num_threads(1)
         else:
+            torch.cuda.set_device(self.device)
             torch.backends.cuda.matmul.allow_tf32 = False
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cudnn.benchmark = False
             torch.backends.cudnn.deterministic = True
 
-    def predict_step(self, batch: Key, batch_idx: int = 0) -> ScoreRow:
-        arch, seed = batch
+    def score(self, arch: str, seed: int) -> ScoreRow:
+        """Build the network and compute the proxies; an exception becomes a failed row with its reason."""
         started_at = time.perf_counter()
         try:
-            # Lightning predicts without gradients; proxies need them.
-            with torch.enable_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
                 warnings.simplefilter("ignore", GenericFallback)  # the value is the same, it only takes longer
                 torch.manual_seed(seed)
                 network = self.space.build(arch, **self.network_options).to(self.device)
@@ -106,10 +91,9 @@ class ScoringModule(LightningModule):
         except Exception as error:
             # Whatever is wrong with one architecture, the others go on; the row says what it was.
             log.debug("scoring of %s failed", arch, exc_info=True)
-            reason = f"{type(error).__name__}: {error}"
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            return ScoreRow(arch, seed, dict.fromkeys(self.columns), FAILED, reason, time.perf_counter() - started_at)
+            return self.failed((arch, seed), f"{type(error).__name__}: {error}", time.perf_counter() - started_at)
         return ScoreRow(
             arch,
             seed,
@@ -118,6 +102,10 @@ class ScoringModule(LightningModule):
             "; ".join(f"{column}: {text}" for column, text in scores.reasons.items()),
             time.perf_counter() - started_at,
         )
+
+    def failed(self, key: Key, reason: str, seconds: float) -> ScoreRow:
+        """A row without values."""
+        return ScoreRow(*key, dict.fromkeys(self.columns), FAILED, reason, seconds)
 
     def _images_of(self, seed: int) -> Images:
         if self._images is None or self._images[0] != seed:

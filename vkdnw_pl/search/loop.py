@@ -8,29 +8,23 @@ from typing import Protocol
 
 from vkdnw_pl.runs.table import ScoreRow
 from vkdnw_pl.search.constraints import CostCheck
-from vkdnw_pl.search.evaluation import Evaluate
 from vkdnw_pl.search.folder import SearchFolder
 from vkdnw_pl.search.history import Candidate, HistoryFile
 from vkdnw_pl.search.measuring import Measurements
-from vkdnw_pl.search.proposals import MAX_TRIES, Proposal, Proposer, Tally
-from vkdnw_pl.search.record import Record
+from vkdnw_pl.search.proposals import MAX_TRIES, DrawCounts, Proposal, Proposer
+from vkdnw_pl.search.ranked_history import RankedHistory
+from vkdnw_pl.search.scores import Evaluate
 from vkdnw_pl.search.settings import SearchSettings
 
 
-class Watch(Protocol):
+class SearchObserver(Protocol):
     """Is told how far a search is."""
 
-    def start(self, done: int, total: int) -> None:
-        """The search begins, or goes on behind ``done`` candidates."""
+    def candidate(self, candidate: Candidate, counts: DrawCounts) -> None:
+        """A candidate was added to the history on the disk; ``counts`` are those of all draws."""
 
-    def candidate(self, candidate: Candidate, tally: Tally) -> None:
-        """A candidate was added to the history on the disk."""
-
-    def batch(self, record: Record) -> None:
-        """A batch is complete; ``record`` has all candidates."""
-
-    def end(self) -> None:
-        """The search ends."""
+    def batch(self, history: RankedHistory) -> None:
+        """A batch is complete; ``history`` has all candidates."""
 
 
 class HistoryMismatch(ValueError):
@@ -50,7 +44,7 @@ def search(
     folder: SearchFolder,
     evaluations: int,
     evaluate: Evaluate,
-    watch: Watch,
+    observers: Sequence[SearchObserver] = (),
     max_tries: int = MAX_TRIES,
 ) -> Outcome:
     """Search until the history in ``folder`` has ``evaluations`` candidates, going on behind those that are there.
@@ -66,8 +60,8 @@ def search(
     space = settings.make_space()
     done = folder.read_candidates()
     whole = len(done) // settings.batch * settings.batch
-    record = Record(settings.terms)
-    record.add(done[:whole])
+    history = RankedHistory(settings.terms)
+    history.add(done[:whole])
     begun = done[whole:]
     measure = None
     if settings.budget.measured:
@@ -75,26 +69,26 @@ def search(
     check = CostCheck(settings.budget, space, settings.network)
     proposer = Proposer(settings.make_strategy(space), check, settings.budget, measure, settings.seed, max_tries)
     file = HistoryFile(folder.history, settings.columns)
-    watch.start(len(done), evaluations)
     try:
-        while len(record) + len(begun) < evaluations:
-            wanted = min(settings.batch, evaluations - len(record))
-            proposals = proposer.propose(record, wanted)
+        while len(history) + len(begun) < evaluations:
+            wanted = min(settings.batch, evaluations - len(history))
+            proposals = proposer.propose(history, wanted)
             _check_same(begun, proposals, folder)
             candidates = list(begun)
             for proposal, row in zip(proposals[len(begun) :], evaluate(proposals[len(begun) :]), strict=True):
                 candidates.append(_candidate(proposal, row))
                 file.append(candidates[-1])
-                watch.candidate(candidates[-1], proposer.tally)
-            record.add(candidates)
+                for observer in observers:
+                    observer.candidate(candidates[-1], proposer.counts)
+            history.add(candidates)
             begun = []
-            watch.batch(record)
+            for observer in observers:
+                observer.batch(history)
             if len(proposals) < wanted:
                 return Outcome(exhausted=f"nothing new was found: {proposer.last.reasons()}")
         return Outcome()
     finally:
         file.close()
-        watch.end()
 
 
 def _check_same(begun: Sequence[Candidate], proposals: Sequence[Proposal], folder: SearchFolder) -> None:

@@ -1,0 +1,181 @@
+"""Rows are made by worker processes, whatever becomes of them."""
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+import torch
+
+from vkdnw_pl.errors import WorkerDied
+from vkdnw_pl.scoring import workers as engine
+from vkdnw_pl.scoring.scorer import Scorer
+from vkdnw_pl.scoring.workers import Workers
+from vkdnw_pl.spaces import NB201
+
+NETWORK = {"channels": 4, "cells": 1, "image_size": 8}
+KEYS = [(arch, 1) for arch in list(NB201().enumerate(unique=True))[:3000:600]]
+forked = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked there, and so know what a test patches")
+
+
+def make_scorer():
+    return Scorer("nb201", NETWORK, ["macs", "vkdnw"], 4, "random", "digits", "kaiming_normal")
+
+
+def make_rows(count, keys=KEYS, waiting=None, **options):
+    with Workers(make_scorer(), "cpu", count, **options) as workers:
+        rows = {row.key: row for row in workers.rows(keys, waiting)}
+    return [rows[key] for key in keys]
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """Made in this process."""
+    scorer = make_scorer()
+    return [scorer.score(*key) for key in KEYS]
+
+
+def agree(rows, others):
+    return all(row.same_scores(other) for row, other in zip(rows, others, strict=True))
+
+
+def act_in_build(monkeypatch, arch, action):
+    build = NB201.build
+
+    def patched(self, name, **network):
+        if name == arch:
+            action()
+        return build(self, name, **network)
+
+    monkeypatch.setattr(NB201, "build", patched)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_worker_processes_agree_with_this_one(expected, monkeypatch, method):
+    monkeypatch.setattr(engine, "start_method", lambda device: method)
+    assert agree(make_rows(2), expected)
+
+
+def test_several_batches_of_the_same_workers(expected):
+    with Workers(make_scorer(), "cpu", 2) as workers:
+        for keys in (KEYS[:1], KEYS[1:4], [], KEYS[4:]):
+            assert sorted(row.key for row in workers.rows(keys)) == sorted(keys)
+
+
+def test_threads_environment_and_random_state_stay_as_they_were(monkeypatch):
+    monkeypatch.setenv("MASTER_PORT", "1")
+    threads, environment, state = torch.get_num_threads(), dict(os.environ), torch.get_rng_state()
+    make_rows(2)
+    assert torch.get_num_threads() == threads
+    assert dict(os.environ) == environment
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@forked
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("place", [0, 4])
+@pytest.mark.parametrize(
+    ("action", "how"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "terminated by SIGKILL"),
+        (lambda: os._exit(7), "exit code 7"),
+        (lambda: sys.exit(3), "exit code 3"),
+    ],
+)
+def test_an_architecture_that_ends_its_worker_is_a_failed_row(expected, monkeypatch, capfd, count, place, action, how):
+    """Also the last one that is left, and also with one worker."""
+    act_in_build(monkeypatch, KEYS[place][0], action)
+    rows = make_rows(count)
+    assert rows[place].failed
+    assert rows[place].reason == f"its worker died twice, perhaps for lack of memory: {how}"
+    assert rows[place].values == dict.fromkeys(expected[0].values)
+    assert agree(rows[:place] + rows[place + 1 :], expected[:place] + expected[place + 1 :])
+    assert capfd.readouterr().err.count(f"a worker died while scoring {KEYS[place][0]} (seed 1): {how}") == 2
+
+
+@forked
+def test_an_architecture_whose_worker_is_killed_once_gets_its_row(expected, monkeypatch, tmp_path):
+    def die_once():
+        if not (tmp_path / "died").exists():
+            (tmp_path / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    act_in_build(monkeypatch, KEYS[2][0], die_once)
+    assert agree(make_rows(2), expected)
+
+
+@forked
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_row_that_takes_too_long_fails_at_once(expected, monkeypatch, count):
+    act_in_build(monkeypatch, KEYS[1][0], lambda: time.sleep(1000))
+    rows = make_rows(count, row_timeout=2.5)
+    assert rows[1].failed
+    assert rows[1].reason == "took longer than row_timeout=2.5 seconds"
+    assert 2.5 <= rows[1].seconds < 30
+    assert agree(rows[:1] + rows[2:], expected[:1] + expected[2:])
+
+
+@forked
+def test_a_long_row_leaves_no_other_worker_idle(monkeypatch):
+    """All the others are made while the first one takes its time."""
+    act_in_build(monkeypatch, KEYS[0][0], lambda: time.sleep(4))
+    with Workers(make_scorer(), "cpu", 2) as workers:
+        rows = list(workers.rows(KEYS))
+    assert [row.key for row in rows][-1] == KEYS[0]
+
+
+@forked
+def test_what_is_in_progress_is_told_while_it_is_waited_for(monkeypatch):
+    act_in_build(monkeypatch, KEYS[3][0], lambda: time.sleep(2.5))
+    told = []
+    make_rows(1, KEYS[3:4], told.append)
+    assert any(key == KEYS[3] and seconds > 0.9 for state in told for key, seconds in state)
+
+
+@forked
+def test_a_worker_that_dies_before_it_has_a_row_is_no_fault_of_a_row(monkeypatch):
+    monkeypatch.setattr(Scorer, "use", lambda self, device: os._exit(5))
+    with pytest.raises(WorkerDied, match="exit code 5"):
+        make_rows(2)
+
+
+@forked
+def test_workers_end_with_the_block():
+    with Workers(make_scorer(), "cpu", 2) as workers:
+        next(workers.rows(KEYS))
+        processes = [worker.process for worker in workers._workers]
+        assert len(processes) == 2
+    assert not any(process.is_alive() for process in processes)
+
+
+@forked
+def test_workers_end_when_their_parent_is_killed(monkeypatch, tmp_path):
+    """Even in the middle of a row."""
+
+    def sleep():
+        (tmp_path / "worker").write_text(str(os.getpid()))
+        time.sleep(1000)
+
+    act_in_build(monkeypatch, KEYS[0][0], sleep)
+    parent = os.fork()
+    if parent == 0:
+        make_rows(1)
+        os._exit(0)
+    while not (tmp_path / "worker").exists() or not (tmp_path / "worker").read_text():
+        time.sleep(0.01)
+    worker = int((tmp_path / "worker").read_text())
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and is_running(worker):
+        time.sleep(0.05)
+    assert not is_running(worker)
+
+
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().split()[2] not in "ZX"
+    except FileNotFoundError:
+        return False
