@@ -71,9 +71,10 @@ def scores_by_seed(table: ScoreTable) -> tuple[list[str], dict[int, dict[str, Ar
         table: at most one row for each (architecture, seed).
     """
     rows = {row.key: row for row in table.rows}
-    archs = [arch for arch in table.archs if all((arch, seed) in rows for seed in table.seeds)]
+    seeds = table.seeds
+    archs = [arch for arch in table.archs if all((arch, seed) in rows for seed in seeds)]
     scores = {}
-    for seed in table.seeds:
+    for seed in seeds:
         values = [rows[arch, seed].values for arch in archs]
         scores[seed] = {name: np.array([row[name] for row in values], dtype=np.float64) for name in table.columns}
     return archs, scores

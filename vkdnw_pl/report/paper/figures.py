@@ -52,8 +52,10 @@ def table_figure(comparison: Comparison) -> Figure:
     """Draw the table: each cell with our value, its spread, the paper's value and the difference."""
     table = comparison.table
     texts = [[row.row.label, *("\n".join(_cell_lines(cell)) for cell in row.all_cells)] for row in comparison.rows]
-    heads = [f"{column.label}\n{METRICS[metric]}" for column in table.columns for metric in table.metrics]
-    heights = [0.34, *(0.09 + _LINE * max(text.count("\n") + 1 for text in row) for row in texts)]
+    labels = [textwrap.fill(column.label, 16) for column in table.columns]
+    heads = [f"{label}\n{METRICS[metric]}" for label in labels for metric in table.metrics]
+    lines = [max(text.count("\n") + 1 for text in row) for row in (heads, *texts)]
+    heights = [0.09 + _LINE * count for count in lines]
     widths = [0.2 + _LETTER * max(len(row[0]) for row in texts), *[_CELL] * len(heads)]
     width = max(sum(widths), _NARROWEST)
     title = textwrap.wrap(table.title, int(width / _TITLE_LETTER))
@@ -69,6 +71,7 @@ def table_figure(comparison: Comparison) -> Figure:
         drawn = ax.table([["", *heads], *texts], [["white"] * len(widths), *colors], "center", bbox=[0, 0, 1, 1])
         drawn.auto_set_font_size(False)
         for (i, j), box in drawn.get_celld().items():
+            box.PAD = 0.02
             box.set(height=heights[i], width=widths[j], edgecolor="white")
             box.set_text_props(fontsize=8.5 if j == 0 else 7.5, ha="left" if j == 0 else "center")
             box.get_text().set_fontweight("bold" if i == 0 else "normal")
