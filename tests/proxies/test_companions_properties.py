@@ -14,7 +14,7 @@ from vkdnw_pl.networks.init import initialise
 from vkdnw_pl.proxies import PROXIES, UndefinedScore, make_proxies
 from vkdnw_pl.proxies.borrow import borrow
 from vkdnw_pl.proxies.epe_nas import epe_nas
-from vkdnw_pl.proxies.functional.activations import agreements
+from vkdnw_pl.proxies.functional.similarity import agreements
 from vkdnw_pl.proxies.ntk_condition import condition
 from vkdnw_pl.proxies.scoring import Images, score_network
 
@@ -714,7 +714,7 @@ def test_wrong_parameters(spec, message):
 
 @pytest.mark.parametrize("name", [n for n in COMPANIONS if n not in ("zen", "synflow", "l2_norm")])
 def test_wrong_behaviour_of_batch_norm(name):
-    with pytest.raises(ValueError, match="batchnorm='layer' is not known; allowed: sample, running, batch"):
+    with pytest.raises(ValueError, match=r"batchnorm='layer' is not known \(allowed: sample, running, batch\)"):
         make_proxies([{"name": name, "batchnorm": "layer"}])
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from vkdnw_pl.proxies import UndefinedScore, make_proxies
 from vkdnw_pl.proxies.borrow import borrow
-from vkdnw_pl.proxies.functional.features import feature_entropy
+from vkdnw_pl.proxies.functional.spectrum import feature_entropy
 from vkdnw_pl.proxies.graph import feature_taps
 from vkdnw_pl.proxies.jacov import jacov
 from vkdnw_pl.proxies.trainability import block_trainability

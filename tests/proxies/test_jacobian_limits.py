@@ -216,18 +216,20 @@ def call(network, scalars=None, **options):
 
 
 def test_unknown_engine(tiny):
-    with pytest.raises(ValueError, match=r"engine='backward' is not known; allowed: auto, reverse, forward, generic"):
+    with pytest.raises(
+        ValueError, match=r"engine='backward' is not known \(allowed: auto, reverse, forward, generic\)"
+    ):
         call(tiny, engine="backward")
 
 
 @pytest.mark.parametrize("bound", [0, -1])
 def test_bound_that_is_not_positive(tiny, bound):
-    with pytest.raises(ValueError, match=rf"max_memory_bytes={bound} is not allowed: it must be positive"):
+    with pytest.raises(ValueError, match=rf"max_memory_bytes={bound} is not allowed: give a number above 0"):
         call(tiny, max_memory_bytes=bound)
 
 
 def test_unknown_batch_norm(tiny):
-    with pytest.raises(ValueError, match=r"batchnorm='train' is not known; allowed: sample, running, batch"):
+    with pytest.raises(ValueError, match=r"batchnorm='train' is not known \(allowed: sample, running, batch\)"):
         call(tiny, batchnorm="train")
 
 

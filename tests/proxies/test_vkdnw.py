@@ -287,7 +287,7 @@ def test_bad_parameters(name, parameter, value):
 
 @pytest.mark.parametrize("name", [name for name, cls in PROXIES.items() if "batchnorm" in cls().parameters()])
 def test_bad_batch_norm(name):
-    with pytest.raises(ValueError, match=r"batchnorm='train' is not known; allowed: sample, running, batch"):
+    with pytest.raises(ValueError, match=r"batchnorm='train' is not known \(allowed: sample, running, batch\)"):
         make_proxies([{"name": name, "batchnorm": "train"}])
 
 

@@ -1,11 +1,10 @@
-"""Intermediate maps of any network: which stages there are, at which resolution, and taking their outputs along."""
+"""Intermediate maps of any network: its stages, their channels and resolution, and their outputs in a forward pass."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -20,8 +19,8 @@ class Stage:
     """Of the module, as in ``network.named_modules()``."""
     channels: int
     reduction: int
-    """By what the network divides the height of its input: the smallest power of two that gives the map's height, rounded
-    up or down (300 pixels become 10 at 32); where there is none, the quotient of the heights, rounded."""
+    """Height of the input over that of the map: the smallest power of two that gives the map's height, rounded up or down
+    (300 pixels become 10 at 32); where there is none, the rounded quotient."""
 
 
 def stage_names(network: nn.Module) -> list[str]:
@@ -52,10 +51,9 @@ def stage_names(network: nn.Module) -> list[str]:
 
 
 def stage_outputs(network: nn.Module, input_size: Sequence[int]) -> list[Stage]:
-    """Stages of a network with the channels and reductions of their outputs, found by one forward pass.
+    """Stages of a network with the channels and reductions of their outputs, found by a forward pass of zeros.
 
-    Two images of zeros go through in evaluation mode; the network, the mode of each of its modules and the random state
-    are afterwards as they were. Modules that return no (B, C, H, W) map are left out.
+    Network, modes and random state are afterwards as before. Modules that return no (B, C, H, W) map are left out.
 
     Args:
         network: any network; see :func:`stage_names`.
@@ -63,10 +61,10 @@ def stage_outputs(network: nn.Module, input_size: Sequence[int]) -> list[Stage]:
     """
     network = _plain(network)
     channels, height, width = input_size
-    there = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
-    images = torch.zeros(2, channels, height, width, dtype=there.dtype, device=there.device)
+    weight = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
+    images = torch.zeros(2, channels, height, width, dtype=weight.dtype, device=weight.device)
     names = stage_names(network)
-    with FeatureTap(network, names) as tap, _undisturbed(network, there.device):
+    with FeatureTap(network, names) as tap, _undisturbed(network, weight.device):
         network.forward(images)
         outputs = [record.output for record in tap.records]
     if getattr(network, "output_fmt", "NCHW") == "NHWC":  # timm's mark of networks with channels last, such as Swin
@@ -82,21 +80,21 @@ def first_stage_at(network: nn.Module, input_size: Sequence[int], reduction: int
     """The first stage of a network whose map is ``reduction`` times smaller than its input.
 
     Raises:
-        ValueError: if there is none; names the reductions that there are.
+        ValueError: if there is none; names the reductions of its stages.
     """
     stages = stage_outputs(network, input_size)
     for stage in stages:
         if stage.reduction == reduction:
             return stage
-    there_are = ", ".join(map(str, dict.fromkeys(stage.reduction for stage in stages))) or "none"
+    reductions = ", ".join(map(str, dict.fromkeys(stage.reduction for stage in stages))) or "none"
     raise ValueError(
         f"reduction={reduction} is not allowed: {type(_plain(network)).__name__} has no stage there at "
-        f"{'x'.join(map(str, input_size))} (reductions of its stages: {there_are})"
+        f"{'x'.join(map(str, input_size))} (reductions of its stages: {reductions})"
     )
 
 
 class FeatureTap:
-    """Takes the outputs of named modules along with a forward pass, with their gradients.
+    """Keeps the outputs of named modules in a forward pass, with their gradients.
 
     ::
 
@@ -104,9 +102,9 @@ class FeatureTap:
         logits = network(images)
         early, late = tap.take()
 
-    It is no module, so that it may be an attribute of one without adding anything to its parameters or state dict; a
-    deep copy of an object that holds network and tap has a tap of its own on the copied network. Where the network is
-    compiled (``network.compile()``), make the tap before the first call: hooks that come later are ignored there.
+    A tap is no module and adds nothing to a state dict; a deep copy of an object that holds network and tap has a tap of
+    its own on the copied network. Make the tap before the first call of a compiled network (``network.compile()``), which
+    ignores later hooks.
 
     Args:
         network: the network.
@@ -123,7 +121,7 @@ class FeatureTap:
             if not name or name not in modules:
                 raise ValueError(f"{name!r} is no submodule of {type(network).__name__}")
         self.names = tuple(names)
-        self.records = [_Record() for _ in names]
+        self.records = [_OutputRecord() for _ in names]
         self._handles = [
             modules[name].register_forward_hook(record) for name, record in zip(names, self.records, strict=True)
         ]
@@ -160,13 +158,11 @@ class FeatureTap:
     def __enter__(self) -> FeatureTap:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
-class _Record:
+class _OutputRecord:
     """A forward hook that keeps the output. An object and not a function, so that deep copies get one of their own."""
 
     def __init__(self) -> None:
@@ -183,7 +179,6 @@ class _Record:
 
 
 def _reduction(height: int, map_height: int) -> int:
-    """See :class:`Stage`."""
     power = 1
     while power < 2 * height:
         if map_height in (height // power, -(-height // power)):
@@ -201,9 +196,7 @@ def _plain(network: nn.Module) -> nn.Module:
 def _undisturbed(network: nn.Module, device: torch.device) -> Iterator[None]:
     """Evaluation mode without gradients; modes and random state come back."""
     modes = [(module, module.training) for module in network.modules()]
-    with ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+    with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         network.eval()
         try:
             yield

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
+from vkdnw_pl.errors import check_choice
+
 Init = Literal["kaiming_normal", "gaussian", "zennas", "pytorch", "keep"]
 INITS: tuple[str, ...] = get_args(Init)
 
@@ -23,24 +25,23 @@ _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 def initialise(network: nn.Module, init: Init = "kaiming_normal", seed: int = 0) -> nn.Module:
     """Initialise ``network`` in place from a private random stream and return it.
 
-    ``kaiming_normal``: every convolution and linear weight is N(0, 2 / fan_in), their biases are 0, normalisation
-    layers get weight 1, bias 0 and fresh running statistics (the protocol of the VKDNW and AZ-NAS experiments).
-    Attention projections are linear weights too; parametrised weights (weight norm) are set through their
-    parametrisation. Other parameters (class tokens, position embeddings, ...) stay as the constructor made them.
-    ``gaussian``: the same with N(0, 1) (the Zen proxy). ``zennas``: the same with Xavier's normal of gain 3.26033, N(0,
-    gain² · 2 / (fan_in + fan_out)), with which ZenNAS and ZiCo train their networks (``custom`` in
-    github.com/cvlab-yonsei/AZ-NAS, ImageNet_MBV2/Masternet.py, 5e6683a). ``pytorch``: every module draws anew as its constructor did
-    (``reset_parameters``). ``keep``: the weights stay as they are.
+    * ``kaiming_normal``: every convolution and linear weight is N(0, 2 / fan_in), their biases are 0, normalisation
+      layers get weight 1, bias 0 and fresh running statistics (as in the VKDNW and AZ-NAS experiments). Attention
+      projections are linear weights too; parametrised weights (weight norm) are set through their parametrisation.
+      Other parameters (class tokens, position embeddings, ...) stay as the constructor made them.
+    * ``gaussian``: the same with N(0, 1) (the Zen proxy).
+    * ``zennas``: the same with Xavier's normal of gain 3.26033, N(0, gain² · 2 / (fan_in + fan_out)), with which ZenNAS
+      and ZiCo train (``custom`` in github.com/cvlab-yonsei/AZ-NAS, ImageNet_MBV2/Masternet.py, 5e6683a).
+    * ``pytorch``: every module draws anew as its constructor did (``reset_parameters``).
+    * ``keep``: the weights stay as they are.
 
     The draws come from a CPU generator seeded with ``seed`` in module order, whatever the device, and the global
     random state is not touched.
 
     Raises:
-        ValueError: if ``init`` is not known, or the network has lazy modules that
-            have not run yet.
+        ValueError: if ``init`` is not known, or the network has lazy modules that have not run yet.
     """
-    if init not in INITS:
-        raise ValueError(f"init={init!r} is not known; allowed: {', '.join(INITS)}")
+    check_choice("init", init, INITS)
     if init == "keep":
         return network
     if init == "pytorch":
@@ -75,25 +76,25 @@ def _construct_anew(network: nn.Module, seed: int) -> nn.Module:
     """``reset_parameters`` of every module that has it, from a private stream."""
     for module in network.modules():
         reset = getattr(module, "reset_parameters", None)
-        if any(is_lazy(p) for p in module.parameters(recurse=False)):
-            raise ValueError("the network has an uninitialized parameter (a lazy module): run the network once before")
-        if reset is None or not any(True for _ in module.parameters(recurse=False)):
+        parameters = list(module.parameters(recurse=False))
+        for parameter in parameters:
+            _refuse_lazy(parameter)
+        if reset is None or not parameters:
             continue
         # Drawn on the CPU in float32, so that one seed means one network on any device.
-        there = next(module.parameters(recurse=False))
+        device, dtype = parameters[0].device, parameters[0].dtype
         module.to("cpu", torch.float32)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             reset()
             seed = int(torch.randint(2**31, ()))
-        module.to(there.device, there.dtype)
+        module.to(device, dtype)
     return network
 
 
 def _draw(weight: Tensor, generator: torch.Generator, init: Init) -> Tensor:
     """A normal draw of the weight's shape; fan_in is the number of elements of ``weight[0]``, fan_out of ``weight[:, 0]``."""
-    if is_lazy(weight):
-        raise ValueError("the network has an uninitialized parameter (a lazy module): run the network once before")
+    _refuse_lazy(weight)
     # In float32 on the CPU whatever the network's dtype and device: one seed means one network.
     draw = torch.randn(weight.shape, generator=generator, dtype=torch.float32, device="cpu")
     if init == "gaussian":
@@ -103,6 +104,11 @@ def _draw(weight: Tensor, generator: torch.Generator, init: Init) -> Tensor:
     else:
         std = math.sqrt(2.0 / weight[0].numel())
     return draw.mul_(std).to(weight)
+
+
+def _refuse_lazy(parameter: Tensor) -> None:
+    if is_lazy(parameter):
+        raise ValueError("the network has an uninitialized parameter (a lazy module): run the network once before")
 
 
 @torch.no_grad()

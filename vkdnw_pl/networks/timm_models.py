@@ -32,7 +32,7 @@ from vkdnw_pl.networks.mbv2_named import NAMED, read_arch
 __all__ = ["TimmMBV2"]
 
 DEFAULT_ARCH = "mbv2_480m"
-_AS_TIMM_SAYS = {"in_channels": "in_chans", "num_classes": "num_classes", "use_se": "use_se", "bn_eps": "bn_eps"}
+_TIMM_NAMES = {"in_channels": "in_chans", "num_classes": "num_classes", "use_se": "use_se", "bn_eps": "bn_eps"}
 
 
 class TimmMBV2(MBV2Network):
@@ -59,9 +59,9 @@ class TimmMBV2(MBV2Network):
         global_pool: str = "avg",
         drop_rate: float = 0.0,
     ) -> None:
-        blocks, given = _read(arch)
-        own = {"num_classes": num_classes, "in_chans": in_chans, "use_se": use_se, "bn_eps": bn_eps}
-        options = {**given, **{name: value for name, value in own.items() if value is not None}}
+        blocks, options = _read(arch)
+        arguments = {"num_classes": num_classes, "in_chans": in_chans, "use_se": use_se, "bn_eps": bn_eps}
+        options |= {name: value for name, value in arguments.items() if value is not None}
         channels = options.pop("in_chans")
         blocks = (replace(blocks[0], in_channels=channels), *blocks[1:])
         classes = options.pop("num_classes", 1000)
@@ -71,10 +71,10 @@ class TimmMBV2(MBV2Network):
         self.feature_info = _feature_info(blocks)
         self.drop_rate = drop_rate
         self.grad_checkpointing = False
-        first = self.classifier
+        initial = self.classifier
         self.reset_classifier(classes, global_pool)
-        if classes and self.classifier.in_features == first.in_features:
-            self.classifier = first  # whose draws are MBV2Network's
+        if classes and self.classifier.in_features == initial.in_features:
+            self.classifier = initial  # whose draws are MBV2Network's
 
     def get_classifier(self) -> nn.Module:
         """The last linear layer, or an identity."""
@@ -84,10 +84,10 @@ class TimmMBV2(MBV2Network):
         """Put a new classifier, and perhaps another pooling, in the place of the present one."""
         if global_pool is not None:
             self.global_pool = global_pool
-        there = next(self.parameters())
+        weight = next(self.parameters())
         self.num_classes = num_classes
         self.pool, self.classifier = create_classifier(self.num_features, num_classes, pool_type=self.global_pool)
-        self.classifier.to(there.device, there.dtype).train(self.training)
+        self.classifier.to(weight.device, weight.dtype).train(self.training)
         self.pool.train(self.training)
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ class TimmMBV2(MBV2Network):
 
         Args:
             x: images (B, C, H, W).
-            indices: places in ``feature_info``; a number n means the last n, None all.
+            indices: stages of ``feature_info``; a number n means the last n, None all.
             norm: for timm's interface; there is no final norm.
             stop_early: end after the last map that was asked for; needs ``intermediates_only``.
             output_fmt: for timm's interface; ``NCHW``.
@@ -127,31 +127,30 @@ class TimmMBV2(MBV2Network):
             raise ValueError(f"output_fmt={output_fmt!r} is not allowed: maps of this network are NCHW")
         if stop_early and not intermediates_only:
             raise ValueError("stop_early=True is not allowed without intermediates_only=True")
-        taken, last = self._taken(indices)
-        places = [self._place(i) for i in taken]
-        maps = {}
+        chosen, last = self._chosen_stages(indices)
+        block_numbers = {self._block_number(stage) for stage in chosen}
+        maps = []
         for i, block in enumerate(self.blocks):
-            if stop_early and i > self._place(last):
+            if stop_early and i > self._block_number(last):
                 break
             x = block(x)
-            if i in places:
-                maps[i] = x
-        intermediates = [maps[i] for i in sorted(set(places))]
-        return intermediates if intermediates_only else (x, intermediates)
+            if i in block_numbers:
+                maps.append(x)
+        return maps if intermediates_only else (x, maps)
 
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
         """Leave out what ``forward_intermediates`` does not need for ``indices``, and return these as a list."""
-        taken, last = self._taken(indices)
-        kept = self._place(last) + 1
+        chosen, last = self._chosen_stages(indices)
+        kept = self._block_number(last) + 1
         shortened = kept < len(self.blocks)
         self.blocks = self.blocks[:kept]
         if shortened:
             self.num_features = self.head_hidden_size = self.feature_info[last]["num_chs"]
         if prune_head or shortened:
             self.reset_classifier(0, "")
-        return taken
+        return chosen
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute maps anew in the backward pass instead of keeping them."""
@@ -161,14 +160,15 @@ class TimmMBV2(MBV2Network):
         """Which parameters belong together, for learning rates by depth."""
         return {"stem": r"^blocks\.0\.", "blocks": r"^blocks\.(\d+)" if coarse else r"^blocks\.(\d+)\.(\d+)"}
 
-    def _taken(self, indices: int | Sequence[int] | None) -> tuple[list[int], int]:
-        """Places in ``feature_info``, and the last of them."""
-        given = indices if indices is None or isinstance(indices, int) else list(indices)
-        return feature_take_indices(len(self.feature_info), given)
+    def _chosen_stages(self, indices: int | Sequence[int] | None) -> tuple[list[int], int]:
+        """Numbers of stages in ``feature_info``, and the last of them."""
+        if indices is not None and not isinstance(indices, int):
+            indices = list(indices)
+        return feature_take_indices(len(self.feature_info), indices)
 
-    def _place(self, index: int) -> int:
-        """Number of the super-block that gives a map of ``feature_info``."""
-        return int(self.feature_info[index]["module"].rpartition(".")[2])
+    def _block_number(self, stage: int) -> int:
+        """Number of the super-block that gives a stage of ``feature_info``."""
+        return int(self.feature_info[stage]["module"].rpartition(".")[2])
 
 
 def _read(arch: str) -> tuple[Blocks, dict[str, Any]]:
@@ -180,10 +180,12 @@ def _read(arch: str) -> tuple[Blocks, dict[str, Any]]:
             raise ValueError(f"arch={arch!r} is an architecture of the space {file.space!r}, but vkdnw_mbv2 needs mbv2")
         arch, options = file.arch, {**file.network, **file.task}
         options.pop("image_size", None)
-        if unknown := [name for name in options if name not in _AS_TIMM_SAYS]:
-            raise ValueError(f"arch={str(file.path)!r} has the network option {unknown[0]!r}, which mbv2 does not have")
+        if unknown_options := [name for name in options if name not in _TIMM_NAMES]:
+            raise ValueError(
+                f"arch={str(file.path)!r} has the network option {unknown_options[0]!r}, which mbv2 does not have"
+            )
     blocks = read_arch(arch)
-    named = {_AS_TIMM_SAYS[name]: value for name, value in options.items()}
+    named = {_TIMM_NAMES[name]: value for name, value in options.items()}
     return blocks, {"in_chans": blocks[0].in_channels, **named}
 
 
@@ -201,13 +203,13 @@ def _feature_info(blocks: Blocks) -> list[dict[str, Any]]:
 
 def _without_prefix(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """The network's part of a ``fit`` checkpoint; a bare state dict as it is."""
-    own = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
-    return own or dict(state)
+    weights = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
+    return weights or dict(state)
 
 
 def _create(variant: str, pretrained: bool, arch: str, **kwargs: Any) -> nn.Module:
-    blocks, given = _read(arch)
-    for name, value in given.items():
+    blocks, options = _read(arch)
+    for name, value in options.items():
         kwargs.setdefault(name, value)  # before timm fills in those of ImageNet
     return build_model_with_cfg(
         TimmMBV2,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
-from vkdnw_pl.proxies.functional.correlation import correlations
+from vkdnw_pl.proxies.functional.similarity import correlations
 
 
 class EpeNas(GraphProxy):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo
 from vkdnw_pl.proxies.borrow import Borrowed
-from vkdnw_pl.proxies.functional.activations import agreements
+from vkdnw_pl.proxies.functional.similarity import agreements
 
 
 class LinearRegions(GraphProxy):

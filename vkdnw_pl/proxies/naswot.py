@@ -6,7 +6,7 @@ import torch
 
 from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
-from vkdnw_pl.proxies.functional.activations import agreements
+from vkdnw_pl.proxies.functional.similarity import agreements
 
 
 class Naswot(GraphProxy):

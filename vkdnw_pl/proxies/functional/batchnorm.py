@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function
 
+from vkdnw_pl.errors import check_choice
+
 BatchNorm = Literal["sample", "running", "batch"]
 BATCH_NORMS: tuple[str, ...] = get_args(BatchNorm)
 
@@ -30,8 +32,7 @@ def check_batch_norm(value: str) -> BatchNorm:
     Raises:
         ValueError: naming the allowed ones.
     """
-    if value not in BATCH_NORMS:
-        raise ValueError(f"batchnorm={value!r} is not known; allowed: {', '.join(BATCH_NORMS)}")
+    check_choice("batchnorm", value, BATCH_NORMS)
     return cast(BatchNorm, value)
 
 

@@ -41,11 +41,6 @@ def fisher_root(jac_BCP: Tensor, p_BC: Tensor) -> Tensor:
     return (centred * p.sqrt()).flatten(0, 1) / len(jac) ** 0.5
 
 
-def fisher_matrix(root: Tensor) -> Tensor:
-    """``AᵀA`` (P, P)."""
-    return root.T @ root
-
-
 def lower_root(p: Tensor) -> Tensor:
     """Analytic lower-triangular root L of ``diag(p) - p pᵀ`` (Tanabe & Sagae 1992): ``L Lᵀ`` is the matrix.
 

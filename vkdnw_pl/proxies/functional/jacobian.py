@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from vkdnw_pl.errors import check_choice, check_number
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm
 from vkdnw_pl.proxies.functional.calls import Unsupported
 from vkdnw_pl.proxies.functional.forward import forward_jacobian
@@ -76,10 +77,8 @@ def jacobian(
         ValueError: for an unknown scalar or engine, a bound that is not positive, or ``reverse`` where samples are
             coupled.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"engine={engine!r} is not known; allowed: {', '.join(ENGINES)}")
-    if max_memory_bytes <= 0:
-        raise ValueError(f"max_memory_bytes={max_memory_bytes!r} is not allowed: it must be positive")
+    check_choice("engine", engine, ENGINES)
+    check_number("max_memory_bytes", max_memory_bytes, 0, open_low=True)
     check_scalars(network, scalars)
     plan = trace(network, inputs, batchnorm, [s.parameter for s in scalars])
     if engine == "reverse" and plan.coupled:

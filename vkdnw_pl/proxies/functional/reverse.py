@@ -111,10 +111,10 @@ def _pull_back(recorder: _Recorder, logits: Tensor, num_columns: int, through_he
         outputs = logits[:, :-1] - logits[:, -1:]
     if through_head:
         assert recorder.last_linear is not None
-        out, call, own = recorder.last_linear
+        out, call, head_derivatives = recorder.last_linear
         if out is not logits:
             raise Unsupported("the network does not end in a linear layer")
-        for column, local in own:
+        for column, local in head_derivatives:
             jac_BCP[:, local.channel, column] = local.values
         outputs, weight_CF = call.input, call.arguments["weight"]
     jac_BFP = logits.new_zeros(batch, outputs.shape[1], num_columns)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import nn
+
+from vkdnw_pl.errors import nearest
 
 _NOT_LAYERS = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
 
@@ -30,8 +31,7 @@ def check_scalars(network: nn.Module, scalars: Sequence[Scalar]) -> None:
     parameters = dict(network.named_parameters(remove_duplicate=False))
     for scalar in scalars:
         if scalar.parameter not in parameters:
-            near = difflib.get_close_matches(scalar.parameter, parameters, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = nearest(scalar.parameter, parameters)
             raise ValueError(f"scalars: the network has no parameter {scalar.parameter!r}{hint}")
         numel = parameters[scalar.parameter].numel()
         if not 0 <= scalar.index < numel:
@@ -46,7 +46,7 @@ def layer_weights(network: nn.Module) -> dict[str, nn.Parameter]:
     layers. Of a parametrised weight (weight norm and its like) the largest original tensor stands for the layer. A
     weight shared by several layers counts once.
     """
-    found: dict[str, nn.Parameter] = {}
+    weights: dict[str, nn.Parameter] = {}
     for module_name, module in network.named_modules():
         if isinstance(module, _NOT_LAYERS):
             continue
@@ -56,9 +56,9 @@ def layer_weights(network: nn.Module) -> dict[str, nn.Parameter]:
         else:
             candidates = [(n, p) for n, p in module.named_parameters(recurse=False) if n.endswith("weight")]
         for name, parameter in candidates:
-            if parameter.dim() >= 2 and not any(parameter is other for other in found.values()):
-                found[f"{module_name}.{name}" if module_name else name] = parameter
-    return found
+            if parameter.dim() >= 2 and not any(parameter is other for other in weights.values()):
+                weights[f"{module_name}.{name}" if module_name else name] = parameter
+    return weights
 
 
 def spread_entries(numel: int, count: int) -> Iterator[int]:

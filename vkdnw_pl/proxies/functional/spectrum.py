@@ -1,4 +1,4 @@
-"""Eigenvalues of the Fisher matrix, their deciles, and the entropy of the deciles."""
+"""Eigenvalues of the Fisher matrix and of feature maps: their deciles and entropies."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from vkdnw_pl.proxies.functional import UndefinedScore
 
 DECILES = tuple(k / 10 for k in range(1, 10))
 
@@ -35,3 +37,20 @@ def entropy(weights: Tensor) -> Tensor:
     """
     share = weights / weights.sum()
     return torch.special.entr(share).sum()
+
+
+def feature_entropy(feature: Tensor) -> float:
+    """Entropy in nats of the normalised eigenvalues of the channel covariance of a map (B, C, H, W), as in AZ-NAS.
+
+    Raises:
+        UndefinedScore: where the map is constant.
+    """
+    # Centred in float64: in float32 the mean of a constant is not always that constant.
+    x = feature.detach().movedim(1, -1).flatten(0, -2).double()
+    x = x - x.mean(0)
+    eigenvalues = torch.linalg.eigvalsh(x.T @ x / len(x)).clamp(min=0)
+    total = eigenvalues.sum()
+    if float(total) == 0.0:
+        raise UndefinedScore("a feature map is constant, so the entropy of its covariance does not exist")
+    share = eigenvalues / total
+    return float(-(share * torch.log(share + 1e-8)).sum())

@@ -85,23 +85,23 @@ class _Tracer(TorchFunctionMode):
         entered = [self.names[id(leaf)] for leaf in leaves if id(leaf) in self.names]
         out = func(*args, **kwargs)
         name = getattr(func, "__name__", str(func))
-        made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+        outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
         if call is not None:
             for parameter in entered:
                 self.uses[parameter] = self.uses.get(parameter, 0) + 1
                 if self.uses[parameter] > 1:
                     self._problem(f"{parameter} is used by more than one call (shared weights)")
-            if entered and (not made or made[0].dim() < 2 or made[0].shape[0] != self.batch):
+            if entered and (not outputs or outputs[0].dim() < 2 or outputs[0].shape[0] != self.batch):
                 self._problem(f"the layer of {entered[0]} does not keep the batch as its first dimension")
             if func is torch.nn.functional.linear and call.input.dim() == 2:
                 self.last_linear = (out, call.input.shape[1])
-        elif entered and made:
+        elif entered and outputs:
             self._problem(f"{entered[0]} is used by {name}, outside a convolution, linear or normalisation layer")
         if call is None and name in _MATMULS:
             self.other_matmuls = True
-        if made:
+        if outputs:
             macs = call.macs / self.batch if call is not None else 0.0
-            elements = sum(leaf.numel() for leaf in made) / self.batch
+            elements = sum(leaf.numel() for leaf in outputs) / self.batch
             self.steps.append(Step(macs, elements, tuple(entered) if call is not None else ()))
         return out
 
@@ -138,8 +138,8 @@ def trace(network: nn.Module, inputs: Tensor, batchnorm: BatchNorm, parameters: 
     """
     few = inputs[:2]
     by_name = dict(network.named_parameters(remove_duplicate=False))
-    wanted = by_name if parameters is None else {name: by_name[name] for name in parameters}
-    names = {id(p): name for name, p in wanted.items()}
+    chosen = by_name if parameters is None else {name: by_name[name] for name in parameters}
+    names = {id(p): name for name, p in chosen.items()}
     tracer = _Tracer(names, len(few))
     with tracer, BatchNormMode(batchnorm):
         logits = check_logits(network(few), len(few))

@@ -1,4 +1,4 @@
-"""Agreement of ReLU patterns."""
+"""How alike the samples of a batch are: agreement of their ReLU patterns, correlation of their input gradients."""
 
 from __future__ import annotations
 
@@ -39,3 +39,20 @@ def agreements(relus: Sequence[Tensor]) -> Agreement:
         kernel += (2 * (on @ on.T) - each[:, None] - each[None, :] + on.shape[1]).double()
         units += on.shape[1]
     return Agreement(kernel, units)
+
+
+def correlations(grad_BD: Tensor) -> Tensor:
+    """Correlation matrix (B, B) of the rows, float64.
+
+    Raises:
+        FloatingPointError: where a row is not finite.
+        UndefinedScore: where a row is constant.
+    """
+    if not torch.isfinite(grad_BD).all():
+        raise FloatingPointError("the input Jacobian is not finite")
+    centred = grad_BD.double() - grad_BD.double().mean(1, keepdim=True)
+    norm = centred.norm(dim=1, keepdim=True)
+    if bool((norm == 0).any()):
+        raise UndefinedScore("the input Jacobian of a sample is constant, so correlations do not exist")
+    rows = centred / norm
+    return rows @ rows.T
