@@ -13,13 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from vkdnw_pl.commands.download import download
+from vkdnw_pl.commands import download as command
+from vkdnw_pl.commands.download import DownloadOptions
+from vkdnw_pl.errors import UsageError
+from vkdnw_pl.option_parser import make_parser
 from vkdnw_pl.oracles import fetch, load_oracle, nb201_json, timm_results
 from vkdnw_pl.oracles.nb201_json import FILES, TableFile
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "nb201"
 A = "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|"
 NAMES = sorted(file.name for file in FILES.values())
+
+
+def download(what, **options):
+    return command.download(DownloadOptions(what=what, **options))
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -172,9 +179,8 @@ def test_stopped_in_the_middle(mirror, serve, tmp_path, stop, code):
     server, url = serve(mirror.parent)
     server.hold.clear()
     out = tmp_path / "own"
-    program = "import sys; from vkdnw_pl.commands.download import download; from pathlib import Path; "
-    program += "sys.exit(download('nb201', out=Path(sys.argv[1]), base_url=sys.argv[2]))"
-    process = subprocess.Popen([sys.executable, "-c", program, str(out), url], stderr=subprocess.PIPE, text=True)
+    program = [sys.executable, "-m", "vkdnw_pl", "download", "nb201", "--out", str(out), "--base_url", url]
+    process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True)
     part = out / "nasbench201_cifar10.json.part"
     whole = (mirror / "nasbench201_cifar10.json").read_bytes()
     half = whole[: len(whole) // 2]
@@ -229,17 +235,14 @@ def test_timm(serve, tmp_path, cache, capsys, monkeypatch):
 
 
 def test_as_a_command_line(tmp_path, capsys):
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(allow_abbrev=False)
-    parser.add_function_arguments(download, as_positional=True)
-    parsed = parser.parse_args(["nb201", "--out", str(tmp_path), "--force", "true"])
-    assert parsed.as_dict() == {"what": "nb201", "out": tmp_path, "base_url": None, "force": True}
-    with pytest.raises(SystemExit) as info:
-        parser.parse_args(["nb101"])
-    assert info.value.code == 2
-    assert "nb201" in capsys.readouterr().err
-    text = parser.format_help()
+    parser = make_parser(command.download, "vkdnw download")
+    options = parser.parse(["nb201", "--out", str(tmp_path), "--force", "true"])
+    assert options == DownloadOptions(what="nb201", out=tmp_path, base_url=None, force=True)
+    with pytest.raises(UsageError, match="what=nb101 is not allowed: it takes nb201 or timm"):
+        parser.parse(["nb101"])
+    with pytest.raises(SystemExit):
+        parser.parse(["--help"])
+    text = capsys.readouterr().out
     assert "Fetch and verify public accuracy tables" in text
     for phrase in ("VKDNW_CACHE", "Address of a mirror", "Fetch the files anew"):
         assert phrase in text
