@@ -1,6 +1,6 @@
 """The command line: finds the command that was asked for, and builds the parser of that one only.
 
-A command is a plain typed function; its signature gives the options, its docstring the help.
+A command is a function of one dataclass, which gives the options; its docstring is the help.
 """
 
 from __future__ import annotations
@@ -12,9 +12,15 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vkdnw_pl._version import __version__
+from vkdnw_pl.errors import CommandFailed, UsageError, unknown
+
+if TYPE_CHECKING:
+    from vkdnw_pl.cluster.options import LaunchOptions
+    from vkdnw_pl.cluster.plan import LaunchPlan
+    from vkdnw_pl.option_parser import CommandParser
 
 PROG = "python -m vkdnw_pl"
 
@@ -72,52 +78,60 @@ def _main(arguments: list[str]) -> int:
         print(f"vkdnw_pl {__version__}")
         return OK
     if name not in COMMANDS:
-        kind = "option" if name.startswith("-") else "command"
-        from vkdnw_pl.errors import unknown
-
-        known = ["--help", "--version"] if kind == "option" else list(COMMANDS)
-        return _refuse(PROG, unknown(kind, name, known))
-    if (code := _launch(name, rest)) is not None:
-        return code
-    return _train(name, rest) if name in TRAINING else _run(name, rest)
-
-
-def _launch(name: str, arguments: list[str]) -> int | None:
-    """Submit the command to a cluster, if it is asked for."""
-    from vkdnw_pl.cluster.launch import is_launch, launch
-    from vkdnw_pl.cluster.options import LaunchOptions
-    from vkdnw_pl.cluster.plan import LaunchPlan, check_for_command
-    from vkdnw_pl.errors import UsageError
-
+        is_option = name.startswith("-")
+        known = ["--help", "--version"] if is_option else list(COMMANDS)
+        return _refuse(PROG, unknown("option" if is_option else "command", name, known))
     prog = f"{PROG} {name}"
     try:
-        if not is_launch(name, arguments, _LAUNCH_OPTIONS_OF.get(name, ())):
-            return None
+        return _launch_or_run(name, rest, prog)
     except UsageError as error:
         return _refuse(prog, str(error))
+    except SystemExit as end:  # --help and --print_config
+        return int(end.code or OK)
+    except BrokenPipeError:
+        raise
+    except (CommandFailed, OSError) as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return FAILED
 
-    def plan(command_arguments: list[str], launch_options: LaunchOptions) -> LaunchPlan:
-        check_for_command(launch_options, name)
-        if name in TRAINING:
-            from vkdnw_pl.cluster.plan_training import plan_training
 
-            return plan_training(
-                name, _training_config(name, command_arguments, prog), command_arguments, launch_options
-            )
-        from vkdnw_pl.commands.launch_plan import plan_command
+def _launch_or_run(name: str, arguments: list[str], prog: str) -> int:
+    from vkdnw_pl.cluster.launch import is_launch, launch
 
-        return plan_command(name, command_arguments, launch_options, prog)
+    if is_launch(name, arguments, _LAUNCH_OPTIONS_OF.get(name, ())):
+        return launch(name, arguments, prog, lambda rest, launch_options: _plan(name, rest, prog, launch_options))
+    if name == "fit":
+        return _fit(arguments, prog)
+    if name in TRAINING:
+        return _train(name, arguments, prog)
+    command = load_command(name)
+    options = _parser(name, prog).parse(arguments)
+    return command(**options) if isinstance(options, dict) else command(options)
 
-    return _guarded(prog, lambda: launch(name, arguments, prog, plan))
+
+def _parser(name: str, prog: str) -> CommandParser:
+    from vkdnw_pl.cluster.plan import LAUNCHED
+    from vkdnw_pl.option_parser import CommandParser
+
+    note = f"As jobs of a cluster: {prog} ... --launch slurm; its options: {prog} --launch --help"
+    return CommandParser(load_command(name), prog, note if name in LAUNCHED else "")
+
+
+def _plan(name: str, arguments: list[str], prog: str, launch_options: LaunchOptions) -> LaunchPlan:
+    from vkdnw_pl.cluster.plan import check_for_command
+
+    check_for_command(launch_options, name)
+    if name in TRAINING:
+        from vkdnw_pl.cluster.plan_training import plan_training
+
+        return plan_training(name, _training_config(name, arguments, prog), arguments, launch_options)
+    from vkdnw_pl.commands.launch_plan import plan_command
+
+    return plan_command(name, arguments, launch_options, prog)
 
 
 def _training_config(command: str, arguments: list[str], prog: str) -> dict[str, Any]:
-    """All options of a training, as its own parser reads them.
-
-    Raises:
-        UsageError: for what is not allowed.
-        SystemExit: after --print_config.
-    """
+    """All options of a training, as its own parser reads them."""
     import yaml
 
     print("checking the options ...", flush=True)
@@ -135,8 +149,7 @@ def _training_config(command: str, arguments: list[str], prog: str) -> dict[str,
     return yaml.safe_load(text.getvalue())
 
 
-def _train(name: str, arguments: list[str]) -> int:
-    prog = f"{PROG} {name}"
+def _train(name: str, arguments: list[str], prog: str) -> int:
     if not arguments or any(argument in ("-h", "--help") for argument in arguments):
         from vkdnw_pl.commands.train_help import train_help
 
@@ -144,12 +157,9 @@ def _train(name: str, arguments: list[str]) -> int:
         return OK if arguments else USAGE
     # Before torch is there: threads that wait spinning made a small network three times slower beside other programs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    everything = ["--help" if argument == "--help=all" else argument for argument in arguments]
-    if name == "fit":
-        return _fit(everything, prog)
     from vkdnw_pl.commands.train import train
 
-    return _guarded(prog, lambda: train(name, everything, prog))
+    return train(name, ["--help" if argument == "--help=all" else argument for argument in arguments], prog)
 
 
 def _fit(arguments: list[str], prog: str) -> int:
@@ -159,52 +169,10 @@ def _fit(arguments: list[str], prog: str) -> int:
 
     try:
         with SIGNALS.taken():
-            from vkdnw_pl.commands.train import train
-
-            return _guarded(prog, lambda: train("fit", arguments, prog))
+            return _train("fit", arguments, prog)
     except Stopped as stop:
         print(f"\nstopped by {stop.name}; the same command continues", file=sys.stderr)
         return 128 + stop.signum
-
-
-def _run(name: str, arguments: list[str]) -> int:
-    from vkdnw_pl.errors import UsageError
-    from vkdnw_pl.option_parser import make_parser
-
-    prog = f"{PROG} {name}"
-    command = load_command(name)
-    from vkdnw_pl.cluster.plan import LAUNCHED
-
-    note = (
-        f"As jobs of a cluster: {prog} ... --launch slurm; its options: {prog} --launch --help"
-        if name in LAUNCHED
-        else ""
-    )
-    parser = make_parser(command, prog, note)
-    try:
-        options = parser.parse(arguments)
-    except UsageError as error:
-        return _refuse(prog, str(error))
-    except SystemExit as done:  # --help and --print_config
-        return int(done.code or OK)
-    return _guarded(prog, lambda: command(**options) if isinstance(options, dict) else command(options))
-
-
-def _guarded(prog: str, work: Callable[[], int]) -> int:
-    """Exit code of ``work``; what goes wrong for a known reason is said without a traceback."""
-    from vkdnw_pl.errors import CommandFailed, UsageError
-
-    try:
-        return work()
-    except UsageError as error:
-        return _refuse(prog, str(error))
-    except SystemExit as done:  # --help and --print_config
-        return int(done.code or OK)
-    except BrokenPipeError:
-        raise
-    except (CommandFailed, OSError) as error:
-        print(f"{prog}: {error}", file=sys.stderr)
-        return FAILED
 
 
 def _refuse(prog: str, text: str) -> int:
