@@ -295,12 +295,7 @@ def _branches_on_spaces(path):
 
 def test_nobody_asks_a_space_for_its_name_or_abilities():
     package = ROOT / "vkdnw_pl"
-    own_files = {
-        *(package / "spaces").glob("*.py"),
-        *(package / "networks").glob("*.py"),
-        *(package / "oracles").glob("*.py"),
-        package / "commands" / "download.py",
-    }
+    own_files = {*(package / "spaces").glob("*.py"), *(package / "networks").glob("*.py")}
     assert [
         branch for path in package.rglob("*.py") if path not in own_files for branch in _branches_on_spaces(path)
     ] == []

@@ -17,8 +17,9 @@ from vkdnw_pl.commands import download as command
 from vkdnw_pl.commands.download import DownloadOptions
 from vkdnw_pl.errors import UsageError
 from vkdnw_pl.option_parser import make_parser
-from vkdnw_pl.oracles import fetch, load_oracle, nb201_json, timm_results
-from vkdnw_pl.oracles.nb201_json import FILES, TableFile
+from vkdnw_pl.oracles import fetch, load_oracle, nb201_tables, timm_results
+from vkdnw_pl.oracles.base import TableFile
+from vkdnw_pl.oracles.nb201_tables import FILES
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "nb201"
 A = "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|"
@@ -82,7 +83,7 @@ def mirror(tmp_path, monkeypatch):
         data = json.dumps({A: entry}, indent=500).encode()
         (folder / file.name).write_bytes(data)
         files[dataset] = TableFile(file.name, hashlib.sha256(data).hexdigest())
-    monkeypatch.setattr(nb201_json, "FILES", files)
+    monkeypatch.setattr(nb201_tables, "FILES", files)
     return folder
 
 
@@ -104,7 +105,7 @@ def test_into_the_cache_where_auto_finds_it(mirror, serve, cache, capsys):
     assert load_oracle("auto").accuracies("cifar100") == {A: 61.0}
     out = capsys.readouterr().out
     assert out.count("fetched and verified") == 3
-    assert out.endswith("use them with: --oracle nb201\n")
+    assert out.endswith("use them with: --space nb201 --oracle nb201\n")
 
 
 def test_into_a_folder(mirror, serve, tmp_path, cache, capsys):
@@ -154,7 +155,7 @@ def test_corrupted_content(mirror, serve, cache, capsys):
     assert names(cache / "nb201") == []
     error = capsys.readouterr().err
     assert hashlib.sha256(path.read_bytes()).hexdigest() in error
-    assert nb201_json.FILES["cifar10"].sha256 in error
+    assert nb201_tables.FILES["cifar10"].sha256 in error
 
 
 def test_offline(cache, capsys):

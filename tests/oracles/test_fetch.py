@@ -99,7 +99,7 @@ def test_whole(server, path, capsys):
     assert fetch(server.url, path, SHA) is True
     assert path.read_bytes() == DATA
     assert is_alone(path)
-    assert "file.bin: 0.5 MB/0.5 MB (100 %)" in capsys.readouterr().err
+    assert "file.bin: 100%" in capsys.readouterr().err
 
 
 def test_right_file_is_left_alone(server, path):
@@ -138,7 +138,7 @@ def test_a_part_is_continued(server, path, part, capsys):
     assert server.asked == ["bytes=300001-"]
     assert path.read_bytes() == DATA
     assert is_alone(path)
-    assert "file.bin: 0.5 MB/0.5 MB (100 %)" in capsys.readouterr().err
+    assert "file.bin: 100%" in capsys.readouterr().err
 
 
 def test_a_complete_part_needs_no_server(path, part):

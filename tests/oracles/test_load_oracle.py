@@ -3,8 +3,9 @@ import json
 
 import pytest
 
-from vkdnw_pl.oracles import digits, find_oracle, load_oracle, nb201_json
-from vkdnw_pl.oracles.nb201_json import FILES, TableFile
+from vkdnw_pl.oracles import find_oracle, load_oracle, nb201_tables
+from vkdnw_pl.oracles.base import TableFile
+from vkdnw_pl.oracles.nb201_tables import FILES
 from vkdnw_pl.spaces import NB201
 
 A = "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|"
@@ -22,7 +23,7 @@ def embedded(tmp_path, monkeypatch):
     """A small table in place of the embedded one."""
     path = tmp_path / "nb201_digits.csv"
     path.write_text(f"arch,digits,digits_std,digits_seed0,digits_seed1,digits_seed2\n{A},70.5,0.5,70,70.5,71\n")
-    monkeypatch.setattr(digits, "TABLE", path)
+    monkeypatch.setattr(nb201_tables, "DIGITS", path)
     return path
 
 
@@ -37,7 +38,7 @@ def public(tmp_path, monkeypatch):
         dataset: TableFile(file.name, hashlib.sha256(contents[file.name]).hexdigest())
         for dataset, file in FILES.items()
     }
-    monkeypatch.setattr(nb201_json, "FILES", patched)
+    monkeypatch.setattr(nb201_tables, "FILES", patched)
 
     def put(folder, but=()):
         folder.mkdir(parents=True)

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from vkdnw_pl.errors import user_input
-from vkdnw_pl.oracles import nb201_json, timm_results
-from vkdnw_pl.oracles.cache import cache_dir
+from vkdnw_pl.oracles import TABLES, cache_dir, nb201_tables, timm_results
 from vkdnw_pl.oracles.fetch import FetchError, fetch
 
-_SOURCES = {"nb201": nb201_json, "timm": timm_results}
+_SOURCES = {"nb201": nb201_tables, "timm": timm_results}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +63,5 @@ def download(options: DownloadOptions) -> int:
         print("\ninterrupted; the same command continues where it stopped", file=sys.stderr)
         return 130
     path_option = "" if out is None else f" --oracle_path {shlex.quote(str(out))}"
-    space_option = "" if what == "nb201" else " --space timm_zoo"
-    print(f"use them with:{space_option} --oracle {what}{path_option}")
+    print(f"use them with: --space {TABLES[what]} --oracle {what}{path_option}")
     return 0

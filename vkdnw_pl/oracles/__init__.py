@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-from vkdnw_pl.oracles.base import Oracle, nearest
-from vkdnw_pl.oracles.cache import cache_dir
+from vkdnw_pl.errors import nearest
+from vkdnw_pl.oracles import nats, nb201_tables, timm_results
+from vkdnw_pl.oracles.base import Oracle, cache_dir, download_command
 from vkdnw_pl.oracles.csv_file import load_csv
-from vkdnw_pl.oracles.digits import load_digits
-from vkdnw_pl.oracles.nats import load_nats
-from vkdnw_pl.oracles.nb201_json import how_to_get, load_nb201, missing_files
-from vkdnw_pl.oracles.timm_results import how_to_get as timm_how_to_get
-from vkdnw_pl.oracles.timm_results import in_cache, load_timm
 from vkdnw_pl.spaces import SPACES
 
-TABLES = {"digits": "nb201", "nb201": "nb201", "nats": "nb201", "timm": "timm_zoo"}
+
+class TableSource(NamedTuple):
+    """A table that has a name."""
+
+    space: str
+    """Key of the space whose architectures it knows."""
+    load: Callable[[Path | None], Oracle]
+    """Loads it from a folder, by default the cache folder."""
+    has_folder: bool = True
+    """Whether it takes a folder at all."""
+
+
+_SOURCES = {
+    "digits": TableSource(nb201_tables.SPACE, lambda folder: nb201_tables.load_digits(), has_folder=False),
+    "nb201": TableSource(nb201_tables.SPACE, nb201_tables.load_nb201),
+    "nats": TableSource(nats.SPACE, nats.load_nats),
+    "timm": TableSource(timm_results.SPACE, timm_results.load_timm),
+}
+_AUTO = {nb201_tables.SPACE: nb201_tables.load_auto, timm_results.SPACE: timm_results.load_auto}
+"""Space -> what ``auto`` loads from a folder or the cache folder, or None."""
+
+TABLES = {name: source.space for name, source in _SOURCES.items()}
 """Name of a table -> the space whose architectures it knows."""
 
 ORACLES = ("auto", *TABLES)
@@ -40,7 +58,7 @@ def load_oracle(name: str, oracle_path: str | Path | None = None, space: str = "
     """
     oracle = find_oracle(name, oracle_path, space)
     if oracle is None:
-        raise ValueError(f"oracle='auto' finds no known accuracies of {space}; {_ways(space)}")
+        raise ValueError(f"oracle='auto' finds no known accuracies of {space}; {_choices(space)}")
     return oracle
 
 
@@ -48,67 +66,37 @@ def find_oracle(name: str, oracle_path: str | Path | None = None, space: str = "
     """Like ``load_oracle``, but None where ``auto`` finds no known accuracies of the space."""
     folder = None if oracle_path is None else Path(oracle_path).expanduser()
     if name == "auto":
-        return _load_auto(folder, space)
-    if name not in TABLES and not name.endswith(".csv"):
+        if space in _AUTO:
+            return _AUTO[space](folder)
+        if folder is not None:
+            raise ValueError(
+                f"oracle_path={str(folder)!r} has no use with oracle='auto' and {space}; {_choices(space)}"
+            )
+        return None
+    source = _SOURCES.get(name)
+    if source is None and not name.endswith(".csv"):
         raise ValueError(
             f"oracle={name!r} is not known{nearest(name, ORACLES)} (allowed: {', '.join(ORACLES)} or a file that ends "
             "in .csv)"
         )
-    if TABLES.get(name, space) != space:
+    if source is not None and source.space != space:
         raise ValueError(
-            f"oracle={name!r} holds accuracies of {TABLES[name]}, which say nothing about {space}; {_ways(space)}"
+            f"oracle={name!r} holds accuracies of {source.space}, which say nothing about {space}; {_choices(space)}"
         )
-    if name == "nb201":
-        return load_nb201(_nb201_folder(folder))
-    if name == "nats":
-        return load_nats(cache_dir() if folder is None else folder)
-    if name == "timm":
-        return load_timm(folder)
-    if folder is not None:
+    if folder is not None and (source is None or not source.has_folder):
+        with_folder = ", ".join(known for known, other in _SOURCES.items() if other.has_folder)
         raise ValueError(
-            f"oracle_path={str(oracle_path)!r} has no use with oracle={name!r}; leave it out, or choose oracle=nb201, nats "
-            "or timm"
+            f"oracle_path={str(oracle_path)!r} has no use with oracle={name!r}; leave it out, or choose oracle="
+            f"{' or '.join(with_folder.rsplit(', ', 1))}"
         )
-    return load_digits() if name == "digits" else load_csv(Path(name).expanduser(), SPACES[space])
+    return load_csv(Path(name).expanduser(), SPACES[space]) if source is None else source.load(folder)
 
 
-def _ways(space: str) -> str:
-    ways = [*(name for name, of in TABLES.items() if of == space), "a CSV file with columns arch,<data set>"]
-    public = f"; get timm's with: {timm_how_to_get()}" if "timm" in ways and not in_cache() else ""
-    return f"for {space} give {' or '.join(ways)}{public}"
-
-
-def _load_auto(folder: Path | None, space: str) -> Oracle | None:
-    if space == "timm_zoo" and (folder is not None or in_cache()):
-        return load_timm(folder)
-    if space != "nb201":
-        if folder is not None:
-            raise ValueError(f"oracle_path={str(folder)!r} has no use with oracle='auto' and {space}; {_ways(space)}")
-        return None
-    place = _nb201_folder(folder)
-    missing = missing_files(place)
-    if not missing:
-        return load_nb201(place)
-    if folder is not None:
-        raise ValueError(
-            f"oracle_path={str(folder)!r} does not hold the public NAS-Bench-201 tables that oracle='auto' looks for "
-            f"there (missing: {', '.join(missing)}); get them with: {how_to_get(folder)}, "
-            "leave oracle_path out for the embedded table, or choose oracle=nats for a NATS-Bench folder"
-        )
-    oracle = load_digits()
-    if place.is_dir() and any(place.iterdir()):
-        return dataclasses.replace(
-            oracle, description=f"{oracle.description} (those in {place} are incomplete, missing: {', '.join(missing)})"
-        )
-    return oracle
-
-
-def _nb201_folder(folder: Path | None) -> Path:
-    """Return where the public tables are, or would be: the folder itself or its subfolder ``nb201``."""
-    if folder is None:
-        return cache_dir() / "nb201"
-    inside = folder / "nb201"
-    return inside if missing_files(folder) and not missing_files(inside) else folder
+def _choices(space: str) -> str:
+    tables = [name for name, source in _SOURCES.items() if source.space == space]
+    missing = [name for name in tables if name == "timm" and not timm_results.in_cache()]
+    public = "".join(f"; get timm's with: {download_command(name)}" for name in missing)
+    return f"for {space} give {' or '.join([*tables, 'a CSV file with columns arch,<data set>'])}{public}"
 
 
 __all__ = ["ORACLES", "TABLES", "Oracle", "cache_dir", "find_oracle", "load_oracle"]

@@ -1,10 +1,15 @@
-"""What an oracle is: accuracies that are known because somebody trained the networks."""
+"""What an oracle is: accuracies that are known because somebody trained the networks; and where public tables lie."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+import os
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from vkdnw_pl.errors import nearest
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Oracle:
     tables: Mapping[str, Mapping[str, float]]
     """Data set -> canonical architecture string -> accuracy in percent."""
     space: str = "nb201"
-    """Name of the space that the architectures are of; no other space's scores may be compared with them."""
+    """Key of the space that the architectures are of; no other space's scores may be compared with them."""
 
     def __post_init__(self) -> None:
         if not self.tables or self.split.keys() != self.tables.keys():
@@ -61,7 +66,26 @@ class Oracle:
         return dict(self.tables[dataset])
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean '...'?`` or an empty text where nothing comes near."""
-    match = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {match[0]!r}?" if match else ""
+class TableFile(NamedTuple):
+    """One file of a public table."""
+
+    name: str
+    sha256: str
+
+
+def cache_dir() -> Path:
+    """Return the folder of downloaded and derived tables, which need not exist yet.
+
+    ``$VKDNW_CACHE``, else ``$XDG_CACHE_HOME/vkdnw_pl``, else ``~/.cache/vkdnw_pl``.
+    """
+    if folder := os.environ.get("VKDNW_CACHE"):
+        return Path(folder).expanduser().absolute()
+    xdg_cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # The XDG specification says that a relative path is invalid and to be ignored.
+    return (xdg_cache if xdg_cache.is_absolute() else Path.home() / ".cache") / "vkdnw_pl"
+
+
+def download_command(what: str, folder: Path | None = None) -> str:
+    """Return the command that brings the files of a public table to ``folder``, by default the cache folder."""
+    out = "" if folder in (None, cache_dir() / what) else f" --out {shlex.quote(str(folder))}"
+    return f"python -m vkdnw_pl download {what}{out}"

@@ -26,10 +26,7 @@ def load_csv(path: Path, space: Space) -> Oracle:
     num_archs = len(next(iter(tables.values())))
     return Oracle(
         name=str(path),
-        description=(
-            f"table {path} ({num_archs:,} architectures): {', '.join(tables)}"
-            + ("; tables that vkdnw_pl knows: oracle=digits, nb201 or nats" if space.name == "nb201" else "")
-        ),
+        description=f"table {path} ({num_archs:,} architectures): {', '.join(tables)}",
         split=dict.fromkeys(tables, "unspecified"),
         tables=tables,
         space=space.key,

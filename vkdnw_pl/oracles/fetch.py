@@ -14,7 +14,6 @@ from time import sleep
 from typing import NamedTuple
 
 from vkdnw_pl._version import __version__
-from vkdnw_pl.oracles.progress import Progress, megabytes
 
 # Answers that may be different a moment later; any other HTTP error is final.
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -112,8 +111,8 @@ def _fetch_part(url: str, part: Path, sha256: str, *, attempts: int, backoff_s: 
             print(f"{part.stem}: {error}; trying again in {pause_s:g} s", file=sys.stderr)
             sleep(pause_s)
             continue
-        found = sha256_of(part)
-        if found == sha256:
+        received_sha256 = sha256_of(part)
+        if received_sha256 == sha256:
             return
         part.unlink()
         if received.resumed and not restarted:
@@ -123,7 +122,7 @@ def _fetch_part(url: str, part: Path, sha256: str, *, attempts: int, backoff_s: 
             continue
         raise FetchError(
             f"{url} is not the expected file (deleted): {received.num_bytes:,} bytes of type "
-            f"{received.content_type} with the SHA-256\n  {found}, expected\n  {sha256}"
+            f"{received.content_type} with the SHA-256\n  {received_sha256}, expected\n  {sha256}"
         )
 
 
@@ -135,6 +134,8 @@ class _Received(NamedTuple):
 
 def _transfer(url: str, part: Path, start: int, timeout_s: float) -> _Received:
     """One request: appends to ``part`` from byte ``start`` on, or writes it anew where the server sends all."""
+    from tqdm import tqdm  # here, because every command imports the oracles
+
     headers = {"User-Agent": f"vkdnw_pl/{__version__}", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -163,8 +164,8 @@ def _transfer(url: str, part: Path, start: int, timeout_s: float) -> _Received:
         done = start if resumed else 0
         length = response.headers.get("Content-Length")
         total = done + int(length) if length and length.isdigit() else None
-        with part.open("ab" if resumed else "wb") as file, Progress(part.stem, total, megabytes) as progress:
-            progress.update(done)
+        progress = tqdm(desc=part.stem, total=total, initial=done, unit="B", unit_scale=True)
+        with part.open("ab" if resumed else "wb") as file, progress:
             while total is None or done < total:
                 try:
                     chunk = response.read1(_CHUNK_BYTES)
@@ -175,7 +176,7 @@ def _transfer(url: str, part: Path, start: int, timeout_s: float) -> _Received:
                 file.write(chunk)
                 file.flush()  # so that even kill -9 loses nothing that came
                 done += len(chunk)
-                progress.update(done)
+                progress.update(len(chunk))
         if total is not None and done < total:
             raise _TransientError(f"the transfer ended after {done:,} of {total:,} bytes")
         return _Received(resumed, done, response.headers.get("Content-Type", "unknown"))

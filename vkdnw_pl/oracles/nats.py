@@ -7,7 +7,6 @@ takes minutes, so what is needed of them is kept as a small CSV file in the cach
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import io
@@ -17,12 +16,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vkdnw_pl.oracles.base import Oracle
-from vkdnw_pl.oracles.cache import cache_dir
+from vkdnw_pl.oracles.base import Oracle, cache_dir
 from vkdnw_pl.oracles.csv_file import parse_table
-from vkdnw_pl.oracles.progress import Progress
+from vkdnw_pl.runs.files import write_atomically
 from vkdnw_pl.spaces import NB201
 
+SPACE = NB201.name
 FOLDER = "NATS-tss-v1_0-3ffb9-simple"
 _META = "meta.pickle.pbz2"
 _HP = "200"
@@ -41,17 +40,18 @@ _DAMAGE = (
 )
 
 
-def load_nats(folder: Path) -> Oracle:
+def load_nats(folder: Path | None) -> Oracle:
     """Load test accuracies after 200 epochs, averaged over the training seeds that there are.
 
     CIFAR-10 is the benchmark's ``ori-test`` of networks trained on all training images, the other two are ``x-test``.
 
     Args:
-        folder: the benchmark's folder or the one that contains it.
+        folder: the benchmark's folder or the one that contains it; None for the cache folder.
 
     Raises:
         ValueError: if the folder is not there, incomplete or damaged, or ``nats_bench`` is not installed.
     """
+    folder = cache_dir() if folder is None else folder
     if not (folder / _META).is_file():
         inside = folder / FOLDER
         if not (inside / _META).is_file():
@@ -84,6 +84,7 @@ def _read_benchmark(folder: Path) -> str:
     """Return the benchmark as CSV text."""
     try:
         from nats_bench import create
+        from tqdm import tqdm
     except ModuleNotFoundError as error:
         raise ValueError(
             "oracle='nats' needs the package nats_bench: pip install nats_bench (or pip install -e '.[nats]')"
@@ -102,22 +103,20 @@ def _read_benchmark(folder: Path) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["arch", *_DATASETS])
-    with Progress("reading NATS-Bench", len(api)) as progress:
-        for index in range(len(api)):
-            try:
-                writer.writerow([api.arch(index), *(_accuracy(api, index, dataset) for dataset in _DATASETS)])
-            except _DAMAGE as error:
-                raise ValueError(f"oracle='nats': {folder / _file_name(index)} is damaged: {error!r}") from error
-            api.arch2infos_dict.pop(index)  # the package would hold on to gigabytes
-            progress.update(index + 1)
+    for index in tqdm(range(len(api)), "reading NATS-Bench"):
+        try:
+            writer.writerow([api.arch(index), *(_accuracy(api, index, dataset) for dataset in _DATASETS)])
+        except _DAMAGE as error:
+            raise ValueError(f"oracle='nats': {folder / _file_name(index)} is damaged: {error!r}") from error
+        api.arch2infos_dict.pop(index)  # the package would hold on to gigabytes
     return out.getvalue()
 
 
 def _accuracy(api: Any, index: int, dataset: str) -> float:
     info = api.get_more_info(index, dataset, hp=_HP, is_random=False)
-    found = api.arch2infos_dict[index][_HP].arch_str
-    if found != api.arch(index):
-        raise ValueError(f"it holds the architecture {found!r} instead of {api.arch(index)!r}")
+    arch = api.arch2infos_dict[index][_HP].arch_str
+    if arch != api.arch(index):
+        raise ValueError(f"it holds the architecture {arch!r} instead of {api.arch(index)!r}")
     return float(info["test-accuracy"])
 
 
@@ -137,13 +136,9 @@ def _fingerprint(folder: Path) -> str:
 
 
 def _keep(text: str, path: Path) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
+        write_atomically(path, text)
     except OSError as error:
         # Only the next start is slower for it.
         print(f"the accuracies read from NATS-Bench could not be kept in {path}: {error}", file=sys.stderr)
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)

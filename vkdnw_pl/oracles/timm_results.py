@@ -9,15 +9,15 @@ from __future__ import annotations
 import csv
 import io
 import math
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vkdnw_pl.oracles.base import Oracle
-from vkdnw_pl.oracles.cache import cache_dir
-from vkdnw_pl.oracles.nb201_json import TableFile
+from vkdnw_pl.oracles.base import Oracle, TableFile, cache_dir, download_command
+from vkdnw_pl.spaces import TimmZoo
+
+SPACE = TimmZoo.name
 
 BASE_URL = "https://raw.githubusercontent.com/huggingface/pytorch-image-models/aa4b5850c1543fa488abf260f18390eda46cf85d/results/"
 """Public address of the files, at a fixed commit."""
@@ -36,21 +36,10 @@ FILES: dict[str, TableFile] = {
 _SIZE = 224
 _OTHER_DATA = frozenset(
     (
-        "in12k",
-        "in21k",
-        "in22k",
-        "jft",
-        "ig1b",
-        "yfcc100m",
-        "laion2b",
-        "laiona",
-        "openai",
-        "webli",
-        "clip",
-        "m30m",
-        "m38m",
+        *("in12k", "in21k", "in22k", "jft", "ig1b", "yfcc100m", "laion2b", "laiona", "openai", "webli", "clip", "m30m"),
+        *("m38m", "seer", "swag", "indomain", "6m", "stage2"),
     )
-) | {"seer", "swag", "indomain", "6m", "stage2"}
+)
 """Parts of a tag that name images beyond ImageNet-1k (the second stage of SSLD follows one on ImageNet-22k)."""
 _TEACHER = frozenset(("dist", "distilled", "ssld", "usi", "teacher"))
 """Parts of a tag that say that a trained network taught this one."""
@@ -120,13 +109,13 @@ def load_timm(path: Path | None) -> Oracle:
         )
     keys = {row.arch: (f"{row.arch}.{row.tag}" if row.tag else row.arch, row.image_size) for row in chosen}
     tables = {}
-    for dataset, there in rows.items():
-        if missing := [model for model, size in keys.values() if (model, size) not in there]:
+    for dataset, dataset_rows in rows.items():
+        if missing := [model for model, size in keys.values() if (model, size) not in dataset_rows]:
             raise ValueError(
                 f"oracle='timm': {files[dataset]} lacks {len(missing)} of {len(keys)} models, the first is {missing[0]}: "
-                f"tables of one version of timm belong together; fetch them with: {how_to_get(files[dataset].parent)}"
+                f"tables of one version of timm belong together; fetch them with: {download_command('timm', files[dataset].parent)}"
             )
-        tables[dataset] = {arch: there[key].top1 for arch, key in keys.items()}
+        tables[dataset] = {arch: dataset_rows[key].top1 for arch, key in keys.items()}
     taught = sum(row.level == "taught" for row in chosen)
     return Oracle(
         name="timm",
@@ -136,19 +125,18 @@ def load_timm(path: Path | None) -> Oracle:
         ),
         split=dict.fromkeys(tables, "val"),
         tables=tables,
-        space="timm_zoo",
+        space=SPACE,
     )
+
+
+def load_auto(folder: Path | None) -> Oracle | None:
+    """`load_timm`, but None where neither a folder is given nor the cache folder has the tables."""
+    return load_timm(folder) if folder is not None or in_cache() else None
 
 
 def in_cache() -> bool:
     """Whether `load_timm(None)` finds something."""
     return (_cache() / FILES["imagenet"].name).is_file()
-
-
-def how_to_get(folder: Path | None = None) -> str:
-    """Return the command that brings the files to ``folder``, by default the cache folder."""
-    out = "" if folder in (None, _cache()) else f" --out {shlex.quote(str(folder))}"
-    return f"python -m vkdnw_pl download timm{out}"
 
 
 def _cache() -> Path:
@@ -158,15 +146,15 @@ def _cache() -> Path:
 def _find(path: Path | None) -> dict[str, Path]:
     """Data set -> file."""
     if path is not None and path.is_file():
-        known = {file.name: dataset for dataset, file in FILES.items()}
-        return {known.get(path.name, "imagenet"): path}
+        datasets = {file.name: dataset for dataset, file in FILES.items()}
+        return {datasets.get(path.name, "imagenet"): path}
     folder = _cache() if path is None else path
     name = FILES["imagenet"].name
-    for place in (folder, folder / "results", folder / "timm"):
-        if (place / name).is_file():
-            return {key: place / file.name for key, file in FILES.items() if (place / file.name).is_file()}
+    for results in (folder, folder / "results", folder / "timm"):
+        if (results / name).is_file():
+            return {key: results / file.name for key, file in FILES.items() if (results / file.name).is_file()}
     raise ValueError(
-        f"oracle='timm' needs {name} of the timm repository in the folder {folder}; get it with: {how_to_get(folder)}"
+        f"oracle='timm' needs {name} of the timm repository in the folder {folder}; get it with: {download_command('timm', folder)}"
     )
 
 

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vkdnw_pl.oracles.cache import cache_dir
+from vkdnw_pl.oracles import cache_dir
 from vkdnw_pl.runs.files import write_atomically
 from vkdnw_pl.spaces import Space
 

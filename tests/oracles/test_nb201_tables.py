@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from vkdnw_pl.oracles import load_oracle, nb201_json
-from vkdnw_pl.oracles.nb201_json import FILES, TableFile, load_nb201
+from vkdnw_pl.oracles import load_oracle, nb201_tables
+from vkdnw_pl.oracles.base import TableFile
+from vkdnw_pl.oracles.nb201_tables import FILES, load_nb201
 from vkdnw_pl.spaces import NB201
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "nb201"
@@ -25,7 +26,7 @@ def small(tmp_path, monkeypatch):
         data = json.dumps({A: {"val_acc_200": 1.0, "test_acc_200": 60.5 + number, "rank": 1}}).encode()
         (tmp_path / file.name).write_bytes(data)
         files[dataset] = TableFile(file.name, hashlib.sha256(data).hexdigest())
-    monkeypatch.setattr(nb201_json, "FILES", files)
+    monkeypatch.setattr(nb201_tables, "FILES", files)
     return tmp_path
 
 
