@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vkdnw_pl.data.digits import corrupted_digits
+from vkdnw_pl.data.digits import Split, clean_digits, corrupt
 from vkdnw_pl.networks.nb201 import NB201Network
 from vkdnw_pl.spaces import NB201
 
@@ -66,6 +66,12 @@ def train(arch: str, seed: int, images: Tensor, labels: Tensor) -> NB201Network:
 @torch.inference_mode()
 def correct(network: NB201Network, images: Tensor, labels: Tensor) -> Tensor:
     return torch.cat([network(part).argmax(1) for part in images.split(500)]) == labels
+
+
+def corrupted_digits(split: Split, copies: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Independent corruptions (copies * n, 1, 16, 16) of every digit of a split, copy after copy, and their labels."""
+    images, labels = clean_digits(split)
+    return corrupt(images.repeat(copies, 1, 1, 1), seed), labels.repeat(copies)
 
 
 def run_all(path: Path, count: int) -> None:

@@ -12,7 +12,6 @@ from vkdnw_pl.data.digits import (
     Corruption,
     clean_digits,
     corrupt,
-    corrupted_digits,
     split_indices,
 )
 
@@ -64,20 +63,17 @@ def test_unknown_split_is_refused_with_the_allowed_ones() -> None:
         split_indices("valid")
 
 
-def test_corrupted_digits_shapes_ranges_and_labels() -> None:
-    images, labels = corrupted_digits("test", copies=3, seed=7)
-    num_digits = len(split_indices("test"))
-    assert images.shape == (3 * num_digits, 1, IMAGE_SIZE, IMAGE_SIZE)
+def test_corrupted_digits_are_grey_values_on_a_larger_canvas() -> None:
+    digits, _ = clean_digits("test")
+    images = corrupt(digits, seed=7)
+    assert images.shape == (len(digits), 1, IMAGE_SIZE, IMAGE_SIZE)
     assert images.dtype == torch.float32
-    assert labels.dtype == torch.int64
     assert images.min() >= 0
     assert images.max() <= 1
-    assert torch.equal(labels, clean_digits("test")[1].repeat(3))
 
 
 def test_copies_of_a_digit_differ() -> None:
-    images, _ = corrupted_digits("test", copies=2, seed=7)
-    first, second = images.chunk(2)
+    first, second = corrupt(clean_digits("test")[0].repeat(2, 1, 1, 1), seed=7).chunk(2)
     assert (first - second).abs().amax((1, 2, 3)).min() > 0.05
 
 
@@ -196,9 +192,3 @@ def test_default_corruption_changes_every_kind_of_thing() -> None:
     assert corruption.rotation > 0
     assert corruption.noise > 0
     assert math.prod(corruption.scale) < 1
-
-
-@pytest.mark.parametrize("copies", [0, -1])
-def test_no_copies_is_refused(copies: int) -> None:
-    with pytest.raises(ValueError, match=rf"copies={copies}"):
-        corrupted_digits("test", copies, seed=0)

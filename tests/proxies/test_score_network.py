@@ -18,7 +18,7 @@ def make(name, compute, columns=None, graph=None):
     """A proxy of one's own."""
 
     class Own(Proxy):
-        info = ProxyInfo(name, name, True, False, "images", "none", "here")
+        info = ProxyInfo(name=name, title=name, source="here", input="images")
 
         @property
         def columns(self):

@@ -6,7 +6,7 @@ import importlib
 import json
 import zlib
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +47,12 @@ def batches(
         seed: of the values, or of which images are drawn.
         num_classes: labels of random images are drawn from so many; None gives them none.
     """
-    if isinstance(source, Mapping):
-        source = json.dumps(source, sort_keys=True)
-    return lru_cache(maxsize=2)(partial(_numbered_batch, source, batch_size, input_size, seed, num_classes))
+
+    @lru_cache(maxsize=2)
+    def numbered_batch(index: int) -> Batch:
+        return image_batch(source, batch_size, input_size, seed, num_classes, index)
+
+    return numbered_batch
 
 
 def image_batch(
@@ -83,17 +86,6 @@ def image_batch(
     """
     if isinstance(source, Mapping):
         source = json.dumps(source, sort_keys=True)
-    return _numbered_batch(source, batch_size, input_size, seed, num_classes, index)
-
-
-def _numbered_batch(
-    source: str,
-    batch_size: int,
-    input_size: tuple[int, int, int],
-    seed: int,
-    num_classes: int | None,
-    index: int,
-) -> Batch:
     check_whole("batch_size", batch_size, 1)
     generator = torch.Generator().manual_seed(seed)
     if source == "random":

@@ -107,7 +107,7 @@ def mild_motion(image_size: int) -> v2.RandomAffine:
 
 @dataclass(frozen=True, kw_only=True)
 class Corruption:
-    """How strongly a digit is corrupted. Every amount is drawn uniformly per image within the range given here."""
+    """How strongly a digit is corrupted; every amount is drawn uniformly per image."""
 
     rotation: float = 30.0
     """Largest rotation either way, degrees."""
@@ -130,11 +130,7 @@ DEFAULT_CORRUPTION = Corruption()
 
 
 def split_indices(split: Split) -> Tensor:
-    """Indices into scikit-learn's digits of a fixed random split, int64 ``(1000,)`` or ``(797,)``.
-
-    Raises:
-        ValueError: if ``split`` is neither ``train`` nor ``test``.
-    """
+    """Indices into scikit-learn's digits of a fixed random split, int64 ``(1000,)`` or ``(797,)``."""
     check_choice("split", split, get_args(Split))
     images, _ = _load()
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(_SPLIT_SEED))
@@ -192,20 +188,6 @@ def corrupt(images: Tensor, seed: int, corruption: Corruption = DEFAULT_CORRUPTI
     image = paper + contrast * ink
     noise = torch.randn(image.shape, generator=generator) * uniform(0, corruption.noise, 1, 1, 1)
     return (image + noise).clamp(0, 1)
-
-
-def corrupted_digits(
-    split: Split, copies: int, seed: int, corruption: Corruption = DEFAULT_CORRUPTION
-) -> tuple[Tensor, Tensor]:
-    """``copies`` independent corruptions of every digit of a split.
-
-    Returns:
-        Images float32 ``(copies * n, 1, 16, 16)`` in [0, 1] and labels int64 ``(copies * n,)``, copy after copy, each
-        in the order of :func:`split_indices`.
-    """
-    check_whole("copies", copies, 1)
-    images, labels = clean_digits(split)
-    return corrupt(images.repeat(copies, 1, 1, 1), seed, corruption), labels.repeat(copies)
 
 
 @cache
