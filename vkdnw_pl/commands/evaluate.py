@@ -75,21 +75,21 @@ class EvaluateOptions(OracleOptions, WandbOptions):
             raise ValueError(
                 "oracle=null is not allowed with models to train and with paper, which need known accuracies"
             )
+        unused = (
+            {"rankings": None, "space": PAPER_SPACE}
+            if self.paper
+            else {"variant": "unique", "bootstrap": 1000, "notes": None}
+        )
+        for name, default in unused.items():
+            if (value := getattr(self, name)) != default:
+                reason = f"with paper={self.paper!r}, which decides it" if self.paper else "without paper"
+                raise ValueError(f"{name}={value!r} has no use {reason}; leave it out")
         if self.paper is None:
-            if self.variant != "unique" or self.bootstrap != 1000 or self.notes is not None:
-                raise ValueError(
-                    "variant, bootstrap and notes have no use without paper; leave them out, or give --paper"
-                )
             if self.train_size is not None and not self.model_names:
                 raise ValueError(
                     f"train_size={self.train_size} has no use without models to train; give --models random_forest"
                 )
             return
-        for name, default in (("rankings", None), ("space", PAPER_SPACE)):
-            if getattr(self, name) != default:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} has no use with paper={self.paper!r}, which decides it"
-                )
         if self.model_files:
             file = self.model_files[0]
             raise ValueError(f"models: {file!r} has no use with paper={self.paper!r}, whose models are trained here")

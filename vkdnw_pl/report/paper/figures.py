@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.transforms import Bbox
 
 from vkdnw_pl.ranking import rank_values
 from vkdnw_pl.report.figures import _GREY, _OTHER, _OWN, _POINTS, _default_style, _figure, _tidy, save_figure
@@ -68,7 +69,7 @@ def table_figure(comparison: Comparison) -> Figure:
         ax = figure.add_axes((0.1 / (width + 0.2), below / height, sum(widths) / (width + 0.2), sum(heights) / height))
         ax.set_axis_off()
         colors = [["white", *map(_cell_color, row.all_cells)] for row in comparison.rows]
-        drawn = ax.table([["", *heads], *texts], [["white"] * len(widths), *colors], "center", bbox=[0, 0, 1, 1])
+        drawn = ax.table([["", *heads], *texts], [["white"] * len(widths), *colors], "center", bbox=Bbox.unit())
         drawn.auto_set_font_size(False)
         for (i, j), box in drawn.get_celld().items():
             box.PAD = 0.02

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from vkdnw_pl.errors import check_choice
 from vkdnw_pl.report.paper.tables import PAPER_TABLES, VARIANTS
 
 _KEYS = ("tables", "rows", "columns", "variants")
@@ -69,18 +70,18 @@ def parse_notes(text: str, where: str) -> tuple[Note, ...]:
 def _parse_note(note: Any, at: str) -> Note:
     if not isinstance(note, Mapping) or not {"text", "tables"} <= set(note):
         raise ValueError(f"{at}: it must have text and tables (it is {note!r})")
-    if unknown_keys := sorted(set(note) - {"text", *_KEYS}):
-        raise ValueError(f"{at}: {unknown_keys[0]!r} is not known (known: text, {', '.join(_KEYS)})")
+    for key in note:
+        check_choice(f"{at}: key", key, ("text", *_KEYS))
     if not isinstance(note["text"], str) or not note["text"].strip():
         raise ValueError(f"{at}: text is {note['text']!r}, give a sentence")
     names = {key: tuple(_check_names(note[key], f"{at}: {key}")) for key in _KEYS if key in note}
-    _check_exist(names["tables"], PAPER_TABLES, f"{at}: table")
+    _check_known(f"{at}: table", names["tables"], PAPER_TABLES)
     tables = [PAPER_TABLES[name] for name in names["tables"]]
-    _check_exist(names.get("rows", ()), [row.key for table in tables for row in table.rows], f"{at}: row")
-    _check_exist(
-        names.get("columns", ()), [column.key for table in tables for column in table.columns], f"{at}: column"
+    _check_known(f"{at}: row", names.get("rows", ()), [row.key for table in tables for row in table.rows])
+    _check_known(
+        f"{at}: column", names.get("columns", ()), [column.key for table in tables for column in table.columns]
     )
-    _check_exist(names.get("variants", ()), VARIANTS, f"{at}: variant")
+    _check_known(f"{at}: variant", names.get("variants", ()), VARIANTS)
     return Note(" ".join(note["text"].split()), **names)
 
 
@@ -90,8 +91,6 @@ def _check_names(value: Any, at: str) -> list[str]:
     return value
 
 
-def _check_exist(names: Iterable[str], known: Iterable[str], at: str) -> None:
-    known = dict.fromkeys(known)
+def _check_known(what: str, names: Iterable[str], known: Iterable[str]) -> None:
     for name in names:
-        if name not in known:
-            raise ValueError(f"{at} {name!r} does not exist (there: {', '.join(known)})")
+        check_choice(what, name, dict.fromkeys(known))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import re
 import shutil
 import sys
@@ -35,9 +36,6 @@ from vkdnw_pl.runs.table import ScoreTable
 _ANSI = {CLOSE: "32", COVERED: "33", DIFFERS: "31"}
 _CSS = {CLOSE: "close", COVERED: "covered", DIFFERS: "differs", NO_PAPER: "none", NOT_COMPUTED: "missing"}
 
-_Columns = list[list[str]]
-"""Columns of text, each two lines of head and one cell per row."""
-
 
 def summary(comparison: Comparison) -> str:
     """How many cells have which verdict, in one sentence."""
@@ -60,24 +58,23 @@ def comparison_text(comparison: Comparison, ansi: bool = False, width: int | Non
 
     Args:
         comparison: what to show.
-        ansi: colour the differences.
+        ansi: colour the cells.
         width: columns of the terminal; None for no limit.
     """
-    names = ["", "", *(f"{row.row.label}{_marks(row.notes)}" for row in comparison.rows)]
-    blocks: list[_Columns] = []
-    for i in range(len(comparison.table.columns)):
-        for j in range(len(comparison.table.metrics)):
-            block = _metric_columns(comparison, i, j, ansi)
-            fits = blocks and (width is None or _width([names, *blocks[-1], *block]) <= width)
-            blocks = [*blocks[:-1], blocks[-1] + block] if fits else [*blocks, block]
+    names, *columns = zip(*_cell_texts(comparison, ansi))
+    groups: list[list[tuple[str, ...]]] = []
+    for column in columns:
+        fits = groups and (width is None or sum(map(_width, [names, *groups[-1], column])) <= width)
+        groups = [*groups[:-1], [*groups[-1], column]] if fits else [*groups, [column]]
     lines = [comparison.table.title, ""]
-    for block in blocks:
-        lines += [_tabulated([names, *block]), ""]
-    lines += [*_wrapped(summary(comparison), width), *_wrapped(legend(), width), ""]
-    texts = [f"- {row.row.label}: {row.problem}" for row in comparison.rows if row.problem]
-    texts += [f"[{number}] {text}" for number, text in enumerate(comparison.footnotes, 1)]
-    texts += [f"* {text}" for text in comparison.remarks]
-    return "\n".join([*lines, *(line for text in texts for line in _wrapped(text, width))]) + "\n"
+    for group in groups:
+        align = ["left", *["right"] * len(group)]
+        lines += [tabulate(zip(names, *group), tablefmt="plain", disable_numparse=True, colalign=align), ""]
+    below = [f"- {text}" for texts in _explanations(comparison) for text in texts]
+    wrapped = [
+        textwrap.wrap(text, min(width or 120, 120), subsequent_indent="  ") for text in (*_captions(comparison), *below)
+    ]
+    return "\n".join([*lines, *itertools.chain(*wrapped)]) + "\n"
 
 
 def print_comparison(comparison: Comparison, file: TextIO | None = None) -> None:
@@ -89,23 +86,11 @@ def print_comparison(comparison: Comparison, file: TextIO | None = None) -> None
 
 def comparison_markdown(comparison: Comparison) -> str:
     """Render as Markdown: a cell is ``ours ± std [interval] / paper / difference``."""
-    table = comparison.table
-    head = [""] + [
-        f"{column.label} {METRICS[metric]}{_marks(numbers)}"
-        for column, numbers in zip(table.columns, comparison.column_notes)
-        for metric in table.metrics
-    ]
-    lines = [head, ["---"] * len(head)]
-    for row in comparison.rows:
-        lines.append([f"{row.row.label}{_marks(row.notes)}", *map(_markdown_cell, row.all_cells)])
-    body = "\n".join("| " + " | ".join(map(_escaped, line)) + " |" for line in lines)
-    lists = [
-        [f"- {_escaped(row.row.label)}: {_escaped(row.problem)}" for row in comparison.rows if row.problem],
-        [f"- [{number}] {_escaped(text)}" for number, text in enumerate(comparison.footnotes, 1)],
-        [f"- {_escaped(text)}" for text in comparison.remarks],
-    ]
-    parts = [f"## {_escaped(table.title)}", body, f"{summary(comparison)}. {legend()}."]
-    return "\n\n".join([*parts, *("\n".join(texts) for texts in lists if texts)]) + "\n"
+    head, *rows = _cell_texts(comparison)
+    lines = [map(_escaped, head), ["---"] * len(head), *(map(_escaped, row) for row in rows)]
+    body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    lists = ["\n".join(f"- {_escaped(text)}" for text in texts) for texts in _explanations(comparison) if texts]
+    return "\n\n".join([f"## {_escaped(comparison.table.title)}", body, " ".join(_captions(comparison)), *lists]) + "\n"
 
 
 def comparison_html(
@@ -169,43 +154,47 @@ def _cell_title(cell: Cell) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _metric_columns(comparison: Comparison, column: int, metric: int, ansi: bool) -> _Columns:
-    """The columns of one metric on one data set: ours, the paper's, and the difference."""
-    cells = [row.cells[column][metric] for row in comparison.rows]
-    title = f"{comparison.table.columns[column].label} {METRICS[comparison.table.metrics[metric]]}"
-    differences = []
-    for cell in cells:
-        text = f"{cell.difference_text} {MARKS[cell.verdict]}".strip()
-        color = _ANSI.get(cell.verdict) if ansi else None
-        differences.append(f"\033[{color}m{text}\033[0m" if color else text)
+def _cell_texts(comparison: Comparison, ansi: bool = False) -> list[list[str]]:
+    """The table as text, first the head: ``ours ± std [interval] / paper / difference`` in each cell."""
+    head = [""]
+    for column, numbers in zip(comparison.table.columns, comparison.column_notes):
+        head += [f"{column.label} {METRICS[metric]}{_marks(numbers)}" for metric in comparison.table.metrics]
     return [
-        [title + _marks(comparison.column_notes[column]), "ours", *(_ours(cell) for cell in cells)],
-        ["", "paper", *(cell.paper_text for cell in cells)],
-        ["", "diff", *differences],
+        head,
+        *(
+            [f"{row.row.label}{_marks(row.notes)}", *(_cell_text(c, ansi) for c in row.all_cells)]
+            for row in comparison.rows
+        ),
     ]
 
 
-def _tabulated(columns: _Columns) -> str:
-    align = ["left", *["right"] * (len(columns) - 1)]
-    return tabulate(list(zip(*columns)), tablefmt="plain", disable_numparse=True, colalign=align)
+def _cell_text(cell: Cell, ansi: bool) -> str:
+    if cell.is_empty:
+        return ""
+    ours = f"{cell.ours_text} {cell.interval_text}".strip()
+    text = " / ".join([ours, cell.paper_text, f"{cell.difference_text} {MARKS[cell.verdict]}".strip() or "–"])
+    return f"\033[{_ANSI[cell.verdict]}m{text}\033[0m" if ansi and cell.verdict in _ANSI else text
 
 
-def _width(columns: _Columns) -> int:
-    return sum(2 + max(len(re.sub("\033.*?m", "", text)) for text in texts) for texts in columns)
+def _captions(comparison: Comparison) -> list[str]:
+    return [f"{summary(comparison)}.", f"{legend()}."]
+
+
+def _explanations(comparison: Comparison) -> list[list[str]]:
+    """What stands below a table: rows that were not computed, footnotes, and remarks."""
+    return [
+        [f"{row.row.label}: {row.problem}" for row in comparison.rows if row.problem],
+        [f"[{number}] {text}" for number, text in enumerate(comparison.footnotes, 1)],
+        list(comparison.remarks),
+    ]
+
+
+def _width(column: Sequence[str]) -> int:
+    return 2 + max(len(re.sub("\033.*?m", "", text)) for text in column)
 
 
 def _marks(numbers: Sequence[int]) -> str:
     return f" [{','.join(map(str, numbers))}]" if numbers else ""
-
-
-def _ours(cell: Cell) -> str:
-    return f"{cell.ours_text} {cell.interval_text}".strip()
-
-
-def _markdown_cell(cell: Cell) -> str:
-    if cell.is_empty:
-        return ""
-    return " / ".join([_ours(cell), cell.paper_text, f"{cell.difference_text} {MARKS[cell.verdict]}".strip() or "–"])
 
 
 def _escaped(text: str) -> str:
@@ -213,7 +202,3 @@ def _escaped(text: str) -> str:
     for special, harmless in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("\n", " ")):
         text = text.replace(special, harmless)
     return text
-
-
-def _wrapped(text: str, width: int | None) -> list[str]:
-    return textwrap.wrap(text, min(width or 120, 120), subsequent_indent="  ")
