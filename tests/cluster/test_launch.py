@@ -10,7 +10,6 @@ import yaml
 
 from vkdnw_pl import cli
 from vkdnw_pl.cluster import follow
-from vkdnw_pl.cluster.record import LaunchFolder
 
 OPTIONS = (
     *("--archs", "sample:8", "--network", "{channels: 4, cells: 1, image_size: 8}", "--proxies", "[macs, aleph]"),
@@ -24,13 +23,13 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         # Each job gets the next number; scontrol knows what the test says.
-        self._command("sbatch", 'printf "%s\\n" "$@" "" >>sbatch.log; env >sbatch.env; echo x >>ids; wc -l <ids')
-        self._command("scancel", 'echo "$@" >>scancel.log')
-        self._command("scontrol", 'cat "known/$4" 2>/dev/null || { echo "Invalid job id specified" >&2; exit 1; }')
-        self._command("sacct", "exit 1")
+        self.command("sbatch", 'printf "%s\\n" "$@" "" >>sbatch.log; env >sbatch.env; echo x >>ids; wc -l <ids')
+        self.command("scancel", 'echo "$@" >>scancel.log')
+        self.command("scontrol", 'cat "known/$4" 2>/dev/null || { echo "Invalid job id specified" >&2; exit 1; }')
+        self.command("sacct", "exit 1")
         (folder / "known").mkdir()
 
-    def _command(self, name: str, text: str) -> None:
+    def command(self, name: str, text: str) -> None:
         file = self.folder / name
         file.write_text(f"#!/bin/bash\ncd {self.folder}\n{text}\n")
         file.chmod(0o755)
@@ -110,25 +109,58 @@ def test_an_array_and_the_job_that_joins_are_submitted(cluster, capsys):
     assert "python -m vkdnw_pl status out --wait" in printed
 
 
-def test_what_is_submitted_runs(cluster, tmp_path):
-    """The script with its arguments, run by bash: srun runs the program that was launched."""
-    assert launch("--array", "2") == 0
-    (cluster.folder / "srun").write_text("#!/bin/bash\nexec ${@:3}\n".replace("${@:3}", '"${@:3}"'))
-    (cluster.folder / "srun").chmod(0o755)
-    call = cluster.calls()[0]
+def run_job(cluster, call, index=None, fails=0):
+    """Let bash run a submitted script; what it hands to srun is then done in this process, unless the step is to fail."""
+    log = cluster.folder / "srun.log"
+    cluster.command("srun", f'printf "%s\\n" "$@" "" >>srun.log; exit {fails}')
+    log.unlink(missing_ok=True)
     script = next(i for i, argument in enumerate(call) if argument.endswith(".sbatch"))
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        **{"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "1", "SLURM_ARRAY_TASK_ID": "1"},
-    }
-    environment.pop("VKDNW_SLURM_DIR", None)
-    done = subprocess.run(["bash", *call[script:]], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    cluster.knows(1, "PENDING", "COMPLETED")
-    folder = LaunchFolder("out")
-    states, _ = follow.current_states(folder, folder.read())
-    assert [(state.state, state.done) for state in states[:2]] == [("waiting", 0), ("finished", 4)]
+    number = next(i for i, other in enumerate(cluster.calls(), start=1) if other == call)
+    array = {} if index is None else {"SLURM_ARRAY_JOB_ID": str(number), "SLURM_ARRAY_TASK_ID": str(index)}
+    environment = {**os.environ, "SLURM_JOB_ID": str(number), **array}
+    process = subprocess.run(["bash", *call[script:]], env=environment, capture_output=True, text=True)
+    assert process.returncode == fails, process.stderr
+    steps = [step.splitlines() for step in log.read_text().split("\n\n") if step]
+    return [cli.main(step[step.index("vkdnw_pl") + 1 :]) for step in steps if not fails]
+
+
+def same_table(folder, other):
+    tables = [Path(path, "scores.csv").read_text().splitlines() for path in (folder, other)]
+    assert [line.rpartition(",")[0] for line in tables[0]] == [line.rpartition(",")[0] for line in tables[1]]
+    for name in ("ranking.csv", "metrics.csv"):
+        assert Path(folder, name).read_bytes() == Path(other, name).read_bytes()
+
+
+def test_jobs_run_as_they_are_submitted_equal_one_process(cluster, capsys):
+    options = ("score", *OPTIONS, "--workers", "1")
+    assert cli.main([*options, "--out", "one"]) == 0
+    assert launch("--array", "2", command=(*options, "--out", "out")) == 0
+    array, merge = cluster.calls()
+    assert run_job(cluster, array, 0) == [0]
+    run_job(cluster, array, 1, fails=137)
+    cluster.knows(2, "PENDING")
+    capsys.readouterr()
+    assert cli.main(["status", "out", "--json"]) == 1
+    states = json.loads(capsys.readouterr().out)["tasks"]
+    assert [(state["state"], state["exit_code"]) for state in states] == [
+        ("finished", 0),
+        ("failed", 137),
+        ("waiting", None),
+    ]
+    assert cli.main(["status", "out", "--resubmit"]) == 1  # of the new job nothing is known here
+    array, merge = cluster.calls()[2:]
+    assert "--array=1" in array
+    assert run_job(cluster, array, 1) == [0]
+    (cluster.folder / "known/2").unlink()
+    assert run_job(cluster, merge) == [0]
+    assert run_job(cluster, merge) == [0, 0]  # now there is something to report
+    same_table("one", "out")
+    assert Path("out/report.html").is_file()
+    capsys.readouterr()
+    assert cli.main(["status", "out"]) == 0
+    assert "3 finished; 8 of 8 rows" in capsys.readouterr().out
+    assert launch("--array", "2", command=(*options, "--out", "out")) == 0
+    assert "nothing to submit" in capsys.readouterr().out
 
 
 def test_the_same_again_submits_what_failed_alone(cluster, capsys):
@@ -288,6 +320,64 @@ def test_overwrite_begins_anew_and_is_not_for_the_tasks(cluster):
     assert "--array=0-3" in cluster.calls()[2]
     assert not any(argument.startswith("--overwrite") for argument in cluster.calls()[2])
     assert "overwrite" not in Path("out/slurm/score.yaml").read_text()
+
+
+def fill(folder, meta_command, *files):
+    for name in files:
+        path = Path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("precious")
+    Path(folder, "meta.json").write_text(json.dumps({"command": meta_command, "status": "finished", "settings": {}}))
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+
+
+def test_nothing_of_another_command_is_overwritten(cluster, capsys):
+    fit = ("fit", "--config", str(Path(__file__).parents[2] / "configs/digits_quick.yaml"), "--out")
+    score = ("score", *OPTIONS, "--out")
+    search = ("search", "--evaluations", "9", "--ranking", "macs", "--out")
+    fill("training", "fit", "config.yaml", "checkpoints/last.ckpt", "history.jsonl", "scores.csv")
+    fill("scoring", "merge", "scores.csv", "shards/0-of-2/scores.csv")
+    fill("searching", "search", "history.csv", "found.json", "config.yaml")
+    for command, out, text in (
+        (score, "training", "holds a training, not a scoring"),
+        (score, "searching", "holds a search, not a scoring"),
+        (fit, "scoring", "holds a scoring, not a training"),
+        (search, "scoring", "holds a scoring, not a search"),
+    ):
+        before = contents(out)
+        for more in ((), ("--overwrite", "true"), ("--overwrite", "true", "--dry_run")):
+            assert launch(*more, command=(*command, out)) == 2, (command[0], out)
+            assert text in capsys.readouterr().err
+        assert contents(out) == before
+    assert cluster.calls() == []
+
+
+def test_a_launch_of_another_command_is_not_overwritten(cluster, capsys):
+    assert launch(command=("search", "--evaluations", "9", "--ranking", "macs", "--out", "out")) == 0
+    before = contents("out")
+    for more in ((), ("--overwrite",), ("--overwrite", "--dry_run")):
+        assert launch(*more) == 2
+        assert "out is where 'search' was launched; choose another folder" in capsys.readouterr().err
+    assert contents("out") == before
+    assert len(cluster.calls()) == 1
+
+
+def test_overwrite_keeps_what_was_launched_beside_it(cluster):
+    assert launch("--array", "2") == 0
+    finish("out", "0-of-2", 4)
+    Path("a.csv").write_text("arch,macs\n")
+    assert launch(command=("evaluate", "a.csv", "--out", "out")) == 0
+    markers, logs = Path("out/slurm/marks"), Path("out/slurm/logs")
+    for name in ("0-of-2", "merge", "evaluate"):
+        (markers / name).write_text("job=1\nexit_code=0\n")
+    for name in ("1_0.log", "2.log", "3.log"):
+        (logs / name).write_text("said")
+    assert launch("--array", "4", command=("score", *OPTIONS, "--out", "out", "--overwrite")) == 0
+    assert [path.name for path in markers.iterdir()] == ["evaluate"]
+    assert [path.name for path in logs.iterdir()] == ["3.log"]
 
 
 def test_refused_jobs_are_said(cluster, capsys):

@@ -12,7 +12,7 @@ from vkdnw_pl import cli
 from vkdnw_pl.runs.folder import RunFolder
 from vkdnw_pl.runs.table import read_table
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 SLOW = '''"""Images that take as long as the file `pause` says, so that there is a middle to be interrupted in."""

@@ -57,6 +57,7 @@ def ended(job):
     return not any(one.waits or one.runs for one in job_states([job]).values())
 
 
+@pytest.mark.slow
 @pytest.mark.slurm
 def test_two_tasks_stop_before_the_time_limit_and_go_on(slurm, start_now, tmp_path):
     whole, broken, log = tmp_path / "whole", tmp_path / "broken", tmp_path / "log"
@@ -91,6 +92,7 @@ def test_two_tasks_stop_before_the_time_limit_and_go_on(slurm, start_now, tmp_pa
         assert curve(broken)[step] == pytest.approx(values, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.slurm
 def test_the_best_networks_of_a_search_are_trained_by_an_array(slurm, tmp_path):
     archs = [TINY_ARCH, TINY_ARCH.replace("none~1", "skip_connect~1")]
