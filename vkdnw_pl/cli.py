@@ -6,13 +6,10 @@ A command is a function of one dataclass, which gives the options; its docstring
 from __future__ import annotations
 
 import importlib
-import io
-import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vkdnw_pl._version import __version__
 from vkdnw_pl.errors import CommandFailed, UsageError, unknown
@@ -100,8 +97,6 @@ def _launch_or_run(name: str, arguments: list[str], prog: str) -> int:
 
     if is_launch(name, arguments, _LAUNCH_OPTIONS_OF.get(name, ())):
         return launch(name, arguments, prog, lambda rest, launch_options: _plan(name, rest, prog, launch_options))
-    if name == "fit":
-        return _fit(arguments, prog)
     if name in TRAINING:
         return _train(name, arguments, prog)
     command = load_command(name)
@@ -123,56 +118,23 @@ def _plan(name: str, arguments: list[str], prog: str, launch_options: LaunchOpti
     check_for_command(launch_options, name)
     if name in TRAINING:
         from vkdnw_pl.cluster.plan_training import plan_training
+        from vkdnw_pl.commands.train import training_config
 
-        return plan_training(name, _training_config(name, arguments, prog), arguments, launch_options)
+        return plan_training(name, training_config(name, arguments, prog), arguments, launch_options)
     from vkdnw_pl.commands.launch_plan import plan_command
 
     return plan_command(name, arguments, launch_options, prog)
 
 
-def _training_config(command: str, arguments: list[str], prog: str) -> dict[str, Any]:
-    """All options of a training, as its own parser reads them."""
-    import yaml
-
-    print("checking the options ...", flush=True)
-    from vkdnw_pl.commands.train import train
-
-    if "--print_config" in arguments:
-        train(command, arguments, prog)
-    text = io.StringIO()
-    try:
-        with redirect_stdout(text):
-            train(command, [*arguments, "--print_config"], prog)
-    except SystemExit as end:
-        if end.code not in (None, 0):
-            raise
-    return yaml.safe_load(text.getvalue())
-
-
 def _train(name: str, arguments: list[str], prog: str) -> int:
     if not arguments or any(argument in ("-h", "--help") for argument in arguments):
-        from vkdnw_pl.commands.train_help import train_help
+        from vkdnw_pl.training.help import train_help
 
         print(train_help(name, prog))
         return OK if arguments else USAGE
-    # Before torch is there: threads that wait spinning made a small network three times slower beside other programs.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from vkdnw_pl.commands.train import train
+    from vkdnw_pl.commands.train import training_command
 
-    return train(name, ["--help" if argument == "--help=all" else argument for argument in arguments], prog)
-
-
-def _fit(arguments: list[str], prog: str) -> int:
-    """``fit``, with its answer to signals from before the libraries are imported, which may take a minute."""
-    from vkdnw_pl.runs.signals import Stopped
-    from vkdnw_pl.training.signals import SIGNALS
-
-    try:
-        with SIGNALS.taken():
-            return _train("fit", arguments, prog)
-    except Stopped as stop:
-        print(f"\nstopped by {stop.name}; the same command continues", file=sys.stderr)
-        return 128 + stop.signum
+    return training_command(name, arguments, prog)
 
 
 def _refuse(prog: str, text: str) -> int:

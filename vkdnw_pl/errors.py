@@ -79,7 +79,7 @@ def check_number(
     if is_number and (low < value if open_low else low <= value) and (value < high if open_high else value <= high):
         return
     lower = f"above {low:g}" if open_low else f"of at least {low:g}"
-    upper = f" and {'below' if open_high else 'at most'} {high:g}" if open_high or high < inf else ""
+    upper = f" and {'below' if open_high else 'at most'} {high:g}" if high < inf else ""
     raise ValueError(f"{name}={value!r} is not allowed: give a number {lower}{upper}")
 
 

@@ -60,6 +60,31 @@ def describe_options(kind: type) -> list[Option]:
     ]
 
 
+class NarrowTypesFirst:
+    """For parsers: where several types are allowed, ``1`` is a whole number, ``1.0`` a number, and the rest text.
+
+    jsonargparse takes the first type that a value fits, in the order in which the union was written somewhere first:
+    ``typing`` keeps one union for all orders. Its groups of arguments take `add_argument` over from their parser.
+    """
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> Any:
+        """As that of the parser."""
+        if "type" in kwargs:
+            kwargs["type"] = narrow_types_first(kwargs["type"])
+        return super().add_argument(*args, **kwargs)  # type: ignore[misc]
+
+
+def narrow_types_first(kind: Any) -> Any:
+    """A union with int before float before all else, and text at its end; other types as they are."""
+    if get_origin(kind) not in (Union, types.UnionType):
+        return kind
+    return Union[tuple(sorted(get_args(kind), key=lambda part: {int: 0, float: 1, str: 3}.get(part, 2)))]  # noqa: UP007
+
+
+class _Parser(NarrowTypesFirst, ArgumentParser):
+    pass
+
+
 class CommandParser:
     """Parser of one command. Unknown options, on the command line and in files, are errors that name the nearest.
 
@@ -80,7 +105,7 @@ class CommandParser:
         self.options = describe_options(self._kind) if self._kind is not None else _of_function(command)
         self._types: dict[str, Any] = {option.name: option.type for option in self.options}
         self._positional = [option.name for option in self.options if option.default is MISSING]
-        self._parser = ArgumentParser(
+        self._parser = _Parser(
             prog=prog,
             usage=" ".join([prog, *self._places(), *["[--config FILE]"] * config_file, "[OPTIONS]"]),
             description=_summary(command),

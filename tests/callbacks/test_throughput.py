@@ -2,7 +2,7 @@ import pytest
 from callback_training import TWO_PROCESSES, Clock, SmallData, SmallModule, trainer
 from torch.utils.data import DataLoader, Dataset
 
-from vkdnw_pl.callbacks import pace, throughput
+from vkdnw_pl.callbacks import throughput
 from vkdnw_pl.callbacks.history import HistoryLogger, read_history
 from vkdnw_pl.callbacks.throughput import Throughput
 
@@ -10,8 +10,7 @@ from vkdnw_pl.callbacks.throughput import Throughput
 @pytest.fixture
 def clock(monkeypatch):
     made = Clock()
-    for module in (pace, throughput):
-        monkeypatch.setattr(module, "time", made)
+    monkeypatch.setattr(throughput, "time", made)
     return made
 
 
@@ -94,22 +93,8 @@ def test_all_processes_count_and_one_logs(tmp_path, clock):
     assert values(lines[1])[0] == pytest.approx(24 / (6 + 3))
 
 
-def test_time_left(tmp_path, clock):
-    seen = []
-
-    class Seen(Throughput):
-        def on_train_epoch_end(self, trainer, pl_module):
-            super().on_train_epoch_end(trainer, pl_module)
-            seen.append(self.left_s)
-
-    logged(tmp_path, SlowModule(clock), SlowData(clock), Seen(), max_epochs=3)
-    assert seen == pytest.approx([90, 45, 0])
-
-
 def test_an_epoch_that_ends_twice_is_logged_once():
-    it = Throughput()
-    it.on_train_epoch_end(None, None)  # touches neither trainer nor module
-    assert it.left_s is None
+    Throughput().on_train_epoch_end(None, None)  # touches neither trainer nor module
 
 
 def test_gpu_is_awaited_where_the_training_pauses_only(tmp_path, monkeypatch):

@@ -1,13 +1,14 @@
 import io
+import math
 import re
 
 import pytest
 from callback_training import TWO_PROCESSES, Clock, SmallData, SmallModule, trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
 
-from vkdnw_pl.callbacks import pace, throughput, train_progress
+from vkdnw_pl.callbacks import throughput, train_progress
 from vkdnw_pl.callbacks.throughput import Throughput
-from vkdnw_pl.callbacks.train_progress import TrainBar, TrainProgress, progress_callbacks
+from vkdnw_pl.callbacks.train_progress import Pace, TrainBar, TrainProgress, duration, progress_callbacks
 
 
 class Screen(io.StringIO):
@@ -50,7 +51,7 @@ def test_no_stale_accuracy_and_no_rate(tmp_path):
 
 def test_lines_within_a_long_epoch(tmp_path, monkeypatch):
     file, clock = io.StringIO(), Clock()
-    for module in (pace, throughput, train_progress):
+    for module in (throughput, train_progress):
         monkeypatch.setattr(module, "time", clock)
 
     class Slow(SmallModule):
@@ -115,3 +116,56 @@ def test_nothing_of_its_own_on_a_terminal(tmp_path):
         SmallModule(), SmallData()
     )
     assert bar.is_enabled
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "0 s"), (89, "89 s"), (91, "2 min"), (5390, "90 min"), (5401, "1.5 h"), (36e4, "100.0 h")],
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+class Training:
+    def __init__(self, total):
+        self.estimated_stepping_batches = total
+        self.global_step = 0
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(train_progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_left(clock):
+    training, it = Training(100), Pace()
+    assert it.left_s(training) is None
+    training.global_step = 40  # resumed
+    it.start(training)
+    assert it.left_s(training) is None
+    clock[0] += 20
+    training.global_step = 50
+    assert it.left_s(training) == 100
+    training.global_step = 100
+    assert it.left_s(training) == 0
+
+
+def test_old_epochs_are_forgotten(clock):
+    training, it = Training(1000), Pace()
+    it.start(training)
+    clock[0] += 1000  # compilation
+    for _ in range(12):
+        training.global_step += 10
+        it.mark(training)
+        clock[0] += 10
+    training.global_step += 10
+    assert it.left_s(training) == pytest.approx(1000 - training.global_step)
+
+
+def test_no_end_in_sight(clock):
+    training, it = Training(math.inf), Pace()
+    it.start(training)
+    training.global_step = 5
+    assert it.left_s(training) is None

@@ -289,7 +289,7 @@ def test_a_checkpoint_whose_found_file_has_moved(run, capsys, tmp_path):
         (["mbv2_48m", "--untrained", "true"], "did you mean 'mbv2_480m'"),
         (["nowhere.json", "--untrained", "true"], "arch='nowhere.json' cannot be read"),
         (["mbv2_480m"], "source='mbv2_480m' has no trained weights"),
-        (["mbv2_480m", "--format", "onxn"], "format 'onxn' is not known; did you mean 'onnx'?"),
+        (["mbv2_480m", "--format", "onxn"], "format='onxn' is not known; did you mean 'onnx'?"),
         (["mbv2_480m", "--format", "onnx", "--opset", "11"], "opset=11 is not allowed"),
         (["mbv2_480m", "--untrained", "true", "--network", "{use_see: true}"], "did you mean 'use_se'?"),
         (

@@ -10,10 +10,12 @@ import torch
 import yaml
 
 from vkdnw_pl import cli
-from vkdnw_pl.commands.train_help import class_help, train_help
 from vkdnw_pl.data import DATA_MODULES
-from vkdnw_pl.training import options
+from vkdnw_pl.training.help import class_help, train_help
 from vkdnw_pl.training.module import TrainingModule
+from vkdnw_pl.training.optimizer import OptimizerOptions
+from vkdnw_pl.training.schedule import ScheduleOptions
+from vkdnw_pl.training.teacher import TeacherOptions
 
 ARCH = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|nor_conv_1x1~2|"
 CONFIG = {
@@ -49,12 +51,9 @@ def test_help_explains_every_option():
     linked = {"num_classes", "input_size", "seed"}
     for name in set(inspect.signature(TrainingModule).parameters) - linked:
         assert f"\n  {name}" in text
-    for group, cls in (
-        ("optimizer", "OptimizerOptions"),
-        ("schedule", "ScheduleOptions"),
-        ("teacher", "TeacherOptions"),
-    ):
-        for name in inspect.signature(getattr(options, cls)).parameters:
+    groups = {"optimizer": OptimizerOptions, "schedule": ScheduleOptions, "teacher": TeacherOptions}
+    for group, cls in groups.items():
+        for name in inspect.signature(cls).parameters:
             assert f"\n  {group}.{name}" in text
     for name in DATA_MODULES:
         assert f"\n  {name}" in text
@@ -133,7 +132,7 @@ def test_other_settings_are_refused(trained, capsys):
     code, _, err = call(capsys, "fit", "--config", trained / "config.yaml", "--model.optimizer.lr", 0.2)
     assert code == 2
     assert "model.optimizer.lr (there: 0.1, now: 0.2)" in err
-    assert "--overwrite true" in err
+    assert "give --overwrite to delete" in err
 
 
 @pytest.mark.parametrize(
@@ -148,7 +147,7 @@ def test_other_settings_are_refused(trained, capsys):
 def test_options_of_the_trainer_that_change_the_result_are_settings(option, value, trained, capsys):
     code, _, err = call(capsys, "fit", "--config", trained / "config.yaml", f"--trainer.{option}", value)
     assert code == 2
-    assert "was trained with other settings: trainer." in err
+    assert "was made with other settings: trainer." in err
 
 
 def test_a_start_that_fails_leaves_the_record_of_the_training(trained, capsys):
@@ -235,7 +234,7 @@ def test_start_from_weights(trained, capsys, tmp_path):
         (["--data.bath_size", "3"], "option of Digits 'bath_size' is not known; did you mean 'batch_size'?"),
         (["--data", "Digit"], "data: class 'Digit' is not known; did you mean 'Digits'?"),
         (["--model.optimizer.lr", "foo"], "model.optimizer.lr=foo is not allowed: it takes a number"),
-        (["--model.optimizer.lr", "-1"], "model.optimizer.lr=-1.0 is not allowed: it must be at least 0"),
+        (["--model.optimizer.lr", "-1"], "model.optimizer.lr=-1.0 is not allowed: give a number of at least 0"),
         (["--model.optimizer.decay", "foo"], "model.optimizer.decay=foo is not allowed: it takes weights or all"),
         (["--model.optimizer.name", "sdg"], "sgd"),
         (["--model.init", "foo"], "model.init=foo is not allowed: it takes kaiming_normal or gaussian"),
@@ -338,7 +337,7 @@ def test_foreign_folder_is_kept(config, capsys, tmp_path):
     (run / "scores.csv").write_text("arch\n")
     code, _, err = call(capsys, "fit", "--config", config, "--out", run)
     assert code == 2
-    assert "holds results" in err
+    assert "holds scores.csv but no meta.json that says how it was made" in err
     assert (run / "scores.csv").read_text() == "arch\n"
 
 

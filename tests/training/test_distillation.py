@@ -11,7 +11,7 @@ from training_reference import GOLDEN, wave
 from vkdnw_pl.networks.features import FeatureTap
 from vkdnw_pl.spaces import NB201
 from vkdnw_pl.training.distillation import Distillation, FeatureLoss, logit_loss
-from vkdnw_pl.training.options import TeacherOptions
+from vkdnw_pl.training.teacher import TeacherOptions
 
 OFFICIAL = GOLDEN["distillation"]
 

@@ -48,7 +48,7 @@ def test_a_finished_training_is_not_done_again_by_any_task(whole, capfd):
 
 def test_all_tasks_refuse_other_settings(whole, capfd):
     assert run_tasks(TWO, whole, "--model.optimizer.lr", "0.2") == [2, 2]
-    assert capfd.readouterr().err.count("was trained with other settings") == 1
+    assert capfd.readouterr().err.count("was made with other settings") == 1
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ from training_runs import TINY_ARCH
 
 from vkdnw_pl.data import Digits
 from vkdnw_pl.training.module import TrainingModule
-from vkdnw_pl.training.options import OptimizerOptions, ScheduleOptions, TeacherOptions
+from vkdnw_pl.training.optimizer import OptimizerOptions
+from vkdnw_pl.training.schedule import ScheduleOptions
+from vkdnw_pl.training.teacher import TeacherOptions
 
 TINY = {"network": {"channels": 4, "cells": 1}, "num_classes": 10, "input_size": (3, 16, 16)}
 IMAGES = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -52,7 +54,7 @@ def test_loss_is_smoothed_cross_entropy():
 def test_mixup_mixes_images_and_targets_alike():
     model = module(mixup=0.5).eval()
     parts, logits = model.losses(IMAGES, LABELS, draws())
-    from vkdnw_pl.training.mixup import mixup
+    from vkdnw_pl.training.losses import mixup
 
     images, targets = mixup(IMAGES, F.one_hot(LABELS, 10).float(), 0.5, draws())
     assert torch.equal(logits, model.network(images))
@@ -103,9 +105,9 @@ def test_initialisations_differ(init):
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_learning_rate_follows_the_global_batch(accumulate):
     trainer = fit(module(optimizer=OptimizerOptions(lr=0.1)), accumulate_grad_batches=accumulate, max_steps=1)
-    assert trainer.lightning_module._peak_lr == pytest.approx(0.1 * 100 * accumulate / 256)
+    assert trainer.optimizers[0].param_groups[0]["initial_lr"] == pytest.approx(0.1 * 100 * accumulate / 256)
     trainer = fit(module(optimizer=OptimizerOptions(lr=0.1, lr_batch_size=None)), max_steps=1)
-    assert trainer.lightning_module._peak_lr == 0.1
+    assert trainer.optimizers[0].param_groups[0]["initial_lr"] == 0.1
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from vkdnw_pl.training.folder import TrainingFolder
+from vkdnw_pl.errors import check_choice, check_whole
+from vkdnw_pl.runs.files import replaced
 
 
 class RunCheckpoints(Checkpoint):
@@ -31,15 +33,11 @@ class RunCheckpoints(Checkpoint):
         self, monitor: str | None = "val/top1", mode: str = "max", every_n_epochs: int = 0, every_n_steps: int = 0
     ) -> None:
         super().__init__()
-        if mode not in ("min", "max"):
-            raise ValueError(f"mode={mode!r} is not allowed: give max or min")
-        for name, value in {"every_n_epochs": every_n_epochs, "every_n_steps": every_n_steps}.items():
-            if value < 0:
-                raise ValueError(f"{name}={value!r} is not allowed: give 0 for none, or a whole number above")
-        self.monitor = monitor
-        self.mode = mode
-        self.every_n_epochs = every_n_epochs
-        self.every_n_steps = every_n_steps
+        check_choice("mode", mode, ("min", "max"))
+        check_whole("every_n_epochs", every_n_epochs, 0)
+        check_whole("every_n_steps", every_n_steps, 0)
+        self.monitor, self.mode = monitor, mode
+        self.every_n_epochs, self.every_n_steps = every_n_epochs, every_n_steps
         self.best: float | None = None
         self.best_epoch: int | None = None
         self._saved_at: int | None = None
@@ -48,7 +46,7 @@ class RunCheckpoints(Checkpoint):
     @staticmethod
     def path(trainer: Trainer, name: str) -> Path:
         """File of the checkpoint ``name`` in the trainer's run folder."""
-        return TrainingFolder(trainer.default_root_dir).checkpoint(name)
+        return Path(trainer.default_root_dir) / "checkpoints" / f"{name}.ckpt"
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         step = trainer.global_step
@@ -92,12 +90,11 @@ class RunCheckpoints(Checkpoint):
             return
         # Lightning's own way goes through the system's temporary folder: a copy where that is another file system.
         path = self.path(trainer, name)
-        draft = path.with_name(f".{path.name}.tmp")
-        trainer.save_checkpoint(draft)
-        if trainer.is_global_zero:
-            with draft.open("rb") as file:
-                os.fsync(file.fileno())
-            draft.replace(path)
+        with replaced(path) if trainer.is_global_zero else nullcontext(path) as draft:
+            trainer.save_checkpoint(draft)  # of all processes the first writes
+            if trainer.is_global_zero:
+                with draft.open("rb") as file:
+                    os.fsync(file.fileno())
         trainer.strategy.barrier("RunCheckpoints")
 
 

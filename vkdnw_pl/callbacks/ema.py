@@ -13,6 +13,8 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from vkdnw_pl.errors import check_choice, check_whole
+
 Buffers = Literal["average", "copy"]
 
 
@@ -54,10 +56,8 @@ class EMA(WeightAveraging):
     ) -> None:
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"ema.decay={decay!r} is not allowed: give a number of at least 0 and below 1")
-        if every_n_steps < 1:
-            raise ValueError(f"ema.every_n_steps={every_n_steps} is not allowed: give a whole number of at least 1")
-        if buffers not in get_args(Buffers):
-            raise ValueError(f"ema.buffers={buffers!r} is not known; allowed: {', '.join(get_args(Buffers))}")
+        check_whole("ema.every_n_steps", every_n_steps, 1)
+        check_choice("ema.buffers", buffers, get_args(Buffers))
         super().__init__(device=device, use_buffers=True)
         self.decay, self.warmup, self.every_n_steps, self.buffers = decay, warmup, every_n_steps, buffers
         self._swapped = False

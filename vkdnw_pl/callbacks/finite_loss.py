@@ -11,6 +11,9 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from vkdnw_pl.errors import check_whole
+from vkdnw_pl.runs.files import replaced
+
 
 class NonFiniteLoss(RuntimeError):
     """The training loss, or a weight, is NaN or infinite.
@@ -61,8 +64,7 @@ class FiniteLoss(Callback):
     """
 
     def __init__(self, every_n_steps: int = 1) -> None:
-        if isinstance(every_n_steps, bool) or not isinstance(every_n_steps, int) or every_n_steps < 1:
-            raise ValueError(f"every_n_steps={every_n_steps!r} is not allowed: give a whole number of at least 1")
+        check_whole("every_n_steps", every_n_steps, 1)
         self.every_n_steps = every_n_steps
         self._now: _Step | None = None
         self._pending: _Step | None = None
@@ -167,7 +169,9 @@ class FiniteLoss(Callback):
         file = Path(trainer.default_root_dir) / f"nonfinite_batch_rank{trainer.global_rank}.pt"
         kept = f"The batch is in {file}."
         try:
-            _save(file, {**_content(step), "rank": trainer.global_rank, "losses": _losses(trainer, step)})
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replaced(file) as draft:
+                torch.save({**_content(step), "rank": trainer.global_rank, "losses": _losses(trainer, step)}, draft)
         except (OSError, RuntimeError) as error:
             kept = f"The batch could not be written to {file} ({error})."
         where = (
@@ -214,13 +218,3 @@ def _losses(trainer: Trainer, step: _Step) -> dict[str, float]:
     if step.loss is not None:
         losses.setdefault("loss", float(step.loss))
     return losses
-
-
-def _save(file: Path, content: dict[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.tmp")
-    try:
-        torch.save(content, draft)
-        draft.replace(file)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
 from vkdnw_pl.callbacks.checkpoints import ends_a_part
-from vkdnw_pl.runs.signals import Stopped
-from vkdnw_pl.training.signals import BY_STRENGTH, SIGNALS, SIGUSR1
+from vkdnw_pl.callbacks.lightning_private import is_accumulating, leave_signals_to_us, stop_after_this_batch
+from vkdnw_pl.runs.signals import BY_STRENGTH, SIGUSR1, TRAINING_SIGNALS, Stopped
 
 
 class GracefulStop(Callback):
@@ -37,37 +36,25 @@ class GracefulStop(Callback):
         self._first = 0
         self._taken = ExitStack()
 
-    @property
-    def signum(self) -> int:
-        """The signal that the training is to stop for; 0 without one."""
-        return SIGNALS.signum
-
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if trainer.state.fn == TrainerFn.FITTING:
-            self._taken.enter_context(SIGNALS.taken())
+            self._taken.enter_context(TRAINING_SIGNALS.taken())
             self.began = self.agreed = False
             self._first = self.steps = 0
-        if not SIGNALS.active:
-            return  # Lightning's handlers remain
-        connector: Any = trainer._signal_connector
-
-        def ours() -> None:
-            connector.received_sigterm = False
-
-        # Lightning's handlers would talk to other processes from within whatever the signal came into.
-        connector.register_signal_handlers = ours
+        if TRAINING_SIGNALS.active:
+            leave_signals_to_us(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.began = True
         self._first = trainer.global_step
-        SIGNALS.wait_for(
+        TRAINING_SIGNALS.wait_for(
             *BY_STRENGTH[1:],
             note="the training stops after this step (a validation is finished first; Ctrl-C again ends it at once)",
         )
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: object, **kwargs: object) -> None:
         self.steps = trainer.global_step - self._first
-        if trainer.fit_loop._should_accumulate() or ends_a_part(trainer):
+        if is_accumulating(trainer) or ends_a_part(trainer):
             return  # the other gradients, a validation, or the end of the epoch with its checkpoint comes first
         self._stop_if_asked(trainer)
 
@@ -93,33 +80,35 @@ class GracefulStop(Callback):
         """
         signum = self._ask(trainer)
         if signum and (signum != SIGUSR1 or self.steps):
-            SIGNALS.stop(signum)
+            TRAINING_SIGNALS.stop(signum)
             self.agreed = True
             raise Stopped(signum)
         self._await_no_step()  # also where there was nothing to train any more
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
         if signum := self._ask(trainer):
-            SIGNALS.stop(signum)
+            TRAINING_SIGNALS.stop(signum)
             self.agreed = True
-            trainer._signal_connector.received_sigterm = True  # Lightning raises SIGTERMException after the batch
+            stop_after_this_batch(trainer)  # by a SIGTERMException
 
     @staticmethod
     def _ask(trainer: Trainer) -> int:
         """The strongest signal that any process was sent; 0 for none."""
-        if not SIGNALS.active:
+        if not TRAINING_SIGNALS.active:
             return 0
-        mine = BY_STRENGTH.index(SIGNALS.signum)
+        strength = BY_STRENGTH.index(TRAINING_SIGNALS.signum)
         if trainer.world_size > 1:
-            strength = torch.tensor(mine, device=trainer.strategy.root_device)
-            mine = int(trainer.strategy.reduce(strength, reduce_op="max"))
-        return BY_STRENGTH[mine]
+            of_all = torch.tensor(strength, device=trainer.strategy.root_device)
+            strength = int(trainer.strategy.reduce(of_all, reduce_op="max"))
+        return BY_STRENGTH[strength]
 
     def _await_no_step(self) -> None:
         if self.steps:
-            SIGNALS.wait_for()
+            TRAINING_SIGNALS.wait_for()
         else:
-            SIGNALS.wait_for(SIGUSR1, note="there was no step in this job's time; the test goes on as long as it can")
+            TRAINING_SIGNALS.wait_for(
+                SIGUSR1, note="there was no step in this job's time; the test goes on as long as it can"
+            )
 
 
 def _is_last_epoch(trainer: Trainer) -> bool:

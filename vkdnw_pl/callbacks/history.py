@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from vkdnw_pl.callbacks.history_lines import HISTORY, history_records, read_history
-from vkdnw_pl.runs.files import write_atomically
+from vkdnw_pl.runs.files import LineFile, write_atomically, write_json
 
 __all__ = ["HISTORY", "HPARAMS", "HistoryLogger", "HistoryResume", "read_history"]
 
@@ -32,8 +31,8 @@ class HistoryLogger(Logger):
 
     A line has ``step`` (optimizer steps before it, as Lightning counts: the first step's values stand at 0), ``epoch``
     where known, and the values. A value that is not finite is null, and its name stands in the list ``nonfinite``.
-    A line is one write to the end of the file, so that a process that is killed loses at most the line in flight; what
-    is left of that line is removed by the next process that writes. Only the process of rank zero writes.
+    A process that is killed loses at most the line in flight; what is left of it is removed by the next process that
+    writes. Only the process of rank zero writes.
 
     Hyper-parameters are gathered in ``hparams.json``, which is replaced in one step.
 
@@ -45,8 +44,12 @@ class HistoryLogger(Logger):
         super().__init__()
         self.path = Path(save_dir).expanduser() / HISTORY
         self._hparams: dict[str, Any] = {}
+        self._lines: LineFile | None = None
         self._inherited: int | None = None  # bytes of earlier processes; None before the file was looked at
         self._last: tuple[int, set[str]] = (-1, set())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_lines": None}  # another process opens the file itself
 
     @property
     def name(self) -> str:
@@ -80,23 +83,14 @@ class HistoryLogger(Logger):
         record.update({name: None if name in nonfinite else value for name, value in values.items()})
         if nonfinite:
             record["nonfinite"] = nonfinite
-        self._look()
-        data = (json.dumps(record, allow_nan=False, ensure_ascii=False, default=str) + "\n").encode()
-        file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            if os.write(file, data) != len(data):
-                raise OSError(f"{self.path}: the line could not be written whole (is the disk full?)")
-        finally:
-            os.close(file)
+        self._open().append(json.dumps(record, allow_nan=False, ensure_ascii=False, default=str) + "\n")
 
     @rank_zero_only
     def log_hyperparams(self, params: Mapping[str, Any] | Namespace | None = None) -> None:
         """Add to ``hparams.json``; what was logged before stays."""
-        given = vars(params) if isinstance(params, Namespace) else dict(params or {})
-        self._hparams.update(_plain(given))
+        self._hparams |= _plain(vars(params) if isinstance(params, Namespace) else dict(params or {}))
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self._hparams, indent=2, ensure_ascii=False, allow_nan=False)
-        write_atomically(self.path.with_name(HPARAMS), text + "\n")
+        write_json(self.path.with_name(HPARAMS), self._hparams)
 
     @rank_zero_only
     def resume_at(self, global_step: int) -> None:
@@ -108,7 +102,7 @@ class HistoryLogger(Logger):
         Raises:
             ValueError: if the file is damaged in another place than its end.
         """
-        self._look()
+        self._open()
         if not self._inherited:
             return
         content = self.path.read_bytes()
@@ -122,19 +116,26 @@ class HistoryLogger(Logger):
                     last.update(record)
         before = b"".join(kept)
         if len(before) < self._inherited:
+            self.finalize("")
             write_atomically(self.path, (before + content[self._inherited :]).decode())
+            self._lines = LineFile(self.path)
         self._inherited = len(before)
         self._last = (global_step - 1, last)
 
-    def _look(self) -> None:
-        """Note what earlier processes wrote, and remove the torn end that a killed one may have left."""
-        if self._inherited is not None:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        content = self.path.read_bytes() if self.path.exists() else b""
-        self._inherited = content.rfind(b"\n") + 1
-        if self._inherited < len(content):
-            os.truncate(self.path, self._inherited)
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Close the file; what is logged after that opens it again."""
+        if self._lines is not None:
+            self._lines.close()
+        self._lines = None
+
+    def _open(self) -> LineFile:
+        if self._lines is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lines = LineFile(self.path)
+            if self._inherited is None:
+                self._inherited = self.path.stat().st_size
+        return self._lines
 
 
 class HistoryResume(Callback):

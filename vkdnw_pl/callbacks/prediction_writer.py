@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +10,11 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import BasePredictionWriter
 
-from vkdnw_pl.runs.files import write_atomically
+from vkdnw_pl.runs.files import write_csv
 
-Row = tuple[int, int | None, int, float]
+Prediction = tuple[int, int | None, int, float]
 """Index of the image, label, predicted class, probability of that class."""
+_COLUMNS = ("index", "label", "predicted", "probability", "correct")
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -31,7 +30,7 @@ class PredictionWriter(BasePredictionWriter):
     def __init__(self, filename: str = "predictions.csv") -> None:
         super().__init__(write_interval="batch")
         self.filename = filename
-        self._rows: dict[int, Row] = {}
+        self._rows: dict[int, Prediction] = {}
         self._count = 0
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -70,8 +69,8 @@ class PredictionWriter(BasePredictionWriter):
                 )
             batch_indices = range(self._count, self._count + count)
         self._count += count
-        known = [None] * count if labels is None else labels.tolist()
-        for row in zip(batch_indices, known, predicted.tolist(), probability.tolist(), strict=True):
+        classes = [None] * count if labels is None else labels.tolist()
+        for row in zip(batch_indices, classes, predicted.tolist(), probability.tolist(), strict=True):
             self._rows[row[0]] = row
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -81,19 +80,13 @@ class PredictionWriter(BasePredictionWriter):
             torch.distributed.all_gather_object(parts, rows)
             rows = {index: row for part in parts for index, row in part.items()}
         if trainer.is_global_zero:
-            write_atomically(Path(trainer.default_root_dir) / self.filename, _table(rows))
+            write_csv(Path(trainer.default_root_dir) / self.filename, _COLUMNS, (_cells(rows[i]) for i in sorted(rows)))
         self._rows = {}
         trainer.strategy.barrier("predictions")  # no process reports success before the file is there
 
 
-def _table(rows: Mapping[int, Row]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["index", "label", "predicted", "probability", "correct"])
-    for index in sorted(rows):
-        _, label, predicted, probability = rows[index]
-        known = label is not None and label >= 0  # data sets write -1 for an image without a label
-        writer.writerow(
-            [index, label if known else "", predicted, f"{probability:.9g}", int(predicted == label) if known else ""]
-        )
-    return out.getvalue()
+def _cells(prediction: Prediction) -> tuple[int | str | None, ...]:
+    index, label, predicted, probability = prediction
+    label = None if label is not None and label < 0 else label  # data sets write -1 for an image without a label
+    correct = None if label is None else int(predicted == label)
+    return index, label, predicted, f"{probability:.9g}", correct

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
-import io
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,13 +14,15 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.seed import isolate_rng
 
-from vkdnw_pl.callbacks.proxy_values import MODULE, Found, measure, nothing, training_batches
+from vkdnw_pl.callbacks.lightning_private import initial_hparams
+from vkdnw_pl.callbacks.proxy_values import MODULE, ProxyValues, measure, no_values, training_batches
 from vkdnw_pl.data.batches import Batches
-from vkdnw_pl.networks.init import INITS, Init
-from vkdnw_pl.proxies import make_proxies
+from vkdnw_pl.errors import check_whole
+from vkdnw_pl.networks.init import Init
+from vkdnw_pl.options import ProxyOptions
 from vkdnw_pl.proxies.base import Proxy
-from vkdnw_pl.proxies.scoring import Images, check_samples
-from vkdnw_pl.runs.files import write_atomically
+from vkdnw_pl.proxies.scoring import Images
+from vkdnw_pl.runs.files import write_csv
 from vkdnw_pl.runs.table import FAILED, OK, ScoreRow, ScoreTable, read_table, write_table
 
 SCORES, DRIFT = "scores.csv", "proxy_drift.csv"
@@ -73,20 +73,13 @@ class ProxyCallback(Callback):
         input: str | dict[str, Any] = "random",
         data: str | dict[str, Any] = MODULE,
     ) -> None:
-        self.proxies = make_proxies(proxies)
-        if init not in ("auto", *INITS):
-            raise ValueError(f"init={init!r} is not known (allowed: auto, {', '.join(INITS)})")
-        for option, value, least in (
-            ("batch_size", batch_size, 1),
-            ("seed", seed, 0),
-            ("every_n_epochs", every_n_epochs, 0),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{option}={value!r} is not allowed: give a whole number of at least {least}")
-        check_samples(self.proxies, batch_size)
+        options = ProxyOptions(proxies=list(proxies), batch_size=batch_size, init=init, input=input, data=data)
+        self.proxies = options.make_proxies()
+        check_whole("seed", seed, 0)
+        check_whole("every_n_epochs", every_n_epochs, 0)
         # The drift is that of the weights as they are, also for a proxy that asks for another initialisation.
-        self._kept = [copy.copy(proxy) for proxy in self.proxies]
-        for proxy in self._kept:
+        self._on_own_weights = [copy.copy(proxy) for proxy in self.proxies]
+        for proxy in self._on_own_weights:
             proxy.protocol = replace(proxy.protocol, init=None)
         self.columns = tuple(column for proxy in self.proxies for column in proxy.table_columns)
         self._scores = [proxy.table_columns[0] for proxy in self.proxies]  # without what belongs to them
@@ -96,16 +89,15 @@ class ProxyCallback(Callback):
         self.every_n_epochs = every_n_epochs
         self.input = input
         self.data = data
-        self._found: Found | None = None
-        self._new = False
-        self._resumed = False
+        self._before: ProxyValues | None = None
+        self._new = self._resumed = False
         self._drift: list[dict[str, Any]] = []
         self._told: set[str] = set()
 
     @property
     def values(self) -> dict[str, float | None]:
         """Column -> value before the training; empty before they are computed."""
-        return {} if self._found is None else dict(self._found["values"])
+        return {} if self._before is None else dict(self._before["values"])
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check all that can be checked before the first network is scored.
@@ -116,7 +108,8 @@ class ProxyCallback(Callback):
         if stage != "fit":
             return
         if trainer.global_step == 0:
-            self._forget()
+            self._before, self._drift, self._told = None, [], set()
+            self._new = self._resumed = False
         for name in _NEEDED:
             if not hasattr(pl_module, name):
                 raise ValueError(
@@ -137,7 +130,9 @@ class ProxyCallback(Callback):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        return {} if self._found is None else {"settings": self._settings(), "found": self._found, "drift": self._drift}
+        if self._before is None:
+            return {}
+        return {"settings": self._settings(), "found": self._before, "drift": self._drift}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if not state_dict:
@@ -145,18 +140,18 @@ class ProxyCallback(Callback):
         self._drift = list(state_dict["drift"])
         # Weights that are initialised anew have not changed since; so other proxies can be computed as well now.
         if state_dict["settings"] == self._settings():
-            self._found = dict(state_dict["found"])
+            self._before = dict(state_dict["found"])
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._resumed = True
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._found is None:
+        if self._before is None:
             if self._resumed and self.init == "keep":
                 reason = "the training was resumed, so the weights that it started with are gone"
-                self._found = nothing(self.columns, reason)
+                self._before = no_values(self.columns, reason)
             else:
-                self._found = self._compute(trainer, pl_module, self.proxies, self.init)
+                self._before = self._compute(trainer, pl_module, self.proxies, self.init)
             self._new = True
             if trainer.is_global_zero:
                 self._tell()
@@ -165,7 +160,7 @@ class ProxyCallback(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not before: Lightning logs the module's own hyper-parameters in between, and a logger may replace.
-        if not trainer.is_global_zero or self._found is None:
+        if not trainer.is_global_zero or self._before is None:
             return
         self._log_scores(trainer, pl_module)
         self._write_scores(trainer, pl_module)
@@ -182,10 +177,6 @@ class ProxyCallback(Callback):
         if trainer.is_global_zero:
             self._log_drift(trainer, self._drift[-1])
             self._write_drift(trainer)
-
-    def _forget(self) -> None:
-        self._found, self._drift, self._told = None, [], set()
-        self._new = self._resumed = False
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -210,84 +201,77 @@ class ProxyCallback(Callback):
 
     def _compute(
         self, trainer: Trainer, pl_module: LightningModule, proxies: Sequence[Proxy], init: Init | Literal["auto"]
-    ) -> Found:
+    ) -> ProxyValues:
         """Values on the first process, which the others wait for and receive."""
-        found: Found = {}
+        values: ProxyValues = {}
         if trainer.is_global_zero:
             images = partial(self._images, trainer, pl_module)
-            found = measure(cast(Any, pl_module.network), images, proxies, self.seed, init)
-        return trainer.strategy.broadcast(found)
+            values = measure(cast(Any, pl_module.network), images, proxies, self.seed, init)
+        return trainer.strategy.broadcast(values)
 
     def _tell(self) -> None:
-        assert self._found is not None
-        found = ((name, self._found["values"][name]) for name in self._scores)
-        values = ", ".join(f"{name} {'-' if value is None else f'{value:.6g}'}" for name, value in found)
-        _say(f"proxies before training: {values} ({self._found['seconds']:.1f} s)")
-        self._tell_reasons(self._found)
+        assert self._before is not None
+        scores = ((name, self._before["values"][name]) for name in self._scores)
+        text = ", ".join(f"{name} {'-' if value is None else f'{value:.6g}'}" for name, value in scores)
+        _say(f"proxies before training: {text} ({self._before['seconds']:.1f} s)")
+        self._tell_reasons(self._before["reasons"])
 
-    def _tell_reasons(self, found: Found) -> None:
+    def _tell_reasons(self, reasons: Mapping[str, str]) -> None:
         by_reason: dict[str, list[str]] = {}
         for name in self._scores:
-            if name in found["reasons"]:
-                by_reason.setdefault(found["reasons"][name], []).append(name)
+            if name in reasons:
+                by_reason.setdefault(reasons[name], []).append(name)
         for reason, names in by_reason.items():
             text = f"no {', '.join(names)}: {reason}"
             if text not in self._told:  # once, not after every epoch
                 self._told.add(text)
                 _say(text)
 
-    def _known(self, prefix: str, values: Mapping[str, float | None]) -> dict[str, float]:
+    def _defined(self, prefix: str, values: Mapping[str, float | None]) -> dict[str, float]:
         return {f"{prefix}/{name}": value for name in self._scores if (value := values[name]) is not None}
 
     def _log_scores(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert self._found is not None
-        known = self._known("proxy", self._found["values"])
-        own = dict(pl_module.hparams_initial) if pl_module._log_hyperparams else {}
-        own.pop("_class_path", None)  # LightningCLI's, which Lightning does not log either
+        assert self._before is not None
+        scores = self._defined("proxy", self._before["values"])
+        hparams = initial_hparams(pl_module)
         for logger in trainer.loggers:
-            logger.log_hyperparams({**own, **known})
+            logger.log_hyperparams({**hparams, **scores})
             if isinstance(logger, WandbLogger):
-                logger.experiment.summary.update(known)
-            if self._new and known:
-                logger.log_metrics(known, step=0)
+                logger.experiment.summary.update(scores)
+            if self._new and scores:
+                logger.log_metrics(scores, step=0)
             logger.save()
         self._new = False
 
     def _write_scores(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert self._found is not None
+        assert self._before is not None
         row = ScoreRow(
             str(getattr(pl_module, "arch", _name(pl_module))),
             self.seed,
-            self._found["values"],
-            FAILED if self._found["failed"] else OK,
-            "; ".join(f"{column}: {text}" for column, text in self._found["reasons"].items()),
-            self._found["seconds"],
+            self._before["values"],
+            FAILED if self._before["failed"] else OK,
+            "; ".join(f"{column}: {text}" for column, text in self._before["reasons"].items()),
+            self._before["seconds"],
         )
         write_table(_folder(trainer) / SCORES, ScoreTable(self.columns, [row]))
 
     def _add_drift(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
-        found = self._compute(trainer, pl_module, self._kept, "keep")
+        now = self._compute(trainer, pl_module, self._on_own_weights, "keep")
         if trainer.is_global_zero:
-            self._tell_reasons(found)
-        row = {"epoch": epoch, "step": trainer.global_step, "values": found["values"]}
+            self._tell_reasons(now["reasons"])
+        row = {"epoch": epoch, "step": trainer.global_step, "values": now["values"]}
         # A training that is resumed from within the end of an epoch ends that epoch once more.
         self._drift = [*(earlier for earlier in self._drift if earlier["epoch"] < epoch), row]
 
     def _log_drift(self, trainer: Trainer, row: Mapping[str, Any]) -> None:
-        known = self._known("proxy_drift", row["values"])
+        scores = self._defined("proxy_drift", row["values"])
         step = max(0, row["step"] - 1)  # where Lightning logs the other values of the end of an epoch
-        for logger in trainer.loggers:
-            if known:
-                logger.log_metrics({**known, "epoch": trainer.current_epoch}, step=step)
+        for logger in trainer.loggers if scores else ():
+            logger.log_metrics({**scores, "epoch": trainer.current_epoch}, step=step)
 
     def _write_drift(self, trainer: Trainer) -> None:
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["epoch", "step", *self.columns])
-        for row in self._drift:
-            values = (row["values"].get(column) for column in self.columns)
-            writer.writerow([row["epoch"], row["step"], *("" if value is None else repr(value) for value in values)])
-        write_atomically(_folder(trainer) / DRIFT, out.getvalue())
+        rows = [[row["epoch"], row["step"], *map(row["values"].get, self.columns)] for row in self._drift]
+        write_csv(_folder(trainer) / DRIFT, ["epoch", "step", *self.columns], rows)
 
 
 def _folder(trainer: Trainer) -> Path:

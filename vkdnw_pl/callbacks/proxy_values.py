@@ -22,7 +22,7 @@ from vkdnw_pl.proxies.scoring import Images, release_freed_memory, score_network
 MODULE = "module"
 """As a source of images: the data module of the training."""
 
-Found = dict[str, Any]
+ProxyValues = dict[str, Any]
 """``values`` (column -> value or None), ``reasons`` (column -> text), ``failed``, ``seconds``, as plain as a checkpoint
 that ``weights_only`` reads must be."""
 
@@ -33,7 +33,7 @@ def measure(
     proxies: Sequence[Proxy],
     seed: int,
     init: Init | Literal["auto"],
-) -> Found:
+) -> ProxyValues:
     """Scores as the command ``score`` computes them; see ``proxies.scoring.score_network``.
 
     The network and every random stream are as before afterwards. Whatever goes wrong, its reason is returned.
@@ -51,16 +51,16 @@ def measure(
             scores = score_network(lent, images(), proxies, seed, init)
             del lent
     except Exception as error:
-        found = nothing(columns, f"{type(error).__name__}: {error}")
+        values = no_values(columns, f"{type(error).__name__}: {error}")
     else:
-        found = {"values": dict(scores.values), "reasons": dict(scores.reasons), "failed": scores.failed}
+        values = {"values": dict(scores.values), "reasons": dict(scores.reasons), "failed": scores.failed}
     release_freed_memory()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    return {**found, "seconds": time.perf_counter() - started_at}
+    return {**values, "seconds": time.perf_counter() - started_at}
 
 
-def nothing(columns: Sequence[str], reason: str) -> Found:
+def no_values(columns: Sequence[str], reason: str) -> ProxyValues:
     """No value at all, for one reason."""
     return {"values": dict.fromkeys(columns), "reasons": dict.fromkeys(columns, reason), "failed": True, "seconds": 0.0}
 

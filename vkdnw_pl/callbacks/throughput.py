@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities.data import extract_batch_size
 
-from vkdnw_pl.callbacks.pace import Pace
+from vkdnw_pl.errors import check_whole
 
 
 class Throughput(Callback):
@@ -28,12 +28,8 @@ class Throughput(Callback):
     """
 
     def __init__(self, warmup_steps: int = 10) -> None:
-        if isinstance(warmup_steps, bool) or not isinstance(warmup_steps, int) or warmup_steps < 0:
-            raise ValueError(f"warmup_steps={warmup_steps!r} is not allowed: give a whole number of at least 0")
+        check_whole("warmup_steps", warmup_steps, 0)
         self.warmup_steps = warmup_steps
-        self.left_s: float | None = None
-        """Seconds until the training ends, as it looked at the end of the last epoch."""
-        self._pace = Pace()
         self._warming = warmup_steps
         self._began_at = self._busy_since = self._train_s = self._wait_s = 0.0
         self._idle_since: float | None = None
@@ -44,7 +40,6 @@ class Throughput(Callback):
         return self._images * trainer.world_size / self._train_s if self._images and self._train_s > 0 else None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._pace.start(trainer)
         self._warming = self.warmup_steps
         self._begin()  # a training that is resumed within an epoch has no start of one
 
@@ -83,8 +78,6 @@ class Throughput(Callback):
             return  # a training that is resumed from within the end of an epoch ends that epoch once more
         self._pause(pl_module)
         self._warming = 0
-        self._pace.mark(trainer)
-        self.left_s = self._pace.left_s(trainer)
         values = {"epoch_s": time.perf_counter() - self._began_at}
         rate = self.rate(trainer)
         if rate is not None:

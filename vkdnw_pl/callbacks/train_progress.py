@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections import deque
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from typing import Any, TextIO
 
@@ -13,8 +15,9 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from torch import Tensor
 
-from vkdnw_pl.callbacks.pace import Pace, duration
 from vkdnw_pl.callbacks.throughput import Throughput
+
+_EPOCHS = 10
 
 
 def progress_callbacks(file: TextIO | None = None, enable_progress_bar: bool = True) -> list[Callback]:
@@ -31,6 +34,33 @@ def progress_callbacks(file: TextIO | None = None, enable_progress_bar: bool = T
     if enable_progress_bar and (file or sys.stderr).isatty():
         return [TrainBar(file)]
     return [TrainProgress(file)]
+
+
+class Pace:
+    """The time per optimizer step over the last epochs of this process, validation and everything else included."""
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, int]] = deque(maxlen=_EPOCHS)
+
+    def start(self, trainer: Trainer) -> None:
+        """Begin anew; what an earlier process did before a resume tells nothing of this one's speed."""
+        self._marks.clear()
+        self.mark(trainer)
+
+    def mark(self, trainer: Trainer) -> None:
+        """Note that an epoch has ended."""
+        self._marks.append((time.monotonic(), trainer.global_step))
+
+    def left_s(self, trainer: Trainer) -> float | None:
+        """Seconds until the last step; None where there is no telling."""
+        total = trainer.estimated_stepping_batches
+        if not self._marks or not math.isfinite(total):
+            return None
+        began_at, steps = self._marks[0]
+        if trainer.global_step <= steps:
+            return None
+        per_step = (time.monotonic() - began_at) / (trainer.global_step - steps)
+        return per_step * max(0, total - trainer.global_step)
 
 
 class TrainProgress(Callback):
@@ -61,7 +91,7 @@ class TrainProgress(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._active = trainer.is_global_zero and not self._out().isatty()
-        self._throughput = next((one for one in trainer.callbacks if isinstance(one, Throughput)), None)  # type: ignore[attr-defined]
+        self._throughput = next((item for item in trainer.callbacks if isinstance(item, Throughput)), None)  # type: ignore[attr-defined]
         bar = trainer.progress_bar_callback
         if bar is not None and not self._out().isatty():
             bar.disable()
@@ -174,9 +204,9 @@ class TrainProgress(Callback):
         return f"about {duration(left_s)} left" if left_s else None
 
     def _say(self, head: str, *parts: str | None) -> None:
-        known = ", ".join(part for part in parts if part is not None)
+        tail = ", ".join(part for part in parts if part is not None)
         joint = " " if head.endswith(":") else ", "
-        print(head + (joint + known if known else ""), file=self._out(), flush=True)
+        print(head + (joint + tail if tail else ""), file=self._out(), flush=True)
         self._said_at = time.monotonic()
 
     def _out(self) -> TextIO:
@@ -199,35 +229,38 @@ class TrainBar(TQDMProgressBar):
         self._file = file
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        known = trainer.callback_metrics
+        metrics = trainer.callback_metrics
         shown: dict[str, Any] = {}
         for label, name in self._SHOWN:
-            if name in known:
-                shown.setdefault(label, f"{float(known[name]):.4g}")
+            if name in metrics:
+                shown.setdefault(label, f"{float(metrics[name]):.4g}")
         return shown
 
     def init_sanity_tqdm(self) -> Tqdm:
-        with redirect_stdout(self._out()):
-            return super().init_sanity_tqdm()
+        return self._drawn_on_file(super().init_sanity_tqdm)
 
     def init_train_tqdm(self) -> Tqdm:
-        with redirect_stdout(self._out()):
-            return super().init_train_tqdm()
+        return self._drawn_on_file(super().init_train_tqdm)
 
     def init_predict_tqdm(self) -> Tqdm:
-        with redirect_stdout(self._out()):
-            return super().init_predict_tqdm()
+        return self._drawn_on_file(super().init_predict_tqdm)
 
     def init_validation_tqdm(self) -> Tqdm:
-        with redirect_stdout(self._out()):
-            return super().init_validation_tqdm()
+        return self._drawn_on_file(super().init_validation_tqdm)
 
     def init_test_tqdm(self) -> Tqdm:
-        with redirect_stdout(self._out()):
-            return super().init_test_tqdm()
+        return self._drawn_on_file(super().init_test_tqdm)
 
-    def _out(self) -> TextIO:
-        return self._file or sys.stderr
+    def _drawn_on_file(self, make: Callable[[], Tqdm]) -> Tqdm:
+        with redirect_stdout(self._file or sys.stderr):
+            return make()
+
+
+def duration(seconds: float) -> str:
+    """``12 s``, ``34 min`` or ``5.6 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _epoch(trainer: Trainer, epoch: int) -> str:

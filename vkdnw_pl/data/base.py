@@ -21,9 +21,9 @@ from vkdnw_pl.data.seeded import (
     even_batch_size,
 )
 from vkdnw_pl.data.splits import Part
-from vkdnw_pl.data.stopping import follow_parent
 from vkdnw_pl.errors import check_whole
 from vkdnw_pl.runs.cores import usable_cores
+from vkdnw_pl.runs.signals import follow_loader
 
 _MOST_WORKERS = 12
 Transform = Callable[[Any], Tensor] | None
@@ -172,7 +172,7 @@ class ImageDataModule(LightningDataModule):
             num_workers=workers,
             prefetch_factor=self.prefetch if workers else None,
             persistent_workers=workers > 0,
-            worker_init_fn=follow_parent,
+            worker_init_fn=follow_loader,
             pin_memory=self._on_cuda() if self.pin_memory == "auto" else bool(self.pin_memory),
             # Seeds of the workers; without it they would be drawn from the global stream.
             generator=torch.Generator().manual_seed(self.seed),

@@ -72,7 +72,9 @@ class RunRecord:
         self._folder.write_meta(self.meta)  # the last file, which makes the folder a run folder
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if error is None or self._ended:
             return
         if isinstance(error, Stopped):

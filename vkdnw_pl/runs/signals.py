@@ -1,4 +1,10 @@
-"""Ending a run on request: Ctrl-C, SIGTERM, and SIGUSR1, by which SLURM says that the time limit is near."""
+"""Ending a run on request: Ctrl-C, SIGTERM, and SIGUSR1, by which SLURM says that the time limit is near. Torch-free.
+
+A command that may end anywhere works within `stop_signals`; a training, which ends between two steps, within
+``TRAINING_SIGNALS.taken()``. Every process of a job may get the signal. Of those that a run starts, forked ones leave
+the decision to their parent by themselves, workers that compute by `follow_parent`, those of a data loader by
+`follow_loader`.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +12,16 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
-_SIGUSR1 = getattr(signal, "SIGUSR1", None)  # Windows has none
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([] if _SIGUSR1 is None else [_SIGUSR1]))
+SIGUSR1 = getattr(signal, "SIGUSR1", signal.SIGTERM)
+"""A scheduler's announcement that the time is nearly over; Windows has none."""
+STOP_SIGNALS = tuple(dict.fromkeys((signal.SIGINT, SIGUSR1, signal.SIGTERM)))
+BY_STRENGTH = (0, *map(int, STOP_SIGNALS))
+"""Of two requests the one that stands later decides: SIGTERM ends a job for good, also one that is stopping already."""
 _PATIENCE_S = 2.0
 
 
@@ -34,8 +44,8 @@ def stop_signals() -> Iterator[None]:
 
     A process that was forked meanwhile ends at once; on SIGUSR1 it leaves that to its parent.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python takes signals in the main thread only
+    if not _takes_signals():
+        yield
         return
     owner = os.getpid()
 
@@ -47,7 +57,7 @@ def stop_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN)
         raise Stopped(signum)
 
-    before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
+    before = _handle(stop)
     try:
         yield
     finally:
@@ -55,10 +65,104 @@ def stop_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class TrainingSignals:
+    """The requests to stop that a training was sent, and whether they wait for the end of a step.
+
+    A signal that waits is only noted in ``signum``; another one ends what is being done, with ``Stopped`` or (SIGINT)
+    ``KeyboardInterrupt``. At first only SIGUSR1 waits: it announces the end of a job's time, and a job that was stopped
+    before its first step would be put back into the queue for ever. Child processes that were forked leave all but
+    SIGTERM to their parent.
+    """
+
+    def __init__(self) -> None:
+        self.active = False
+        """Whether the signals come here."""
+        self._owner = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self.signum = 0
+        """The strongest request so far; 0: none."""
+        self._stopping = self._ignored_at_exit = False
+        self.wait_for(SIGUSR1, note="the training stops after its first step")
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Take the signals over for a while. Nothing happens if they are taken, or outside of the main thread."""
+        if self.active or not _takes_signals():
+            yield
+            return
+        self._reset()
+        self._owner, self.active = os.getpid(), True
+        before = _handle(self._receive)
+        try:
+            yield
+        finally:
+            self.active = False
+            for number, handler in before.items():
+                ignored = self._ignored_at_exit and number != signal.SIGINT
+                signal.signal(number, signal.SIG_IGN if ignored else handler)
+
+    def wait_for(self, *numbers: int, note: str = "") -> None:
+        """Say which signals wait from now on; ``note`` tells the user for what."""
+        self._waiting, self._note = frozenset(numbers), note
+
+    def stop(self, signum: int) -> None:
+        """Begin to stop because of ``signum``: further signals change nothing, but that Ctrl-C ends it at once."""
+        self.signum, self._stopping = signum, True
+
+    def ignore_until_exit(self) -> None:
+        """Ignore SIGTERM and SIGUSR1 until the process ends.
+
+        ``srun --kill-on-bad-exit`` sends SIGTERM to the other tasks when the first ends with the code that says why; a
+        task that dies of it would replace that code.
+        """
+        self._ignored_at_exit = True
+
+    def _receive(self, signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._owner:
+            if signum == signal.SIGTERM:
+                os._exit(128 + signum)
+            return  # a loader's worker, which the loader ends
+        repeated = self.signum == signum
+        if signum == signal.SIGINT and (self._stopping or repeated or signum not in self._waiting):
+            self.stop(signum)
+            raise KeyboardInterrupt
+        if self._stopping:
+            return
+        if signum not in self._waiting:
+            self.stop(signum)
+            raise Stopped(signum)
+        self.signum = max(self.signum, signum, key=BY_STRENGTH.index)
+        if not repeated and _rank() == 0:
+            # Not print: it may be what the signal came into.
+            os.write(2, f"\n{signal.Signals(signum).name}: {self._note}\n".encode())
+
+
+TRAINING_SIGNALS = TrainingSignals()
+"""Of this process, which has one set of handlers."""
+
+
 def follow_parent() -> None:
     """In a worker process: the parent decides what a signal means, and ends the workers."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, _in_worker)
+    _handle(_in_worker)
+
+
+def follow_loader(worker: int = 0) -> None:
+    """In a data loader's worker: end on SIGTERM of the parent only, and leave SIGINT and SIGUSR1 to it.
+
+    A worker that ended at once would take the batches with it that its parent needs up to the end of the step.
+
+    Args:
+        worker: its number, as a ``DataLoader`` gives it to its ``worker_init_fn``.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not hasattr(signal, "sigwaitinfo"):  # Windows, macOS
+        return
+    signal.signal(SIGUSR1, signal.SIG_IGN)
+    # Blocked, so that the thread learns who sent it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_await_parent, args=(os.getppid(),), name="await-parent", daemon=True).start()
 
 
 def await_own_signal(exit_code: int) -> None:
@@ -71,6 +175,29 @@ def await_own_signal(exit_code: int) -> None:
         time.sleep(_PATIENCE_S)
 
 
+def _takes_signals() -> bool:
+    """Python takes signals in the main thread only."""
+    return threading.current_thread() is threading.main_thread()
+
+
+def _handle(handler: Callable[[int, FrameType | None], Any]) -> dict[signal.Signals, Any]:
+    """Set the handler; returns those before."""
+    return {number: signal.signal(number, handler) for number in STOP_SIGNALS}
+
+
 def _in_worker(number: int, frame: FrameType | None) -> None:
-    if number != _SIGUSR1:  # which the parent never sends; what this worker has made is on the disk
+    if number in (signal.SIGINT, signal.SIGTERM):  # what this worker has made is on the disk
         os._exit(128 + number)
+
+
+def _await_parent(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)  # what the loader asks for is no failure
+
+
+def _rank() -> int:
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
+        if os.environ.get(name, "").isdecimal():
+            return int(os.environ[name])
+    return 0

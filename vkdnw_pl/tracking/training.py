@@ -18,8 +18,6 @@ from vkdnw_pl.tracking.session import exit_code
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-    from vkdnw_pl.training.module import TrainingModule
-
 HELP = {
     "wandb": "Log to Weights & Biases too: true (the project vkdnw_pl, or WANDB_PROJECT), PROJECT, or ENTITY/PROJECT. The "
     "same as a WandbLogger in trainer.logger.",
@@ -59,7 +57,7 @@ def with_wandb(loggers: Sequence[Logger], options: Mapping[str, Any], folder: Pa
     return [tracked_logger(one, asked, folder, command) if isinstance(one, WandbLogger) else one for one in wanted]
 
 
-def describe_training(trainer: Trainer, module: TrainingModule, meta: Mapping[str, Any]) -> None:
+def describe_training(trainer: Trainer, module: Any, meta: Mapping[str, Any]) -> None:
     """Log which network is trained, where, and with what software."""
     mine = [one for one in trainer.loggers if isinstance(one, TrackedLogger)]
     if not mine:

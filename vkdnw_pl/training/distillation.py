@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vkdnw_pl.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from vkdnw_pl.errors import check_number
 from vkdnw_pl.networks.features import FeatureTap, first_stage_at
-from vkdnw_pl.training.options import TeacherOptions
-from vkdnw_pl.training.precision import in_full_precision
-from vkdnw_pl.training.teacher import Teacher, teacher_stages
+from vkdnw_pl.training.losses import in_full_precision
+from vkdnw_pl.training.teacher import Teacher, TeacherOptions, teacher_stages
 
 
 def logit_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -32,12 +32,9 @@ def logit_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: floa
     Returns:
         A scalar in float32 (or the student's dtype where that is wider).
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature={temperature!r} is not allowed: give a positive number")
-    student, teacher = (
-        in_full_precision(student_logits),
-        in_full_precision(teacher_logits).to(in_full_precision(student_logits)),
-    )
+    check_number("temperature", temperature, 0, open_low=True)
+    student = in_full_precision(student_logits)
+    teacher = in_full_precision(teacher_logits).to(student)
     return F.cross_entropy(student / temperature, F.softmax(teacher / temperature, dim=1))
 
 
@@ -169,10 +166,10 @@ class Distillation(nn.Module):
             self.prepare(images.device)
             assert self.teacher is not None
         logits = network(student)
-        said = self.teacher(images)
+        target = self.teacher(images)
         losses = {}
         if self.options.logit_weight:
-            losses["logits"] = self.options.logit_weight * logit_loss(logits, said.logits, self.options.temperature)
+            losses["logits"] = self.options.logit_weight * logit_loss(logits, target.logits, self.options.temperature)
         if self.features is not None and self._tap is not None:
-            losses["features"] = self.options.feature_weight * self.features(self._tap.take(), said.features)
+            losses["features"] = self.options.feature_weight * self.features(self._tap.take(), target.features)
         return logits, losses

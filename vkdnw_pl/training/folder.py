@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vkdnw_pl.errors import UsageError, user_input
 from vkdnw_pl.runs.folder import RunFolder
 
+_NAMED_CHECKPOINT = re.compile(r"last|best|epoch_\d+")
 _LOADING = ("num_workers", "prefetch", "pin_memory", "prepare_per_node", "root", "download", "verify", "extract")
 """Options of data modules that decide how images come, not which."""
-
 
 _TRAINER = (
     *("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "sync_batchnorm"),
@@ -26,20 +28,15 @@ def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """What decides a training's result, by dotted name; where it runs and what it logs are left out."""
     data = dict(config.get("data") or {})
     data["init_args"] = {key: value for key, value in (data.get("init_args") or {}).items() if key not in _LOADING}
-    given = config.get("trainer") or {}
-    trainer = {name: given[name] for name in _TRAINER if given.get(name) not in (None, False, 0.0)}
-    callbacks = given.get("callbacks") or []
+    options = config.get("trainer") or {}
+    trainer = {name: options[name] for name in _TRAINER if options.get(name) not in (None, False, 0.0)}
+    callbacks = options.get("callbacks") or []
     for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
         name = str(callback["class_path"]).rpartition(".")[2]
         if name not in _ONLOOKERS:
             trainer[name] = callback.get("init_args") or "on"
-    kept = {
-        "seed_everything": config.get("seed_everything"),
-        "model": config["model"],
-        "data": data,
-        "trainer": trainer,
-    }
-    return _flat(json.loads(json.dumps(kept)))
+    seed, model = config.get("seed_everything"), config["model"]
+    return _flat(json.loads(json.dumps({"seed_everything": seed, "model": model, "data": data, "trainer": trainer})))
 
 
 class TrainingFolder(RunFolder):
@@ -68,6 +65,43 @@ class TrainingFolder(RunFolder):
             super().check_continues(dict(settings), overwrite, partial)
         else:
             self.earlier_meta()
+
+    def resume_path(self, ckpt_path: str | None, hparams: Mapping[str, Any]) -> str | None:
+        """Checkpoint to train on from: the one that is named, else the last one; None where there is none.
+
+        Raises:
+            UsageError: if the one that is named is not there, damaged, or of another network than ``hparams`` say.
+        """
+        if ckpt_path in (None, "last") and not self.checkpoint("last").is_file():
+            return None
+        return self._checked(ckpt_path or "last", hparams)
+
+    def evaluated_path(self, ckpt_path: str | None, hparams: Mapping[str, Any]) -> str | None:
+        """Checkpoint to evaluate: the one that is named, else the best one; ``none`` is the bare network.
+
+        Raises:
+            UsageError: as `resume_path`, and if there is none and none is named.
+        """
+        if ckpt_path == "none":
+            return None
+        names = [name for name in ("best", "last") if self.checkpoint(name).is_file()]
+        if ckpt_path is None and not names:
+            raise UsageError(
+                f"there is no {self.checkpoint('best')} to evaluate: give --ckpt_path FILE (or last, best), or "
+                "--ckpt_path none for the network as it is built"
+            )
+        return self._checked(ckpt_path or names[0], hparams)
+
+    def _checked(self, ckpt_path: str, hparams: Mapping[str, Any]) -> str:
+        from vkdnw_pl.training.exported import check_checkpoint  # imports torch
+
+        path = self.checkpoint(ckpt_path) if _NAMED_CHECKPOINT.fullmatch(ckpt_path) else Path(ckpt_path)
+        path = path.expanduser()
+        if not path.is_file():
+            raise UsageError(f"ckpt_path={ckpt_path!r}: there is no file {path}")
+        with user_input():
+            check_checkpoint(path, hparams)
+        return str(path)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

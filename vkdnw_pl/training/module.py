@@ -5,28 +5,30 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
-from pytorch_lightning import LightningModule
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from vkdnw_pl.callbacks.lightning_private import logs_this_step
+from vkdnw_pl.errors import check_number
 from vkdnw_pl.networks.init import Init, initialise, zero_residual_gammas
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.spaces.resolve import AUTO, resolve_arch
 from vkdnw_pl.training.distillation import Distillation
-from vkdnw_pl.training.mixup import mixup, smooth_targets
-from vkdnw_pl.training.options import OptimizerOptions, ScheduleOptions, TeacherOptions
-from vkdnw_pl.training.parameter_groups import make_optimizer, parameter_groups
-from vkdnw_pl.training.precision import in_full_precision
-from vkdnw_pl.training.schedule import learning_rate_factor, scaled_lr
-from vkdnw_pl.training.weights import load_weights
+from vkdnw_pl.training.exported import load_weights
+from vkdnw_pl.training.losses import in_full_precision, mixup, smooth_targets
+from vkdnw_pl.training.optimizer import OptimizerOptions, make_optimizer, parameter_groups
+from vkdnw_pl.training.resume import ExactResume
+from vkdnw_pl.training.schedule import ScheduleOptions, learning_rate_factor, scaled_lr
+from vkdnw_pl.training.teacher import TeacherOptions
 
 Options = TypeVar("Options", OptimizerOptions, ScheduleOptions, TeacherOptions)
 
@@ -80,29 +82,45 @@ class TrainingModule(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        check_number("model.label_smoothing", label_smoothing, 0, 1, open_high=True)
+        check_number("model.mixup", mixup, 0, inf, open_high=True)
+        if bn_momentum is not None:
+            check_number("model.bn_momentum", bn_momentum, 0, 1)
         self.optimizer_options = _options(OptimizerOptions, optimizer)
         self.schedule_options = _options(ScheduleOptions, schedule)
         self.teacher_options = None if teacher is None else _options(TeacherOptions, teacher)
-        # Plain values: a checkpoint that holds them can be read with weights_only=True.
-        given: dict[str, Any] = {
-            "optimizer": asdict(self.optimizer_options),
-            "schedule": asdict(self.schedule_options),
-            "teacher": self.teacher_options and asdict(self.teacher_options),
-            "input_size": list(input_size),
-        }
-        _check(label_smoothing=label_smoothing, mixup=mixup, bn_momentum=bn_momentum)
-        # The network itself, so that a checkpoint does not hang on a file that may change.
-        found = resolve_arch(arch, space)
-        given |= {"arch": found.arch, "space": found.space, "network": {**found.network, **(network or {})}}
-        own = locals()
-        self.save_hyperparameters({name: given.get(name, own[name]) for name in _ARGUMENTS})
-        self.arch, self.space, self.seed, self.num_classes = found.arch, found.space, seed, num_classes
+        resolved = resolve_arch(arch, space)
+        self.arch, self.space, self.seed, self.num_classes = resolved.arch, resolved.space, seed, num_classes
+        self.network_options: dict[str, Any] = {**resolved.network, **(network or {})}
+        # Plain values, so that a checkpoint can be read with weights_only=True, and the network itself, so that it does
+        # not hang on a file that may change.
+        self.save_hyperparameters(
+            {
+                "arch": self.arch,
+                "space": self.space,
+                "network": self.network_options,
+                "num_classes": num_classes,
+                "input_size": list(input_size),
+                "student_size": student_size,
+                "init": init,
+                "zero_gamma": zero_gamma,
+                "bn_momentum": bn_momentum,
+                "weights": weights,
+                "optimizer": asdict(self.optimizer_options),
+                "schedule": asdict(self.schedule_options),
+                "label_smoothing": label_smoothing,
+                "mixup": mixup,
+                "teacher": self.teacher_options and asdict(self.teacher_options),
+                "channels_last": channels_last,
+                "compile": compile,
+                "seed": seed,
+            }
+        )
         channels, height, width = input_size
         size = (height, width) if student_size is None else (student_size, student_size)
         self.input_size = (channels, *size)
         self.label_smoothing, self.mixup, self.channels_last = label_smoothing, mixup, channels_last
         self._compile = compile
-        self.network_options: dict[str, Any] = given["network"]
         self.network = self._build_network(init, zero_gamma, bn_momentum)
         if weights is not None:
             load_weights(self.network, Path(weights))
@@ -116,35 +134,6 @@ class TrainingModule(LightningModule):
         self._make_optimizer(self.optimizer_options.lr)  # refuses now what it could not do later
         # One state for each kind of evaluation; top-5 of fewer than five classes is all of them.
         self.measured = nn.ModuleDict({f"{stage}_images": self._make_measures() for stage in ("train", "val", "test")})
-        self._measured_before: dict[str, dict[str, Tensor]] = {}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the sums behind the epoch's means, over all processes: the epoch may be continued from here."""
-        trainer: Any = self.trainer
-        measures: Any = self.measured["train_images"]
-        checkpoint["train_measures"] = {
-            name: {
-                state: trainer.strategy.reduce(getattr(measure, state), reduce_op="sum") for state in measure._defaults
-            }
-            for name, measure in measures.items()
-        }
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Mark the epoch of a checkpoint that was saved at its end as done.
-
-        Lightning counts it as open, and where ``max_steps`` is given ends it a second time after a resume.
-        """
-        self._measured_before = checkpoint.get("train_measures", {})
-        loop = checkpoint.get("loops", {}).get("fit_loop")
-        if not loop:
-            return
-        epoch, batch = loop["epoch_progress"], loop["epoch_loop.batch_progress"]
-        if epoch["current"]["processed"] > epoch["current"]["completed"]:
-            for name in ("ready", "started", "completed"):
-                epoch["current"][name] = epoch["current"]["processed"]
-            epoch["total"]["completed"] = epoch["total"]["processed"]
-            batch["current"] = dict.fromkeys(batch["current"], 0)
-            batch["is_last_batch"] = False
 
     def setup(self, stage: str) -> None:
         if self.trainer.precision == "64-true":
@@ -159,20 +148,15 @@ class TrainingModule(LightningModule):
             if stage == "fit" and self.distillation is not None:
                 self.distillation.compile()
 
+    def configure_callbacks(self) -> list[Callback]:
+        return [ExactResume()]
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, num_classes) of images (B, C, H, W), which are resized to the network's size."""
         return self.network(self._student_images(images))
 
-    def on_train_start(self) -> None:
-        self._apply_options()
-        self._continue_epoch()
-
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Dropout and the like become a function of seed, epoch, batch and process, so that a resumed run draws the same.
-        loop: Any = self.trainer.fit_loop.epoch_loop
-        loop._batches_that_stepped = (
-            self.trainer.global_step
-        )  # Lightning's label of logged values; some resumes shift it
         torch.manual_seed(self._seed_of(f"step {self.current_epoch} {batch_idx} {self.global_rank}"))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -209,9 +193,7 @@ class TrainingModule(LightningModule):
         return parts, logits
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        # Before it is clipped, and at the steps that Lightning logs.
-        trainer: Any = self.trainer
-        if trainer._logger_connector.should_update_logs:
+        if logs_this_step(self.trainer):  # before it is clipped
             gradients = [p.grad for p in self.parameters() if p.grad is not None]
             self.log("grad_norm", torch.nn.utils.get_total_norm(gradients))
 
@@ -248,12 +230,7 @@ class TrainingModule(LightningModule):
             )
         global_batch = (batch_size or 1) * self.trainer.world_size * self.trainer.accumulate_grad_batches
         steps_per_epoch = max(1, -(-num_batches // self.trainer.accumulate_grad_batches))
-        self._peak_lr = scaled_lr(options.lr, options.lr_batch_size, global_batch)
-        optimizer = self._make_optimizer(self._peak_lr)
-        self._fresh_groups = [
-            {key: value for key, value in group.items() if key not in ("params", "lr")}
-            for group in optimizer.param_groups
-        ]
+        optimizer = self._make_optimizer(scaled_lr(options.lr, options.lr_batch_size, global_batch))
         warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
         trainer: Any = self.trainer
         if trainer.fast_dev_run:
@@ -272,37 +249,6 @@ class TrainingModule(LightningModule):
         trained = [self.network, *([] if self.distillation is None else [self.distillation])]
         groups = parameter_groups(trained, options.weight_decay, options.decay)
         return make_optimizer(groups, options.name, lr=lr, momentum=options.momentum, **options.extra)
-
-    def _apply_options(self) -> None:
-        """A checkpoint brings the optimizer's numbers along; what was asked for now holds. The same change nothing."""
-        for optimizer, config in zip(self.trainer.optimizers, self.trainer.lr_scheduler_configs, strict=True):
-            scheduler: Any = config.scheduler
-            factor = scheduler.lr_lambdas[0](scheduler.last_epoch)
-            scheduler.base_lrs = [self._peak_lr for _ in optimizer.param_groups]
-            for group, fresh in zip(optimizer.param_groups, self._fresh_groups, strict=True):
-                group.update(fresh, initial_lr=self._peak_lr, lr=self._peak_lr * factor)
-
-    def _continue_epoch(self) -> None:
-        """After a resume in the middle of an epoch: leave out the batches that were trained on.
-
-        Lightning made the loader's iterator before it knew of the checkpoint.
-        """
-        loop: Any = self.trainer.fit_loop
-        done = loop.epoch_loop.batch_progress.current.processed
-        sampler: Any = getattr(self.trainer.train_dataloader, "sampler", None)
-        if not loop.restarted_mid_epoch or not 0 < done < self.trainer.num_training_batches:
-            return
-        if not hasattr(sampler, "skip_batches"):
-            rank_zero_warn("resuming in the middle of an epoch with a foreign loader: it begins the epoch anew")
-            return
-        sampler.set_epoch(self.trainer.current_epoch)
-        sampler.skip_batches = done
-        iter(loop._data_fetcher)
-        if self.trainer.is_global_zero:  # the sums are those of all processes
-            measures: Any = self.measured["train_images"]
-            for name, states in self._measured_before.items():
-                for state, value in states.items():
-                    setattr(measures[name], state, value.to(self.device))
 
     def _build_network(self, init: Init, zero_gamma: bool, bn_momentum: float | None) -> nn.Module:
         options = {"num_classes": self.num_classes, "image_size": self.input_size[1], "in_channels": self.input_size[0]}
@@ -370,17 +316,6 @@ class TrainingModule(LightningModule):
         return zlib.crc32(f"{self.seed} {purpose}".encode())
 
 
-_ARGUMENTS = tuple(name for name in TrainingModule.__init__.__annotations__ if name != "return")
-
-
-def _options(kind: type[Options], given: Options | Mapping[str, Any]) -> Options:
+def _options(kind: type[Options], options: Options | Mapping[str, Any]) -> Options:
     """The options themselves, or made from a checkpoint's plain values."""
-    return kind(**given) if isinstance(given, Mapping) else given
-
-
-def _check(**values: float | None) -> None:
-    limits = {"label_smoothing": (0.0, 1.0), "mixup": (0.0, float("inf")), "bn_momentum": (0.0, 1.0)}
-    for name, value in values.items():
-        low, high = limits[name]
-        if value is not None and not low <= value < high + (name == "bn_momentum"):
-            raise ValueError(f"model.{name}={value!r} is not allowed: it must be at least {low:g} and below {high:g}")
+    return kind(**options) if isinstance(options, Mapping) else options

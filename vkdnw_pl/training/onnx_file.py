@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import io
 import logging
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,9 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from vkdnw_pl.errors import check_whole
+from vkdnw_pl.runs.files import replaced
 
 OPSET = 18
 """The oldest opset that both of PyTorch's exporters write themselves."""
@@ -38,7 +40,6 @@ class OnnxCheck:
 
     difference: float
     """Largest absolute difference of logits over the largest absolute logit."""
-    largest_logit: float
     batches: tuple[int, ...]
 
 
@@ -49,8 +50,7 @@ def missing_packages() -> list[str]:
 
 def check_opset(opset: int) -> None:
     """Raise ValueError for an opset that cannot be written."""
-    if isinstance(opset, bool) or not isinstance(opset, int) or opset < OPSET:
-        raise ValueError(f"opset={opset!r} is not allowed: give a whole number of at least {OPSET}")
+    check_whole("opset", opset, OPSET)
 
 
 def write_onnx(
@@ -76,26 +76,23 @@ def write_onnx(
     import onnx
 
     check_opset(opset)
-    draft = path.with_name(f".{path.stem}.{os.getpid()}.tmp.onnx")
     training = network.training
     network.eval()
     try:
         _logits(network, torch.zeros(1, *input_size))
-        with _quiet():
-            _export(network, torch.zeros(2, *input_size), draft, opset)
-        model = onnx.load(str(draft))
-        written = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-        if written != opset:
-            raise ValueError(f"opset={opset} is not allowed: PyTorch {torch.__version__} writes {written} instead")
-        onnx.helper.set_model_props(model, dict(metadata or {}))
-        onnx.checker.check_model(model)
-        onnx.save(model, str(draft))
-        check = compare(network, draft, input_size)
-        draft.replace(path)
+        with replaced(path) as draft:
+            with _quiet():
+                _export(network, torch.zeros(2, *input_size), draft, opset)
+            model = onnx.load(str(draft))
+            written = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+            if written != opset:
+                raise ValueError(f"opset={opset} is not allowed: PyTorch {torch.__version__} writes {written} instead")
+            onnx.helper.set_model_props(model, dict(metadata or {}))
+            onnx.checker.check_model(model)
+            onnx.save(model, str(draft))
+            return compare(network, draft, input_size)
     finally:
         network.train(training)
-        draft.unlink(missing_ok=True)
-    return check
 
 
 def compare(network: nn.Module, path: Path, input_size: Sequence[int], seed: int = 0) -> OnnxCheck:
@@ -110,20 +107,20 @@ def compare(network: nn.Module, path: Path, input_size: Sequence[int], seed: int
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     generator = torch.Generator().manual_seed(seed)
-    difference = largest = 0.0
+    difference = 0.0
     for batch in _CHECKED_BATCHES:
         images = torch.randn(batch, *input_size, generator=generator)
         expected = _logits(network, images)
-        (found,) = session.run([OUTPUT], {INPUT: images.numpy()})
+        (logits,) = session.run([OUTPUT], {INPUT: images.numpy()})
         scale = float(expected.abs().max()) or 1.0
-        apart = float((torch.from_numpy(found) - expected).abs().max())
-        difference, largest = max(difference, apart / scale), max(largest, scale)
+        apart = float((torch.from_numpy(logits) - expected).abs().max())
+        difference = max(difference, apart / scale)
         if not apart <= TOLERANCE * scale:  # also where it is not a number
             raise OnnxMismatch(
                 f"logits of the ONNX file differ by {apart:.3g} from PyTorch's, whose largest is {scale:.3g}; allowed "
                 f"is a share of {TOLERANCE:g}"
             )
-    return OnnxCheck(difference, largest, _CHECKED_BATCHES)
+    return OnnxCheck(difference, _CHECKED_BATCHES)
 
 
 @torch.no_grad()

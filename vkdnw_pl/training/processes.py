@@ -1,12 +1,22 @@
-"""The processes that Slurm or torchrun started for a training, and whether the trainer's options agree. Torch-free."""
+"""The processes that Slurm or torchrun started for a training, what the trainer must know of them, and what they share."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Any
+
+from lightning_fabric.plugins.environments import SLURMEnvironment
+from pytorch_lightning import Trainer
+
+from vkdnw_pl.errors import UsageError, user_input
+
+_PLAN_VARIABLE = "_VKDNW_PL_PLAN"
+"""Of the processes that Lightning starts when the training begins, and the plan is made."""
 
 
 @dataclass(frozen=True)
@@ -82,20 +92,141 @@ def trainer_options(processes: Processes, devices: Any, num_nodes: int) -> dict[
     Raises:
         ValueError: if the user's numbers make others: processes would wait for ever, or see a part of the images.
     """
-    wanted = _number_of(devices)
+    number = _number_of(devices)
     nodes = num_nodes if num_nodes > 1 else processes.nodes
-    if wanted is None and nodes == processes.nodes:
+    if number is None and nodes == processes.nodes:
         return {"devices": processes.per_node, "num_nodes": processes.nodes}
-    per_node = processes.per_node if wanted is None else wanted
+    per_node = processes.per_node if number is None else number
     if (per_node, nodes) != (processes.per_node, processes.nodes):
-        given = Processes(processes.launcher, per_node * nodes, nodes, 0)
+        by_options = Processes(processes.launcher, per_node * nodes, nodes, 0)
         raise ValueError(
-            f"trainer.devices={devices} and trainer.num_nodes={num_nodes} make {given.total} process(es), but "
+            f"trainer.devices={devices} and trainer.num_nodes={num_nodes} make {by_options.total} process(es), but "
             f"{processes.launcher} started {processes.total} ({processes.options}). Leave both options out to take what "
-            f"{processes.launcher} started, or start as many: {given.options}"
+            f"{processes.launcher} started, or start as many: {by_options.options}"
             + (" for sbatch, and srun before the command" if processes.launcher == "Slurm" else "")
         )
     return {"num_nodes": nodes}
+
+
+class SlurmTasks(SLURMEnvironment):
+    """The tasks of a job step as the processes of a training.
+
+    Lightning's own wants SLURM_NTASKS_PER_NODE, takes the job's tasks for the step's, and puts the job back into the
+    queue itself, with a checkpoint that any later training in the same folder would continue from. Here the job's
+    script does that.
+    """
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        super().__init__(auto_requeue=False)
+
+    def world_size(self) -> int:
+        return self._processes.total
+
+    @property
+    def main_address(self) -> str:
+        if nodes := os.environ.get("SLURM_STEP_NODELIST"):
+            os.environ.setdefault("MASTER_ADDR", self.resolve_root_node_address(nodes))
+        return super().main_address
+
+    def validate_settings(self, num_devices: int, num_nodes: int) -> None:
+        """Nothing: the options were made from the tasks."""
+
+    @staticmethod
+    def _validate_srun_used() -> None:
+        """Nothing: `started_processes` has done it."""
+
+    @staticmethod
+    def _validate_srun_variables() -> None:
+        """Nothing, as above."""
+
+
+def launched_options(processes: Processes | None, user_options: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of the trainer that follow from how the processes were started.
+
+    Args:
+        processes: None where nobody else did.
+        user_options: the trainer's options by the user.
+
+    Raises:
+        UsageError: if the user's options make other processes.
+    """
+    if processes is None:
+        return {}
+    with user_input():
+        devices, num_nodes = user_options.get("devices", "auto"), user_options.get("num_nodes", 1)
+        options: dict[str, Any] = dict(trainer_options(processes, devices, num_nodes))
+    if processes.launcher == "Slurm":
+        plugins = user_options.get("plugins") or []
+        options["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), SlurmTasks(processes)]
+    return options
+
+
+def check_world(trainer: Trainer, processes: Processes | None) -> None:
+    """Make sure that every process of the training is there, and knows of the others.
+
+    Lightning itself lets a process train alone that then sees a part of the images only.
+
+    Raises:
+        UsageError: if not.
+    """
+    devices = trainer.num_devices * trainer.num_nodes
+    total = devices if processes is None else processes.total
+    if devices == trainer.world_size == total:
+        return
+    started = ""
+    if processes is not None:
+        started = f"{processes.launcher} started {total} process(es) ({processes.options}), but "
+    raise UsageError(
+        f"{started}this process trains as one of {trainer.world_size}, with {trainer.num_devices} device(s) on "
+        f"{trainer.num_nodes} node(s): take trainer.strategy=ddp (or auto) and no cluster environment in trainer.plugins"
+    )
+
+
+def with_gpu_hint(processes: Processes | None, text: str) -> str:
+    """Lightning's message, with what is mostly behind it under Slurm."""
+    if processes is not None and processes.total > 1 and "requested gpu" in text.lower():
+        return (
+            f"{text} Each of the {processes.total} tasks must see all GPUs of its node: give Slurm --gpus-per-node, not "
+            "--gpus-per-task or --gpu-bind"
+        )
+    return text
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """What a training does with its run folder, decided by the process of rank zero: where it begins, or why not."""
+
+    resume: str | None = None
+    """Checkpoint to go on from; None to begin anew."""
+    exit_code: int | None = None
+    """Exit code where there is nothing to train: 0 for a training that is finished, another for an error."""
+
+
+@contextmanager
+def shared_plan(trainer: Trainer, plan: FitPlan | None) -> Iterator[FitPlan]:
+    """Give the plan of rank zero to all processes.
+
+    Processes that were started from outside meet here; it is the first thing that they do together.
+
+    Args:
+        trainer: not used before.
+        plan: None in all processes but the one of rank zero.
+    """
+    made = os.environ.get(_PLAN_VARIABLE)
+    if plan is None and made is not None:
+        yield FitPlan(**json.loads(made))
+        return
+    strategy: Any = trainer.strategy
+    if trainer.world_size > 1 and strategy.cluster_environment.creates_processes_externally:
+        strategy.setup_environment()
+        plan = strategy.broadcast(plan)
+    assert plan is not None
+    os.environ[_PLAN_VARIABLE] = json.dumps(asdict(plan))
+    try:
+        yield plan
+    finally:
+        os.environ.pop(_PLAN_VARIABLE, None)
 
 
 def _counts(text: str) -> list[int]:
@@ -106,7 +237,7 @@ def _counts(text: str) -> list[int]:
 def _number_of(devices: Any) -> int | None:
     """How many devices a node has by the trainer's option; None where it leaves that open."""
     if isinstance(devices, str) and "," in devices:
-        return len([one for one in devices.split(",") if one.strip()])
+        return len([device for device in devices.split(",") if device.strip()])
     if isinstance(devices, list | tuple):
         return len(devices)
     try:

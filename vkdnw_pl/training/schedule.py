@@ -4,9 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, get_args
 
+from vkdnw_pl.errors import check_choice, check_number, check_whole
+
 Schedule = Literal["cosine", "cosine_per_epoch", "constant"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleOptions:
+    """How the learning rate goes.
+
+    Args:
+        name: cosine changes it at every step and ends at 0, cosine_per_epoch at every epoch, constant only warms up.
+        warmup_epochs: Linear warm-up from 0, in epochs; not for cosine_per_epoch.
+    """
+
+    name: Schedule = "cosine"
+    warmup_epochs: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number("model.schedule.warmup_epochs", self.warmup_epochs, 0)
+        if self.name == "cosine_per_epoch" and self.warmup_epochs:
+            raise ValueError(
+                f"model.schedule.warmup_epochs={self.warmup_epochs!r} is not allowed with cosine_per_epoch, which has "
+                "no warm-up; use cosine"
+            )
 
 
 def warmup_cosine(step: int, total_steps: int, warmup_steps: int) -> float:
@@ -30,14 +54,12 @@ def warmup_cosine(step: int, total_steps: int, warmup_steps: int) -> float:
     Raises:
         ValueError: if a number is negative, or the warm-up leaves no step for the cosine.
     """
-    if total_steps < 1:
-        raise ValueError(f"total_steps={total_steps} is not allowed: give a whole number of at least 1")
+    check_whole("total_steps", total_steps, 1)
     if not 0 <= warmup_steps < total_steps:
         raise ValueError(
             f"warmup_steps={warmup_steps} is not allowed: it must be at least 0 and less than total_steps={total_steps}"
         )
-    if step < 0:
-        raise ValueError(f"step={step} is not allowed: give a whole number of at least 0")
+    check_whole("step", step, 0)
     n = step + 1
     if n <= warmup_steps:
         return n / warmup_steps
@@ -56,10 +78,8 @@ def cosine_per_epoch(epoch: int, epochs: int) -> float:
     Raises:
         ValueError: if ``epoch`` is negative or ``epochs`` less than 1.
     """
-    if epochs < 1:
-        raise ValueError(f"epochs={epochs} is not allowed: give a whole number of at least 1")
-    if epoch < 0:
-        raise ValueError(f"epoch={epoch} is not allowed: give a whole number of at least 0")
+    check_whole("epochs", epochs, 1)
+    check_whole("epoch", epoch, 0)
     return _half_cosine(epoch / epochs)
 
 
@@ -78,10 +98,8 @@ def learning_rate_factor(
     Raises:
         ValueError: if the schedule is not known, or a number makes no sense.
     """
-    if schedule not in get_args(Schedule):
-        raise ValueError(f"schedule={schedule!r} is not known; allowed: {', '.join(get_args(Schedule))}")
-    if steps_per_epoch < 1:
-        raise ValueError(f"steps_per_epoch={steps_per_epoch} is not allowed: give a whole number of at least 1")
+    check_choice("schedule", schedule, get_args(Schedule))
+    check_whole("steps_per_epoch", steps_per_epoch, 1)
     if schedule == "cosine":
         warmup_cosine(0, total_steps, warmup_steps)  # refuses what it cannot do now, not at the first step
         return lambda step: warmup_cosine(step, total_steps, warmup_steps)
@@ -91,8 +109,7 @@ def learning_rate_factor(
         epochs = -(-total_steps // steps_per_epoch)
         cosine_per_epoch(0, epochs)
         return lambda step: cosine_per_epoch(step // steps_per_epoch, epochs)
-    if warmup_steps < 0:
-        raise ValueError(f"warmup_steps={warmup_steps} is not allowed: give a whole number of at least 0")
+    check_whole("warmup_steps", warmup_steps, 0)
     return lambda step: min(1.0, (step + 1) / max(1, warmup_steps))
 
 
@@ -107,14 +124,11 @@ def scaled_lr(lr: float, lr_batch_size: int | None, global_batch: int) -> float:
     Raises:
         ValueError: if the learning rate is negative or not finite, or a batch size is less than 1.
     """
-    if not 0 <= lr < math.inf:
-        raise ValueError(f"lr={lr!r} is not allowed: give a number of at least 0")
-    if global_batch < 1:
-        raise ValueError(f"global_batch={global_batch} is not allowed: give a whole number of at least 1")
+    check_number("lr", lr, 0, math.inf, open_high=True)
+    check_whole("global_batch", global_batch, 1)
     if lr_batch_size is None:
         return lr
-    if lr_batch_size < 1:
-        raise ValueError(f"lr_batch_size={lr_batch_size} is not allowed: give a whole number of at least 1, or null")
+    check_whole("lr_batch_size", lr_batch_size, 1, "or null")
     return lr * global_batch / lr_batch_size
 
 

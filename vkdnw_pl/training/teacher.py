@@ -1,10 +1,10 @@
-"""The trained network that a student learns from: frozen, and no part of the module that trains."""
+"""The trained network that a student learns from: its options, and itself, frozen and no part of the module that trains."""
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -14,12 +14,48 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vkdnw_pl.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from vkdnw_pl.errors import check_choice, check_number, check_whole, nearest
 from vkdnw_pl.networks.features import FeatureTap, Stage, stage_outputs
 
-DEFAULT_TEACHER = "tf_efficientnet_b3.ns_jft_in1k"
-"""EfficientNet-B3 trained with noisy student, the teacher of ZenNAS, ZiCo and AZ-NAS."""
-
 Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherOptions:
+    """A trained timm network whose logits and features the network learns from.
+
+    Args:
+        name: Any classification model of timm.
+        pretrained: Take its published weights (from the hub, or the cache); false is for tests only.
+        weights: File of its weights, for machines without network.
+        image_size: Images are resized to this for the teacher; null gives it what the data module gives.
+        logit_weight: Weight of the cross-entropy against the teacher's softmax.
+        feature_weight: Weight of the smooth L1 distance of feature maps.
+        temperature: Of both softmaxes.
+        reductions: Where features are compared, as input size over feature map size.
+        dtype: What the teacher computes in.
+        channels_last: Memory order of the teacher's weights and maps.
+        compile: Run the teacher through torch.compile.
+    """
+
+    name: str = "tf_efficientnet_b3.ns_jft_in1k"  # with noisy student; the teacher of ZenNAS, ZiCo and AZ-NAS
+    pretrained: bool = True
+    weights: str | None = None
+    image_size: int | None = None
+    logit_weight: float = 1.0
+    feature_weight: float = 1.0
+    temperature: float = 1.0
+    reductions: list[int] = field(default_factory=lambda: [16, 32])
+    dtype: Dtype = "float32"
+    channels_last: bool = False
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        check_number("model.teacher.logit_weight", self.logit_weight, 0)
+        check_number("model.teacher.feature_weight", self.feature_weight, 0)
+        check_number("model.teacher.temperature", self.temperature, 0, open_low=True)
+        if not self.logit_weight and not self.feature_weight:
+            raise ValueError("model.teacher has logit_weight=0 and feature_weight=0: leave the teacher out (null)")
 
 
 class TeacherOutput(NamedTuple):
@@ -68,7 +104,7 @@ class Teacher:
 
     def __init__(
         self,
-        name: str = DEFAULT_TEACHER,
+        name: str = TeacherOptions.name,
         pretrained: bool = True,
         weights: str | Path | None = None,
         num_classes: int = 1000,
@@ -79,10 +115,9 @@ class Teacher:
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
-        if dtype not in get_args(Dtype):
-            raise ValueError(f"model.teacher.dtype={dtype!r} is not known; allowed: {', '.join(get_args(Dtype))}")
-        if image_size is not None and image_size < 1:
-            raise ValueError(f"model.teacher.image_size={image_size} is not allowed: give a whole number of at least 1")
+        check_choice("model.teacher.dtype", dtype, get_args(Dtype))
+        if image_size is not None:
+            check_whole("model.teacher.image_size", image_size, 1)
         self.name = name
         self.image_size = image_size
         self.network = _build(name, pretrained, weights, num_classes)
@@ -159,17 +194,17 @@ def teacher_stages(name: str, reductions: Sequence[int], image_size: int | None 
         size = -(-size // 64) * 64  # every halving is whole there: 300 pixels would make 1/32 look like 1/30
     stages = stage_outputs(network, (3, size, size))
     deepest = max((stage.reduction for stage in stages), default=0)
-    found = []
+    chosen = []
     for reduction in reductions:
-        here = [stage for stage in stages if stage.reduction == reduction]
-        if not here:
-            there_are = ", ".join(map(str, dict.fromkeys(stage.reduction for stage in stages))) or "none"
+        candidates = [stage for stage in stages if stage.reduction == reduction]
+        if not candidates:
+            allowed = ", ".join(map(str, dict.fromkeys(stage.reduction for stage in stages))) or "none"
             raise ValueError(
                 f"model.teacher.reductions={list(reductions)} is not allowed: {name} has no stage at {reduction} "
-                f"(reductions of its stages: {there_are})"
+                f"(reductions of its stages: {allowed})"
             )
-        found.append((_head(network, reduction) or here[-1]) if reduction == deepest else here[0])
-    return found
+        chosen.append((_head(network, reduction) or candidates[-1]) if reduction == deepest else candidates[0])
+    return chosen
 
 
 _BEFORE_ACTIVATION = "bn2.drop"
@@ -187,15 +222,10 @@ def _head(network: nn.Module, reduction: int) -> Stage | None:
 
 
 def _check_name(name: str) -> None:
-    if ":" in name or timm.is_model(
-        name
-    ):  # with a colon (hf-hub:..., local-dir:...) it is a place, which timm resolves
-        return
-    near = difflib.get_close_matches(
-        name, [*map(str, timm.list_models()), *map(str, timm.list_models(pretrained=True))], 1
-    )
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"model.teacher.name={name!r} is not a model of timm{hint}")
+    # With a colon (hf-hub:..., local-dir:...) it is a place, which timm resolves.
+    if ":" not in name and not timm.is_model(name):
+        models = [*map(str, timm.list_models()), *map(str, timm.list_models(pretrained=True))]
+        raise ValueError(f"model.teacher.name={name!r} is not a model of timm{nearest(name, models)}")
 
 
 def _build(name: str, pretrained: bool, weights: str | Path | None, num_classes: int) -> nn.Module:
@@ -207,10 +237,9 @@ def _build(name: str, pretrained: bool, weights: str | Path | None, num_classes:
         if not path.is_file():
             raise ValueError(f"model.teacher.weights={str(path)!r}: there is no such file")
         # With the class count of the student: timm would otherwise drop a head of another size and leave ours untrained.
-        own_format = path.suffix in (".npz", ".npy")
-        overlay = {"file": str(path), "source": "", "num_classes": num_classes} | (
-            {} if own_format else {"custom_load": False}
-        )
+        overlay: dict[str, Any] = {"file": str(path), "source": "", "num_classes": num_classes}
+        if path.suffix not in (".npz", ".npy"):  # formats that the model's own code reads
+            overlay["custom_load"] = False
         options |= {"pretrained": True, "pretrained_cfg_overlay": overlay}
     elif pretrained:
         _check_published(name, num_classes)
@@ -241,9 +270,9 @@ def _check_published(name: str, num_classes: int) -> None:
     if config is None or not config.has_weights:
         base = name.partition(".")[0]
         tags = [str(tag) for tag in timm.list_models(f"{base}.*", pretrained=True)]
-        there_are = f"; there are weights for {', '.join(tags)}" if tags else ""
+        published = f"; there are weights for {', '.join(tags)}" if tags else ""
         raise ValueError(
-            f"model.teacher.name={name!r} has no published weights{there_are}; or give a file with model.teacher.weights"
+            f"model.teacher.name={name!r} has no published weights{published}; or give a file with model.teacher.weights"
         )
     if config.num_classes != num_classes:
         raise ValueError(

@@ -12,6 +12,8 @@ import docstring_parser
 
 import vkdnw_pl
 from vkdnw_pl.data import DATA_MODULES
+from vkdnw_pl.option_parser import describe_options
+from vkdnw_pl.options import WandbOptions
 
 _PACKAGE = Path(vkdnw_pl.__file__).parent
 _ABOUT = {
@@ -25,10 +27,8 @@ _RUN = {
     "--out DIR": "Run folder. Default: a name made from the settings, below runs/.",
     "--ckpt_path FILE": "{checkpoint}",
     "--seed_everything N": "Of the initialisation, the order of images, augmentation and mixup. [default: 0]",
-    "--wandb [PROJECT]": "Log to Weights & Biases too: alone for the project vkdnw_pl (or WANDB_PROJECT), PROJECT, or ENTITY/PROJECT.",
-    "--wandb_group NAME": "Group of the run there.",
-    "--wandb_tags '[A, B]'": "Tags of the run there.",
 }
+_WANDB_VALUES = {"wandb": "[PROJECT]", "wandb_group": "NAME", "wandb_tags": "'[A, B]'"}
 _CHECKPOINT = {
     "fit": "Checkpoint to continue from; last is the run folder's, which is the default where there is one.",
     "other": "Checkpoint to evaluate: a file, last, or best (the default); none for the network as it is built.",
@@ -48,6 +48,8 @@ _TRAINER = {
     "deterministic": "true for results that repeat bit by bit on one kind of device.",
     "callbacks, logger": "More of them, such as ProxyCallback, EMA, WandbLogger.",
 }
+_OPTION_GROUPS = {"optimizer": "OptimizerOptions", "schedule": "ScheduleOptions", "teacher": "TeacherOptions"}
+"""Option of the module -> its class, in the file of the option's name."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def class_help(path: Path, name: str) -> ClassHelp:
             positional = node.args.args[len(node.args.args) - len(node.args.defaults) :]
             pairs = [*zip(positional, node.args.defaults), *zip(node.args.kwonlyargs, node.args.kw_defaults)]
             defaults |= {argument.arg: _default(value) for argument, value in pairs if value is not None}
-    texts = {one.arg_name: " ".join((one.description or "").split()) for one in parsed.params}
+    texts = {item.arg_name: " ".join((item.description or "").split()) for item in parsed.params}
     return ClassHelp(parsed.short_description or "", texts, defaults)
 
 
@@ -81,6 +83,7 @@ def train_help(command: str, prog: str) -> str:
     """Text for ``--help``."""
     checkpoint = _CHECKPOINT["fit" if command == "fit" else "other"]
     run = {name: text.format(checkpoint=checkpoint) for name, text in _RUN.items()}
+    run |= {f"--{option.name} {_WANDB_VALUES[option.name]}": option.help for option in describe_options(WandbOptions)}
     lines = [f"usage: {prog} [--config FILE] [OPTIONS]", "", _ABOUT[command], ""]
     lines += ["run:", *_table(run | (_FIT if command == "fit" else {}))]
     lines += ["", "model (--model.NAME VALUE, or below model: in YAML):", *_model()]
@@ -100,17 +103,16 @@ def train_help(command: str, prog: str) -> str:
 
 def _model() -> list[str]:
     module = class_help(_PACKAGE / "training" / "module.py", "TrainingModule")
-    groups = {"optimizer": "OptimizerOptions", "schedule": "ScheduleOptions", "teacher": "TeacherOptions"}
     rows: dict[str, str] = {}
     for name, text in module.arguments.items():
         if name in ("num_classes", "input_size", "seed"):
             continue  # linked: they come from the data module and --seed_everything
-        if name not in groups:
+        if name not in _OPTION_GROUPS:
             rows[name] = _with_default(text, module.defaults.get(name))
             continue
-        group = class_help(_PACKAGE / "training" / "options.py", groups[name])
+        group = class_help(_PACKAGE / "training" / f"{name}.py", _OPTION_GROUPS[name])
         rows[name] = text
-        rows |= {f"{name}.{key}": _with_default(one, group.defaults.get(key)) for key, one in group.arguments.items()}
+        rows |= {f"{name}.{key}": _with_default(line, group.defaults.get(key)) for key, line in group.arguments.items()}
     return _table(rows)
 
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from training_reference import GOLDEN, wave
 
-from vkdnw_pl.training.mixup import mixup, smooth_targets
+from vkdnw_pl.training.losses import mixup, smooth_targets
 
 OFFICIAL = GOLDEN["targets"]
 

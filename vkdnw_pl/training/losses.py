@@ -1,4 +1,4 @@
-"""Soft targets: label smoothing and mixup (Zhang et al., ICLR 2018)."""
+"""What the loss of a step is made of: label smoothing, mixup (Zhang et al., ICLR 2018), full precision."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from vkdnw_pl.errors import check_number
+
+
+def in_full_precision(tensor: Tensor) -> Tensor:
+    """In float32 where it is in half precision: mixed precision is not for losses."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def smooth_targets(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> Tensor:
@@ -24,8 +31,7 @@ def smooth_targets(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> 
     Raises:
         ValueError: if ``smoothing`` is not in [0, 1).
     """
-    if not 0.0 <= smoothing < 1.0:
-        raise ValueError(f"smoothing={smoothing!r} is not allowed: give a number in [0, 1)")
+    check_number("smoothing", smoothing, 0, 1, open_high=True)
     one_hot = F.one_hot(labels, num_classes).to(torch.float32)
     return one_hot.mul_(1.0 - smoothing).add_(smoothing / num_classes)
 
@@ -50,8 +56,7 @@ def mixup(images: Tensor, targets: Tensor, alpha: float, generator: torch.Genera
     Raises:
         ValueError: if ``alpha`` is not positive, the generator is not on the CPU, or the targets are not one row per image.
     """
-    if not 0.0 < alpha < math.inf:
-        raise ValueError(f"alpha={alpha!r} is not allowed: give a positive number")
+    check_number("alpha", alpha, 0, math.inf, open_low=True, open_high=True)
     if generator.device.type != "cpu":
         raise ValueError(f"generator is on {generator.device}; give one on the CPU, so that every device has one draw")
     if targets.ndim != 2 or len(targets) != len(images):

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from training_reference import GOLDEN
 
-from vkdnw_pl.training.parameter_groups import make_optimizer, parameter_groups
+from vkdnw_pl.training.optimizer import make_optimizer, parameter_groups
 
 
 def names(groups, module):

@@ -13,14 +13,24 @@ import yaml
 from torch import nn
 
 import vkdnw_pl.data
+from vkdnw_pl.callbacks.history_lines import HISTORY, read_history
 from vkdnw_pl.networks.arch_file import TASK, is_arch_file
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.spaces.resolve import ResolvedArch, resolve_arch
-from vkdnw_pl.training.exported import WEIGHTS, NetworkRecord, exported_file, is_exported, read_exported
+from vkdnw_pl.training.export_options import CARD, ExportOptions
+from vkdnw_pl.training.exported import (
+    WEIGHTS,
+    NetworkRecord,
+    exported_file,
+    is_exported,
+    put_weights,
+    read_checkpoint,
+    read_exported,
+    read_weights,
+)
 from vkdnw_pl.training.folder import TrainingFolder
-from vkdnw_pl.training.weights import put_weights, read_checkpoint, read_weights
 
-FOUND, CARD = "found.json", "model.json"
+FOUND = "found.json"
 _OURS = "vkdnw_pl.data."
 _UNTRAINED = "has no trained weights: give a checkpoint or the run folder of fit, or --untrained true for random weights (of --seed)"
 
@@ -39,91 +49,75 @@ class ExportSource:
     """Run folder that the weights are from."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What the user says about the network where the source does not."""
-
-    checkpoint: str = "best"
-    untrained: bool = False
-    arch: str | None = None
-    space: str = "auto"
-    network: Mapping[str, Any] = field(default_factory=dict)
-    num_classes: int | None = None
-    image_size: int | None = None
-    seed: int = 0
-
-    def task(self) -> dict[str, int]:
-        """Options of the network that were given as options of their own."""
-        given = {"num_classes": self.num_classes, "image_size": self.image_size}
-        return {name: value for name, value in given.items() if value is not None}
-
-
-def read_source(source: str, wanted: Wanted) -> ExportSource:
-    """Find out what ``source`` is, and make its network.
+def read_source(options: ExportOptions) -> ExportSource:
+    """Find out what the source is, and make its network.
 
     Raises:
         ValueError: if it is nothing that can be exported; the text says what is missing.
     """
+    source = options.source
     path = Path(source).expanduser()
     if path.is_dir():
-        return _from_folder(path, wanted)
+        return _from_folder(path, options)
     if is_arch_file(source):
         described = path.name == CARD and any((path.parent / name).is_file() for name in WEIGHTS)
-        return _from_folder(path.parent, wanted) if described else _untrained(source, wanted)
+        return _from_folder(path.parent, options) if described else _untrained(source, options)
     if path.is_file():
-        return _from_file(path, wanted)
-    return _untrained(source, wanted)
+        return _from_file(path, options)
+    return _untrained(source, options)
 
 
-def _from_folder(path: Path, wanted: Wanted) -> ExportSource:
+def _from_folder(path: Path, options: ExportOptions) -> ExportSource:
     folder = TrainingFolder(path)
     if any((path / name).is_file() for name in WEIGHTS):
-        return _from_file(exported_file(path), wanted)
+        return _from_file(exported_file(path), options)
     command = folder.read_meta().get("command") if folder.meta.is_file() else None
     if command == "fit" or folder.checkpoints.is_dir():
-        checkpoint = folder.checkpoint(wanted.checkpoint)
+        checkpoint = folder.checkpoint(options.checkpoint)
         if not checkpoint.is_file():
-            known = ", ".join(sorted(one.stem for one in folder.checkpoints.glob("*.ckpt"))) or "none"
-            raise ValueError(f"checkpoint={wanted.checkpoint!r}: there is no file {checkpoint} (there are: {known})")
-        return _from_file(checkpoint, wanted)
+            existing = ", ".join(sorted(file.stem for file in folder.checkpoints.glob("*.ckpt"))) or "none"
+            raise ValueError(
+                f"checkpoint={options.checkpoint!r}: there is no file {checkpoint} (there are: {existing})"
+            )
+        return _from_file(checkpoint, options)
     if (path / FOUND).is_file():
-        return _untrained(str(path / FOUND), wanted)
+        return _untrained(str(path / FOUND), options)
     raise ValueError(f"source={str(path)!r} is a folder without checkpoints, {FOUND} or {' or '.join(WEIGHTS)}")
 
 
-def _from_file(path: Path, wanted: Wanted) -> ExportSource:
+def _from_file(path: Path, options: ExportOptions) -> ExportSource:
     content = read_checkpoint(path)
     if "hyper_parameters" in content:
-        return _from_checkpoint(path, content, wanted)
+        return _from_checkpoint(path, content, options)
     if is_exported(content, path):
-        return _from_exported(path, wanted)
-    if wanted.arch is None:
+        return _from_exported(path, options)
+    if options.arch is None:
         raise ValueError(f"source={str(path)!r} is a state dict without its architecture: say it with --arch")
-    found = resolve_arch(wanted.arch, wanted.space)
-    record = _record(found, {**found.task, **wanted.task()}, wanted.network)
+    resolved = resolve_arch(options.arch, options.space)
+    record = _record(resolved, {**resolved.task, **options.task}, options.network)
     network = _loaded(record, content, path)
     return ExportSource(record=record, network=network, trained=True, facts={"source": {"file": path.name}})
 
 
-def _from_checkpoint(path: Path, content: Mapping[str, Any], wanted: Wanted) -> ExportSource:
+def _from_checkpoint(path: Path, content: Mapping[str, Any], options: ExportOptions) -> ExportSource:
     """A checkpoint of ``fit``: what was trained on which images stands in it."""
-    known = content["hyper_parameters"]
-    if not isinstance(known, dict) or not {"arch", "space", "num_classes", "input_size"} <= set(known):
+    hparams = content["hyper_parameters"]
+    if not isinstance(hparams, dict) or not {"arch", "space", "num_classes", "input_size"} <= set(hparams):
         raise ValueError(f"source={str(path)!r} is a checkpoint of another program, not of fit")
-    if refused := list(wanted.task()):
+    if refused := list(options.task):
         raise ValueError(f"{refused[0]} is not allowed here: {path} knows what its network was trained for")
-    arch = known["arch"] if wanted.arch is None else wanted.arch
+    arch = hparams["arch"] if options.arch is None else options.arch
     try:
-        found = resolve_arch(arch, known["space"] if wanted.arch is None else wanted.space)
+        resolved = resolve_arch(arch, hparams["space"] if options.arch is None else options.space)
     except ValueError as error:
-        hint = "; if the file has moved, say where with --arch" if wanted.arch is None and is_arch_file(arch) else ""
+        hint = "; if the file has moved, say where with --arch" if options.arch is None and is_arch_file(arch) else ""
         raise ValueError(
             f"source={str(path)!r} is a network of {arch!r}, which cannot be read: {error}{hint}"
         ) from None
-    channels, height, _ = known["input_size"]
-    size = known.get("student_size") or height
-    task = {"num_classes": known["num_classes"], "image_size": size, "in_channels": channels}
-    record = _record(found, task, {**(known.get("network") or {}), **wanted.network})
+    channels, height, _ = hparams["input_size"]
+    size = hparams.get("student_size") or height
+    task = {"num_classes": hparams["num_classes"], "image_size": size, "in_channels": channels}
+    record = _record(resolved, task, {**(hparams.get("network") or {}), **(options.network or {})})
     network = _loaded(record, content, path)
     run = path.resolve().parent.parent if path.resolve().parent.name == "checkpoints" else None
     facts = {"source": {"file": path.name, **_progress(content)}}
@@ -134,8 +128,8 @@ def _from_checkpoint(path: Path, content: Mapping[str, Any], wanted: Wanted) -> 
     return ExportSource(record=record, network=network, trained=True, facts=facts, run=run)
 
 
-def _from_exported(path: Path, wanted: Wanted) -> ExportSource:
-    if wanted.arch is not None or wanted.network or wanted.task():
+def _from_exported(path: Path, options: ExportOptions) -> ExportSource:
+    if options.arch is not None or options.network or options.task:
         raise ValueError(f"arch, network, num_classes and image_size are not allowed here: {path} knows them")
     record, state = read_exported(path)
     network = record.build()
@@ -143,37 +137,36 @@ def _from_exported(path: Path, wanted: Wanted) -> ExportSource:
     card: dict[str, Any] = {}
     if (path.parent / CARD).is_file():
         card = json.loads((path.parent / CARD).read_text(encoding="utf-8"))
-    kept = ("source", "accuracy", "data", "normalisation")
-    facts = {name: card[name] for name in kept if name in card}
+    facts = {name: card[name] for name in ("source", "accuracy", "data", "normalisation") if name in card}
     trained = bool(card.get("trained", True))
     return ExportSource(record=record, network=network.eval(), trained=trained, facts=facts)
 
 
-def _untrained(source: str, wanted: Wanted) -> ExportSource:
-    if wanted.arch is not None:
+def _untrained(source: str, options: ExportOptions) -> ExportSource:
+    if options.arch is not None:
         raise ValueError("arch is not allowed here: the source is an architecture already")
-    found = resolve_arch(source, wanted.space)
-    if not wanted.untrained:
+    resolved = resolve_arch(source, options.space)
+    if not options.untrained:
         raise ValueError(f"source={source!r} {_UNTRAINED}")
-    record = _record(found, {**found.task, **wanted.task()}, wanted.network)
+    record = _record(resolved, {**resolved.task, **options.task}, options.network)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(wanted.seed)
+        torch.manual_seed(options.seed)
         network = record.build()
-    facts: dict[str, Any] = {"source": {"seed": wanted.seed}}
+    facts: dict[str, Any] = {"source": {"seed": options.seed}}
     if is_arch_file(source):
         facts["source"]["file"] = Path(source).name
     return ExportSource(record=record, network=network.eval(), trained=False, facts=facts)
 
 
-def _record(found: ResolvedArch, task: Mapping[str, Any], network: Mapping[str, Any]) -> NetworkRecord:
-    options = {**found.network, **task, **network}
-    space = SPACES[found.space]
+def _record(resolved: ResolvedArch, task: Mapping[str, Any], network: Mapping[str, Any] | None) -> NetworkRecord:
+    options = {**resolved.network, **task, **(network or {})}
+    space = SPACES[resolved.space]
     channels, height, width = space.input_size(**options)
     # Of timm: where weights come from is no property of the network that has them.
     kept = {name: value for name, value in options.items() if name not in (*TASK, "pretrained")}
     return NetworkRecord(
-        space=found.space,
-        arch=found.arch,
+        space=resolved.space,
+        arch=resolved.arch,
         num_classes=space.num_classes(**options),
         input_size=[channels, height, width],
         network=kept,
@@ -208,12 +201,8 @@ def _facts_of_run(folder: TrainingFolder, content: Mapping[str, Any]) -> dict[st
 def _accuracy(folder: TrainingFolder, content: Mapping[str, Any]) -> dict[str, float]:
     """What was measured with exactly these weights: validation after that step, the test if they are the final ones."""
     step, metrics = content.get("global_step"), dict[str, float]()
-    history = folder.path / "history.jsonl"
-    for line in history.read_text(encoding="utf-8").splitlines() if history.is_file() else ():
-        try:
-            values = json.loads(line)
-        except ValueError:  # the last line of a process that was killed
-            continue
+    history = folder.path / HISTORY
+    for values in read_history(history) if history.is_file() else ():
         if isinstance(step, int) and values.get("step") == step - 1:
             metrics |= _evaluation(values)
     last = folder.checkpoint("last")

@@ -1,10 +1,11 @@
-"""Which parameters decay, and the optimizer that gets them."""
+"""The optimizer: its options, and which parameters decay."""
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Literal, get_args
 
 import timm.optim
@@ -12,11 +13,42 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from vkdnw_pl.errors import check_choice, check_number, check_whole, nearest
 from vkdnw_pl.networks.init import ATTENTION_WEIGHTS, WEIGHTED
 
 Decay = Literal["weights", "all"]
 
 _DECAYING = (*WEIGHTED, nn.Bilinear)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerOptions:
+    """How the weights are changed.
+
+    Args:
+        name: Any optimizer of timm; sgd there is SGD with Nesterov momentum, momentum is SGD without it.
+        lr: Peak learning rate for a global batch of lr_batch_size images.
+        lr_batch_size: The learning rate grows in proportion to the global batch (all processes, accumulated) over this;
+            null takes lr as it is.
+        momentum: Momentum of SGD.
+        weight_decay: L2 decay.
+        decay: What decays - the weights of convolutions and linear layers only, or all parameters.
+        extra: Further arguments of the optimizer.
+    """
+
+    name: str = "sgd"
+    lr: float = 0.1
+    lr_batch_size: int | None = 256
+    momentum: float = 0.9
+    weight_decay: float = 4e-5
+    decay: Decay = "weights"
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "momentum", "weight_decay"):
+            check_number(f"model.optimizer.{name}", getattr(self, name), 0, inf, open_high=True)
+        if self.lr_batch_size is not None:
+            check_whole("model.optimizer.lr_batch_size", self.lr_batch_size, 1, "or null")
 
 
 def parameter_groups(
@@ -45,15 +77,13 @@ def parameter_groups(
         ValueError: if ``decay`` is not known, the weight decay is negative, a parameter belongs to two of the modules,
             or there is nothing to train.
     """
-    if decay not in get_args(Decay):
-        raise ValueError(f"decay={decay!r} is not known; allowed: {', '.join(get_args(Decay))}")
-    if not 0 <= weight_decay < float("inf"):
-        raise ValueError(f"weight_decay={weight_decay!r} is not allowed: give a number of at least 0")
-    given = [modules] if isinstance(modules, nn.Module) else list(modules)
-    weights = {id(p) for module in given for p in _weights(module)}
+    check_choice("decay", decay, get_args(Decay))
+    check_number("weight_decay", weight_decay, 0, inf, open_high=True)
+    modules = [modules] if isinstance(modules, nn.Module) else list(modules)
+    weights = {id(p) for module in modules for p in _weights(module)}
     owners: dict[int, str] = {}
     groups: dict[str, list[nn.Parameter]] = {"decay": [], "no_decay": []}
-    for index, module in enumerate(given):
+    for index, module in enumerate(modules):
         for name, parameter in module.named_parameters():
             full = f"{type(module).__name__} {index}: {name}"
             if id(parameter) in owners:
@@ -62,14 +92,14 @@ def parameter_groups(
             if parameter.requires_grad:
                 decays = decay == "all" or id(parameter) in weights
                 groups["decay" if decays else "no_decay"].append(parameter)
-    found = [
+    nonempty = [
         {"name": name, "params": params, "weight_decay": weight_decay if name == "decay" else 0.0}
         for name, params in groups.items()
         if params
     ]
-    if not found:
+    if not nonempty:
         raise ValueError("there is nothing to train: no module has a parameter that requires a gradient")
-    return found
+    return nonempty
 
 
 def make_optimizer(
@@ -88,22 +118,17 @@ def make_optimizer(
     Raises:
         ValueError: if the name is not known (names the nearest), or the optimizer does not take an option or its value.
     """
-    known = [str(one) for one in timm.optim.list_optimizers()]
     plain = name.lower().removeprefix("lookahead_")
-    if plain not in known:
-        near = difflib.get_close_matches(plain, known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        raise ValueError(f"optimizer.name={name!r} is not an optimizer of timm; {hint}")
+    check_choice("model.optimizer.name", plain, map(str, timm.optim.list_optimizers()))
     taken = inspect.signature(timm.optim.get_optimizer_class(plain, bind_defaults=False)).parameters
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values())
     for option in options:
         if option == "weight_decay":
             raise ValueError("weight_decay is not an option of the optimizer here: every group has its own")
         if option not in taken and not open_ended:
-            allowed = [one for one in taken if one not in ("params", "lr", "momentum", "weight_decay")]
-            similar = difflib.get_close_matches(option, allowed, 1)
-            hint = f"did you mean {similar[0]!r}?" if similar else f"it takes {', '.join(allowed)}"
-            raise ValueError(f"{name} does not take {option!r}; {hint}")
+            allowed = [key for key in taken if key not in ("params", "lr", "momentum", "weight_decay")]
+            hint = nearest(option, allowed) or f"; it takes {', '.join(allowed)}"
+            raise ValueError(f"{name} does not take {option!r}{hint}")
     if "momentum" not in taken and not open_ended and momentum != 0.9:
         raise ValueError(f"momentum={momentum!r} is not allowed: {name} has none")
     if plain in ("sgd", "nesterov") and momentum == 0 and options.get("nesterov", True):
@@ -118,13 +143,13 @@ def make_optimizer(
 
 def _weights(module: nn.Module) -> list[nn.Parameter]:
     """Weights of the convolutions and linear layers of a module."""
-    found: list[nn.Parameter] = []
+    weights: list[nn.Parameter] = []
     for layer in module.modules():
         if isinstance(layer, _DECAYING):
             if parametrize.is_parametrized(layer, "weight"):  # weight norm and the like: what it is made of
-                found.extend(layer.parametrizations.weight.parameters())  # type: ignore[union-attr,operator]
+                weights.extend(layer.parametrizations.weight.parameters())  # type: ignore[union-attr,operator]
             else:
-                found.append(layer.weight)  # type: ignore[arg-type]
+                weights.append(layer.weight)  # type: ignore[arg-type]
         elif isinstance(layer, nn.MultiheadAttention):
-            found.extend(p for name in ATTENTION_WEIGHTS if (p := getattr(layer, name)) is not None)
-    return found
+            weights.extend(p for name in ATTENTION_WEIGHTS if (p := getattr(layer, name)) is not None)
+    return weights

@@ -1,12 +1,12 @@
-"""What signals do before, during and after the steps of a training."""
+"""What signals do before, during and after the steps of a training, and in the workers of its loader."""
 
 import os
 import signal
+import time
 
 import pytest
+from vkdnw_pl.runs.signals import BY_STRENGTH, Stopped, TrainingSignals, follow_loader
 
-from vkdnw_pl.runs.signals import Stopped
-from vkdnw_pl.training.signals import BY_STRENGTH, StopSignals
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -14,7 +14,7 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 @pytest.fixture
 def signals():
     before = [signal.getsignal(number) for number in NUMBERS]
-    ours = StopSignals()
+    ours = TrainingSignals()
     with ours.taken():
         yield ours
     assert [signal.getsignal(number) for number in NUMBERS] == before
@@ -78,12 +78,12 @@ def test_forked_processes_leave_it_to_their_parent(number, code, signals):
     assert signals.signum == 0
 
 
-def test_deaf_to_the_end():
+def test_ignored_until_the_process_ends():
     before = [signal.getsignal(number) for number in NUMBERS]
-    signals = StopSignals()
+    signals = TrainingSignals()
     try:
         with signals.taken():
-            signals.stay_deaf()
+            signals.ignore_until_exit()
         assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN
         assert signal.getsignal(signal.SIGINT) == before[0]
     finally:
@@ -101,3 +101,42 @@ def test_taken_once(signals):
 
 def test_processes_agree_by_strength():
     assert BY_STRENGTH == (0, signal.SIGINT, signal.SIGUSR1, signal.SIGTERM)
+
+
+def alive(pid):
+    return os.waitpid(pid, os.WNOHANG) == (0, 0)
+
+
+@pytest.fixture
+def worker():
+    """Process id of a worker."""
+    ready, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        follow_loader()
+        os.write(told, b"x")
+        time.sleep(30)
+        os._exit(9)
+    os.read(ready, 1)
+    yield child
+    try:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    except (ProcessLookupError, ChildProcessError):
+        return
+
+
+def test_signals_of_others_are_the_parents_matter(worker):
+    stranger = os.fork()
+    if stranger == 0:
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+            os.kill(worker, number)
+        os._exit(0)
+    os.waitpid(stranger, 0)
+    time.sleep(0.1)
+    assert alive(worker)
+
+
+def test_sigterm_of_the_parent_ends_it(worker):
+    os.kill(worker, signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) == 0

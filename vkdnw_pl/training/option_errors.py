@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,22 +39,21 @@ def check_given(arguments: Sequence[str], parser: ArgumentParser) -> None:
     Raises:
         UsageError: for a value that comes from elsewhere, or a group in a file that does not exist.
     """
-    known = sorted({name.partition(".")[0] for name in _options(parser)} - {"config", "print_config"})
-    for i, argument in enumerate(arguments):
+    groups = sorted({name.partition(".")[0] for name in _options(parser)} - {"config", "print_config"})
+    for argument, follower in zip(arguments, [*arguments[1:], ""], strict=True):
         flag, _, value = argument.partition("=")
         if flag in ("-c", "--config"):
-            given = _groups(value or (arguments[i + 1] if i + 1 < len(arguments) else ""))
-            for name in given:
-                if name.partition(".")[0] not in known:
-                    raise UsageError(unknown("option", name, known))
+            names = _names_in(value or follower)
+            for name in names:
+                if name.partition(".")[0] not in groups:
+                    raise UsageError(unknown("option", name, groups))
         elif argument.startswith("--"):
-            given = [flag[2:]]
+            names = [flag[2:]]
             if flag in ("--model", "--data"):  # a mapping, or a file that holds one
-                inner = value or (arguments[i + 1] if i + 1 < len(arguments) else "")
-                given += [f"{flag[2:]}.{name}" for name in _groups(inner)]
+                names += [f"{flag[2:]}.{name}" for name in _names_in(value or follower)]
         else:
             continue
-        for name in given:
+        for name in names:
             if name in _LINKED:
                 raise UsageError(f"{name} comes from {_LINKED[name]}; leave it out")
 
@@ -67,13 +66,13 @@ def readable(message: str, parser: ArgumentParser) -> str:
         parser: knows the options.
     """
     text = " ".join(message.split())
-    if found := re.search(r"unrecognized arguments: (--\S+)", text):
-        name = found[1].partition("=")[0]
+    if match := re.search(r"unrecognized arguments: (--\S+)", text):
+        name = match[1].partition("=")[0]
         return unknown("option", name, [f"--{key}" for key in _options(parser)])
-    if found := re.search(r"does not accept option '([\w.]+)'", text):
-        return unknown("option", found[1], _options(parser))
-    if found := re.search(r"given class_path '([\w.]+)': Option '([\w.]+)' is not accepted", text):
-        return unknown(f"option of {found[1].rpartition('.')[2]}", found[2], _arguments(found[1]))
+    if match := re.search(r"does not accept option '([\w.]+)'", text):
+        return unknown("option", match[1], _options(parser))
+    if match := re.search(r"given class_path '([\w.]+)': Option '([\w.]+)' is not accepted", text):
+        return unknown(f"option of {match[1].rpartition('.')[2]}", match[2], _arguments(match[1]))
     key = re.search(r'Parser key "([\w.]+)"', text)
     if key and (missing := _missing(text)):
         cls, argument = missing
@@ -87,8 +86,8 @@ def readable(message: str, parser: ArgumentParser) -> str:
     return text
 
 
-def _groups(path: str) -> list[str]:
-    """Dotted names of everything in a config file, or a mapping written out; none if it is no such file, which the parser says."""
+def _names_in(path: str) -> list[str]:
+    """Dotted names of all in a config file, or in a mapping written out; none if it is no such file, which the parser says."""
     try:
         text = path if path.lstrip().startswith("{") else Path(path).expanduser().read_text(encoding="utf-8")
         content = yaml.safe_load(text)
@@ -106,13 +105,13 @@ def _groups(path: str) -> list[str]:
 
 def _missing(text: str) -> tuple[str, str] | None:
     """Class and name of an argument that has no default and was not given."""
-    for path, given in re.findall(r"class_path='([\w.]+)', init_args=Namespace\((.*?)\)", text):
+    for path, init_args in re.findall(r"class_path='([\w.]+)', init_args=Namespace\((.*?)\)", text):
         module, _, name = path.rpartition(".")
         parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters.values()
-        for one in parameters:
-            named = one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
-            if named and one.default is one.empty and re.search(rf"\b{one.name}=None", given):
-                return name, one.name
+        for item in parameters:
+            named = item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)
+            if named and item.default is item.empty and re.search(rf"\b{item.name}=None", init_args):
+                return name, item.name
     return None
 
 
@@ -143,11 +142,7 @@ def _names(base: type) -> list[str]:
 def _allowed(text: str) -> str:
     choices: list[str] = []
     for literal in re.findall(r"Literal\[([^\]]*)\]", text):
-        choices += [one.strip().strip("'") for one in literal.split(",")]
+        choices += [choice.strip().strip("'") for choice in literal.split(",")]
     if not choices:
         choices = [_WORDS[kind] for kind in re.findall(r"Expected a <class '(\w+)'>", text) if kind in _WORDS]
-    return _either(choices)
-
-
-def _either(choices: Iterable[str]) -> str:
     return " or ".join(dict.fromkeys(choices))

@@ -1,0 +1,166 @@
+"""``fit`` after everything is made: trains, tests, keeps the record, and says with which exit code it was stopped."""
+
+from __future__ import annotations
+
+import signal
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from vkdnw_pl.callbacks.graceful_stop import GracefulStop
+from vkdnw_pl.errors import CommandFailed
+from vkdnw_pl.runs.signals import TRAINING_SIGNALS, Stopped
+from vkdnw_pl.training.folder import TrainingFolder
+from vkdnw_pl.training.module import TrainingModule
+from vkdnw_pl.training.record import TrainingRecord, write_results
+
+_LOST_CONNECTION = ("Connection closed by peer", "Connection reset by peer", "remote process exited", "Broken pipe")
+"""In the messages of gloo and NCCL."""
+_STOP_REQUESTS = (SIGTERMException, Stopped, KeyboardInterrupt, SystemExit)
+_OF_USER = (ValueError, OSError, MisconfigurationException)
+"""Mostly what the user gave: data that are not there, options that do not go together."""
+
+
+class ExitCode(Exception):
+    """The command ends here with this exit code, and all is said."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
+class Fit:
+    """One call of ``fit`` in one process.
+
+    Args:
+        trainer: with a `GracefulStop`.
+        module: to train.
+        data: to train on.
+        folder: run folder; only the process of rank zero writes to it.
+        until: ``max_epochs`` and ``max_steps``.
+        test_after: test the final weights.
+    """
+
+    def __init__(
+        self,
+        trainer: Any,
+        module: TrainingModule,
+        data: LightningDataModule,
+        folder: TrainingFolder,
+        until: Mapping[str, Any],
+        test_after: bool = True,
+    ) -> None:
+        self._trainer = trainer  # its attributes are set in a way that type checkers do not see
+        self._module, self._data, self._folder = module, data, folder
+        self._until, self._test_after = until, test_after
+        self._stop: GracefulStop = next(item for item in trainer.callbacks if isinstance(item, GracefulStop))
+
+    def as_first(self, config: Mapping[str, Any], settings: Mapping[str, Any], resume: str | None) -> None:
+        """Train as the process that keeps the record and talks to the user.
+
+        Args:
+            config: options as they stand in ``config.yaml``.
+            settings: what decides the result.
+            resume: checkpoint to go on from.
+
+        Raises:
+            ExitCode: if it was stopped.
+            CommandFailed: if it cannot go on with what the user gave.
+        """
+        with TrainingRecord(self._folder, config, settings, self._until, self._trainer, resume) as record:
+            try:
+                record.announce(self._trainer, self._module)
+                finished = self._train_and_test(resume)
+            except _STOP_REQUESTS as request:
+                signum = self._signum(request)
+                launcher = self._trainer.strategy.launcher
+                if launcher is not None and not self._stop.agreed:
+                    launcher.kill(signal.SIGTERM)  # else processes that Lightning started wait for this one
+                record.end("stopped", stopped_by=signal.Signals(signum).name, steps=self._trainer.global_step)
+                raise self._exit(128 + signum) from request
+            except Exception as error:
+                if self._stop.began or not record.put_back():
+                    record.end("failed", stopped_by=None, steps=self._trainer.global_step)
+                if isinstance(error, _OF_USER):
+                    raise self._failed(str(error)) from error
+                if self._was_left_alone(error):
+                    raise self._failed(f"another process of the training ended ({_first_line(error)})") from error
+                raise
+            record.end("finished" if finished else "stopped", stopped_by=None, steps=self._trainer.global_step)
+
+    def as_other(self, resume: str | None) -> None:
+        """Train as another process than the first.
+
+        Raises:
+            ExitCode: if it was stopped.
+            CommandFailed: as ``as_first``.
+        """
+        try:
+            self._train_and_test(resume)
+        except _STOP_REQUESTS as request:
+            # Where all stop together the first process says why: a launcher may end it when this one ends with an error.
+            raise self._exit(0 if self._stop.agreed else 128 + self._signum(request)) from request
+        except _OF_USER as error:
+            raise CommandFailed(f"process {self._trainer.global_rank}: {error}") from error
+        except RuntimeError as error:
+            if not self._was_left_alone(error):
+                raise
+            raise ExitCode(1) from error
+
+    def _train_and_test(self, resume: str | None) -> bool:
+        """Whether the training reached its end."""
+        self._trainer.fit(self._module, self._data, ckpt_path=resume)
+        self._write_results()
+        if not self._reached_the_end():
+            return False
+        if self._test_after and not self._trainer.fast_dev_run:
+            if getattr(self._data, "validates_on_test", False):
+                rank_zero_only(print)("validation images are the test images here: the last validation is the test")
+            else:
+                self._stop.check(self._trainer)
+                self._trainer.test(self._module, self._data, verbose=False)
+                self._write_results()
+        return True
+
+    def _write_results(self) -> None:
+        if self._trainer.is_global_zero:
+            write_results(self._folder, self._trainer.callback_metrics)
+
+    def _reached_the_end(self) -> bool:
+        """Whether the training went as far as was asked, or a callback found that enough."""
+        trainer, epochs, steps = self._trainer, self._until["max_epochs"], self._until["max_steps"]
+        if any(isinstance(item, EarlyStopping) and item.stopped_epoch for item in trainer.callbacks):
+            return True
+        if steps not in (None, -1) and trainer.global_step >= steps:
+            return True
+        return (epochs not in (None, -1) and trainer.current_epoch >= epochs) or bool(trainer.fast_dev_run)
+
+    def _failed(self, text: str) -> CommandFailed:
+        file = self._folder.path / "traceback.txt"
+        file.write_text(traceback.format_exc(), encoding="utf-8")
+        return CommandFailed(f"{text} (more in {file})")
+
+    def _was_left_alone(self, error: Exception) -> bool:
+        """Whether it is because another process ended that this one cannot go on."""
+        if self._trainer.world_size == 1 or not isinstance(error, RuntimeError):
+            return False
+        return TRAINING_SIGNALS.signum != 0 or any(sign in str(error) for sign in _LOST_CONNECTION)
+
+    @staticmethod
+    def _signum(request: BaseException) -> int:
+        default = signal.SIGTERM if isinstance(request, SIGTERMException) else signal.SIGINT
+        return TRAINING_SIGNALS.signum or default
+
+    def _exit(self, code: int) -> ExitCode:
+        if self._trainer.world_size > 1:
+            TRAINING_SIGNALS.ignore_until_exit()
+        return ExitCode(code)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
