@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vkdnw_pl.networks.mbv2_blocks import EXPANSIONS, KERNELS, ConvBlock, ResBlock, round8
-from vkdnw_pl.networks.mbv2_grammar import OPERATORS, name_of
+from vkdnw_pl.networks.mbv2_blocks import EXPANSIONS, KERNELS, OPERATORS, ConvBlock, ResBlock, name_of, round8
 from vkdnw_pl.networks.mbv2_named import NAMED
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.spaces.mbv2 import MBV2

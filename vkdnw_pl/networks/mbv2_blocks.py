@@ -1,9 +1,20 @@
-"""The typed form of a MobileNetV2 ("IDW") architecture, torch-free so that the space reads it without importing torch."""
+"""Architectures of the MobileNetV2 ("IDW") space, torch-free: their typed form, and their structure strings
+
+    SuperConvK3BNRELU(in,out,stride,sub_layers)
+    SuperResIDWE{1,2,4,6}K{3,5,7}(in,out,stride,bottleneck,sub_layers)  any number of them
+    SuperConvK1BNRELU(in,out,stride,sub_layers)
+
+without separators. ``name|`` before the numbers of a block is read and not kept; spaces and line ends are ignored.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
+
+from vkdnw_pl.errors import check_whole, nearest
 
 EXPANSIONS = (1, 2, 4, 6)
 """Hidden channels of an inverted residual, as multiples of its bottleneck."""
@@ -92,12 +103,130 @@ def _check(block: Block) -> None:
     allowed = _ALLOWED[type(block).__name__]
     for name in block.__slots__:
         value = getattr(block, name)
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{name}={value!r} is not allowed: give a whole number of at least 1")
+        check_whole(name, value, 1)
         if name in allowed and value not in allowed[name]:
             raise ValueError(f"{name}={value} is not allowed; allowed: {', '.join(map(str, allowed[name]))}")
 
 
-def field_names(kind: type[ConvBlock] | type[ResBlock]) -> list[str]:
-    """Names of a block's numbers in the order of the structure string, those that its class name carries left out."""
-    return [f.name for f in fields(kind) if f.name not in ("kernel", "expansion")]
+OPERATORS = tuple((expansion, kernel) for kernel in KERNELS for expansion in EXPANSIONS)
+"""(expansion, kernel) of the twelve residual blocks, in the reference's order."""
+
+_STEM, _LAST = "SuperConvK3BNRELU", "SuperConvK1BNRELU"
+_CONVS = {_STEM: 3, _LAST: 1}
+_RESIDUALS = {f"SuperResIDWE{e}K{k}": (e, k) for e, k in OPERATORS}
+_NAMES = (*_CONVS, *_RESIDUALS)
+_ALLOWED_NAMES = f"{_STEM}, {_LAST}, SuperResIDWE{{1,2,4,6}}K{{3,5,7}}"
+# The numbers of a block in the order of the string; its name has the others.
+_CONV_FIELDS, _RES_FIELDS = (
+    [f.name for f in fields(kind) if f.name not in ("kernel", "expansion")] for kind in (ConvBlock, ResBlock)
+)
+_BLOCK = re.compile(r"(\w+)\((?:[^()|]*\|)?([^()|]*)\)")
+_SPACE = re.compile(r"\s+")
+_parsed: dict[str, Blocks] = {}
+"""The latest strings and what they mean: a search mutates, costs, counts and builds one string."""
+
+
+def parse_structure(text: str) -> Blocks:
+    """Read a structure string.
+
+    Raises:
+        ValueError: naming the block, its place in the string (spaces not counted), what is there and what is allowed.
+    """
+    blocks = _parsed.get(text)
+    return _remember(text, _parse(text)) if blocks is None else blocks
+
+
+def _remember(text: str, blocks: Blocks) -> Blocks:
+    if len(_parsed) >= 4096:
+        _parsed.clear()
+    _parsed[text] = blocks
+    return blocks
+
+
+def _parse(text: str) -> Blocks:
+    text = _SPACE.sub("", text)
+    blocks: list[Block] = []
+    position = 0
+    while position < len(text):
+        match = _BLOCK.match(text, position)
+        where = f"mbv2 architecture, block {len(blocks) + 1} at character {position + 1}"
+        if match is None:
+            raise ValueError(
+                f"{where}: found {_excerpt(text, position)!r}; a block is written Name(number,number,...), with Name "
+                f"one of {_ALLOWED_NAMES}"
+            )
+        blocks.append(_read_block(match[1], match[2], where))
+        position = match.end()
+    check_structure(blocks)
+    return tuple(blocks)
+
+
+def format_structure(blocks: Sequence[Block]) -> str:
+    """Write the canonical structure string.
+
+    Raises:
+        ValueError: if the blocks are no architecture of the space (see `check_structure`).
+    """
+    check_structure(blocks)
+    text = "".join(map(_write_block, blocks))
+    _remember(text, tuple(blocks))
+    return text
+
+
+def check_structure(blocks: Sequence[Block]) -> None:
+    """Raise ValueError unless blocks are stem, residuals, last convolution, and each takes what the one before gives."""
+    rule = f"an architecture is one {_STEM}, any number of SuperResIDWE..K.. blocks, one {_LAST}"
+    if len(blocks) < 2:
+        raise ValueError(f"mbv2 architecture has {len(blocks)} block(s); {rule}")
+    last = len(blocks) - 1
+    for i, block in enumerate(blocks):
+        fits = isinstance(block, ResBlock) if 0 < i < last else name_of(block) == (_LAST if i else _STEM)
+        if not fits:
+            raise ValueError(f"mbv2 architecture, block {i + 1} of {len(blocks)} is {name_of(block)}; {rule}")
+        if i and block.in_channels != blocks[i - 1].out_channels:
+            raise ValueError(
+                f"mbv2 architecture, block {i + 1} of {len(blocks)} ({_write_block(block)}) has in_channels="
+                f"{block.in_channels}, but the block before it ({_write_block(blocks[i - 1])}) gives "
+                f"{blocks[i - 1].out_channels}"
+            )
+
+
+def name_of(block: Block) -> str:
+    """Class name of a block in structure strings."""
+    if isinstance(block, ResBlock):
+        return f"SuperResIDWE{block.expansion}K{block.kernel}"
+    return f"SuperConvK{block.kernel}BNRELU"
+
+
+def _write_block(block: Block) -> str:
+    if isinstance(block, ResBlock):
+        return (
+            f"SuperResIDWE{block.expansion}K{block.kernel}({block.in_channels},{block.out_channels},{block.stride},"
+            f"{block.bottleneck_channels},{block.sub_layers})"
+        )
+    return f"{name_of(block)}({block.in_channels},{block.out_channels},{block.stride},{block.sub_layers})"
+
+
+def _read_block(name: str, numbers: str, where: str) -> Block:
+    if name not in _NAMES:
+        raise ValueError(f"{where}: {name!r} is not known{nearest(name, _NAMES)} (allowed: {_ALLOWED_NAMES})")
+    field_names = _CONV_FIELDS if name in _CONVS else _RES_FIELDS
+    parts = numbers.split(",") if numbers else []
+    if len(parts) != len(field_names):
+        raise ValueError(
+            f"{where}: {name}({numbers}) has {len(parts)} number(s), it needs {len(field_names)}: {field_names}"
+        )
+    for field, part in zip(field_names, parts, strict=True):
+        if not (part.isascii() and part.isdigit()):
+            raise ValueError(f"{where}: {name}({numbers}) has {field}={part!r}; allowed: a whole number of at least 1")
+    values = [int(part) for part in parts]
+    try:
+        if name in _CONVS:
+            return ConvBlock(_CONVS[name], *values)
+        return ResBlock(*_RESIDUALS[name], *values)
+    except ValueError as error:
+        raise ValueError(f"{where}: {name}({numbers}): {error}") from None
+
+
+def _excerpt(text: str, position: int, length: int = 30) -> str:
+    return text[position : position + length] + ("..." if len(text) > position + length else "")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
-from vkdnw_pl.networks.mbv2_blocks import Blocks
-from vkdnw_pl.networks.mbv2_grammar import parse_structure
+from vkdnw_pl.errors import nearest
+from vkdnw_pl.networks.mbv2_blocks import Blocks, parse_structure
 
 
 @dataclass(frozen=True)
@@ -80,12 +79,10 @@ def read_arch(text: str) -> Blocks:
     """
     if "(" in text:
         return parse_structure(text)
-    known = NAMED.get(text.strip())
-    if known is None:
-        near = difflib.get_close_matches(text, NAMED, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+    named = NAMED.get(text.strip())
+    if named is None:
         raise ValueError(
-            f"mbv2 architecture {text!r} is not known{hint} (known names: {', '.join(NAMED)}; or a structure string "
+            f"mbv2 architecture {text!r} is not known{nearest(text, NAMED)} (known names: {', '.join(NAMED)}; or a structure string "
             "such as SuperConvK3BNRELU(3,8,2,1)SuperResIDWE6K3(8,32,2,8,1)SuperConvK1BNRELU(32,64,1,1))"
         )
-    return parse_structure(known.arch)
+    return parse_structure(named.arch)

@@ -25,8 +25,7 @@ from torch import Tensor, nn
 
 from vkdnw_pl.networks.arch_file import is_arch_file, read_arch_file
 from vkdnw_pl.networks.mbv2 import MBV2Network
-from vkdnw_pl.networks.mbv2_blocks import Blocks, ConvBlock
-from vkdnw_pl.networks.mbv2_grammar import format_structure
+from vkdnw_pl.networks.mbv2_blocks import Blocks, ConvBlock, format_structure
 from vkdnw_pl.networks.mbv2_named import NAMED, read_arch
 
 __all__ = ["TimmMBV2"]

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vkdnw_pl.errors import check_bool, check_choice, check_number, check_whole
-from vkdnw_pl.networks.mbv2_blocks import EXPANSIONS, KERNELS, Block, Blocks
-from vkdnw_pl.networks.mbv2_grammar import check_structure, format_structure
+from vkdnw_pl.networks.mbv2_blocks import EXPANSIONS, KERNELS, Block, Blocks, check_structure, format_structure
 from vkdnw_pl.networks.mbv2_named import NAMED, read_arch
 from vkdnw_pl.spaces.base import BuildOptions, Cost, Space, read_options
 from vkdnw_pl.spaces.mbv2_cost import reference_cost, true_cost
@@ -40,7 +39,7 @@ class MBV2Options(BuildOptions):
 class MBV2(Space):
     """The MobileNetV2 ("IDW") space.
 
-    An architecture is a structure string (see `mbv2_grammar`), one of the names in ``NAMED`` such as ``mbv2_480m``, or a
+    An architecture is a structure string (see `mbv2_blocks`), one of the names in ``NAMED`` such as ``mbv2_480m``, or a
     sequence of blocks.
 
     Args:

@@ -8,8 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Literal, get_args
 
-from vkdnw_pl.networks.mbv2_blocks import Block, Blocks, ConvBlock, ResBlock, round8
-from vkdnw_pl.networks.mbv2_grammar import OPERATORS
+from vkdnw_pl.networks.mbv2_blocks import OPERATORS, Block, Blocks, ConvBlock, ResBlock, round8
 
 OperatorSampling = Literal["uniform", "reference"]
 OPERATOR_SAMPLINGS: tuple[str, ...] = get_args(OperatorSampling)
