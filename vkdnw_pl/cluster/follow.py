@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from time import sleep
 
+from tabulate import tabulate
+
 from vkdnw_pl.cluster.record import Launch, LaunchFolder, launches_of
 from vkdnw_pl.cluster.slurm import SlurmError, job_states
 from vkdnw_pl.cluster.tasks import State, TaskState, task_states
@@ -95,10 +97,7 @@ def exit_code(states: Sequence[TaskState]) -> int:
 def print_states(folder: LaunchFolder, launch: Launch, states: Sequence[TaskState]) -> None:
     """Print the table of the tasks and what to do about those that failed."""
     header = ("task", "state", "rows", "restarts", "exit", "job", "note")
-    lines = [header, *map(_cells, states)]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+    print(tabulate(map(_cells, states), header, tablefmt="plain", disable_numparse=True))
     print(summary(states))
     if any(state.state.is_broken for state in states) and launch.script:
         print(f"submit what failed again with: python -m vkdnw_pl status {shlex.quote(str(folder.out))} --resubmit")

@@ -6,7 +6,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 from vkdnw_pl.cluster.follow import follow
@@ -75,17 +75,17 @@ def launch(
         raise _with_better_guess(error) from error
     folder = LaunchFolder(plan.launch.out, command)
     _check_scripts(folder)
-    with _as_command_failed():
-        if options.dry_run:
-            if plan.overwrite:
-                _check_idle(folder, command)
-            _submit_missing(folder, _continued(folder, plan), dry_run=True)
-            return 0
-        with RunFolder(folder.path).lock(_PATIENCE_S):
-            if plan.overwrite:
-                _clear(folder, plan, _check_idle(folder, command))
-            plan = _continued(folder, plan)
-            _submit_missing(folder, plan)
+    with _as_command_failed(), nullcontext() if options.dry_run else RunFolder(folder.path).lock(_PATIENCE_S):
+        before = _earlier_launch(folder, command)
+        if not plan.overwrite:
+            plan = plan if before is None else _continued(folder, plan, before)
+        elif before is not None and (active := _active_jobs(before)):
+            raise UsageError(f"jobs of {folder.out} are in the queue: first scancel {' '.join(active)}")
+        elif not options.dry_run:
+            _clear(folder, plan, before)
+        _submit_missing(folder, plan, dry_run=options.dry_run)
+    if options.dry_run:
+        return 0
     if options.wait:
         return follow(folder, plan.launch)
     if plan.launch.jobs:
@@ -165,22 +165,31 @@ def _cancel_waiting(states: Sequence[TaskState], why: str) -> None:
             print(f"cancelled job {state.job}, {why}")
 
 
-def _continued(folder: LaunchFolder, plan: LaunchPlan) -> LaunchPlan:
+def _earlier_launch(folder: LaunchFolder, command: str) -> Launch | None:
+    """What was launched into the folder before.
+
+    Raises:
+        UsageError: if it was another command, or the record is damaged.
+    """
+    if not folder.record.is_file():
+        return None
+    with user_input():
+        before = folder.read()
+    if not before.jobs:  # SLURM refused it
+        return None
+    if before.command != command:
+        raise UsageError(f"{folder.out} is where {before.command!r} was launched; choose another folder with --out")
+    return before
+
+
+def _continued(folder: LaunchFolder, plan: LaunchPlan, before: Launch) -> LaunchPlan:
     """The plan, with the jobs that were submitted for it before.
 
     Raises:
-        UsageError: if what was launched into the folder is something else.
+        UsageError: if the folder was launched in another way.
     """
-    if plan.overwrite or not folder.record.is_file():
-        return plan
-    with user_input():
-        before = folder.read()
     now = plan.launch
-    if not before.jobs:  # SLURM refused it
-        return plan
     ways_out = "choose another folder with --out, or give --overwrite to delete what is there"
-    if before.command != now.command:
-        raise UsageError(f"{folder.out} is where {before.command!r} was launched; choose another folder with --out")
     if different := differences(before.settings or {}, now.settings or {}):
         raise UsageError(f"{folder.out} was launched with other settings: {'; '.join(different)}. So {ways_out}")
     if [task.name for task in before.tasks] != [task.name for task in now.tasks]:
@@ -215,23 +224,6 @@ def _check_scripts(folder: LaunchFolder) -> None:
         raise UsageError(
             f"out={str(folder.out)!r} is not allowed: {foreign} is a script of your own, which the launch would overwrite"
         )
-
-
-def _check_idle(folder: LaunchFolder, command: str) -> Launch | None:
-    """What was launched before, of which nothing may be in the queue.
-
-    Raises:
-        UsageError: naming the jobs that are, or if it was another command.
-    """
-    if not folder.record.is_file():
-        return None
-    with user_input():
-        before = folder.read()
-    if before.command != command:
-        raise UsageError(f"{folder.out} is where {before.command!r} was launched; choose another folder with --out")
-    if active := _active_jobs(before):
-        raise UsageError(f"jobs of {folder.out} are in the queue: first scancel {' '.join(active)}")
-    return before
 
 
 def _clear(folder: LaunchFolder, plan: LaunchPlan, before: Launch | None) -> None:
