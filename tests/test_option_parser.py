@@ -1,5 +1,5 @@
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Optional, Union
 
 import pytest
 import yaml
@@ -253,3 +253,29 @@ def test_every_shared_option_has_a_text():
     for group in OptionGroup.__subclasses__():
         if group.__module__ == OptionGroup.__module__:
             assert all(option.help for option in describe_options(group)), group
+
+
+def test_a_whole_number_stays_one_where_other_numbers_or_text_are_allowed():
+    """Whatever the order in which the types are written, and although typing keeps one union for all orders."""
+
+    def share(
+        first: Union[float, int] = 0,  # noqa: UP007
+        second: Optional[Union[int, float]] = None,  # noqa: UP007, UP045
+        third: str | int = "",
+        fourth: str | float | int | None = None,
+    ) -> int:
+        """Take a share.
+
+        Args:
+            first: A.
+            second: B.
+            third: C.
+            fourth: D.
+        """
+        return 0
+
+    names = ("first", "second", "third", "fourth")
+    parser = make_parser(share, "share")
+    for text, kinds in (("1", [int] * 4), ("1.0", [float, float, str, float]), ("1e3", [float, float, str, float])):
+        options = parser.parse_options([f"--{name}={text}" for name in names])
+        assert [type(options[name]) for name in names] == kinds, text

@@ -69,16 +69,17 @@ class NarrowTypesFirst:
 
     def add_argument(self, *args: Any, **kwargs: Any) -> Any:
         """As that of the parser."""
-        if "type" in kwargs:
-            kwargs["type"] = narrow_types_first(kwargs["type"])
-        return super().add_argument(*args, **kwargs)  # type: ignore[misc]
+        action = super().add_argument(*args, **kwargs)  # type: ignore[misc]
+        if hasattr(action, "_typehint"):  # of jsonargparse; the type of a class's argument comes in no other way
+            action._typehint = narrow_types_first(action._typehint)
+        return action
 
 
 def narrow_types_first(kind: Any) -> Any:
-    """A union with int before float before all else, and text at its end; other types as they are."""
+    """A union with int before float before all else; other types as they are."""
     if get_origin(kind) not in (Union, types.UnionType):
         return kind
-    return Union[tuple(sorted(get_args(kind), key=lambda part: {int: 0, float: 1, str: 3}.get(part, 2)))]  # noqa: UP007
+    return Union[tuple(sorted(get_args(kind), key=lambda part: {int: 0, float: 1}.get(part, 2)))]  # noqa: UP007
 
 
 class _Parser(NarrowTypesFirst, ArgumentParser):

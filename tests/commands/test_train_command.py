@@ -4,13 +4,18 @@ import inspect
 import json
 import signal
 from pathlib import Path
+from typing import Optional, Union, get_args, get_type_hints
 
 import pytest
 import torch
 import yaml
+from pytorch_lightning import Callback, Trainer
 
+import vkdnw_pl.callbacks
 from vkdnw_pl import cli
+from vkdnw_pl.callbacks import CALLBACKS
 from vkdnw_pl.data import DATA_MODULES
+from vkdnw_pl.training.cli import TrainingParser
 from vkdnw_pl.training.help import class_help, train_help
 from vkdnw_pl.training.module import TrainingModule
 from vkdnw_pl.training.optimizer import OptimizerOptions
@@ -251,7 +256,10 @@ def test_start_from_weights(trained, capsys, tmp_path):
         (["--model.space", "nb2"], "space='nb2' is not known; did you mean 'nb201'? (allowed: auto, mbv2, nb201"),
         (["--model.weights", "nowhere.ckpt"], "weights='nowhere.ckpt': there is no such file"),
         (["--model.zero_gamma", "true"], "zero_init_last"),
-        (["--model.bn_momentum", "2"], "model.bn_momentum=2.0 is not allowed"),
+        (
+            ["--model.bn_momentum", "1.5"],
+            "model.bn_momentum=1.5 is not allowed: give a number of at least 0 and at most 1",
+        ),
         (["--model.label_smoothing", "1"], "model.label_smoothing=1.0 is not allowed"),
         (["--ckpt_path", "nowhere.ckpt"], "ckpt_path='nowhere.ckpt': there is no file nowhere.ckpt"),
         (["--trainer.default_root_dir", "x"], "trainer.default_root_dir is the run folder here: give --out instead"),
@@ -352,6 +360,55 @@ def test_a_loss_that_is_not_finite(config, capsys, tmp_path):
     for saved in (run / "checkpoints").glob("*.ckpt"):
         state = torch.load(saved, weights_only=True)["state_dict"]
         assert all(bool(value.isfinite().all()) for value in state.values())
+
+
+def test_half_written_files_of_a_killed_training_go(trained, capsys):
+    drafts = [trained / name for name in (".results.7.tmp.json", "checkpoints/.last.7.tmp.ckpt", ".meta.json.tmp")]
+    for draft in drafts:
+        draft.write_bytes(b"half")
+    assert call(capsys, "fit", "--config", trained / "config.yaml")[0] == 0
+    assert not any(draft.exists() for draft in drafts)
+
+
+def test_one_callback_that_is_no_list(config, capsys, tmp_path):
+    run = tmp_path / "run"
+    arguments = ["--trainer.callbacks", "EMA", "--trainer.max_steps", "1"]
+    assert call(capsys, "fit", "--config", config, "--out", run, *arguments)[0] == 0
+    assert "current_model_state" in torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert json.loads((run / "meta.json").read_text())["settings"]["trainer.EMA.decay"] == 0.9999
+
+
+def test_one_batch_is_not_all_batches(config, capsys, tmp_path):
+    run = tmp_path / "run"
+    code, *_ = call(capsys, "fit", "--config", config, "--out", run, "--trainer.limit_train_batches", "1")
+    assert code == 0
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 1
+    assert json.loads((run / "meta.json").read_text())["settings"]["trainer.limit_train_batches"] == 1
+
+
+class Half(Callback):
+    def __init__(self, share: Optional[Union[float, int]] = None) -> None:  # noqa: UP007, UP045
+        self.share = share
+
+
+def test_a_whole_number_stays_one_for_every_option_of_the_trainer():
+    parser = TrainingParser(exit_on_error=False)
+    parser.add_lightning_class_args(Trainer, "trainer")
+    parser.add_subclass_arguments(Callback, "hook")
+    kinds = {name: get_args(kind) for name, kind in get_type_hints(Trainer.__init__).items()}
+    mixed = {name: kind for name, kind in kinds.items() if int in kind and {float, str} & set(kind)}
+    assert {"limit_train_batches", "overfit_batches", "val_check_interval", "devices"} <= set(mixed)
+    for text, number in (("1", int), ("1.0", float)):
+        options = parser.parse_args([f"--trainer.{name}={text}" for name in mixed])
+        for name, kind in mixed.items():
+            assert type(options.trainer[name]) is (number if number in kind else str), name
+        options = parser.parse_args([f"--hook={__name__}.Half", f"--hook.share={text}"])
+        assert type(options.hook.init_args.share) is number
+
+
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_callbacks_are_importable_by_name(name):
+    assert getattr(vkdnw_pl.callbacks, name).__name__ == name
 
 
 def test_signal_handlers_are_as_before(config, tmp_path):
