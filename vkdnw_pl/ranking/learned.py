@@ -6,7 +6,6 @@ on 1,024 architectures, and the ranking is judged on all others. Here the split 
 
 from __future__ import annotations
 
-import os
 import warnings
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
@@ -21,6 +20,7 @@ from vkdnw_pl._version import __version__
 from vkdnw_pl.errors import check_choice, is_whole, nearest
 from vkdnw_pl.ranking import graph_features as graf
 from vkdnw_pl.ranking.agreement import rank_agreement
+from vkdnw_pl.runs.files import replaced
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Indices = np.ndarray[Any, np.dtype[np.intp]]
@@ -246,9 +246,8 @@ class LearnedRanking:
         missing = [name for name in self.features if name not in columns and name not in graf.COLUMNS]
         if missing:
             raise ValueError(
-                f"the score table lacks {_count_columns(missing)} that this model ({self.row}, {self.model}) was "
-                f"trained with: {', '.join(missing)}{nearest(missing[0], columns)}; score the architectures with "
-                "these proxies too"
+                f"the score table lacks columns that this model ({self.row}, {self.model}) was trained with: "
+                f"{', '.join(missing)}{nearest(missing[0], columns)}; score the architectures with these proxies too"
             )
         if not len(archs):
             return np.zeros(0)
@@ -268,12 +267,8 @@ class LearnedRanking:
 
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
+        with replaced(path) as draft:
             draft.write_bytes(skops.io.dumps({"format": _FORMAT, **vars(self)}, compression=zipfile.ZIP_DEFLATED))
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
         return path
 
     @classmethod
@@ -303,10 +298,8 @@ def _problem(row: str, columns: Collection[str], space: str) -> str | None:
     feature_set = LEARNED_ROWS[row]
     missing = [name for name in feature_set.required if name not in columns]
     if missing:
-        return (
-            f"row={row!r} needs {_count_columns(missing)} that the score table lacks, or that have no finite value: "
-            f"{', '.join(missing)}"
-        )
+        names = ", ".join(missing)
+        return f"row={row!r} needs columns that the score table lacks, or that have no finite value: {names}"
     if feature_set.optional and not any(name in columns for name in feature_set.optional):
         names = ", ".join(feature_set.optional)
         return f"row={row!r} needs at least one of the columns {names}; the score table has none"
@@ -384,7 +377,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(parts, dict) or parts.pop("format", None) != _FORMAT:
         raise ValueError(f"{path} is not a model of vkdnw_pl (or of another version): its format is not {_FORMAT!r}")
     return parts
-
-
-def _count_columns(names: Sequence[str]) -> str:
-    return f"{len(names)} column" + ("" if len(names) == 1 else "s")

@@ -134,17 +134,18 @@ def _samples(
     archs, scores = scores_by_seed(table)
     for dataset in oracle.datasets:
         accuracies = oracle.tables[dataset]
-        known = [i for i, arch in enumerate(archs) if arch in accuracies]
-        if len(known) < 2:
+        known_archs = [i for i, arch in enumerate(archs) if arch in accuracies]
+        if len(known_archs) < 2:
             continue
         columns = {
-            seed: {name: column[known] for name, column in by_column.items()} for seed, by_column in scores.items()
+            seed: {name: column[known_archs] for name, column in by_column.items()}
+            for seed, by_column in scores.items()
         }
         aggregated = {
             name: [aggregate(columns[seed], terms) for seed in seeds_with_values(columns, columns_of(terms))]
             for name, terms in rankings.items()
         }
-        yield dataset, aggregated, np.array([accuracies[archs[i]] for i in known])
+        yield dataset, aggregated, np.array([accuracies[archs[i]] for i in known_archs])
 
 
 def _draw(n: int, resamples: int, seed: int) -> Array:

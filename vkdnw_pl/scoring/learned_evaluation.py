@@ -107,21 +107,23 @@ def evaluate_learned(
         if not rows:
             raise ValueError("rows: the score table has no model-driven ranking; vkdnw_m needs the VKDNW deciles")
     _check_choices("rows", rows, LEARNED_ROWS)
-    known_archs = {}
+    archs_by_dataset = {}
     for dataset in oracle.datasets:
-        known = [i for i, arch in enumerate(archs) if arch in oracle.tables[dataset]]
-        if len(known) >= 4:
-            known_archs[dataset] = known
+        known_archs = [i for i, arch in enumerate(archs) if arch in oracle.tables[dataset]]
+        if len(known_archs) >= 4:
+            archs_by_dataset[dataset] = known_archs
         else:
-            notes.append(f"nothing on {dataset}: accuracies of {len(known)} architectures are known, and 4 are needed")
-    for n in sorted({len(known) for known in known_archs.values()}) if train_size is None else []:
+            notes.append(
+                f"nothing on {dataset}: accuracies of {len(known_archs)} architectures are known, and 4 are needed"
+            )
+    for n in sorted({len(known_archs) for known_archs in archs_by_dataset.values()}) if train_size is None else []:
         if default_train_size(n) != PAPER_TRAIN_SIZE:
             notes.append(
                 f"trained on {default_train_size(n)} of {n} architectures: half of them, because the paper's "
                 f"{PAPER_TRAIN_SIZE} need {2 * PAPER_TRAIN_SIZE} (train_size sets another number)"
             )
     result = LearnedEvaluation(notes=notes)
-    total = len(known_archs) * len(rows) * len(models) * len(seeds)
+    total = len(archs_by_dataset) * len(rows) * len(models) * len(seeds)
     bar = tqdm(total=total, desc="training", unit="model", mininterval=1.0, disable=not progress)
     for row in rows:
         features = {
@@ -132,13 +134,15 @@ def evaluate_learned(
         if missing:
             optional = len(LEARNED_ROWS[row].optional)
             notes.append(f"{row} is partial: without {', '.join(missing)} ({len(missing)} of {optional} companions)")
-        for dataset, known in known_archs.items():
-            chosen = tuple(archs[i] for i in known)
+        for dataset, known_archs in archs_by_dataset.items():
+            chosen = tuple(archs[i] for i in known_archs)
             accuracy = np.array([oracle.tables[dataset][arch] for arch in chosen])
             for model in models:
                 trained = []
                 for seed in seeds:
-                    part = replace(features[sources[seed]], archs=chosen, values=features[sources[seed]].values[known])
+                    part = replace(
+                        features[sources[seed]], archs=chosen, values=features[sources[seed]].values[known_archs]
+                    )
                     trained.append(
                         LearnedRanking.fit(part, accuracy, model, seed, train_size, dataset, top_k, ties, places)
                     )
