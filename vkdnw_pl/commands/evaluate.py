@@ -17,6 +17,7 @@ from vkdnw_pl.runs.table import ScoreTable
 from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.tracking.contents import log_evaluation, log_metrics, log_paper, log_score_files, log_scores
+from vkdnw_pl.tracking.options import wandb_options
 from vkdnw_pl.tracking.tracked import tracked_run
 
 Paper = Literal["table1", "table3", "table4", "table5", "fig1", "fig2", "fig3", "robustness"]
@@ -134,6 +135,8 @@ def evaluate(options: EvaluateOptions) -> int:
     Raises:
         UsageError: if the scores cannot be read or an option is not allowed.
     """
+    with user_input():
+        wandb_options(as_config(options))  # also refuses what the environment says of W&B
     if options.paper is not None:
         return _compare_with_paper(options, options.paper)
     from vkdnw_pl.scoring.evaluation import choose_rankings
