@@ -1,14 +1,14 @@
 """Every file in configs/ is read by its command, so that none can go stale."""
 
-import inspect
 from pathlib import Path
 
 import pytest
 
 from vkdnw_pl.cli import load_command, main
 from vkdnw_pl.option_parser import make_parser
+from vkdnw_pl.options import as_config
 from vkdnw_pl.report.paper.tables import PAPER_CHOICES
-from vkdnw_pl.scoring.options import parse_seeds
+from vkdnw_pl.scoring.plan import ScoreOptions, parse_seeds
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 COMMAND_OF = {
@@ -29,10 +29,7 @@ def test_is_read_by_its_command(name, capsys):
 
 
 def test_default_config_holds_the_defaults():
-    score = load_command("score")
-    options = make_parser(score, "test").parse_options(["--config", str(CONFIGS / "nb201.yaml")])
-    defaults = {name: parameter.default for name, parameter in inspect.signature(score).parameters.items()}
-    assert {**options, "network": options["network"] or None, "seeds": parse_seeds(options["seeds"])} == {
-        **defaults,
-        "seeds": parse_seeds(defaults["seeds"]),
-    }
+    options = make_parser(load_command("score"), "test").parse(["--config", str(CONFIGS / "nb201.yaml")])
+    assert as_config(options) | {"network": options.network or None, "seeds": parse_seeds(options.seeds)} == as_config(
+        ScoreOptions()
+    ) | {"seeds": parse_seeds(ScoreOptions.seeds)}

@@ -9,7 +9,6 @@ search met is looked up. Goes on where it was stopped. Several processes, each w
 from __future__ import annotations
 
 import argparse
-import inspect
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,18 +17,15 @@ from pathlib import Path
 
 from run import search_options
 
-from vkdnw_pl.commands.search import search as command
-from vkdnw_pl.commands.search_plan import plan_search
 from vkdnw_pl.runs.journal import read_journals
 from vkdnw_pl.runs.table import ScoreRow, header_line, read_table, row_line
 from vkdnw_pl.scoring.scorer import Scorer
 from vkdnw_pl.search.folder import SearchFolder
 from vkdnw_pl.search.loop import search
+from vkdnw_pl.search.plan import SearchOptions, plan_search
 from vkdnw_pl.search.proposals import Proposal
 from vkdnw_pl.search.settings import SearchSettings
 from vkdnw_pl.spaces import SPACES
-
-DEFAULTS = {name: one.default for name, one in inspect.signature(command).parameters.items()}
 
 
 class Cache:
@@ -62,8 +58,8 @@ class Cache:
 
 
 def plan(ranking: str, strategy: str, evaluations: int, seed: int):
-    given = search_options(ranking, strategy, evaluations, seed)
-    return plan_search({**DEFAULTS, **given, "device": "cpu", "progress": False})
+    options = search_options(ranking, strategy, evaluations, seed)
+    return plan_search(SearchOptions(**options, device="cpu", progress=False))
 
 
 def main(

@@ -18,7 +18,7 @@ from vkdnw_pl.search.constraints import Budget, CostCheck
 from vkdnw_pl.search.history import Candidate
 from vkdnw_pl.search.proposals import DrawCounts, Proposal, Proposer
 from vkdnw_pl.search.ranked_history import RankedHistory
-from vkdnw_pl.search.strategies import make_strategy
+from vkdnw_pl.search.settings import make_strategy
 from vkdnw_pl.spaces import SPACES
 
 RANKING = "vkdnw_agg"

@@ -5,8 +5,11 @@ import random
 from pathlib import Path
 
 from vkdnw_pl.commands import evaluate as evaluate_command
-from vkdnw_pl.commands.score import score
+from vkdnw_pl.commands.merge import MergeOptions
+from vkdnw_pl.commands.merge import merge as merge_command
+from vkdnw_pl.commands.score import score as score_command
 from vkdnw_pl.errors import user_input
+from vkdnw_pl.scoring.plan import ScoreOptions
 from vkdnw_pl.spaces import NB201
 
 NETWORK = {"channels": 4, "cells": 1, "image_size": 8}
@@ -20,6 +23,18 @@ def make_oracle(path: Path) -> str:
     known = [arch for i, arch in enumerate(archs) if i % 5 != 4]
     path.write_text("arch,made_up\n" + "".join(f"{arch},{40 + space.cost(arch).macs / 1e7}\n" for arch in known))
     return str(path)
+
+
+def score(**options) -> int:
+    """The command `score`, as the command line calls it."""
+    with user_input():
+        chosen = ScoreOptions(**options)
+    return score_command(chosen)
+
+
+def merge(shards: list[Path], out: Path, **options) -> int:
+    """The command `merge`."""
+    return merge_command(MergeOptions(shards=[str(shard) for shard in shards], out=str(out), **options))
 
 
 def run(out: Path, **options) -> int:

@@ -10,11 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from small_runs import NETWORK, PROXIES, bytes_without_seconds, make_oracle, results_of, run
+from small_runs import NETWORK, PROXIES, bytes_without_seconds, evaluate, make_oracle, merge, results_of, run, score
 
-from vkdnw_pl.commands.evaluate import evaluate
-from vkdnw_pl.commands.merge import merge
-from vkdnw_pl.commands.score import score
 from vkdnw_pl.errors import CommandFailed, UsageError
 from vkdnw_pl.runs.folder import RunFolder
 from vkdnw_pl.runs.signals import STOP_SIGNALS
@@ -131,7 +128,7 @@ def test_shards_merge_into_the_whole(whole, tmp_path, capsys):
         assert not (shard / "metrics.csv").exists()
     assert "merge" in capsys.readouterr().out
     merged = tmp_path / "merged"
-    assert merge([str(shards[i]) for i in (2, 0, 3, 1)], str(merged)) == 0
+    assert merge([shards[i] for i in (2, 0, 3, 1)], merged) == 0
     assert results_of(merged) == results_of(whole)
     theirs, ours = (RunFolder(folder).read_meta() for folder in (whole, merged))
     assert (theirs["status"], ours["status"]) == ("finished", "finished")
@@ -142,17 +139,17 @@ def test_shards_merge_into_the_whole(whole, tmp_path, capsys):
     assert {**ours, "out": None, "oracle": None} == {**theirs, "out": None, "oracle": None}
 
     with pytest.raises(UsageError, match=r"15 of 60 rows are missing \(not given: shard 1/4\)"):
-        merge([str(shards[i]) for i in (0, 2, 3)], str(tmp_path / "other"))
+        merge([shards[i] for i in (0, 2, 3)], tmp_path / "other")
     lines = (shards[3] / "scores.csv").read_bytes().splitlines(keepends=True)
     (shards[3] / "scores.csv").write_bytes(b"".join(lines[:-1]))
     with pytest.raises(
         UsageError, match=r"16 of 60 rows are missing \(not given: shard 1/4; not finished: shard 3/4\)"
     ):
-        merge([str(shards[i]) for i in (0, 2, 3)], str(tmp_path / "other"))
+        merge([shards[i] for i in (0, 2, 3)], tmp_path / "other")
     (shards[3] / "scores.csv").write_bytes(b"".join(lines))
     assert not (tmp_path / "other").exists()
     capsys.readouterr()
-    assert merge([str(shards[i]) for i in (0, 2, 3)], str(tmp_path / "part"), allow_missing=True) == 0
+    assert merge([shards[i] for i in (0, 2, 3)], tmp_path / "part", allow_missing=True) == 0
     assert "score the 15 missing rows with: python -m vkdnw_pl score --config" in capsys.readouterr().out
     options = yaml.safe_load((tmp_path / "part" / "config.yaml").read_text())
     assert score(**options) == 0
@@ -165,7 +162,7 @@ def test_merge_refuses_shards_of_other_settings(tmp_path):
     run(tmp_path / "a", shard="0/2")
     run(tmp_path / "b", shard="1/2", batch_size=5)
     with pytest.raises(UsageError, match=r"b was made with other settings than .*a: batch_size \(first: 4, this: 5\)"):
-        merge([str(tmp_path / "a"), str(tmp_path / "b")], str(tmp_path / "merged"))
+        merge([tmp_path / "a", tmp_path / "b"], tmp_path / "merged")
 
 
 def test_merge_refuses_rows_that_contradict_each_other(tmp_path):
@@ -174,7 +171,7 @@ def test_merge_refuses_rows_that_contradict_each_other(tmp_path):
     scores = tmp_path / "b" / "scores.csv"
     scores.write_text(scores.read_text().replace(".0,ok", ".5,ok"))
     with pytest.raises(UsageError, match="have different scores"):
-        merge([str(tmp_path / "a"), str(tmp_path / "b")], str(tmp_path / "merged"), allow_missing=True)
+        merge([tmp_path / "a", tmp_path / "b"], tmp_path / "merged", allow_missing=True)
 
 
 def test_order_of_the_architectures_does_not_change_rows(whole, tmp_path):

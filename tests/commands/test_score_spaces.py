@@ -6,11 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from small_runs import scores_of
+from small_runs import evaluate, merge, score, scores_of
 
-from vkdnw_pl.commands.evaluate import evaluate
-from vkdnw_pl.commands.merge import merge
-from vkdnw_pl.commands.score import score
 from vkdnw_pl.errors import UsageError
 from vkdnw_pl.oracles import load_oracle
 from vkdnw_pl.runs.table import read_table
@@ -63,7 +60,7 @@ class TestMBV2:
         for part in (0, 1):
             assert run(tmp_path / f"part{part}", space="mbv2", archs="sample:4", shard=f"{part}/2") == 0
         assert run(tmp_path / "whole", space="mbv2", archs="sample:4") == 0
-        assert merge([str(tmp_path / "part0"), str(tmp_path / "part1")], out=str(tmp_path / "merged")) == 0
+        assert merge([tmp_path / "part0", tmp_path / "part1"], tmp_path / "merged") == 0
         for name in ("ranking.csv", "archs.txt"):
             assert (tmp_path / "merged" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
         assert scores_of(tmp_path / "merged") == scores_of(tmp_path / "whole")

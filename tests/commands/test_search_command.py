@@ -12,10 +12,11 @@ import pytest
 import yaml
 
 from vkdnw_pl import cli
-from vkdnw_pl.commands.search import search
-from vkdnw_pl.errors import CommandFailed, UsageError
+from vkdnw_pl.commands.search import search as search_command
+from vkdnw_pl.errors import CommandFailed, UsageError, user_input
 from vkdnw_pl.runs.folder import RunFolder
 from vkdnw_pl.search.history import read_history
+from vkdnw_pl.search.plan import SearchOptions
 from vkdnw_pl.spaces import NB201
 from vkdnw_pl.spaces.resolve import resolve_arch
 
@@ -35,6 +36,13 @@ def table(tmp_path_factory):
     (folder / "scores.csv").write_text("".join(scores))
     (folder / "oracle.csv").write_text("".join(accuracies))
     return folder
+
+
+def search(**options) -> int:
+    """As the command line calls it."""
+    with user_input():
+        chosen = SearchOptions(**options)
+    return search_command(chosen)
 
 
 def looked_up(table: Path, out: Path, **options) -> int:

@@ -1,9 +1,9 @@
 import dataclasses
 
 import pytest
-from vkdnw_pl.scoring.score_settings import ScoreSettings
 
 from vkdnw_pl.runs.settings import differences
+from vkdnw_pl.scoring.settings import ScoreSettings
 
 SETTINGS = ScoreSettings(
     space="nb201",

@@ -11,7 +11,7 @@ from searches import lines_without_seconds, make_settings, make_table, run
 
 from vkdnw_pl.ranking import aggregate
 from vkdnw_pl.search.constraints import Budget
-from vkdnw_pl.search.found import describe_found, whole_record
+from vkdnw_pl.search.found import describe_found, rank_candidates
 from vkdnw_pl.search.history import read_history
 from vkdnw_pl.search.loop import HistoryMismatch
 from vkdnw_pl.search.scores import NotInTable, TableScores
@@ -26,7 +26,7 @@ def table(tmp_path_factory):
 @pytest.mark.parametrize("strategy", ["evolution", "ageing", "random"])
 def test_killed_anywhere_and_run_again(table, tmp_path, strategy):
     settings = make_settings(table, strategy=strategy, budget=Budget(max_macs=120_000_000))
-    assert run(tmp_path / "whole", settings, 90).exhausted is None
+    assert run(tmp_path / "whole", settings, 90) is None
     whole = lines_without_seconds(tmp_path / "whole")
     assert len(whole) == 91
     rng = random.Random(strategy)
@@ -85,7 +85,7 @@ def test_failed_ones_stay_and_are_no_parents(table, tmp_path):
     assert not failed & {one.parent for one in history}
     assert all(one.reason == "out of luck" for one in history if one.failed)
     assert len({one.arch for one in history}) == 400
-    record = whole_record(make_settings(table), history)
+    record = rank_candidates(make_settings(table), history)
     columns = {
         name: np.array([np.nan if one.failed else one.value(name) for one in history], dtype=float)
         for name in ("noisy", "tied", "macs")
@@ -102,12 +102,12 @@ def test_a_space_that_is_used_up_ends_the_search(tmp_path):
     table = make_table(tmp_path / "scores.csv", archs)
     settings = make_settings(table, strategy="random", budget=Budget(max_macs=9_000_000))
     outcome = run(tmp_path / "run", settings, 1000, max_tries=400)
-    assert "in the history already" in outcome.exhausted
+    assert "in the history already" in outcome
     found = read_history(tmp_path / "run" / "history.csv")
     assert {one.arch for one in found} <= set(archs)
     assert len(archs) >= len(found) > 0.3 * len(archs)
     again = run(tmp_path / "run", settings, 1000, max_tries=400)
-    assert again.exhausted == outcome.exhausted
+    assert again == outcome
     assert read_history(tmp_path / "run" / "history.csv") == found
 
 
@@ -146,7 +146,7 @@ def test_what_was_found(table, tmp_path):
     settings = make_settings(table, network={"channels": 8, "num_classes": 100})
     run(tmp_path / "run", settings, 60)
     history = read_history(tmp_path / "run" / "history.csv")
-    record = whole_record(settings, history)
+    record = rank_candidates(settings, history)
     best = history[record.best(1)[0]]
     accuracies = {"a data set": {best.arch: 93.25}}
     found = describe_found(settings, SPACES["nb201"], record, 3, accuracies)
@@ -160,11 +160,13 @@ def test_what_was_found(table, tmp_path):
     assert found["top"][1]["accuracies"] == {"a data set": None}
     scores = [one["score"] for one in found["top"]]
     assert scores == sorted(scores, reverse=True)
-    assert describe_found(settings, SPACES["nb201"], whole_record(settings, []), 3) is None
+    assert describe_found(settings, SPACES["nb201"], rank_candidates(settings, []), 3) is None
 
     mbv2 = make_settings(None, space="mbv2", ranking="macs", columns=(), network={"image_size": 32})
     run(tmp_path / "mbv2", mbv2, 5)
-    one = describe_found(mbv2, SPACES["mbv2"], whole_record(mbv2, read_history(tmp_path / "mbv2" / "history.csv")), 1)
+    one = describe_found(
+        mbv2, SPACES["mbv2"], rank_candidates(mbv2, read_history(tmp_path / "mbv2" / "history.csv")), 1
+    )
     reference = SPACES["mbv2"].reference_cost(one["arch"], image_size=32)
     assert one["reference"] == {"macs": reference.macs, "num_params": reference.num_params}
     assert one["layers"] == SPACES["mbv2"].layers(one["arch"])

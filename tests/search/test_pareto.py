@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vkdnw_pl.ranking import parse_ranking
 from vkdnw_pl.search.history import Candidate
-from vkdnw_pl.search.pareto import ParetoStrategy, check_objectives, crowding_distance, fittest, front
+from vkdnw_pl.search.pareto import ParetoSearch, check_objectives, crowding_distance, fittest
 from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.spaces import NB201
 
@@ -48,7 +48,8 @@ def brute_fronts(table):
 @given(tables())
 def test_front_is_what_nothing_beats(table):
     fronts = brute_fronts(table)
-    assert front(table).tolist() == (fronts[0] if fronts else [])
+    pool = fittest(table, 1000)
+    assert sorted(pool.indices[pool.ranks == 0]) == (fronts[0] if fronts else [])
 
 
 @given(tables(at_least=1), st.integers(2, 16))
@@ -117,10 +118,10 @@ def record_of(count, latency=False):
 
 
 def test_strategy_mutates_members_of_the_fronts():
-    record, strategy = record_of(60), ParetoStrategy(NB201(), population=12)
+    record, strategy = record_of(60), ParetoSearch(NB201(), population=12)
     draw_from = strategy.drawing(record)
     drawn = [draw_from(random.Random(i)) for i in range(300)]
-    again = [ParetoStrategy(NB201(), population=12).drawing(record)(random.Random(i)) for i in range(3)]
+    again = [ParetoSearch(NB201(), population=12).drawing(record)(random.Random(i)) for i in range(3)]
     assert drawn[:3] == again
     scores, macs = record.scores(), [candidate.macs for candidate in record]
     expected = set(fittest({"score": scores, "macs": macs}, 12).indices.tolist())
@@ -134,47 +135,47 @@ def test_strategy_mutates_members_of_the_fronts():
 
 def test_strategy_begins_with_samples_or_the_start():
     space, start = NB201(), "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
-    assert ParetoStrategy(space, 100).drawing(record_of(99))(random.Random(0)).origin == "initial"
-    assert ParetoStrategy(space, 100).drawing(record_of(100))(random.Random(0)).origin == "mutation"
-    from_start = ParetoStrategy(space, 100, start=start).drawing(record_of(10))(random.Random(0))
+    assert ParetoSearch(space, 100).drawing(record_of(99))(random.Random(0)).origin == "initial"
+    assert ParetoSearch(space, 100).drawing(record_of(100))(random.Random(0)).origin == "mutation"
+    from_start = ParetoSearch(space, 100, start=start).drawing(record_of(10))(random.Random(0))
     assert (from_start.origin, from_start.parent) == ("initial", None)
     assert sum(a != 0 for a in space.parse(from_start.arch)) == 1
-    assert ParetoStrategy(space, 100, start=start).drawing(record_of(11))(random.Random(0)).origin == "mutation"
+    assert ParetoSearch(space, 100, start=start).drawing(record_of(11))(random.Random(0)).origin == "mutation"
 
 
 def test_objectives_may_be_measurements_and_proxies():
     record = record_of(40, latency=True)
-    strategy = ParetoStrategy(NB201(), 20, ["vkdnw", "jacov", "latency_ms"])
+    strategy = ParetoSearch(NB201(), 20, ["vkdnw", "jacov", "latency_ms"])
     assert strategy.drawing(record)(random.Random(0)).parent is not None
     assert list(strategy.values(record)) == ["vkdnw", "jacov", "latency_ms"]
     with pytest.raises(ValueError, match=r"'latency_ms' has no numbers; .* where a bound is given"):
         strategy.drawing(record_of(40))
-    with pytest.raises(ValueError, match=r"objective 'snip' is not known \(allowed: score, macs, .*vkdnw, jacov\)"):
-        ParetoStrategy(NB201(), 20, ["score", "snip"]).drawing(record)
+    with pytest.raises(ValueError, match=r"objective='snip' is not known \(allowed: score, macs, .*vkdnw, jacov\)"):
+        ParetoSearch(NB201(), 20, ["score", "snip"]).drawing(record)
 
 
 def test_objectives_can_be_checked_before_the_search():
     check_objectives(["score", "latency_ms", "vkdnw"], ["vkdnw"])
-    with pytest.raises(ValueError, match=r"'num_param' is not known; did you mean 'num_params'\?"):
+    with pytest.raises(ValueError, match=r"objective='num_param' is not known; did you mean 'num_params'\?"):
         check_objectives(["score", "num_param"], [])
 
 
 @pytest.mark.parametrize("objectives", [[], ["score"], "score", ["macs", "macs"]])
 def test_wrong_objectives_are_refused(objectives):
     with pytest.raises(ValueError, match=r"objectives=.* is not allowed: give two or more different ones"):
-        ParetoStrategy(NB201(), 20, objectives)
+        ParetoSearch(NB201(), 20, objectives)
 
 
 @pytest.mark.parametrize("population", [1, 2.0, True])
 def test_wrong_population_is_refused(population):
     with pytest.raises(ValueError, match="give a whole number of at least 2"):
-        ParetoStrategy(NB201(), population)
+        ParetoSearch(NB201(), population)
 
 
 @pytest.mark.parametrize("table", [{}, {"score": [1, 2], "macs": [1]}, {"score": [[1]], "macs": [[1]]}])
 def test_unequal_columns_are_refused(table):
     with pytest.raises(ValueError, match="one number for each candidate"):
-        front(table)
+        fittest(table, 3)
 
 
 def test_without_the_library_the_text_says_what_to_install(monkeypatch):
@@ -187,4 +188,4 @@ def test_without_the_library_the_text_says_what_to_install(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r"pip install 'vkdnw_pl\[pareto\]'"):
-        ParetoStrategy(NB201(), 20)
+        ParetoSearch(NB201(), 20)

@@ -9,7 +9,8 @@ from vkdnw_pl.search.history import Candidate
 from vkdnw_pl.search.measuring import HowToMeasure, Measurements
 from vkdnw_pl.search.proposals import Proposer
 from vkdnw_pl.search.ranked_history import RankedHistory
-from vkdnw_pl.search.strategies import Draw, make_strategy
+from vkdnw_pl.search.settings import make_strategy
+from vkdnw_pl.search.strategies import Draw
 from vkdnw_pl.spaces import MBV2, NB201
 
 NONE = Budget()

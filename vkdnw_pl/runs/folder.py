@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+from vkdnw_pl.errors import CommandFailed, UsageError
 from vkdnw_pl.runs.files import remove_drafts, write_json
 from vkdnw_pl.runs.settings import Record, differences
 
@@ -29,7 +30,7 @@ NOUNS = {
 """Command -> what its run folder holds."""
 
 
-class FolderBusy(RuntimeError):
+class FolderBusy(CommandFailed):
     """Another process writes to the run folder."""
 
 
@@ -70,8 +71,12 @@ class RunFolder:
 
         Raises:
             FolderBusy: if another process keeps it.
+            UsageError: if a file is in the way.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UsageError(f"out={str(self.path)!r} is not allowed: {error.filename} is a file") from error
         file = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             deadline = time.monotonic() + (_patience_s() if patience_s is None else patience_s)

@@ -20,10 +20,11 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from multiprocessing import AuthenticationError, get_context
 from multiprocessing.connection import Client, Connection, Listener, wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
-from torch.multiprocessing import _prctl_pr_set_pdeathsig
+from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
 
 from vkdnw_pl.errors import WorkerDied
 from vkdnw_pl.runs.signals import await_own_signal, follow_parent
@@ -230,7 +231,9 @@ class _Worker(_Taker):
         super().__init__(connection)
         self.ready = False
         self.number = number
-        self.process = context.Process(target=_work, args=(inner, scorer, device, os.getpid()))
+        self.process: BaseProcess = context.Process(  # type: ignore[attr-defined]
+            target=_work, args=(inner, scorer, device, os.getpid())
+        )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*use of fork")
             self.process.start()

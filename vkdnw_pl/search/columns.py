@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vkdnw_pl.errors import nearest
 from vkdnw_pl.ranking import NAMED_SETS, Term
 from vkdnw_pl.search.history import COST_COLUMNS
 
@@ -22,7 +22,7 @@ def term_columns(terms: Iterable[Term]) -> list[str]:
 
 def columns_to_look_up(terms: Sequence[Term], extra: Sequence[Spec]) -> list[str]:
     """Columns that a score table must have: those of the ranking, and those of further proxies by their names."""
-    names = [one if isinstance(one, str) else str(one.get("label", one.get("name"))) for one in extra]
+    names = [spec if isinstance(spec, str) else str(spec.get("label", spec.get("name"))) for spec in extra]
     return [name for name in dict.fromkeys([*term_columns(terms), *names]) if name not in COST_COLUMNS]
 
 
@@ -44,33 +44,31 @@ def proxies_to_compute(ranking: str, terms: Sequence[Term], extra: Sequence[Spec
     from vkdnw_pl.proxies import PROXIES, make_proxies
 
     specs = list(extra)
-    given = {column for proxy in (make_proxies(specs) if specs else []) for column in proxy.table_columns}
+    computed = {column for proxy in (make_proxies(specs) if specs else []) for column in proxy.table_columns}
     for column in term_columns(terms):
-        if column in given or column in COST_COLUMNS:
+        if column in computed or column in COST_COLUMNS:
             continue
-        name = column if column in PROXIES else _with_column(column, PROXIES)
+        name = column if column in PROXIES else _proxy_with_column(column)
         if name is None:
-            near = difflib.get_close_matches(column, [*PROXIES, *NAMED_SETS], 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(
-                f"ranking={ranking!r}: {column!r} is not known{hint} (known rankings: {', '.join(NAMED_SETS)}; columns: "
-                f"{', '.join([*PROXIES, *COST_COLUMNS])}; joined by +)"
+                f"ranking={ranking!r}: {column!r} is not known{nearest(column, [*PROXIES, *NAMED_SETS])} (known rankings: "
+                f"{', '.join(NAMED_SETS)}; columns: {', '.join([*PROXIES, *COST_COLUMNS])}; joined by +)"
             )
         specs.append(name)
-        given.update(make_proxies([name])[0].table_columns)
-    needed = [
-        proxy for proxy in (make_proxies(specs) if specs else []) if not set(proxy.table_columns) <= {*COST_COLUMNS}
-    ]
-    return needed
+        computed.update(make_proxies([name])[0].table_columns)
+    proxies = make_proxies(specs) if specs else []
+    return [proxy for proxy in proxies if not set(proxy.table_columns) <= set(COST_COLUMNS)]
 
 
-def _with_column(column: str, proxies: Mapping[str, type[Proxy]]) -> str | None:
+def _proxy_with_column(column: str) -> str | None:
     """Name of the proxy of which a column is one of several."""
-    for name, kind in proxies.items():
+    from vkdnw_pl.proxies import PROXIES
+
+    for name in PROXIES:
         try:
-            made = kind()
+            proxy = PROXIES[name]()
         except TypeError:  # it cannot be made without parameters
             continue
-        if column in made.table_columns:
+        if column in proxy.table_columns:
             return name
     return None

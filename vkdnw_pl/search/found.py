@@ -17,24 +17,24 @@ Accuracies = Mapping[str, Mapping[str, float]]
 
 
 def describe_found(
-    settings: SearchSettings, space: Space, record: RankedHistory, top_k: int, accuracies: Accuracies | None = None
+    settings: SearchSettings, space: Space, history: RankedHistory, top_k: int, accuracies: Accuracies | None = None
 ) -> dict[str, Any] | None:
     """Content of ``found.json``; None where no candidate can be chosen.
 
     Args:
         settings: of the search.
         space: that these settings make.
-        record: all candidates.
+        history: all candidates.
         top_k: how many of the best to describe.
         accuracies: known ones, where there are some.
     """
     network = {name: value for name, value in settings.network.items() if name not in TASK}
-    scores = record.scores()
+    scores = history.scores()
     digest = settings.digest()
     top = []
-    for rank, place in enumerate(record.best(top_k).tolist(), start=1):
-        candidate = record[place]
-        one: dict[str, Any] = {
+    for rank, place in enumerate(history.best(top_k).tolist(), start=1):
+        candidate = history[place]
+        entry: dict[str, Any] = {
             "format": FORMAT,
             "space": settings.space,
             "arch": candidate.arch,
@@ -52,22 +52,22 @@ def describe_found(
             "num_classes": space.num_classes(**settings.network),
         }
         if (counted := space.reference_cost(candidate.arch, **settings.network)) is not None:
-            one["reference"] = {"macs": counted.macs, "num_params": counted.num_params}
+            entry["reference"] = {"macs": counted.macs, "num_params": counted.num_params}
         if accuracies is not None:
-            one["accuracies"] = {dataset: known.get(candidate.arch) for dataset, known in accuracies.items()}
-        one |= {
+            entry["accuracies"] = {dataset: known.get(candidate.arch) for dataset, known in accuracies.items()}
+        entry |= {
             "seed": settings.seed,
             "digest": digest,
             "index": candidate.index,
-            "evaluated": len(record),
+            "evaluated": len(history),
             "strategy": settings.strategy,
         }
-        top.append(one)
+        top.append(entry)
     return {**top[0], "top": top} if top else None
 
 
-def whole_record(settings: SearchSettings, candidates: Iterable[Candidate]) -> RankedHistory:
+def rank_candidates(settings: SearchSettings, candidates: Iterable[Candidate]) -> RankedHistory:
     """All candidates with their ranks."""
-    record = RankedHistory(settings.terms)
-    record.add(candidates)
-    return record
+    history = RankedHistory(settings.terms)
+    history.add(candidates)
+    return history

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from vkdnw_pl.runs.table import ScoreRow
@@ -31,14 +30,6 @@ class HistoryMismatch(ValueError):
     """The history on the disk is not what these settings and this software propose."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a search ended."""
-
-    exhausted: str | None = None
-    """Why nothing new could be proposed; None where all evaluations were made."""
-
-
 def search(
     settings: SearchSettings,
     folder: SearchFolder,
@@ -46,12 +37,23 @@ def search(
     evaluate: Evaluate,
     observers: Sequence[SearchObserver] = (),
     max_tries: int = MAX_TRIES,
-) -> Outcome:
+) -> str | None:
     """Search until the history in ``folder`` has ``evaluations`` candidates, going on behind those that are there.
 
     A batch is proposed from the history before it and evaluated; each candidate is on the disk as soon as it and those
     before it are done. What is proposed depends on nothing but the settings and that history, so that a search that was
     interrupted anywhere goes on as if it had not been.
+
+    Args:
+        settings: of the search.
+        folder: its run folder, locked.
+        evaluations: how many candidates the history is to have.
+        evaluate: gives the proxy values.
+        observers: are told how far it is.
+        max_tries: draws for one candidate before giving up.
+
+    Returns:
+        Why nothing new could be proposed; None where all evaluations were made.
 
     Raises:
         HistoryMismatch: if the history on the disk is of another search.
@@ -71,8 +73,8 @@ def search(
     file = HistoryFile(folder.history, settings.columns)
     try:
         while len(history) + len(begun) < evaluations:
-            wanted = min(settings.batch, evaluations - len(history))
-            proposals = proposer.propose(history, wanted)
+            count = min(settings.batch, evaluations - len(history))
+            proposals = proposer.propose(history, count)
             _check_same(begun, proposals, folder)
             candidates = list(begun)
             for proposal, row in zip(proposals[len(begun) :], evaluate(proposals[len(begun) :]), strict=True):
@@ -84,9 +86,9 @@ def search(
             begun = []
             for observer in observers:
                 observer.batch(history)
-            if len(proposals) < wanted:
-                return Outcome(exhausted=f"nothing new was found: {proposer.last.reasons()}")
-        return Outcome()
+            if len(proposals) < count:
+                return f"nothing new was found: {proposer.last.reasons()}"
+        return None
     finally:
         file.close()
 

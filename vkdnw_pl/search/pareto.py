@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import difflib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from vkdnw_pl.errors import check_choice
 from vkdnw_pl.search.ranked_history import RankedHistory
-from vkdnw_pl.search.strategies import INITIAL, REPLACED, Draw, DrawFrom, Strategy
+from vkdnw_pl.search.strategies import INITIAL, REPLACED, Draw, DrawFrom, StartedSearch
 from vkdnw_pl.spaces import Space
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -28,7 +28,7 @@ MINIMISED = ("macs", "num_params", "layers", "latency_ms", "peak_mb")
 
 
 @dataclass(frozen=True, eq=False)
-class Population:
+class ParentPool:
     """The candidates that may become parents, the best first.
 
     Attributes:
@@ -51,21 +51,7 @@ class Population:
         return int(self.indices[one if better else other])
 
 
-def front(values: Mapping[str, Any]) -> Indices:
-    """Candidates that no other beats in one objective and at least equals in all, in the order given.
-
-    Raises:
-        ValueError: if there are no objectives, or their shapes differ.
-        ImportError: without ``moocore``.
-    """
-    costs = _costs(values)
-    complete = _complete(costs)
-    if not len(complete):
-        return complete
-    return complete[_moocore().is_nondominated(costs[complete], maximise=False, keep_weakly=True)]
-
-
-def fittest(values: Mapping[str, Any], size: int) -> Population:
+def fittest(values: Mapping[str, Any], size: int) -> ParentPool:
     """The ``size`` best candidates: by front, and of the front that does not fit as a whole those with most room.
 
     Raises:
@@ -75,7 +61,7 @@ def fittest(values: Mapping[str, Any], size: int) -> Population:
     costs = _costs(values)
     complete = _complete(costs)
     if not len(complete):
-        return Population(complete, complete, np.empty(0))
+        return ParentPool(complete, complete, np.empty(0))
     every = np.asarray(_moocore().pareto_rank(costs[complete], maximise=False), dtype=np.intp)
     indices: list[Indices] = []
     rooms: list[Floats] = []
@@ -90,7 +76,7 @@ def fittest(values: Mapping[str, Any], size: int) -> Population:
         if not left:
             break
     ranks = np.repeat(np.arange(len(indices)), [len(members) for members in indices])
-    return Population(np.concatenate(indices), ranks, np.concatenate(rooms))
+    return ParentPool(np.concatenate(indices), ranks, np.concatenate(rooms))
 
 
 def crowding_distance(costs: Floats) -> Floats:
@@ -115,7 +101,7 @@ def crowding_distance(costs: Floats) -> Floats:
     return room
 
 
-class ParetoStrategy(Strategy):
+class ParetoSearch(StartedSearch):
     """NSGA-II (Deb et al., IEEE Trans. Evol. Comput. 6(2), 2002) over the whole history, with mutation alone.
 
     While the history has up to 10 candidates, the start is mutated once; without a start, the first ``population``
@@ -138,27 +124,24 @@ class ParetoStrategy(Strategy):
     """
 
     name: ClassVar[str] = "pareto"
+    options = ("population", "objectives", "start")
 
     def __init__(
         self, space: Space, population: int, objectives: Sequence[str] = (SCORE, "macs"), start: str | None = None
     ) -> None:
-        super().__init__(space)
+        super().__init__(space, population, start)
         if isinstance(objectives, str) or len(objectives) < 2 or len(set(objectives)) < len(objectives):
             raise ValueError(
                 f"objectives={objectives!r} is not allowed: give two or more different ones, such as [score, macs]"
             )
-        if isinstance(population, bool) or not isinstance(population, int) or population < 2:
-            raise ValueError(f"population={population!r} is not allowed: give a whole number of at least 2")
         _moocore()
-        self.population = population
         self.objectives = tuple(objectives)
-        self.start = start
 
-    def drawing(self, record: RankedHistory) -> DrawFrom:
-        begins = len(record) < self.population if self.start is None else len(record) <= INITIAL
-        if begins or not len(record.usable()):
+    def drawing(self, history: RankedHistory) -> DrawFrom:
+        begins = len(history) < self.population if self.start is None else len(history) <= INITIAL
+        if begins or not len(history.usable()):
             return self._initial
-        parents = fittest(self.values(record), self.population)
+        parents = fittest(self.values(history), self.population)
         if not len(parents):
             raise ValueError(
                 f"objectives={list(self.objectives)} cannot be compared: no candidate has a number for each of them"
@@ -166,42 +149,34 @@ class ParetoStrategy(Strategy):
 
         def child(rng: random.Random) -> Draw:
             parent = parents.draw(rng)
-            return Draw(self.space.mutate(record[parent].arch, rng, REPLACED), parent, "mutation")
+            return Draw(self.space.mutate(history[parent].arch, rng, REPLACED), parent, "mutation")
 
         return child
 
-    def values(self, record: RankedHistory) -> dict[str, Floats]:
+    def values(self, history: RankedHistory) -> dict[str, Floats]:
         """Each objective of all candidates; minus infinity or NaN where a candidate has none.
 
         Raises:
             ValueError: if an objective is no column of the history, or is measured only where the budget has a bound on
                 it and there is none.
         """
-        if len(record):
-            check_objectives(self.objectives, list(record[0].values))
-        scores = record.scores()
-        return {name: scores if name == SCORE else _column(record, name) for name in self.objectives}
-
-    def _initial(self, rng: random.Random) -> Draw:
-        arch = self.space.sample(rng) if self.start is None else self.space.mutate(self.start, rng, 1)
-        return Draw(arch, None, "initial")
+        if len(history):
+            check_objectives(self.objectives, list(history[0].values))
+        scores = history.scores()
+        return {name: scores if name == SCORE else _column(history, name) for name in self.objectives}
 
 
 def check_objectives(objectives: Sequence[str], columns: Sequence[str]) -> None:
     """Raise ValueError for an objective that a history with these value columns will not have, naming the nearest."""
-    allowed = list(dict.fromkeys([SCORE, *MINIMISED, *columns]))
     for name in objectives:
-        if name not in allowed:
-            near = difflib.get_close_matches(name, allowed, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"objective {name!r} is not known{hint} (allowed: {', '.join(allowed)})")
+        check_choice("objective", name, dict.fromkeys([SCORE, *MINIMISED, *columns]))
 
 
-def _column(record: RankedHistory, name: str) -> Floats:
+def _column(history: RankedHistory, name: str) -> Floats:
     if name in MINIMISED:
-        column = np.array([getattr(candidate, name) for candidate in record], dtype=np.float64)
+        column = np.array([getattr(candidate, name) for candidate in history], dtype=np.float64)
     else:
-        column = np.array([candidate.values[name] for candidate in record], dtype=np.float64)
+        column = np.array([candidate.values[name] for candidate in history], dtype=np.float64)
     if len(column) and np.isnan(column).all():
         raise ValueError(f"objective {name!r} has no numbers; latency and memory are measured where a bound is given")
     return column

@@ -92,20 +92,20 @@ class Proposer:
         self.last = DrawCounts()
         """Of the last candidate."""
 
-    def propose(self, record: RankedHistory, count: int) -> list[Proposal]:
-        """Candidates of the batch that follows the history ``record``; fewer than ``count`` where no more are found.
+    def propose(self, history: RankedHistory, count: int) -> list[Proposal]:
+        """Candidates of the batch that follows the history ``history``; fewer than ``count`` where no more are found.
 
         Networks that are in the history, or in the batch already, are not proposed again. Where the space knows several
         strings of one network, its canonical one is proposed.
         """
-        draw_from = self._strategy.drawing(record)
-        begin = len(record)
+        draw_from = self._strategy.drawing(history)
+        begin = len(history)
         proposals: list[Proposal] = []
         archs: set[str] = set()
         for place in range(count):
             # Of its own for every candidate: what one takes of a stream does not change what the next ones get.
             rng = random.Random(f"{self._seed}/{begin}/{place}")
-            proposal = self._search(draw_from, rng, record, archs, begin + place)
+            proposal = self._search(draw_from, rng, history, archs, begin + place)
             if proposal is None:
                 break
             proposals.append(proposal)
@@ -113,14 +113,14 @@ class Proposer:
         return proposals
 
     def _search(
-        self, draw_from: DrawFrom, rng: random.Random, record: RankedHistory, archs: set[str], index: int
+        self, draw_from: DrawFrom, rng: random.Random, history: RankedHistory, archs: set[str], index: int
     ) -> Proposal | None:
         self.last = counts = DrawCounts()
         proposal = None
         for _ in range(self._max_tries):
             drawn = draw_from(rng)
             arch = self._strategy.space.canonicalise(drawn.arch)
-            if arch in record or arch in archs:
+            if arch in history or arch in archs:
                 counts.duplicates += 1
                 continue
             checked = self._check(arch)

@@ -5,30 +5,52 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
+from vkdnw_pl.errors import check_choice
 from vkdnw_pl.ranking import Term
-from vkdnw_pl.runs.settings import Record as JsonRecord
-from vkdnw_pl.runs.settings import digest, file_record, source_record
+from vkdnw_pl.runs.settings import Record, file_record
+from vkdnw_pl.scoring.settings import ScorerSettings
 from vkdnw_pl.search.constraints import Budget
 from vkdnw_pl.search.measuring import HowToMeasure
-from vkdnw_pl.search.strategies import BEGIN_AT_A_START, PARETO, Strategy, make_strategy
+from vkdnw_pl.search.pareto import ParetoSearch
+from vkdnw_pl.search.strategies import AgeingEvolution, Evolution, RandomSearch, Strategy
 from vkdnw_pl.spaces import Space, make_space
 
-if TYPE_CHECKING:
-    from vkdnw_pl.data.batches import Source
-    from vkdnw_pl.networks.init import Init
+STRATEGIES: dict[str, type[Strategy]] = {
+    cls.name: cls for cls in (Evolution, AgeingEvolution, RandomSearch, ParetoSearch)
+}
+
+
+def make_strategy(
+    name: str,
+    space: Space,
+    population: int,
+    tournament: int = 10,
+    start: str | None = None,
+    objectives: Sequence[str] = ("score", "macs"),
+) -> Strategy:
+    """Make a strategy by its name; it gets the options that it has.
+
+    Raises:
+        ValueError: if a name or a value is not allowed.
+        ImportError: if ``pareto`` lacks its package; the text says how to install it.
+    """
+    check_choice("strategy", name, STRATEGIES)
+    cls = STRATEGIES[name]
+    if start is not None and "start" not in cls.options:
+        raise ValueError(f"start={start!r} has no use with strategy={name!r}, which begins with samples; leave it out")
+    options = {"population": population, "tournament": tournament, "start": start, "objectives": objectives}
+    return cls(space, **{option: options[option] for option in cls.options})
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchSettings:
+class SearchSettings(ScorerSettings):
     """Everything that decides the history, resolved: equal settings give histories of which one begins like the other.
 
     Not part of it: how many candidates are evaluated, and by how many processes.
     """
 
-    space: str
-    network: Mapping[str, Any]
     space_options: Mapping[str, str]
     """Those of `Space.search_options`."""
     strategy: str
@@ -45,22 +67,14 @@ class SearchSettings:
     """The ranking, resolved."""
     columns: Sequence[str]
     """Value columns of the history."""
-    proxies: Sequence[Mapping[str, Any]]
-    """Name and every parameter of each proxy that is computed; none where the values come from a table."""
     scores: str | None
-    """Score table that the values come from."""
+    """Score table that the values come from; no proxies are computed then."""
     batch: int
     """Candidates that are proposed from one state of the history."""
     seed: int
     """Of the proposals."""
     proxy_seed: int
     """Of weights and images."""
-    batch_size: int
-    input: Source
-    data: Source | None
-    """None where no proxy looks at it."""
-    init: Init | Literal["auto"]
-    device: str
 
     def make_space(self) -> Space:
         """The space with the options of this search."""
@@ -70,39 +84,18 @@ class SearchSettings:
         """The strategy on a space that `make_space` made."""
         return make_strategy(self.strategy, space, self.population, self.tournament, self.start, self.objectives)
 
-    def record(self) -> JsonRecord:
+    def record(self) -> Record:
         """JSON-able form; what has no use under these settings is left out, files stand with their digest."""
-        record: JsonRecord = {"space": self.space, "network": dict(self.network), "strategy": self.strategy}
+        record: Record = {"space": self.space, "network": dict(self.network), "strategy": self.strategy}
         record |= self.make_space().parameters()
-        if self.strategy != "random":
-            record["population"] = self.population
-        if self.strategy == "ageing":
-            record["tournament"] = self.tournament
-        if self.strategy in BEGIN_AT_A_START:
-            record["start"] = self.start
-        if self.strategy == PARETO:
-            record["objectives"] = list(self.objectives)
+        record |= {option: getattr(self, option) for option in STRATEGIES[self.strategy].options}
         record["budget"] = self.budget.record()
         if self.budget.measured:
             record["how_to_measure"] = vars(self.how_to_measure)
         record |= {"ranking": self.ranking, "terms": [_term(term) for term in self.terms], "batch": self.batch}
         record |= {"seed": self.seed, "proxy_seed": self.proxy_seed}
-        if self.scores is not None:
-            record["scores"] = file_record(self.scores)
-        else:
-            record |= {
-                "proxies": [dict(proxy) for proxy in self.proxies],
-                "batch_size": self.batch_size,
-                "input": source_record(self.input),
-                "data": source_record(self.data),
-                "init": self.init,
-                "device": self.device,
-            }
+        record |= self.scorer_record() if self.scores is None else {"scores": file_record(self.scores)}
         return json.loads(json.dumps(record))  # as it reads back from a file: tuples are lists
-
-    def digest(self) -> str:
-        """Eight hexadecimal digits that name these settings."""
-        return digest(self.record())
 
 
 def _term(term: Term) -> Any:

@@ -34,14 +34,9 @@ class MacsLimit:
         space: of the architectures.
         network: options of its networks.
         quiet: do not say that counting goes on.
-
-    Raises:
-        ValueError: if the limit is not a positive number.
     """
 
     def __init__(self, max_macs: float, space: Space, network: Mapping[str, Any], quiet: bool = False) -> None:
-        if isinstance(max_macs, bool) or not max_macs > 0:
-            raise ValueError(f"max_macs={max_macs!r} is not allowed: give a number of multiply-adds, such as 1.0e9")
         self.max_macs = max_macs
         self.space = space
         self.network = {name: value for name, value in network.items() if name != "image_size"}

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vkdnw_pl.scoring.options import Shard, check_workers, parse_seeds
+from vkdnw_pl.scoring.plan import ScoreOptions, Shard, parse_seeds
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,29 @@ def test_shards_that_are_refused(shard):
         Shard.parse(shard)
 
 
+@pytest.mark.parametrize("option", ["workers", "batch_size", "top_k"])
 @pytest.mark.parametrize("number", [0, -1, "two", True, 1.5])
-def test_workers_that_are_refused(number):
-    with pytest.raises(ValueError, match=r"workers=.* is not allowed"):
-        check_workers(number)
+def test_numbers_that_are_refused(option, number):
+    with pytest.raises(ValueError, match=rf"{option}=.* is not allowed: give a whole number of at least 1"):
+        ScoreOptions(**{option: number})
+
+
+@pytest.mark.parametrize("option", ["max_macs", "row_timeout"])
+@pytest.mark.parametrize("number", [0, -1.0, True, float("nan")])
+def test_limits_that_are_none(option, number):
+    with pytest.raises(ValueError, match=rf"{option}=.* is not allowed: give a number above 0"):
+        ScoreOptions(**{option: number})
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"seeds": "5..1"}, "seeds='5..1' is not allowed"),
+        ({"shard": "2/2"}, "shard='2/2' is not allowed"),
+        ({"archs_seed": -1}, "archs_seed=-1 is not allowed"),
+        ({"network": {"chanels": 3}}, "did you mean 'channels'"),
+    ],
+)
+def test_options_are_checked_when_they_are_made(options, text):
+    with pytest.raises(ValueError, match=text):
+        ScoreOptions(**options)

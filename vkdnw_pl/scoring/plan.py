@@ -1,0 +1,241 @@
+"""What a scoring is to do: the options of ``score``, checked and resolved before anything is written."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from vkdnw_pl.errors import check_number, check_whole, is_whole
+from vkdnw_pl.options import ComputeOptions, NetworkOptions, OracleOptions, OutOptions, ProxyOptions, WandbOptions
+from vkdnw_pl.oracles import TABLES, load_oracle
+from vkdnw_pl.runs.settings import Record
+from vkdnw_pl.runs.table import Key
+from vkdnw_pl.scoring.archs import ChosenArchs, resolve_archs
+from vkdnw_pl.scoring.macs_limit import MacsLimit
+from vkdnw_pl.scoring.settings import ScoreSettings
+
+if TYPE_CHECKING:
+    from vkdnw_pl.oracles import Oracle
+    from vkdnw_pl.scoring.evaluation import Terms
+
+DEFAULT_PROXIES = (
+    *("vkdnw", "aleph", "macs", "params", "jacov", "expressivity", "progressivity", "trainability", "synflow"),
+)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of ``count`` equal parts of a list: the items whose place, modulo ``count``, is ``index``."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, shard: str) -> Shard:
+        """Read ``"i/n"`` with i from 0 to n - 1.
+
+        Raises:
+            ValueError: if it is written differently or i is out of range.
+        """
+        match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", shard)
+        if not match or int(match[1]) >= int(match[2]):
+            raise ValueError(f"shard={shard!r} is not allowed: give i/n with i from 0 to n - 1, such as 0/4")
+        return cls(int(match[1]), int(match[2]))
+
+    def of(self, items: Sequence[str]) -> list[str]:
+        """Return this part of ``items``."""
+        return list(items[self.index :: self.count])
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+def parse_seeds(seeds: int | str | Sequence[int]) -> tuple[int, ...]:
+    """Turn ``1``, ``[1, 2, 3]`` or ``"1..5"`` (both ends included) into seeds.
+
+    Raises:
+        ValueError: if there is none, one is negative, or one repeats.
+    """
+    how = "give a whole number of at least 0, a list such as [1, 2, 3], or a range such as 1..5"
+    if isinstance(seeds, str):
+        match = re.fullmatch(r"\s*(\d+)(?:\s*\.\.\s*(\d+))?\s*", seeds)
+        if not match:
+            raise ValueError(f"seeds={seeds!r} is not allowed: {how}")
+        first = int(match[1])
+        values = list(range(first, int(match[2] or first) + 1))
+    else:
+        values = [seeds] if isinstance(seeds, int) else list(seeds)
+    if not values or not all(is_whole(seed, 0) for seed in values):
+        raise ValueError(f"seeds={seeds!r} is not allowed: {how}")
+    if len(set(values)) < len(values):
+        raise ValueError(f"seeds={seeds!r} is not allowed: a seed repeats")
+    return tuple(values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions, OutOptions, WandbOptions):
+    """Options of ``score``."""
+
+    archs: str | list[str] = "digits"
+    """Architectures: digits (nb201: those of the embedded accuracy table), oracle (those of the table chosen by oracle),
+    sample:N (N different ones at random; nb201: unique ones), all, unique (nb201: 9,445 of 15,625), a pattern such as
+    'mobilenet*', a file (one architecture per line, CSV with a column arch, or the found.json of a search: its best ones),
+    one architecture, or a list. mbv2: a name such as mbv2_480m, or a structure string."""
+    archs_seed: int = 0
+    """Decides which architectures sample:N draws."""
+    max_macs: float | None = None
+    """Leave out architectures with more multiply-adds per image, counted at the space's usual size of images; such as
+    1.0e9."""
+    proxies: list[str | dict[str, Any]] = field(default_factory=lambda: list(DEFAULT_PROXIES))
+    seeds: int | str | list[int] = 1
+    """Seeds of initialisation and input: 1, '[1,2,3]' or 1..5. With several, metrics are means and standard deviations over
+    them."""
+    rankings: list[str] | None = None
+    """Rankings to evaluate: columns, the named sets vkdnw_single, vkdnw_agg, vkdnw_plus, az_nas, te_nas, or own ones such as
+    'aleph>vkdnw+jacov' (log-ranks of the pair and of jacov added). Default: all that the proxies allow."""
+    top_k: int = 1000
+    """nDCG looks at this many architectures from the top of a ranking."""
+    shard: str | None = None
+    """Score only part i of n, for array jobs: i/n with i from 0. Give each its own out; then run merge."""
+    retry_failed: bool = False
+    """Score again what failed in an earlier run."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parse_seeds(self.seeds)
+        if self.shard is not None:
+            Shard.parse(self.shard)
+        check_whole("archs_seed", self.archs_seed, 0)
+        check_whole("top_k", self.top_k, 1)
+        if self.max_macs is not None:
+            check_number("max_macs", self.max_macs, 0, open_low=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorePlan:
+    """What a scoring is to do."""
+
+    settings: ScoreSettings
+    shard: Shard | None
+    keys: list[Key]
+    """Rows to make, in the order of the table."""
+    columns: tuple[str, ...]
+    oracle: Oracle | None
+    """None where none is known for the space, and for a shard, which is not evaluated."""
+    rankings: Mapping[str, Terms]
+    workers: int
+
+    @property
+    def record(self) -> Record:
+        """What a run folder must have been made with to be continued."""
+        return {**self.settings.record(), "shard": None if self.shard is None else str(self.shard)}
+
+    @property
+    def default_out(self) -> str:
+        """A run folder that the same settings lead to again."""
+        name = f"runs/{self.settings.space}-{self.settings.digest()}"
+        return name if self.shard is None else f"{name}-shard-{self.shard.index}-of-{self.shard.count}"
+
+
+def plan_scoring(options: ScoreOptions) -> ScorePlan:
+    """Resolve the options, the quick things first.
+
+    Raises:
+        ValueError: for the first option that is not allowed.
+    """
+    space = options.search_space
+    chosen = _choose_archs(options)
+    network = {**chosen.network, **options.network_options}
+    space.check_network(chosen.archs[0], **network)
+    seeds = parse_seeds(options.seeds)
+    shard = None if options.shard is None else Shard.parse(options.shard)
+    own_archs = chosen.archs if shard is None else shard.of(chosen.archs)
+    if not own_archs:
+        raise ValueError(f"shard={options.shard!r} is empty: there are only {len(chosen.archs)} architectures")
+    oracle = options.find_oracle(space.key) if shard is None else None
+    if options.progress:
+        print("loading PyTorch ...", file=sys.stderr, flush=True)
+
+    from vkdnw_pl.scoring.evaluation import choose_rankings
+
+    proxies = options.make_proxies()
+    columns = tuple(column for proxy in proxies for column in proxy.table_columns)
+    rankings = choose_rankings(columns, options.rankings)
+    options.check_images(proxies, space.input_size(**network), space.num_classes(**network), seeds[0])
+    device = options.resolve_device()
+    return ScorePlan(
+        settings=ScoreSettings(
+            space=space.key,
+            network=network,
+            archs=chosen.archs,
+            proxies=[proxy.record() for proxy in proxies],
+            seeds=seeds,
+            batch_size=options.batch_size,
+            input=options.input,
+            data=options.data if any(proxy.input == "data" for proxy in proxies) else None,
+            init=options.init,  # type: ignore[arg-type]  # checked by make_proxies
+            device=device,
+        ),
+        shard=shard,
+        keys=[(arch, seed) for arch in own_archs for seed in seeds],
+        columns=columns,
+        oracle=oracle,
+        rankings=rankings,
+        workers=options.resolve_workers(device),
+    )
+
+
+def _choose_archs(options: ScoreOptions) -> ChosenArchs:
+    """The architectures that the options ask for.
+
+    Raises:
+        ValueError: if an option is not allowed, or no architecture remains.
+    """
+    space = options.search_space
+    limit = None
+    if options.max_macs is not None:
+        limit = MacsLimit(options.max_macs, space, options.network_options, quiet=not options.progress)
+
+    def oracle_archs(which: str) -> list[str]:
+        if which == "oracle":
+            return _archs_of_oracle(options)
+        if TABLES[which] != space.key:
+            raise ValueError(
+                f"archs={which!r}, the default, is the embedded table of {TABLES[which]} and has no use with "
+                f"space={space.name!r}; give --archs {space.examples}"
+            )
+        return load_oracle(which).archs
+
+    try:
+        chosen = resolve_archs(options.archs, space, oracle_archs, options.archs_seed, limit)
+    finally:
+        if limit is not None:
+            limit.keep()
+    if limit is not None and limit.uncounted:
+        arch, reason = next(iter(limit.uncounted.items()))
+        print(
+            f"left out, because their MACs cannot be counted: {len(limit.uncounted)} architectures, the first is {arch} "
+            f"({reason})",
+            file=sys.stderr,
+        )
+    return chosen
+
+
+def _archs_of_oracle(options: ScoreOptions) -> list[str]:
+    if options.oracle is None:
+        raise ValueError(
+            "archs='oracle' has no use with oracle=null; name the table of accuracies, such as --oracle nb201"
+        )
+    archs = load_oracle(options.oracle, options.oracle_path, options.search_space.key).archs
+    available = options.search_space.available(archs)
+    names = set(available)
+    if missing := [arch for arch in archs if arch not in names]:
+        print(
+            f"left out, because what is installed does not have them: {len(missing)} architectures of the table, the first "
+            f"is {missing[0]}",
+            file=sys.stderr,
+        )
+    return available

@@ -1,0 +1,264 @@
+"""What a search is to do: the options of ``search``, checked and resolved before anything is written."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from vkdnw_pl.errors import check_whole
+from vkdnw_pl.options import ComputeOptions, NetworkOptions, OracleOptions, OutOptions, ProxyOptions, WandbOptions
+from vkdnw_pl.oracles import Oracle
+from vkdnw_pl.ranking import Term, aggregate, parse_ranking
+from vkdnw_pl.search.columns import columns_to_look_up, proxies_to_compute, term_columns
+from vkdnw_pl.search.constraints import Budget, CostCheck, parse_amount
+from vkdnw_pl.search.history import COST_COLUMNS
+from vkdnw_pl.search.measuring import HowToMeasure
+from vkdnw_pl.search.pareto import check_objectives
+from vkdnw_pl.search.scores import TableScores
+from vkdnw_pl.search.settings import STRATEGIES, SearchSettings, make_strategy
+from vkdnw_pl.spaces import Space, make_space
+from vkdnw_pl.spaces.resolve import resolve_arch
+
+if TYPE_CHECKING:
+    from vkdnw_pl.proxies.base import Proxy
+
+_UNIFORM = "uniform"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions, OutOptions, WandbOptions):
+    """Options of ``search``."""
+
+    space: str = "mbv2"
+    strategy: Literal["evolution", "ageing", "random", "pareto"] = "evolution"
+    """How to search. evolution mutates the best of all networks so far; ageing mutates the best of a random choice of
+    recent ones; random draws from the space; pareto (NSGA-II) looks for the best compromises between several
+    objectives."""
+    evaluations: int = 1000
+    """Networks to evaluate in all; more than before continues a finished search."""
+    population: int = 256
+    """evolution, pareto: parents are the best so many of all networks; ageing: the latest so many."""
+    tournament: int = 10
+    """ageing: a parent is the best of so many that are drawn from the population."""
+    objectives: list[str] = field(default_factory=lambda: ["score", "macs"])
+    """pareto: what to look at: score (the ranking), macs, num_params, layers, latency_ms, peak_mb (less is better), or
+    columns of proxies."""
+    start: str | None = None
+    """evolution, pareto: network to begin with: a name such as mbv2_480m, a structure string, or a found.json. Default:
+    mbv2_initial for mbv2, random networks for nb201."""
+    operator_sampling: Literal["uniform", "reference"] = "uniform"
+    """mbv2: types of blocks are drawn uniformly, or with the weights of the published search code."""
+    batch: int = 32
+    """Networks that are proposed from one state of the search; they are shared out over the workers. The result depends on
+    it, and not on the number of workers."""
+    max_macs: int | float | str | None = None
+    """Budget: multiply-adds of one image, for example 450e6, 450M or 0.45G."""
+    min_macs: int | float | str | None = None
+    """The same, a lower bound."""
+    max_params: int | float | str | None = None
+    """Budget: parameters, written in the same way."""
+    min_params: int | float | str | None = None
+    """The same, a lower bound."""
+    max_layers: int | None = None
+    """Budget: number of layers (mbv2)."""
+    min_layers: int | None = None
+    """The same, a lower bound."""
+    counting: bool | str = "true"
+    """How the budget counts MACs and parameters: true, or reference (mbv2: as the published search code does, which differs
+    by a few percent)."""
+    max_latency_ms: float | None = None
+    """Budget: time of a forward pass of one batch in milliseconds, measured on the device (on CPU with one thread)."""
+    max_peak_mb: float | None = None
+    """Budget: most memory that a forward pass of one batch takes, in megabytes."""
+    measure_batch_size: int = 32
+    """Images per batch where time and memory are measured."""
+    measure_warmup: int = 3
+    """Passes before the first that is timed."""
+    measure_repeats: int = 10
+    """Passes that are timed; the median counts."""
+    ranking: str = "vkdnw_agg"
+    """What best means: a named set (vkdnw_agg, vkdnw_single, vkdnw_plus, az_nas, vkdnw_mbv2_official, ...), or own ones such
+    as 'aleph>vkdnw+jacov+macs' (log-ranks added). The proxies that it needs are computed."""
+    proxies: list[str | dict[str, Any]] = field(default_factory=list)
+    """Further proxies, or other parameters for those of the ranking; for example '[params, {name: vkdnw, alpha: 0.1}]'."""
+    scores: str | None = None
+    """Score table (scores.csv of a run of score) to look proxy values up in, in place of computing them."""
+    seed: int = 0
+    """Decides all random choices of the search."""
+    proxy_seed: int = 1
+    """Seed of weights and images of the proxies; with scores, the rows of the table that count."""
+    oracle: str | None = None
+    """Known accuracies, to be shown beside what was found: digits (embedded), nb201 (public tables), nats, or a CSV file
+    with columns arch,<data set>. They have no part in the search."""
+    top_k: int = 10
+    """found.json describes this many of the best."""
+    nodes: int = 1
+    """Machines; more than 1 are started with srun or torchrun, with so many processes on each as there are workers."""
+    figures: bool = True
+    """Draw the figures of the run folder."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("evaluations", "batch", "top_k", "nodes"):
+            check_whole(name, getattr(self, name), 1)
+        for name in ("seed", "proxy_seed"):
+            check_whole(name, getattr(self, name), 0)
+        self.how_to_measure("cpu")
+        self.budget.check_space(self.search_space)
+
+    @property
+    def search_space(self) -> Space:
+        """The space, with the options that only a search has."""
+        options = {} if self.operator_sampling == _UNIFORM else {"operator_sampling": self.operator_sampling}
+        return make_space(self.space, options)
+
+    @property
+    def budget(self) -> Budget:
+        """The bounds.
+
+        Raises:
+            ValueError: if one is not allowed.
+        """
+        amounts = ("max_macs", "min_macs", "max_params", "min_params")
+        bounds = ("max_layers", "min_layers", "max_latency_ms", "max_peak_mb")
+        return Budget(
+            **{name: parse_amount(name, getattr(self, name)) for name in amounts},
+            **{name: getattr(self, name) for name in bounds},
+            # YAML reads true as a truth value
+            counting="true" if self.counting is True else self.counting,  # type: ignore[arg-type]
+        )
+
+    def how_to_measure(self, device: str) -> HowToMeasure:
+        """How latency and memory are measured.
+
+        Raises:
+            ValueError: if an option is not allowed.
+        """
+        return HowToMeasure(
+            batch_size=self.measure_batch_size, warmup=self.measure_warmup, repeats=self.measure_repeats, device=device
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchPlan:
+    """What a search is to do."""
+
+    settings: SearchSettings
+    workers: int
+    """Processes of each machine."""
+    helps: bool
+    """This process only helps the first one, which is on another machine or was started beside it."""
+    oracle: Oracle | None
+
+    @property
+    def default_out(self) -> str:
+        """A run folder that the same settings lead to again."""
+        return f"runs/search-{self.settings.space}-{self.settings.digest()}"
+
+
+def plan_search(options: SearchOptions) -> SearchPlan:
+    """Resolve the options, the quick things first.
+
+    Raises:
+        ValueError: for the first option that is not allowed.
+        ImportError: if the strategy lacks its package.
+    """
+    rank = _rank(options.nodes)
+    space, network = options.search_space, options.network_options
+    start = _start(options, space)
+    make_strategy(options.strategy, space, options.population, options.tournament, start, options.objectives)
+    if start is not None:  # refuses network options that no network of the space can have, such as in_channels
+        CostCheck(options.budget, space, network)(start)
+    terms = parse_ranking(options.ranking)
+    oracle = options.find_oracle(space.key)
+    columns, proxies, device = _values(options, space, terms)
+    if "objectives" in STRATEGIES[options.strategy].options:
+        _check_objectives(options, columns)
+    if options.nodes > 1 and not proxies:
+        raise ValueError(f"nodes={options.nodes} has no use here: there is no proxy to compute; leave it out")
+    settings = SearchSettings(
+        space=space.key,
+        network=network,
+        space_options=space.parameters(),
+        strategy=options.strategy,
+        population=options.population,
+        tournament=options.tournament,
+        start=start,
+        objectives=options.objectives,
+        budget=options.budget,
+        how_to_measure=options.how_to_measure(device),
+        ranking=options.ranking,
+        terms=terms,
+        columns=columns,
+        proxies=[proxy.record() for proxy in proxies],
+        scores=options.scores,
+        batch=options.batch,
+        seed=options.seed,
+        proxy_seed=options.proxy_seed,
+        batch_size=options.batch_size,
+        input=options.input,
+        data=options.data if any(proxy.input == "data" for proxy in proxies) else None,
+        init=options.init,  # type: ignore[arg-type]  # checked with the proxies
+        device=device,
+    )
+    workers = options.resolve_workers(device) if proxies else 1
+    return SearchPlan(settings=settings, workers=workers, helps=rank > 0, oracle=oracle)
+
+
+def _rank(nodes: int) -> int:
+    """Number of this process among all that were started for this search on several machines."""
+    if nodes == 1:
+        return 0
+    for name in ("RANK", "SLURM_PROCID"):  # torchrun, srun
+        if os.environ.get(name, "").isdecimal():
+            return int(os.environ[name])
+    raise ValueError(
+        f"nodes={nodes} is not allowed here: start the command on every machine with srun, or with torchrun --nnodes "
+        f"{nodes} ... -m vkdnw_pl search ..."
+    )
+
+
+def _check_objectives(options: SearchOptions, columns: Sequence[str]) -> None:
+    check_objectives(options.objectives, columns)
+    for name, bound in (("latency_ms", options.max_latency_ms), ("peak_mb", options.max_peak_mb)):
+        if name in options.objectives and bound is None:
+            raise ValueError(
+                f"objectives: {name} is measured only where max_{name} is given (a large one bounds nothing)"
+            )
+
+
+def _start(options: SearchOptions, space: Space) -> str | None:
+    """Canonical architecture that the search begins with; None where it begins with samples."""
+    takes_start = "start" in STRATEGIES[options.strategy].options
+    if options.start is None:
+        return space.validate(space.search_start) if takes_start and space.search_start is not None else None
+    if not takes_start:
+        return options.start  # refused with the strategy's reason
+    try:
+        return resolve_arch(options.start, space).arch
+    except ValueError as error:
+        raise ValueError(f"start={options.start!r} is not allowed: {error}") from None
+
+
+def _values(options: SearchOptions, space: Space, terms: Sequence[Term]) -> tuple[tuple[str, ...], list[Proxy], str]:
+    """Value columns of the history, the proxies that are computed, and the device."""
+    if options.scores is not None:
+        columns = columns_to_look_up(terms, options.proxies)
+        if not Path(options.scores).expanduser().is_file():
+            raise ValueError(f"scores={options.scores!r} is not allowed: there is no such file; give a score table")
+        TableScores(options.scores, space, columns, options.proxy_seed)
+        aggregate({name: [] for name in term_columns(terms)}, terms)
+        return tuple(columns), [], "cpu"
+    if options.progress:
+        print("loading PyTorch ...", file=sys.stderr, flush=True)
+    proxies = proxies_to_compute(options.ranking, terms, options.proxies)
+    columns = [column for proxy in proxies for column in proxy.table_columns if column not in COST_COLUMNS]
+    if proxies:
+        network = options.network_options
+        options.check_proxies(proxies)
+        options.check_images(proxies, space.input_size(**network), space.num_classes(**network), options.proxy_seed)
+    return tuple(columns), proxies, options.resolve_device()
