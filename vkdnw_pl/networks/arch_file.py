@@ -76,27 +76,29 @@ def read_arch_file(path: str | Path) -> ArchFile:
         options["num_classes"] = content["num_classes"]
     if isinstance(size := content.get("input_size"), list) and len(size) == 3:
         options |= {"in_channels": size[0], "image_size": size[1]}
-    for i, one in enumerate(top):
-        if not isinstance(one, dict) or not isinstance(one.get("arch"), str):
-            raise ValueError(f"arch={str(path)!r} is damaged: top[{i}] has no 'arch'")
+    for i, network_of_top in enumerate(top):
+        _check_has_arch(network_of_top, i, path)
     return ArchFile(
         path,
         content["arch"],
         space,
         {name: value for name, value in options.items() if name not in TASK},
         {name: options[name] for name in TASK if name in options},
-        tuple(one["arch"] for one in top),
+        tuple(network_of_top["arch"] for network_of_top in top),
     )
 
 
 def _of_rank(content: dict[str, Any], rank: str, path: Path) -> dict[str, Any]:
     """One network of a file, as if it were the only one."""
     top = content.get("top") or [content]
-    there = f"it lists {len(top)} network(s)" if isinstance(top, list) else "its 'top' is no list"
-    if not rank.isascii() or not rank.isdecimal() or not isinstance(top, list) or not 1 <= int(rank) <= len(top):
-        raise ValueError(f"arch={str(path)!r}: # stands before a rank, 1 for the best; {there}")
-    one = top[int(rank) - 1]
-    if not isinstance(one, dict) or not isinstance(one.get("arch"), str):
-        raise ValueError(f"arch={str(path)!r} is damaged: top[{int(rank) - 1}] has no 'arch'")
-    shared = {name: value for name, value in content.items() if name != "top"}
-    return {**shared, **one}
+    if not isinstance(top, list) or not re.fullmatch("[0-9]+", rank) or not 1 <= int(rank) <= len(top):
+        listed = f"it lists {len(top)} network(s)" if isinstance(top, list) else "its 'top' is no list"
+        raise ValueError(f"arch={str(path)!r}: # stands before a rank, 1 for the best; {listed}")
+    network_of_top = top[int(rank) - 1]
+    _check_has_arch(network_of_top, int(rank) - 1, path)
+    return {**{name: value for name, value in content.items() if name != "top"}, **network_of_top}
+
+
+def _check_has_arch(network_of_top: Any, place: int, path: Path) -> None:
+    if not isinstance(network_of_top, dict) or not isinstance(network_of_top.get("arch"), str):
+        raise ValueError(f"arch={str(path)!r} is damaged: top[{place}] has no 'arch'")

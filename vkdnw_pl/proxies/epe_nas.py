@@ -18,9 +18,6 @@ class EpeNas(GraphProxy):
     ``s_c = log(1 + 1e-5)``. For more logits s_c is divided by the number of its images, classes of one image are left
     out, and the score is the mean over c of ``Σ_d |s_c - s_d|``; none where no class is left (official: 0).
     Higher is better.
-
-    Args:
-        batchnorm: ``batch`` as in the official code, or ``sample`` or ``running``.
     """
 
     info = ProxyInfo(

@@ -12,9 +12,6 @@ class Expressivity(GraphProxy):
     """Sum over the feature maps of the entropy of their channel covariance's spectrum. Higher is better.
 
     No score where a feature map is constant (the official code: NaN, then -inf).
-
-    Args:
-        batchnorm: ``batch`` as in the official code, or ``sample`` or ``running``.
     """
 
     info = ProxyInfo(

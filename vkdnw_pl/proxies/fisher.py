@@ -12,9 +12,6 @@ from vkdnw_pl.proxies.functional.gradients import total
 class Fisher(GraphProxy):
     """Sum over the channels of all convolution and linear outputs ``a`` of ``½ mean_b (Σ a ∂L/∂a)²``, the inner sum over
     positions; every channel counts as often as it has weights. L is the mean cross-entropy. Higher is better.
-
-    Args:
-        batchnorm: ``batch`` as in the official code, or ``sample`` or ``running``.
     """
 
     info = ProxyInfo(

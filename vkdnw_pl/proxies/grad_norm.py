@@ -22,7 +22,6 @@ class GradNorm(GraphProxy):
 
     Args:
         norm: ``global`` or ``layers``.
-        batchnorm: ``batch`` as in the official code, or ``sample`` or ``running``.
     """
 
     info = ProxyInfo(

@@ -16,9 +16,6 @@ class Grasp(GraphProxy):
     with respect to them, H its Hessian. Higher is better.
 
     ``H g`` is the gradient of ``⟨g', ∂L/∂w⟩`` with g' = g held fixed.
-
-    Args:
-        batchnorm: ``batch`` as in the official code, or ``sample`` or ``running``.
     """
 
     info = ProxyInfo(

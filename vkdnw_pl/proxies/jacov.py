@@ -16,9 +16,6 @@ class Jacov(GraphProxy):
     The rows of the correlation matrix are the samples' input gradients; k = 1e-5. Higher is better. Computed in
     float64 from the gradients. Where a sample's gradient is constant its correlations do not exist, so there is no
     score (the official code: NaN, replaced by the minimum over networks).
-
-    Args:
-        batchnorm: ``batch`` as in the official code, or ``sample`` or ``running``.
     """
 
     info = ProxyInfo(

@@ -11,9 +11,6 @@ class LinearRegions(GraphProxy):
     """Number of different on-off patterns of the ReLUs of feature maps among the images, at most B. Higher is better.
 
     One half of TE-NAS, whose ranking adds the ranks of this and of ``ntk_condition``.
-
-    Args:
-        batchnorm: ``batch`` as in the official code, or ``sample`` or ``running``.
     """
 
     info = ProxyInfo(

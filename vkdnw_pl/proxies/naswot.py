@@ -14,9 +14,6 @@ class Naswot(GraphProxy):
 
     Higher is better. No score where K is singular, as it is where two images switch the same units on or there are fewer
     units than images less one (official: -inf, or what round-off makes of it).
-
-    Args:
-        batchnorm: ``batch`` as in the official code, or ``sample`` or ``running``.
     """
 
     info = ProxyInfo(

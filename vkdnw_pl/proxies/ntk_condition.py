@@ -21,9 +21,6 @@ class NTKCondition(GraphProxy):
 
     With ``batch`` an image's logits depend on the whole batch, so every image costs a backward pass over all images;
     with ``sample`` or ``running`` all gradients come from one vectorised pass.
-
-    Args:
-        batchnorm: ``batch`` as in the official code, or ``sample`` or ``running``.
     """
 
     info = ProxyInfo(

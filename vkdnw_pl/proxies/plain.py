@@ -12,9 +12,6 @@ class Plain(GraphProxy):
 
     Higher is better. Where every layer is followed by batch norm the sum is that of the last linear layer alone, since
     the loss does not change with the scale of any other weight.
-
-    Args:
-        batchnorm: ``batch`` as in the official code, or ``sample`` or ``running``.
     """
 
     info = ProxyInfo(

@@ -12,9 +12,6 @@ class Progressivity(GraphProxy):
     """Smallest increase of the feature entropy from one stage to the next. Higher is better.
 
     No score where a feature map is constant (the official code: NaN, then -inf).
-
-    Args:
-        batchnorm: ``batch`` as in the official code, or ``sample`` or ``running``.
     """
 
     info = ProxyInfo(

@@ -11,9 +11,6 @@ class Snip(GraphProxy):
     """Sum over the weights w of convolution and linear layers of ``|w ∂L/∂w|``, L the mean cross-entropy.
 
     Higher is better. The gradient with respect to a mask of ones, as the official code has it, is the same product.
-
-    Args:
-        batchnorm: ``batch`` as in the official code, or ``sample`` or ``running``.
     """
 
     info = ProxyInfo(

@@ -18,9 +18,6 @@ class Trainability(GraphProxy):
     σ is the spectral norm of the estimated Jacobian of the block: random signs g are sent back through it, and
     ``g_inᵀ g / (B H W)`` is the estimate. Higher is better. No score where a block is the identity (the official
     code: -inf).
-
-    Args:
-        batchnorm: ``batch`` as in the official code, or ``sample`` or ``running``.
     """
 
     info = ProxyInfo(

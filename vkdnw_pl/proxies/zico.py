@@ -22,7 +22,6 @@ class ZiCo(GraphProxy):
 
     Args:
         batches: how many, the official code has 2.
-        batchnorm: ``batch`` as in the official code, or ``sample`` or ``running``.
     """
 
     info = ProxyInfo(
