@@ -65,6 +65,7 @@ def test_a_kept_model_ranks_other_architectures(folders, trained):
         ({"models": ["random_forst"]}, "models='random_forst' is not known; did you mean 'random_forest'"),
         ({"models": ["random_forest", "random_forest"]}, "one repeats"),
         ({"models": ["missing.skops"]}, "missing.skops"),
+        ({"models": ["random_forest"], "oracle": None}, "oracle=null is not allowed with models to train"),
         ({"train_size": 5}, "train_size=5 has no use without models"),
         ({"models": ["random_forest"], "train_size": 1000}, "train_size=1000 is not allowed"),
         ({"models": ["random_forest"], "paper": "table3"}, "have no use with paper='table3'"),

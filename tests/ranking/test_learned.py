@@ -342,6 +342,12 @@ def test_damaged_files_are_named(tmp_path, trained):
         LearnedRanking.load(forge(path, one, more=1))
 
 
+def test_files_that_hold_names_as_lists_are_read(tmp_path, trained):
+    """As earlier versions wrote them."""
+    model = LearnedRanking.load(forge(tmp_path / "model.skops", trained[2], features=VKDNW_M, missing=["zico"]))
+    assert (model.features, model.missing) == (tuple(VKDNW_M), ("zico",))
+
+
 def test_another_version_of_scikit_learn_is_said(tmp_path, trained):
     path = forge(tmp_path / "model.skops", trained[2], versions={"scikit-learn": "1.4.0"})
     with pytest.warns(UserWarning, match="written with scikit-learn 1.4.0"):
