@@ -8,7 +8,9 @@ every check, text and default stands once. Torch-free, but for the methods that 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -228,6 +230,7 @@ class WandbOptions(OptionGroup):
                 if value:
                     raise ValueError(f"{name}={value!r} has no use without wandb; give --wandb, or leave it out")
             return
+        wandb_environment()
         if self.wandb_group == "":
             raise ValueError("wandb_group='' is not allowed: give a name")
         for tag in self.wandb_tags:
@@ -259,6 +262,26 @@ class WandbOptions(OptionGroup):
         return (self.wandb.rpartition("/")[0] or None) if isinstance(self.wandb, str) else None
 
 
+def wandb_environment() -> tuple[str | None, dict[str, float]]:
+    """The mode that ``WANDB_MODE`` asks for, None where it does not, and W&B's timeouts in seconds.
+
+    Raises:
+        ValueError: naming the environment variable, its value and what is allowed.
+    """
+    mode = os.environ.get("WANDB_MODE") or None
+    if mode is not None:
+        check_choice("WANDB_MODE", mode, _WANDB_MODES)
+    timeouts: dict[str, Any] = {"init_timeout": 15.0, "finish_timeout": 60.0}
+    for name, default in timeouts.items():
+        variable = f"WANDB_{name.upper()}"
+        timeouts[name] = os.environ.get(variable) or default
+        with suppress(ValueError):
+            timeouts[name] = float(timeouts[name])
+        check_number(variable, timeouts[name], 0, 86_400, open_low=True)
+    return mode, timeouts
+
+
+_WANDB_MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
 _MAX_PROJECT, _MAX_TAG = 128, 64
 _NOT_IN_PROJECT = "/\\#?%:"
 

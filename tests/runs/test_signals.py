@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from vkdnw_pl.runs.signals import Stopped, await_own_signal, stop_signals
+from vkdnw_pl.errors import UsageError
+from vkdnw_pl.runs.signals import Stopped, await_own_signal, exit_code, stop_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
@@ -38,3 +39,18 @@ def test_a_worker_that_died_for_another_reason_is_not_waited_for():
     with stop_signals():
         await_own_signal(-signal.SIGKILL)
     assert time.monotonic() - began_at < 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Stopped(signal.SIGUSR1), 138),
+        (KeyboardInterrupt(), 130),
+        (SystemExit(), 0),
+        (SystemExit(3), 3),
+        (UsageError("no"), 2),
+        (ValueError("bug"), 1),
+    ],
+)
+def test_exit_codes(error, code):
+    assert exit_code(error) == code

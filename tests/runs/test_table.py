@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vkdnw_pl.runs.journal import Journal, read_journals
-from vkdnw_pl.scoring.score_tables import canonical
 from vkdnw_pl.runs.table import (
     FAILED,
     OK,
@@ -19,6 +18,7 @@ from vkdnw_pl.runs.table import (
     row_line,
     write_table,
 )
+from vkdnw_pl.scoring.score_tables import canonical
 from vkdnw_pl.spaces import NB201
 
 values = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False))

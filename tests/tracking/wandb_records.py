@@ -3,11 +3,11 @@
 import json
 import os
 import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from wandb.util import get_core_path
 
 
 def latest(folder: Path, command: str | None = None) -> Path:
@@ -17,8 +17,10 @@ def latest(folder: Path, command: str | None = None) -> Path:
 
 
 def inspect(run: Path, *options: str) -> str:
-    """`wandb leet inspect --json` of a run."""
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", *options, str(run)]
+    """`wandb leet inspect --json` of a run, without the second that wandb's command line takes to start."""
+    (file,) = run.glob("*.wandb")
+    command = [get_core_path(), "leet", "inspect", "--no-observability", "--json", *options]
+    command += ["--run-file", str(file), str(run.parent)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
@@ -47,12 +49,12 @@ class Records:
     @property
     def history(self) -> list[dict]:
         """Points of the curves."""
-        return [one["item"] for one in self.of("history")]
+        return [point["item"] for point in self.of("history")]
 
     def artifact(self, kind: str) -> set[str]:
         """Names of the files of an artifact of a type."""
-        (found,) = [one for one in self.of("artifact") if one["type"] == kind]
-        return {one["path"] for one in found["manifest"]["contents"]}
+        (artifact,) = [artifact for artifact in self.of("artifact") if artifact["type"] == kind]
+        return {file["path"] for file in artifact["manifest"]["contents"]}
 
     def table(self, name: str, summary: dict) -> dict:
         """Columns and data of a table; text that is no JSON, such as NaN, is an error."""
@@ -64,7 +66,7 @@ def no_account(home: str = "/dev/null/nowhere", **environment: str):
     """An environment without W&B's variables, without a key, and with a home folder that nothing can be written to."""
     before = dict(os.environ)
     try:
-        for name in [one for one in os.environ if one.startswith("WANDB_")]:
+        for name in [name for name in os.environ if name.startswith("WANDB_")]:
             del os.environ[name]
         os.environ.update({"HOME": home, "NETRC": "/dev/null/netrc", **environment})
         yield

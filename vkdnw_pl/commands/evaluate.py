@@ -16,9 +16,8 @@ from vkdnw_pl.runs.environment import environment_record
 from vkdnw_pl.runs.table import ScoreTable
 from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.spaces import SPACES
-from vkdnw_pl.tracking.contents import log_evaluation, log_metrics, log_paper, log_score_files, log_scores
-from vkdnw_pl.tracking.options import wandb_options
-from vkdnw_pl.tracking.tracked import tracked_run
+from vkdnw_pl.tracking.results import log_evaluation, log_metrics, log_paper, log_score_files, log_scores
+from vkdnw_pl.tracking.run import wandb_run
 
 Paper = Literal["table1", "table3", "table4", "table5", "fig1", "fig2", "fig3", "robustness"]
 
@@ -135,8 +134,6 @@ def evaluate(options: EvaluateOptions) -> int:
     Raises:
         UsageError: if the scores cannot be read or an option is not allowed.
     """
-    with user_input():
-        wandb_options(as_config(options))  # also refuses what the environment says of W&B
     if options.paper is not None:
         return _compare_with_paper(options, options.paper)
     from vkdnw_pl.scoring.evaluation import choose_rankings
@@ -153,15 +150,16 @@ def evaluate(options: EvaluateOptions) -> int:
     folder = ScoreFolder(options.out or _default_out(Path(options.paths[0])))
     print(f"evaluating {len(table.archs)} architectures, {len(table.rows)} rows of {', '.join(options.paths)}")
     config = as_config(replace(options, out=str(folder.path)))
-    with tracked_run(config, folder.path, "evaluate", _meta()) as tracked:
+    with wandb_run(options, config, folder.path, "evaluate", _meta()) as run:
         evaluation = write_results(folder, table, oracle, rankings, options.top_k, options.ties)
         if options.model_names and oracle is not None:
             metrics = _train(options, table, oracle, folder.path)
-            log_metrics(tracked, "learned_metrics", metrics[0], metrics)
-        log_scores(tracked, table)
-        log_evaluation(tracked, folder, evaluation, oracle)
-        log_score_files(tracked, folder)
-        return tracked.ended(1 if failed_rows(table) else 0)
+            log_metrics(run, "learned_metrics", metrics[0], metrics)
+        log_scores(run, table)
+        log_evaluation(run, folder, evaluation, oracle)
+        log_score_files(run, folder)
+        run.exit_code = 1 if failed_rows(table) else 0
+        return run.exit_code
 
 
 def _compare_with_paper(options: EvaluateOptions, paper: Paper) -> int:
@@ -200,9 +198,10 @@ def _compare_with_paper(options: EvaluateOptions, paper: Paper) -> int:
         print_comparison(comparison)
     print(f"\nresults in {out}: {', '.join(names)}")
     print_failures(table)
-    with tracked_run(as_config(replace(options, out=str(out))), out, "evaluate", _meta()) as tracked:
-        log_paper(tracked, out, paper)
-        return tracked.ended(1 if failed_rows(table) else 0)
+    with wandb_run(options, as_config(replace(options, out=str(out))), out, "evaluate", _meta()) as run:
+        log_paper(run, out, paper)
+        run.exit_code = 1 if failed_rows(table) else 0
+        return run.exit_code
 
 
 def _train(options: EvaluateOptions, table: ScoreTable, oracle: Oracle, folder: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from vkdnw_pl.errors import CommandFailed, UsageError, user_input
 from vkdnw_pl.options import as_config
 from vkdnw_pl.runs.environment import environment_record
 from vkdnw_pl.runs.folder import remove_wandb
-from vkdnw_pl.tracking.tracked import Tracked, tracked_run
+from vkdnw_pl.tracking.run import WandbRun, wandb_run
 from vkdnw_pl.training.export_options import CARD, FILES, ExportOptions
 
 INSTALL_ONNX = "pip install 'vkdnw_pl[onnx]' (or: pip install onnx onnxscript onnxruntime)"
@@ -57,18 +57,18 @@ def export(options: ExportOptions) -> int:
     if options.overwrite:
         remove_wandb(folder)
     meta = {"command": "export", "environment": environment_record()}
-    with tracked_run(as_config(replace(options, out=str(folder))), folder, "export", meta) as tracked:
-        log_export(tracked, folder, options.formats)
+    with wandb_run(options, as_config(replace(options, out=str(folder))), folder, "export", meta) as run:
+        log_export(run, folder, options.formats)
     return 0
 
 
-def log_export(tracked: Tracked, folder: Path, formats: Sequence[str]) -> None:
+def log_export(run: WandbRun, folder: Path, formats: Sequence[str]) -> None:
     """The files as an artifact ``model``, and what their card says in the summary."""
     card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     facts = {name: card[name] for name in ("space", "arch", "macs", "num_params", "weights", "trained")}
     accuracy = card["accuracy"] if isinstance(card["accuracy"], dict) else {}
-    tracked.summary(facts | {name: value for name, value in accuracy.items() if isinstance(value, int | float)})
-    tracked.artifact("model", [folder / CARD, *(folder / FILES[name] for name in formats)])
+    run.summary(facts | {name: value for name, value in accuracy.items() if isinstance(value, int | float)})
+    run.artifact("model", [folder / CARD, *(folder / FILES[name] for name in formats)])
 
 
 def _check_onnx(opset: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,7 +42,6 @@ def _plan_score(arguments: Sequence[str], chosen: LaunchOptions, prog: str) -> L
     if options.shard is not None:
         raise UsageError(f"shard={options.shard!r} has no use with --launch: --array N cuts the work into N parts")
     with user_input():
-        _check_wandb(as_config(options))
         plan = plan_scoring(replace(options, **_HERE))
     count = chosen.num_tasks
     archs, seeds = plan.settings.archs, len(plan.settings.seeds)
@@ -89,7 +88,6 @@ def _plan_search(arguments: Sequence[str], chosen: LaunchOptions, prog: str) -> 
 
     options = make_parser(search, prog).parse(arguments)
     with user_input():
-        _check_wandb(as_config(options))
         plan = plan_search(replace(options, **_HERE, nodes=1))
     nodes = chosen.nodes or options.nodes
     if nodes > 1 and not plan.settings.proxies:
@@ -120,12 +118,6 @@ def _plan_search(arguments: Sequence[str], chosen: LaunchOptions, prog: str) -> 
 
 _HERE: dict[str, Any] = {"device": "cpu", "workers": 1}
 """In place of what a compute node has, while options are checked here."""
-
-
-def _check_wandb(options: Mapping[str, Any]) -> None:
-    from vkdnw_pl.tracking.options import wandb_options
-
-    wandb_options(options)
 
 
 def _wandb_arguments(options: WandbOptions) -> list[str]:

@@ -12,8 +12,8 @@ from vkdnw_pl.runs.record import RunRecord
 from vkdnw_pl.runs.table import ScoreTable
 from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.scoring.shards import join_shards
-from vkdnw_pl.tracking.contents import log_evaluation, log_score_files, log_scores
-from vkdnw_pl.tracking.tracked import group_of, tracked_run
+from vkdnw_pl.tracking.results import log_evaluation, log_score_files, log_scores
+from vkdnw_pl.tracking.run import wandb_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +51,14 @@ def merge(options: MergeOptions) -> int:
         folder = ScoreFolder(options.out or f"runs/{settings['space']}-{joined.digest}")
         folder.check_continues(settings)
         rankings = choose_rankings(joined.table.columns, config["rankings"])
-    group = config.get("wandb_group") or group_of("score", joined.digest)
+    group = config.get("wandb_group") or f"score-{joined.digest}"
     own = as_config(options)
     config |= {"shard": None, "out": str(folder.path), **{name: own[name] for name in own if name.startswith("wandb")}}
     with folder.lock():
         folder.write_archs(joined.archs)
         record = RunRecord(folder, config, settings, digest=joined.digest, **joined.facts)
         meta = {**record.meta, "command": "merge"}
-        with record, tracked_run(config, folder.path, "merge", meta, group) as tracked:
+        with record, wandb_run(options, config, folder.path, "merge", meta, group) as run:
             table: ScoreTable = joined.table
             folder.write_scores(table)
             rows = len(table.rows) + joined.missing
@@ -67,9 +67,10 @@ def merge(options: MergeOptions) -> int:
                 print(
                     f"score the {joined.missing} missing rows with: python -m vkdnw_pl score --config {folder.config}"
                 )
-            log_scores(tracked, table)
+            log_scores(run, table)
             evaluation = write_results(folder, table, oracle, rankings, config["top_k"])
-            log_evaluation(tracked, folder, evaluation, oracle)
+            log_evaluation(run, folder, evaluation, oracle)
             record.end("stopped" if joined.missing else "finished")
-            log_score_files(tracked, folder)
-            return tracked.ended(1 if failed_rows(table) else 0)
+            log_score_files(run, folder)
+            run.exit_code = 1 if failed_rows(table) else 0
+            return run.exit_code

@@ -19,8 +19,10 @@ from vkdnw_pl.runs.table import Key, ScoreRow, ScoreTable
 from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.scoring.plan import ScoreOptions, ScorePlan, plan_scoring
 from vkdnw_pl.scoring.progress import Progress
-from vkdnw_pl.tracking.contents import log_evaluation, log_score_files, log_scores
-from vkdnw_pl.tracking.tracked import Tracked, group_of, tracked_run
+from vkdnw_pl.tracking.results import log_evaluation, log_score_files, log_scores
+from vkdnw_pl.tracking.run import WandbRun, wandb_run
+
+_CURVE_EVERY_S = 10.0  # between two points of W&B's curves
 
 
 def score(options: ScoreOptions) -> int:
@@ -56,9 +58,10 @@ def score(options: ScoreOptions) -> int:
         record = RunRecord(folder, config, plan.record, plan.settings.device, digest=plan.settings.digest())
         if record.earlier and rows:
             _warn_of_other_versions(record.earlier, record.meta["environment"])
-        group = None if plan.shard is None else group_of("score", plan.settings.digest())
-        with record, tracked_run(config, folder.path, "score", record.meta, group) as tracked:
-            return tracked.ended(_make_and_evaluate(options, plan, folder, rows, record, tracked, began_at))
+        group = None if plan.shard is None else f"score-{plan.settings.digest()}"
+        with record, wandb_run(options, config, folder.path, "score", record.meta, group) as run:
+            run.exit_code = _make_and_evaluate(options, plan, folder, rows, record, run, began_at)
+            return run.exit_code
 
 
 def _make_and_evaluate(
@@ -67,7 +70,7 @@ def _make_and_evaluate(
     folder: ScoreFolder,
     rows: Mapping[Key, ScoreRow],
     record: RunRecord,
-    tracked: Tracked,
+    run: WandbRun,
     began_at: float,
 ) -> int:
     """Make the missing rows, and write the results."""
@@ -75,7 +78,7 @@ def _make_and_evaluate(
     stopped = None
     try:
         if keys:
-            _make_rows(options, plan, folder, keys, tracked)
+            _make_rows(options, plan, folder, keys, run)
     except Stopped as stop:
         stopped = stop
     rows = folder.read_rows()
@@ -97,14 +100,14 @@ def _make_and_evaluate(
             file=sys.stderr,
         )
         return 128 + stopped.signum
-    log_scores(tracked, table)
+    log_scores(run, table)
     if plan.shard is None:
         evaluation = write_results(folder, table, plan.oracle, plan.rankings, options.top_k)
-        log_evaluation(tracked, folder, evaluation, plan.oracle)
+        log_evaluation(run, folder, evaluation, plan.oracle)
     else:
         print_failures(table)
     record.end("finished")
-    log_score_files(tracked, folder)
+    log_score_files(run, folder)
     seconds = time.monotonic() - began_at
     print(f"scores of {len(table.rows)} rows in {folder.scores} ({len(keys)} made now, {seconds:.0f} s in all)")
     if plan.shard is not None:
@@ -115,32 +118,35 @@ def _make_and_evaluate(
     return 1 if failed_rows(table) else 0
 
 
-def _make_rows(
-    options: ScoreOptions, plan: ScorePlan, folder: ScoreFolder, keys: Sequence[Key], tracked: Tracked
-) -> None:
+def _make_rows(options: ScoreOptions, plan: ScorePlan, folder: ScoreFolder, keys: Sequence[Key], run: WandbRun) -> None:
     """Score into a journal of ``folder``."""
     from vkdnw_pl.scoring.scorer import Scorer  # imports what a finished run does without
     from vkdnw_pl.scoring.workers import Workers
-    from vkdnw_pl.tracking.curves import ScoreCurve
 
-    curve = ScoreCurve(tracked.log, len(plan.keys) - len(keys))
+    started_at = time.monotonic()
+    display = Progress(len(keys), shown=options.progress)
+
+    def point() -> Mapping[str, float]:
+        per_s = display.done / max(time.monotonic() - started_at, 1e-9)
+        return {"score/rows": len(plan.keys) - len(keys) + display.done, "score/rows_per_s": per_s}
+
     journal = Journal(folder.journals, plan.columns)
     scorer, device = Scorer.of(plan.settings), plan.settings.device
     try:
         with (
             stop_signals(),
-            Progress(len(keys), shown=options.progress) as display,
+            display,
             Workers(scorer, device, plan.workers, options.row_timeout) as workers,
         ):
             for row in workers.rows(keys, display.waiting):
                 journal.append(row)
                 display.add(row.failed)
-                curve.add()
+                run.log_every(_CURVE_EVERY_S, point)
     except WorkerDied as death:
         raise CommandFailed(f"a worker died: {death}. The rows made so far are kept; run it again") from death
     finally:
         journal.close()
-        curve.close()
+        run.log(point())
 
 
 def _table(plan: ScorePlan, rows: Mapping[Key, ScoreRow]) -> ScoreTable:

@@ -25,8 +25,8 @@ from vkdnw_pl.search.plan import SearchOptions, SearchPlan, plan_search
 from vkdnw_pl.search.progress import SearchProgress
 from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.search.scores import NotInTable, open_scores
-from vkdnw_pl.tracking.contents import log_found
-from vkdnw_pl.tracking.tracked import Tracked, group_of, tracked_run
+from vkdnw_pl.tracking.results import SearchCurve, log_found
+from vkdnw_pl.tracking.run import WandbRun, wandb_run
 
 _SHOWN = 5
 
@@ -67,9 +67,10 @@ def search(options: SearchOptions) -> int:
         _print_plan(options, plan, folder, done)
         config = as_config(replace(options, out=str(folder.path), overwrite=False))
         record = RunRecord(folder, config, settings.record(), settings.device, evaluations=options.evaluations)
-        group = group_of("search", settings.digest())
-        with record, tracked_run(config, folder.path, "search", record.meta, group) as tracked:
-            return tracked.ended(_search_and_describe(options, plan, folder, record, done, tracked, began_at))
+        group = f"search-{settings.digest()}"
+        with record, wandb_run(options, config, folder.path, "search", record.meta, group) as run:
+            run.exit_code = _search_and_describe(options, plan, folder, record, done, run, began_at)
+            return run.exit_code
 
 
 def _search_and_describe(
@@ -78,7 +79,7 @@ def _search_and_describe(
     folder: SearchFolder,
     record: RunRecord,
     done: int,
-    tracked: Tracked,
+    run: WandbRun,
     began_at: float,
 ) -> int:
     """Make the missing part of the history and say what was found."""
@@ -86,7 +87,7 @@ def _search_and_describe(
     stopped = exhausted = None
     if done < options.evaluations or options.nodes > 1:  # helpers wait to be dismissed
         try:
-            exhausted = _search(options, plan, folder, done, tracked)
+            exhausted = _search(options, plan, folder, done, run)
         except Stopped as stop:
             stopped = stop
         except HistoryMismatch as error:
@@ -98,7 +99,7 @@ def _search_and_describe(
     found = describe_found(settings, settings.make_space(), history, options.top_k, accuracies)
     if found is not None:
         folder.write_found(found)
-        log_found(tracked, found)
+        log_found(run, found)
     failed = sum(candidate.failed for candidate in history)
     record.end(
         "stopped" if stopped else "exhausted" if exhausted else "finished",
@@ -108,8 +109,8 @@ def _search_and_describe(
         failed=failed,
         stopped_by=stopped.name if stopped else None,
     )
-    tracked.summary({"evaluated": len(history), "failed": failed})
-    tracked.artifact("search", [folder.found, folder.history, folder.config, folder.meta])
+    run.summary({"evaluated": len(history), "failed": failed})
+    run.artifact("search", [folder.found, folder.history, folder.config, folder.meta])
     if stopped is not None:
         best = f", the best so far is in {folder.found}" if found is not None else ""
         print(
@@ -126,7 +127,7 @@ def _search_and_describe(
         print(f"nothing was found: {reason}", file=sys.stderr)
         return 1
     if options.figures and settings.terms:
-        tracked.images(_draw(plan, folder, history))
+        run.images(_draw(plan, folder, history))
     _print_found(plan, folder, history, found)
     seconds = time.monotonic() - began_at
     print(f"\n{len(history) - done:,} networks evaluated now, {seconds:.0f} s in all; history: {folder.history}")
@@ -139,17 +140,12 @@ def _search_and_describe(
     return 0
 
 
-def _search(options: SearchOptions, plan: SearchPlan, folder: SearchFolder, done: int, tracked: Tracked) -> str | None:
+def _search(options: SearchOptions, plan: SearchPlan, folder: SearchFolder, done: int, run: WandbRun) -> str | None:
     """Make the missing part of the history; see `run_search`."""
-    from vkdnw_pl.tracking.curves import SearchCurve
-
     settings = plan.settings
-    tracked.axis("search", "search/evaluated")
-    curve = SearchCurve(tracked.log)
+    curve = SearchCurve(run)
     with stop_signals(), Progress(options.evaluations, done, "searching", "network", options.progress) as display:
-        observers: list[SearchObserver] = [SearchProgress(settings, folder, options.top_k, display)]
-        if tracked.active:
-            observers.append(curve)
+        observers: list[SearchObserver] = [SearchProgress(settings, folder, options.top_k, display), curve]
         try:
             with open_scores(settings, plan.workers, options.nodes, options.row_timeout, display.waiting) as evaluate:
                 return run_search(settings, folder, options.evaluations, evaluate, observers)

@@ -59,7 +59,7 @@ def train(command: str, arguments: Sequence[str], prog: str) -> int:
         SystemExit: after --help and --print_config.
     """
     from vkdnw_pl.callbacks.finite_loss import NonFiniteLoss
-    from vkdnw_pl.tracking.training import training_runs
+    from vkdnw_pl.tracking.lightning import training_runs
     from vkdnw_pl.training.cli import TrainingCLI
     from vkdnw_pl.training.fit import ExitCode
 

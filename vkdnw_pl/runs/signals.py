@@ -38,6 +38,17 @@ class Stopped(BaseException):
         return signal.Signals(self.signum).name
 
 
+def exit_code(error: BaseException) -> int:
+    """Exit code of a command that ends with this exception."""
+    if isinstance(error, Stopped):
+        return 128 + error.signum
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    return getattr(error, "exit_code", 1)
+
+
 @contextmanager
 def stop_signals() -> Iterator[None]:
     """Turn the first of the signals into ``Stopped`` and ignore more of them while it is dealt with.

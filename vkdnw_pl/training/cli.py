@@ -30,7 +30,7 @@ from vkdnw_pl.options import WandbOptions
 from vkdnw_pl.runs.folder import FolderBusy
 from vkdnw_pl.runs.settings import digest
 from vkdnw_pl.spaces.resolve import resolve_arch
-from vkdnw_pl.tracking.training import with_wandb
+from vkdnw_pl.tracking.lightning import with_wandb
 from vkdnw_pl.training.fit import ExitCode, Fit
 from vkdnw_pl.training.folder import TrainingFolder, training_settings
 from vkdnw_pl.training.module import TrainingModule

@@ -13,7 +13,7 @@ from pytorch_lightning import Trainer
 
 from vkdnw_pl.runs.files import write_json
 from vkdnw_pl.runs.record import RunRecord
-from vkdnw_pl.tracking.training import describe_training
+from vkdnw_pl.tracking.lightning import describe_training
 from vkdnw_pl.training.folder import TrainingFolder
 from vkdnw_pl.training.module import TrainingModule
 

@@ -1,32 +1,34 @@
 """What the W&B run of each command holds, read back with wandb's own tool."""
 
 import csv
+import json
 import os
 import re
-import subprocess
-import sys
 
 import pytest
-import yaml
-from wandb_records import Records, latest, no_account, overview
+from wandb_records import Records, no_account, overview
 
 from vkdnw_pl import cli
 from vkdnw_pl.report.runs import read_runs
 from vkdnw_pl.report.wandb_report import SEARCH_CURVES, build_report, report_spec
+from vkdnw_pl.search.history import Candidate
+from vkdnw_pl.search.proposals import DrawCounts
+from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.spaces import NB201
+from vkdnw_pl.tracking import results
+from vkdnw_pl.tracking.run import WandbRun
 
 TINY = "{channels: 4, cells: 1, image_size: 8}"
-KEY = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(autouse=True, scope="module")
-def clean():
+def environment_without_account():
     with no_account():
         yield
 
 
 def call(*arguments):
-    return cli.main([str(one) for one in arguments])
+    return cli.main([str(argument) for argument in arguments])
 
 
 def score(oracle, out, *more):
@@ -65,13 +67,13 @@ def check_scores(run, folder):
     """Every row, with its missing values and their reasons."""
     records, summary = run
     table = records.table("scores", summary)
-    there = rows_of(folder / "scores.csv")
+    kept = rows_of(folder / "scores.csv")
     logged = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
     assert [(row["arch"], str(row["seed"]), row["reason"]) for row in logged] == [
-        (row["arch"], row["seed"], row["reason"]) for row in there
+        (row["arch"], row["seed"], row["reason"]) for row in kept
     ]
     for column in ("macs", "vkdnw"):
-        values = [None if row[column] == "" else float(row[column]) for row in there]
+        values = [None if row[column] == "" else float(row[column]) for row in kept]
         assert [row[column] for row in logged] == values
     assert None in [row["vkdnw"] for row in logged]
 
@@ -86,26 +88,24 @@ def test_shards_are_one_group(runs):
     for records in (first, second):
         assert [point["score/rows"] for point in records.history if "score/rows" in point][-1] == 6
         assert records.artifact("scores") == {"scores.csv", "config.yaml", "meta.json"}
-        assert records.of("stats")  # system metrics
-    found = overview(runs / "shard1")
-    assert found["exit_code"] == 0
-    assert found["tags"] == ["one", "two"]
-    assert found["config"]["shard"] == "1/2"
-    environment = found["config"]["meta"]["environment"]
+    content = overview(runs / "shard1")
+    assert content["exit_code"] == 0
+    assert content["tags"] == ["one", "two"]
+    assert content["config"]["shard"] == "1/2"
+    environment = content["config"]["meta"]["environment"]
     assert environment["device"] == {"kind": "cpu"}
     assert "commit" in environment
     assert {"torch", "vkdnw_pl"} <= set(environment["versions"])
     assert "wandb: true" in (runs / "shard0" / "config.yaml").read_text()
     # All that W&B keeps is in the run folder.
-    assert {path.name for path in (runs / "shard0" / "wandb").iterdir()} >= {"artifacts", "cache", "latest-run"}
+    assert {path.name for path in (runs / "shard0" / "wandb").iterdir()} >= {"artifacts", "latest-run"}
 
 
 def test_merge(runs, oracle):
     accuracies = {row["arch"]: float(row["made_up"]) for row in rows_of(oracle)}
-    records, found = Records(runs / "merged"), overview(runs / "merged")
+    records, summary = Records(runs / "merged"), overview(runs / "merged")["summary"]
     assert records.run["job_type"] == "merge"
     assert records.run["run_group"] == Records(runs / "shard0").run["run_group"]
-    summary = found["summary"]
     check_scores((records, summary), runs / "merged")
     metrics = rows_of(runs / "merged" / "metrics.csv")
     assert {row["ranking"] for row in metrics} >= {"vkdnw", "macs"}
@@ -131,23 +131,23 @@ def test_panels_of_a_report_find_what_was_logged(runs):
     spec = report_spec(build_report([run], "project", None, "One"))
     grids = [block["metadata"] for block in spec["blocks"] if block["type"] == "panel-grid"]
     assert {grid["runSets"][0]["filters"]["filters"][0]["value"][0] for grid in grids} == {records.run["run_id"]}
-    panels = [one for grid in grids for one in grid["panelBankSectionConfig"]["panels"]]
-    bars = [key for one in panels if one["viewType"] == "Bar Chart" for key in one["config"]["metrics"]]
+    panels = [panel for grid in grids for panel in grid["panelBankSectionConfig"]["panels"]]
+    bars = [key for panel in panels if panel["viewType"] == "Bar Chart" for key in panel["config"]["metrics"]]
     assert bars
     assert {key.removeprefix("summary_metrics.") for key in bars} <= set(summary)
-    fields = [set(one["config"]["fieldSettings"].values()) for one in panels if one["viewType"] == "Vega2"]
+    fields = [set(panel["config"]["fieldSettings"].values()) for panel in panels if panel["viewType"] == "Vega2"]
     assert fields
     assert set.union(*fields) <= set(records.table("ranking", summary)["columns"])
 
 
 def test_evaluate_looks_at_a_run_and_has_one_of_its_own(runs):
-    records, found = Records(runs / "merged", "evaluate"), overview(runs / "merged", "evaluate")
+    records, content = Records(runs / "merged", "evaluate"), overview(runs / "merged", "evaluate")
     assert records.run["job_type"] == "evaluate"
     assert records.run["run_group"] == "looks"
-    assert (found["entity"], found["project"]) == ("us", "ours")
-    assert found["config"]["scores"] == str(runs / "merged")
-    check_scores((records, found["summary"]), runs / "merged")
-    assert "made_up/macs/kendall" in found["summary"]
+    assert (content["entity"], content["project"]) == ("us", "ours")
+    assert content["config"]["scores"] == str(runs / "merged")
+    check_scores((records, content["summary"]), runs / "merged")
+    assert "made_up/macs/kendall" in content["summary"]
 
 
 def test_a_rerun_has_the_same_id_and_overwrite_another(runs, oracle):
@@ -169,7 +169,7 @@ def test_search(oracle, tmp_path):
         *("--ranking", "vkdnw+macs", "--progress", "false", "--top_k", 3, "--oracle", oracle, "--wandb"),
     )
     assert code == 0
-    records, found = Records(out), overview(out)
+    records, summary = Records(out), overview(out)["summary"]
     assert records.run["job_type"] == "search"
     assert re.fullmatch(r"search-[0-9a-f]{8}", records.run["run_group"])
     curve = [point for point in records.history if "search/evaluated" in point]
@@ -178,45 +178,23 @@ def test_search(oracle, tmp_path):
     names = ("evaluations_per_s", "acceptance", "effective_parents", "best/score", "best/macs", "best/vkdnw")
     assert {f"search/{name}" for name in names} <= set(curve[-1])
     assert {key for keys in SEARCH_CURVES.values() for key in keys} <= set(curve[-1])
-    summary, best = found["summary"], yaml.safe_load((out / "found.json").read_text())
+    best = json.loads((out / "found.json").read_text())
     assert summary["found/arch"] == best["arch"]
     assert summary["found/macs"] == best["macs"]
     assert summary["found/vkdnw"] == pytest.approx(best["scores"]["vkdnw"])
     assert summary["found/accuracy/made_up"] == pytest.approx(best["accuracies"]["made_up"])
     table = records.table("top", summary)
-    assert [row[1] for row in table["data"]] == [one["arch"] for one in best["top"]]
+    assert [row[1] for row in table["data"]] == [network["arch"] for network in best["top"]]
     assert {"figures/best_so_far", "figures/macs_and_score", "figures/diversity"} <= set(summary)
     assert records.artifact("search") == {"found.json", "history.csv", "config.yaml", "meta.json"}
 
 
-def evaluate_apart(folder, scores, oracle, **environment):
-    command = [sys.executable, "-m", "vkdnw_pl", "evaluate", str(scores), "--oracle", str(oracle), "--out", str(folder)]
-    return subprocess.run(
-        [*command, "--wandb"], env={**os.environ, **environment}, capture_output=True, text=True, timeout=60
+def test_a_wrong_mode_is_wrong_usage(oracle, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(os.environ, "WANDB_MODE", "onlin")
+    assert score(oracle, tmp_path / "run", "--wandb") == 2
+    assert (
+        "WANDB_MODE='onlin' is not known; did you mean 'online'? (allowed: online, offline" in capsys.readouterr().err
     )
-
-
-def test_a_server_that_does_not_answer(runs, oracle, tmp_path):
-    out = tmp_path / "run"
-    server = {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_INIT_TIMEOUT": "1"}
-    done = evaluate_apart(out, runs / "merged" / "scores.csv", oracle, **server)
-    assert done.returncode == 0
-    notes = [line for line in done.stderr.splitlines() if "W&B" in line or "wandb" in line]
-    assert len(notes) == 1, done.stderr
-    assert notes[0].startswith("note: W&B cannot be reached (")
-    assert "so W&B writes offline below" in notes[0]
-    assert overview(out, "evaluate")["summary"]["rows"] == 12
-    assert [path.name for path in (out / "wandb").glob("*run-*") if path.is_dir() and not path.is_symlink()] == [
-        latest(out, "evaluate").name
-    ]
-    for path in out.rglob("*"):
-        assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
-
-
-def test_a_wrong_mode_is_wrong_usage(runs, oracle, tmp_path):
-    done = evaluate_apart(tmp_path / "run", runs / "merged" / "scores.csv", oracle, WANDB_MODE="onlin")
-    assert done.returncode == 2
-    assert "WANDB_MODE='onlin' in the environment is not allowed: it is one of online, offline" in done.stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -226,3 +204,56 @@ def test_a_group_without_wandb_is_wrong_usage(command, capsys, tmp_path):
     more = ["--data", "Digits", "--model.arch", "mbv2_480m"] if command == "fit" else places.get(command, [])
     assert call(command, *more, "--wandb_group", "g") == 2
     assert "wandb_group='g' has no use without wandb" in capsys.readouterr().err
+
+
+class RunOfPoints:
+    """A W&B run that keeps the points of its curves."""
+
+    def __init__(self):
+        self.points = []
+        self.log = self.points.append
+
+    def define_metric(self, name, step_metric):
+        self.axis = (name, step_metric)
+
+
+def candidate(index, value, parent=None, status="ok"):
+    return Candidate(index, f"arch{index}", parent, "mutation", 10 * index, 5, values={"v": value}, status=status)
+
+
+def test_points_of_a_search(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "_SEARCH_EVERY_S", 0)
+    wandb_run = RunOfPoints()
+    curve, history = results.SearchCurve(WandbRun(wandb_run, tmp_path)), RankedHistory(["v"])
+    curve.close()
+    assert wandb_run.points == []
+    batches = [
+        [candidate(0, 1.0), candidate(1, 3.0, 0)],
+        [candidate(2, 2.0, 1), candidate(3, None, 1, "failed"), candidate(4, 1.0, 0)],
+    ]
+    for batch in batches:
+        for new in batch:
+            curve.candidate(new, DrawCounts(accepted=new.index + 1, duplicates=1))
+        history.add(batch)
+        curve.batch(history)
+    first, second = wandb_run.points
+    assert (first["search/evaluated"], second["search/evaluated"]) == (2, 5)
+    assert (first["search/failed"], second["search/failed"]) == (0, 1)
+    assert second["search/acceptance"] == 5 / 6
+    assert second["search/best/v"] == 3.0
+    assert second["search/best/macs"] == 10
+    assert first["search/effective_parents"] == 1
+    assert second["search/effective_parents"] == pytest.approx(2)
+    assert wandb_run.axis == ("search/*", "search/evaluated")
+    curve.close()
+    assert len(wandb_run.points) == 3
+
+
+def test_points_come_no_more_often_than_is_asked(tmp_path):
+    wandb_run = RunOfPoints()
+    run = WandbRun(wandb_run, tmp_path)
+    for i in range(3):
+        run.log_every(100, lambda i=i: {"score/rows": i})
+    assert wandb_run.points == [{"score/rows": 0}]
+    run.log_every(0, lambda: {"score/rows": 3})
+    assert wandb_run.points == [{"score/rows": 0}, {"score/rows": 3}]
