@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from multiprocessing import Pipe
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ import torch
 from vkdnw_pl.errors import WorkerDied
 from vkdnw_pl.scoring import workers as engine
 from vkdnw_pl.scoring.scorer import Scorer
-from vkdnw_pl.scoring.workers import Workers
+from vkdnw_pl.scoring.workers import Workers, serve
 from vkdnw_pl.spaces import NB201
 
 NETWORK = {"channels": 4, "cells": 1, "image_size": 8}
@@ -171,6 +172,39 @@ def test_workers_end_when_their_parent_is_killed(monkeypatch, tmp_path):
     while time.monotonic() < deadline and is_running(worker):
         time.sleep(0.05)
     assert not is_running(worker)
+
+
+def start_helper(action):
+    """Another process that helps, as one of another machine would; returns the connection to it and its number."""
+    connection, inner = Pipe()
+    pid = os.fork()
+    if pid == 0:
+        connection.close()
+        action(inner)
+        os._exit(0)
+    inner.close()
+    return connection, pid
+
+
+def help_with_own_worker(connection):
+    with Workers(make_scorer(), "cpu", 1) as own:
+        serve(connection, own)
+
+
+@forked
+def test_helpers_of_other_machines_make_rows_too(expected, monkeypatch):
+    connection, pid = start_helper(help_with_own_worker)
+    act_in_build(monkeypatch, KEYS[0][0], lambda: time.sleep(5))  # here alone, so the helper makes the rest
+    assert agree(make_rows(1, helpers=[connection]), expected)
+    assert os.waitpid(pid, 0)[1] == 0, "it ends when the first process closes the connection"
+
+
+@forked
+def test_the_row_of_a_helper_that_goes_is_made_by_another(expected, capfd):
+    connection, pid = start_helper(lambda inner: inner.recv())
+    assert agree(make_rows(1, helpers=[connection]), expected)
+    os.waitpid(pid, 0)
+    assert "died" not in capfd.readouterr().err
 
 
 def is_running(pid):

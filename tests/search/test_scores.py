@@ -2,11 +2,14 @@
 
 import os
 import signal
+import socket
+import subprocess
 import sys
 
 import pytest
 from searches import lines_without_seconds, make_settings, run
 
+from vkdnw_pl import cli
 from vkdnw_pl.proxies import make_proxies
 from vkdnw_pl.ranking import parse_ranking
 from vkdnw_pl.search.columns import columns_to_look_up, proxies_to_compute
@@ -68,6 +71,29 @@ def test_a_worker_that_dies(alone, tmp_path, monkeypatch, capfd, workers, deaths
         assert "its worker died twice" in history[3].reason
     else:
         assert lines_without_seconds(tmp_path / "run") == alone[:9]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="two machines that are one")
+def test_two_machines_agree_with_one(tmp_path):
+    """Started by torchrun, as two machines with two processes each would be."""
+    command = [
+        *("search", "--space", "nb201", "--network", str(NETWORK), "--ranking", RANKING, "--evaluations", "20"),
+        *("--batch", "8", "--batch_size", "4", "--device", "cpu", "--workers", "2", "--figures", "false"),
+    ]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torchrun = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "2"),
+        *("--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "-m", "vkdnw_pl"),
+    ]
+    machines = [
+        subprocess.Popen([*torchrun, *command, "--nodes", "2", "--out", str(tmp_path / "two")]) for _ in range(2)
+    ]
+    assert [machine.wait(timeout=300) for machine in machines] == [0, 0]
+    assert cli.main([*command, "--out", str(tmp_path / "one")]) == 0
+    assert lines_without_seconds(tmp_path / "two") == lines_without_seconds(tmp_path / "one")
 
 
 def read_history_arch(lines, index):

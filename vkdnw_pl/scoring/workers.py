@@ -292,11 +292,16 @@ def help_first(scorer: Scorer, device: str, workers: int, nodes: int, row_timeou
     with (
         Client((environment.main_address, port), authkey=secret) as first,
         Workers(scorer, own_device(device, fabric.local_rank), 1, row_timeout) as own,
-        suppress(EOFError, OSError),
     ):
+        serve(first, own)
+
+
+def serve(connection: Connection, workers: Workers) -> None:
+    """Make the rows that are asked for through a connection, until it is closed at the other end."""
+    with suppress(EOFError, OSError):
         while True:
-            for row in own.rows([first.recv()]):
-                first.send(row)
+            for row in workers.rows([connection.recv()]):
+                connection.send(row)
 
 
 def own_device(device: str, local_rank: int) -> str:
