@@ -14,7 +14,7 @@ from scipy.stats import kendalltau, spearmanr
 from train import SEEDS, read_runs
 
 from vkdnw_pl.oracles import load_oracle
-from vkdnw_pl.report.figures import save_figure
+from vkdnw_pl.report.figures.style import save_figure
 
 
 def main(runs_path: str, oracle_path: str, figure_path: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 
 import pytest
 import run_samples as samples
@@ -18,16 +19,16 @@ def test_a_score_run(tmp_path):
     assert run.notes == ()
     assert run.environment["host"] == "laptop"
     scores = run.scores
-    assert scores.archs == samples.archs(40)
-    assert scores.seeds == [1] * 40
-    assert scores.values["aleph"].tolist() == list(range(40))
-    assert math.isnan(scores.values["macs"][3])
-    assert [(one.arch, one.seed, one.reason) for one in run.failures] == [
+    assert scores["arch"].tolist() == samples.archs(40)
+    assert scores["seed"].tolist() == [1] * 40
+    assert scores["aleph"].tolist() == list(range(40))
+    assert math.isnan(scores["macs"][3])
+    assert [(failure.arch, failure.seed, failure.reason) for failure in run.failures] == [
         (samples.archs(6)[5], 1, "vkdnw: out of memory")
     ]
     assert [row["ranking"] for row in run.metrics] == [name for name, *_ in samples.METRICS]
     assert run.metrics[0]["kendall_std"] == "0.0125"
-    assert run.ranking.ranks["vkdnw_agg"].tolist() == list(range(1, 41))
+    assert run.ranking["vkdnw_agg"].tolist() == list(range(1, 41))
     assert run.candidates == []
     assert run.wandb_id is None
     assert run.found is None
@@ -36,23 +37,37 @@ def test_a_score_run(tmp_path):
 def test_scores_are_read_as_the_other_reader_reads_them(tmp_path):
     folder = samples.score_run(tmp_path / "a", failures={5: "x"})
     scores, table = read_run(folder).scores, read_table(folder / "scores.csv")
-    assert list(scores.values) == list(table.columns)
-    for i, row in enumerate(table.rows):
-        assert (scores.archs[i], scores.seeds[i], scores.failed[i], scores.seconds[i]) == (
-            *row.key,
-            row.failed,
-            row.seconds,
-        )
-        assert scores.reasons.get(i, "") == row.reason
+    assert list(scores) == ["arch", "seed", *table.columns, "status", "reason", "seconds"]
+    for line, row in zip(scores.to_dict("records"), table.rows, strict=True):
+        assert (line["arch"], line["seed"], line["status"], line["seconds"]) == (*row.key, row.status, row.seconds)
+        assert line["reason"] == row.reason
         for name, value in row.values.items():
-            assert scores.values[name][i] == value or (value is None and math.isnan(scores.values[name][i]))
+            assert line[name] == value or (value is None and math.isnan(line[name]))
     # A table of another program may have little more than the architectures.
     (folder / "scores.csv").write_text("arch,x\na,inf\nb,2\n")
     scores, table = read_run(folder).scores, read_table(folder / "scores.csv")
-    assert scores.seeds == [row.seed for row in table.rows] == [1, 1]
-    assert math.isnan(scores.values["x"][0])
+    assert scores["seed"].tolist() == [row.seed for row in table.rows] == [1, 1]
+    assert math.isnan(scores["x"][0])
     assert table.rows[0].values["x"] is None
-    assert not scores.failed.any()
+    assert set(scores["status"]) == {"ok"}
+
+
+def test_numbers_are_read_to_the_bit(tmp_path):
+    folder = samples.score_run(tmp_path / "a")
+    values = [repr(random.Random(i).uniform(-1e-3, 1e3)) for i in range(500)]
+    (folder / "scores.csv").write_text("arch,x,y\n" + "".join(f"a{i},{v},{v}\n" for i, v in enumerate(values)))
+    scores = read_run(folder).scores
+    assert scores["x"].tolist() == [float(value) for value in values]
+    (folder / "scores.csv").write_text("arch,x,y\n" + "".join(f"a{i},{v},\n" for i, v in enumerate(values)))
+    assert read_run(folder).scores["x"].tolist() == scores["x"].tolist()  # where the last cell is empty
+
+
+def test_short_and_long_lines_are_damage(tmp_path):
+    folder = samples.score_run(tmp_path / "a")
+    for line, count in (("b,2", 2), ("b,2,3,4", 4)):
+        (folder / "scores.csv").write_text(f"arch,x,y\na,1,2\n{line}\n")
+        with pytest.raises(ValueError, match=f"line 3 is damaged: it has {count} cells, the first line 3"):
+            _ = read_run(folder).scores
 
 
 def test_a_search_run(tmp_path):
@@ -98,7 +113,7 @@ def test_how_a_run_ended(tmp_path, runs, status, expected, note):
     meta = {"runs": runs} | ({} if status is None else {"status": status})
     run = read_run(samples.score_run(tmp_path / "a", **meta))
     assert run.status == expected
-    assert (run.notes == ()) if note is None else any(note in one for one in run.notes)
+    assert (run.notes == ()) if note is None else any(note in text for text in run.notes)
 
 
 def test_a_merge_has_the_rows_of_all_its_shards(tmp_path):
@@ -122,7 +137,7 @@ def test_rows_of_a_run_that_is_not_finished(tmp_path):
     assert run.failures == []
     (folder / "rows").mkdir()
     (folder / "rows" / "0-0.csv").write_text("".join(whole[:8]) + whole[8][:20])
-    assert read_run(folder).scores.archs == samples.archs(7)
+    assert read_run(folder).scores["arch"].tolist() == samples.archs(7)
 
 
 def test_a_table_without_its_end(tmp_path):
@@ -131,7 +146,7 @@ def test_a_table_without_its_end(tmp_path):
         text = (folder / name).read_text()
         (folder / name).write_text(text[: len(text) - 9])
     run = read_run(folder)
-    assert (len(run.scores.archs), len(run.metrics), len(run.ranking.archs)) == (39, 3, 39)
+    assert (len(run.scores), len(run.metrics), len(run.ranking)) == (39, 3, 39)
 
 
 def test_shards_that_were_not_merged(tmp_path):
@@ -209,7 +224,7 @@ def test_a_small_file_that_stands_for_a_huge_one(tmp_path):
         ("metrics.csv", "", "metrics", "its first line must name every column"),
         ("metrics.csv", samples.metrics_text([("a", 0.1, 0.2, 0.3)]).replace("0.2", "x"), "metrics", "holds 'x'"),
         ("ranking.csv", "arch,a\nx\n", "ranking", "line 2 is damaged: it has 1 cells"),
-        ("ranking.csv", "name,a\nx,1\n", "ranking", "first column must be 'arch'"),
+        ("ranking.csv", "name,a\nx,1\n", "ranking", "has no column 'arch'"),
         ("scores.csv", "arch,seed,a\nx,1,y\nz", "scores", "holds 'y', which is not a number"),
         ("scores.csv", "arch,status\nx,odd\n", "scores", "status is 'odd'"),
         ("scores.csv", "name\nx\n", "scores", "has no column 'arch'"),
@@ -260,5 +275,5 @@ def test_nothing_is_written(tmp_path):
     folder = samples.score_run(tmp_path / "a")
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     run = read_run(folder)
-    json.dumps([run.metrics, len(run.scores.archs), len(run.ranking.archs)])
+    json.dumps([run.metrics, len(run.scores), len(run.ranking)])
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before

@@ -10,7 +10,10 @@ from browser import Browser, Page, chromium
 from vkdnw_pl.report.run_html import runs_html
 from vkdnw_pl.report.runs import read_runs
 
-pytestmark = pytest.mark.skipif(chromium() is None, reason="there is no Chromium or Chrome here")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(chromium() is None, reason="there is no Chromium or Chrome here"),
+]
 
 COLUMN = "[...document.querySelectorAll('#metrics tbody tr')].filter(r => !r.hidden).map(r => r.cells[{}].textContent.trim())"
 HEAD = "#metrics th[data-column='{}']"

@@ -25,11 +25,11 @@ ROWS = [
 
 def test_text_table_word_for_word():
     assert text_table(ROWS).splitlines() == [
-        "              digits (test), n = 300  cifar10 (test), n = 1499-1500",
-        "ranking       KT     SPR   nDCG@300         KT     SPR   nDCG@1000",
-        "---------  -------------------------  -----------------------------",
-        "macs       0.610   0.800      0.900*     0.400*  0.600*      0.700*",
-        "vkdnw_agg  0.750*  0.920*     0.850      0.400*    n/a         n/a",
+        "                digits (test), n = 300      cifar10 (test), n = 1,499–1,500",
+        "ranking       KT     SPR     nDCG@300         KT        SPR     nDCG@1,000",
+        "---------  ------  ------  -----------  ---------  ---------  -------------",
+        "macs       0.610   0.800        0.900*     0.400*     0.600*         0.700*",
+        "vkdnw_agg  0.750*  0.920*       0.850      0.400*       n/a            n/a",
         "",
         "KT Kendall's tau-b, SPR Spearman's rho, nDCG@k of the k that rank first; higher is better, the best of each column is",
         "marked *.",
@@ -42,8 +42,8 @@ def test_ansi_marks_the_same_cells_and_keeps_the_columns():
     assert bold.count("\033[1m") == plain.count("*") - 1 == 7  # one star stands in the caption
     stripped = bold.replace("\033[1m", "").replace("\033[0m", "").splitlines()
     assert stripped[3:5] == [
-        "macs       0.610  0.800     0.900        0.400  0.600      0.700",
-        "vkdnw_agg  0.750  0.920     0.850        0.400    n/a        n/a",
+        "macs        0.610   0.800       0.900      0.400      0.600         0.700",
+        "vkdnw_agg   0.750   0.920       0.850      0.400        n/a           n/a",
     ]
     assert "\033[1m0.750\033[0m" in bold
 
@@ -56,15 +56,11 @@ def test_narrow_terminals_get_data_sets_below_each_other():
 
 
 def test_markdown():
-    lines = markdown_table(ROWS).splitlines()
-    assert lines[0] == (
-        "| ranking | digits (test) KT | digits (test) SPR | digits (test) nDCG@300 "
-        "| cifar10 (test) KT | cifar10 (test) SPR | cifar10 (test) nDCG@1000 |"
-    )
-    assert lines[1] == "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
-    assert lines[2] == "| `macs` | 0.610 | 0.800 | **0.900** | **0.400** | **0.600** | **0.700** |"
-    assert lines[3] == "| `vkdnw_agg` | **0.750** | **0.920** | 0.850 | **0.400** | n/a | n/a |"
-    assert lines[-1].endswith("digits (test): n = 300; cifar10 (test): n = 1499-1500.")
+    assert markdown_table(["a", "b"], [["1", "**2**"]], right=[1]).splitlines() == [
+        "| a | b |",
+        "| --- | ---: |",
+        "| 1 | **2** |",
+    ]
 
 
 def test_several_seeds_show_their_spread():
@@ -74,7 +70,6 @@ def test_several_seeds_show_their_spread():
     assert "0.500 ± 0.000 " in text
     assert "standard deviation over 3 seeds" in " ".join(text.split())
     assert "standard deviation" not in text_table(ROWS)
-    assert "**0.731 ± 0.012**" in markdown_table(rows)
 
 
 def test_rows_of_a_csv_file_look_the_same():
@@ -87,14 +82,14 @@ def test_rows_of_a_csv_file_look_the_same():
 
 
 def test_a_ranking_may_be_missing_on_a_data_set():
-    assert "| `macs` |  |  |  | 0.500" in markdown_table(
-        [row("vkdnw"), row("macs", "cifar10"), row("vkdnw", "cifar10", kendall=0.9)]
-    )
+    text = text_table([row("vkdnw"), row("macs", "cifar10"), row("vkdnw", "cifar10", kendall=0.9)])
+    line = next(line for line in text.splitlines() if line.startswith("macs"))
+    assert line.split() == ["macs", "0.500", "0.600*", "0.700*"]
+    assert line.index("0.500") > text.splitlines()[1].index("nDCG")
 
 
 def test_no_rows():
     assert "no metrics" in text_table([])
-    assert "No metrics" in markdown_table([])
 
 
 def test_print_table_is_plain_for_a_file():

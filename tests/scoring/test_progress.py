@@ -23,8 +23,8 @@ def play(file, total, failed=(), done=0, **options):
 def test_lines_now_and_then_where_there_is_no_terminal(done):
     lines = play(io.StringIO(), 250 + done, failed=(done + 3, done + 4), done=done)
     assert len(lines) == 10
-    assert lines[0].startswith(f"{25 + done} of {250 + done} rows, 2 failed in 00:0")
-    assert "/s), about 00:0" in lines[0]
+    assert lines[0].startswith(f"{25 + done} of {250 + done} rows, 2 failed in 0.")
+    assert "/s), about 0." in lines[0]
     assert lines[0].endswith(" left")
     assert lines[-1].startswith(f"{250 + done} of {250 + done} rows, 2 failed in ")
     assert not lines[-1].endswith(" left")
@@ -59,6 +59,6 @@ def test_what_takes_long_is_named(monkeypatch):
         progress.waiting(in_progress)  # said once
     (line,) = file.getvalue().splitlines()
     assert line == (
-        "0 of 10 rows in 01:01 (0/s); no row for 01:01; in progress: b (seed 1) for 01:01, a (seed 1) for 00:30, "
-        "c (seed 1) for 00:20 and 1 more"
+        "0 of 10 rows in 1 min 01 s (0/s); no row for 1 min 01 s; in progress: b (seed 1) for 1 min 01 s, a (seed 1) for "
+        "30.0 s, c (seed 1) for 20.0 s and 1 more"
     )

@@ -13,6 +13,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from wandb_records import Records, no_account, overview
 
 from vkdnw_pl import cli
+from vkdnw_pl.report.wandb_report import RESULT, TRAINING_CURVES
 from vkdnw_pl.tracking.lightning import RunFolderLogger, with_wandb
 from vkdnw_pl.tracking.run import WandbRun
 
@@ -166,6 +167,10 @@ def test_training_resumed_and_tested(tmp_path):
     assert content["config"]["meta"]["environment"]["device"] == {"kind": "cpu", "processes": 1}
     assert first.artifact("fit") >= {"config.yaml", "meta.json", "results.json", "scores.csv"}
     assert any("train/loss" in point for point in first.history)
+    logged = {key for point in first.history for key in point} | set(summary)
+    panels = {key for keys in TRAINING_CURVES.values() for key in keys}
+    assert {key for key in panels if not key.startswith("train/loss_")} <= logged  # those are a teacher's
+    assert RESULT in logged
 
     # From its own record, which says that W&B is asked for, and not which logger that made.
     record = yaml.safe_load((out / "config.yaml").read_text())

@@ -9,6 +9,7 @@ from torch import nn
 from training_reference import GOLDEN, wave
 
 from vkdnw_pl.networks.features import FeatureTap
+from vkdnw_pl.report.wandb_report import TRAINING_CURVES
 from vkdnw_pl.spaces import NB201
 from vkdnw_pl.training.distillation import Distillation, FeatureLoss, logit_loss
 from vkdnw_pl.training.teacher import TeacherOptions
@@ -110,6 +111,7 @@ def test_losses_of_a_batch():
         maps = tap.take()
     said = distillation.teacher(large)
     assert [m.shape[1] for m in said.features] == [48, 256]
+    assert {f"train/loss_{name}" for name in ("ce", *losses)} == set(TRAINING_CURVES["parts of the loss"])
     torch.testing.assert_close(losses["logits"], 0.5 * logit_loss(logits, said.logits, 2.0))
     torch.testing.assert_close(losses["features"], 3.0 * distillation.features(maps, said.features))
     sum(losses.values()).backward()

@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from torch import Tensor
 
 from vkdnw_pl.callbacks.throughput import Throughput
+from vkdnw_pl.runs.files import duration
 
 _EPOCHS = 10
 
@@ -254,13 +255,6 @@ class TrainBar(TQDMProgressBar):
     def _drawn_on_file(self, make: Callable[[], Tqdm]) -> Tqdm:
         with redirect_stdout(self._file or sys.stderr):
             return make()
-
-
-def duration(seconds: float) -> str:
-    """``12 s``, ``34 min`` or ``5.6 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _epoch(trainer: Trainer, epoch: int) -> str:

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from vkdnw_pl.commands.report_files import OutputFile, check_apart, output_file
 from vkdnw_pl.errors import CommandFailed, UsageError, user_input
-
-if TYPE_CHECKING:
-    from vkdnw_pl.report.runs import Run
 
 
 def report(
@@ -54,69 +47,49 @@ def report(
     for name, value in (("wandb_entity", wandb_entity), ("push", push), ("wandb_spec", wandb_spec)):
         if value and not wandb_project:
             raise UsageError(f"{name} has no use without wandb_project: name the project with --wandb_project")
-    page = output_file(out or ("report.html" if markdown is None and wandb_project is None else None), "out")
-    text = None if markdown == "-" else output_file(markdown, "markdown")
-    spec = output_file(wandb_spec or ("wandb_report.json" if wandb_project and not push else None), "wandb_spec")
-    check_apart((page, text, spec))
+    from vkdnw_pl.report.outputs import output_files
+
+    page, text, spec = output_files(
+        out=out or ("report.html" if markdown is None and wandb_project is None else None),
+        markdown=None if markdown == "-" else markdown,
+        wandb_spec=wandb_spec or ("wandb_report.json" if wandb_project and not push else None),
+    )
     with user_input():
-        found = _read(runs)
-        heading = title or (f"Run {found[0].name}" if len(found) == 1 else f"Comparison of {len(found)} runs")
+        from vkdnw_pl.report.runs import read_run_folders
+
+        compared, remarks = read_run_folders(runs)
+        for remark in remarks:
+            _say(remark)
+        heading = title or (f"Run {compared[0].name}" if len(compared) == 1 else f"Comparison of {len(compared)} runs")
+        count = f"{len(compared)} run{'s' * (len(compared) > 1)}"
         if page is not None:
             from vkdnw_pl.report.run_html import runs_html
 
-            html = runs_html(found, heading)
+            html = runs_html(compared, heading)
             page.write(html)
-            _say(f"report of {_count(found)} in {page.given} ({len(html.encode()) / 1e6:.2f} MB)")
+            _say(f"report of {count} in {page.name} ({len(html.encode()) / 1e6:.2f} MB)")
         if markdown is not None:
             from vkdnw_pl.report.run_markdown import runs_markdown
 
-            written = runs_markdown(found, heading)
+            content = runs_markdown(compared, heading)
             if text is None:
-                print(written, end="")
+                print(content, end="")
             else:
-                text.write(written)
-                _say(f"Markdown of {_count(found)} in {text.given}")
+                text.write(content)
+                _say(f"Markdown of {count} in {text.name}")
         if wandb_project:
-            _on_wandb(found, wandb_project, wandb_entity, heading, push, spec)
+            from vkdnw_pl.report.wandb_report import build_report, push_report, report_spec
+
+            try:
+                described = build_report(compared, wandb_project, wandb_entity, heading, online=push)
+            except ImportError as error:
+                raise CommandFailed(str(error)) from error
+            if spec is not None:
+                spec.write(json.dumps(report_spec(described), indent=2, ensure_ascii=False) + "\n")
+                _say(f"report for Weights & Biases in {spec.name}" + ("" if push else "; --push saves it there"))
+            if push:
+                _say(f"report on Weights & Biases: {push_report(described)}")
     return 0
-
-
-def _on_wandb(
-    runs: Sequence[Run], project: str, entity: str | None, title: str, push: bool, spec: OutputFile | None
-) -> None:
-    """Build the report, write it into ``spec`` where that is given, and save it on Weights & Biases where asked to."""
-    from vkdnw_pl.report.wandb_report import build_report, push_report, report_spec
-
-    try:
-        made = build_report(runs, project, entity, title, online=push)
-    except ImportError as error:
-        raise CommandFailed(str(error)) from error
-    if spec is not None:
-        content = json.dumps(report_spec(made), indent=2, ensure_ascii=False)
-        spec.write(content + "\n")
-        _say(f"report for Weights & Biases in {spec.given}" + ("" if push else "; --push saves it there"))
-    if push:
-        _say(f"report on Weights & Biases: {push_report(made)}")
-
-
-def _read(paths: Sequence[str]) -> list[Run]:
-    from vkdnw_pl.report.runs import read_runs, run_folders
-
-    folders = []
-    for path in paths:
-        some = run_folders(path)
-        if some != [Path(path).expanduser()]:
-            _say(f"{len(some)} run folder{'s' * (len(some) > 1)} in {path}")
-        folders += some
-    found = read_runs(folders)
-    if len(found) < len(folders):
-        more = len(folders) - len(found)
-        _say(f"{more} folder{'s' * (more > 1)} named more than once, shown once")
-    return found
-
-
-def _count(runs: Sequence[Run]) -> str:
-    return f"{len(runs)} run{'s' * (len(runs) > 1)}"
 
 
 def _say(text: str) -> None:

@@ -107,7 +107,8 @@ def _draw(folder: ScoreFolder, evaluation: Evaluation, oracle: Oracle) -> list[P
     folder.remove_figures()
     if not evaluation.metrics:
         return []
-    from vkdnw_pl.report.figures import ndcg_bars, rank_scatter, save_figure
+    from vkdnw_pl.report.figures.rankings import ndcg_bars, rank_scatter
+    from vkdnw_pl.report.figures.style import save_figure
 
     made = [save_figure(ndcg_bars(evaluation.metrics), folder.figures / "ndcg.png")]
     panels = _panels(list(evaluation.ranks))

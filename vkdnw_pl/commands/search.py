@@ -167,7 +167,7 @@ def _help(options: SearchOptions, plan: SearchPlan) -> int:
 
 
 def _draw(plan: SearchPlan, folder: SearchFolder, history: RankedHistory) -> list[Path]:
-    from vkdnw_pl.report.search_figures import search_figures
+    from vkdnw_pl.report.figures.searches import search_figures
 
     settings = plan.settings
     return search_figures(

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vkdnw_pl.report.clean_text import as_text
 from vkdnw_pl.report.runs import Run
+from vkdnw_pl.report.text import as_text
 
 _NOT_COMPARED = (
     *("out", "overwrite", "progress", "retry_failed", "config"),
@@ -58,23 +58,23 @@ def config_tables(runs: Sequence[Run]) -> list[OptionTable]:
     """Configurations, one table for the runs of each command; runs without a configuration are left out."""
     tables = []
     for command in dict.fromkeys(run.command for run in runs):
-        there = [i for i, run in enumerate(runs) if run.command == command and run.config]
-        if there:
-            flat = [_config(runs[i]) for i in there]
-            tables.append(OptionTable(command, tuple(there), _lines(flat)))
+        places = [i for i, run in enumerate(runs) if run.command == command and run.config]
+        if places:
+            flat = [_config(runs[i]) for i in places]
+            tables.append(OptionTable(command, tuple(places), _lines(flat)))
     return tables
 
 
 def environment_table(runs: Sequence[Run]) -> OptionTable | None:
     """Versions, commit, host, processor and device; None where no run says."""
-    there = [i for i, run in enumerate(runs) if run.environment]
-    if not there:
+    places = [i for i, run in enumerate(runs) if run.environment]
+    if not places:
         return None
-    flat = []
-    for i in there:
-        options = flattened(runs[i].environment)
-        flat.append({name.removeprefix("versions."): value for name, value in options.items()})
-    return OptionTable("", tuple(there), _lines(flat))
+    flat = [
+        {name.removeprefix("versions."): value for name, value in flattened(runs[i].environment).items()}
+        for i in places
+    ]
+    return OptionTable("", tuple(places), _lines(flat))
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -84,11 +84,11 @@ def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
             flat |= flattened(value, f"{name}.")
-        elif isinstance(value, list) and value and all(isinstance(one, Mapping) and _own_name(one) for one in value):
-            flat[name] = ", ".join(_own_name(one) for one in value)
-            for one in value:
-                rest = {key: inner for key, inner in one.items() if key not in ("name", "label", "class_path")}
-                flat |= flattened(rest, f"{name}.{_own_name(one)}.")
+        elif isinstance(value, list) and value and all(map(_item_name, value)):
+            flat[name] = ", ".join(map(_item_name, value))
+            for item in value:
+                rest = {key: inner for key, inner in item.items() if key not in ("name", "label", "class_path")}
+                flat |= flattened(rest, f"{name}.{_item_name(item)}.")
         else:
             flat[name] = value_text(value)
     return flat
@@ -126,10 +126,12 @@ def _lines(flat: Sequence[Mapping[str, str]]) -> tuple[OptionLine, ...]:
     return tuple(lines)
 
 
-def _own_name(value: Mapping[str, Any]) -> str:
-    """Name of an item of a list of options: its label, name, or class."""
+def _item_name(item: Any) -> str:
+    """Label, name, or class of an item of a list of options; empty where it has none."""
+    if not isinstance(item, Mapping):
+        return ""
     for key in ("label", "name"):
-        if isinstance(value.get(key), str):
-            return value[key]
-    path = value.get("class_path")
+        if isinstance(item.get(key), str):
+            return item[key]
+    path = item.get("class_path")
     return path.rpartition(".")[2] if isinstance(path, str) else ""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import yaml
 
 MAX_VALUES = 200_000
@@ -62,30 +65,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_text_lines(path: Path) -> str:
-    """The text of a file up to its last whole line: what a kill, or a copy that was cut off, has torn is left out.
-
-    Raises:
-        ValueError: as `read_text`.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
-    try:
-        return content[: content.rfind(b"\n") + 1].decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is damaged: it is not UTF-8 text ({error.reason} at byte {error.start})") from None
-
-
 def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
-    """First line and the others of a CSV file, without a torn last line.
+    """First line and the others of a CSV file; a last line that a kill, or a copy that was cut off, has torn is left out.
 
     Raises:
         ValueError: if the file cannot be read, is empty, a name of the first line repeats, or a line has another number
             of cells.
     """
-    reader = csv.reader(io.StringIO(read_text_lines(path)))
+    text = read_text(path)
+    reader = csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))
     try:
         header = next(reader, [])
         if not header or len(set(header)) < len(header):
@@ -102,26 +90,61 @@ def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def number_column(cells: Sequence[str], path: Path, column: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+def read_frame(path: Path, text_columns: Sequence[str] = ("arch", "status", "reason")) -> pd.DataFrame:
+    """A CSV file with a line for each architecture, as `read_csv` reads it: text columns, and numbers, NaN where empty.
+
+    pandas reads a large file several times faster, but says nothing of short lines, and little of what is no number:
+    where something looks wrong, the file is read again, cell by cell.
+
+    Raises:
+        ValueError: as `read_csv`, or if there is no column ``arch``, or a cell that must be a number is none.
+    """
+    text = read_text(path)
+    whole = text[: text.rfind("\n") + 1]
+    header = next(csv.reader([whole.partition("\n")[0]]), [])
+    if "arch" not in header:
+        raise ValueError(f"{path} is damaged: its first line has no column 'arch'")
+    types = {name: "object" if name in text_columns else "float64" for name in header}
+    empty = {name: [""] for name in header if name not in text_columns}
+    if len(header) == len(types):
+        with contextlib.suppress(ValueError), warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            warnings.filterwarnings(
+                "ignore", "The 'float_precision' argument is deprecated"
+            )  # it is pandas 3's default
+            frame = pd.read_csv(
+                io.StringIO(whole),
+                dtype=types,
+                keep_default_na=False,
+                na_values=empty,
+                index_col=False,
+                float_precision="round_trip",
+            )
+            if not frame[header[-1]].isna().any():
+                return frame
+    header, rows = read_csv(path)
+    columns = dict(zip(header, zip(*rows) if rows else [() for _ in header]))
+    return pd.DataFrame(
+        {
+            name: pd.Series(cells, dtype="object") if name in text_columns else numbers(cells, path, name)
+            for name, cells in columns.items()
+        }
+    )
+
+
+def numbers(cells: Sequence[str], path: Path, column: str) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Numbers of a column of a CSV file; NaN where a cell is empty.
 
     Raises:
         ValueError: if a cell is something else.
     """
-    nan = float("nan")
-    try:
-        return np.array([float(cell) if cell else nan for cell in cells], dtype=np.float64)
-    except ValueError:
-        wrong = next(cell for cell in cells if cell and not _is_number(cell))
-        raise ValueError(f"{path} is damaged: column {column!r} holds {wrong!r}, which is not a number") from None
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    values = []
+    for cell in cells:
+        try:
+            values.append(float(cell or "nan"))
+        except ValueError:
+            raise ValueError(f"{path} is damaged: column {column!r} holds {cell!r}, which is not a number") from None
+    return np.array(values, dtype=np.float64)
 
 
 def _object(content: Any, path: Path) -> dict[str, Any]:

@@ -16,19 +16,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vkdnw_pl._version import __version__
-from vkdnw_pl.report.charts import COLORS
-from vkdnw_pl.report.clean_text import as_text, clean, counted, in_time, shortened
+from vkdnw_pl.report.figures.style import RUN_COLORS, css_colors
+from vkdnw_pl.report.outputs import PAGE_MARK
 from vkdnw_pl.report.paper.comparison import CLOSE, COVERED, DIFFERS, NO_PAPER, NOT_COMPUTED, Cell
 from vkdnw_pl.report.run_config import config_tables, environment_table
 from vkdnw_pl.report.run_figures import (
-    metric_bars,
+    bar_figures,
     proxies_and_accuracy,
     rank_scatters,
     search_curves,
     training_curves,
 )
-from vkdnw_pl.report.run_marks import PAGE_MARK
-from vkdnw_pl.report.run_metrics import metric_table, paper_parts
+from vkdnw_pl.report.run_paper import paper_parts
 from vkdnw_pl.report.run_summary import (
     again,
     best_networks,
@@ -38,7 +37,9 @@ from vkdnw_pl.report.run_summary import (
     training_lines,
 )
 from vkdnw_pl.report.runs import Run
-from vkdnw_pl.report.tables import METRICS
+from vkdnw_pl.report.tables import METRICS, metric_table
+from vkdnw_pl.report.text import clean, counted, shortened
+from vkdnw_pl.runs.files import duration
 
 _CSS = {CLOSE: "close", COVERED: "close", DIFFERS: "differs", NO_PAPER: "", NOT_COMPUTED: ""}
 
@@ -64,9 +65,9 @@ def runs_html(runs: Sequence[Run], title: str, made_at: datetime | None = None) 
         lstrip_blocks=True,
         finalize=_finalize,
     )
-    environment.filters.update(short=shortened, time=in_time, number=as_text, counted=counted)
-    style, script = (_packaged(name) for name in ("runs.css", "runs.js"))
-    metrics = metric_table(runs)
+    environment.filters.update(short=shortened, time=duration, counted=counted)
+    style, script = css_colors() + _packaged("runs.css"), _packaged("runs.js")
+    metrics = metric_table([run.metrics for run in runs])
     searches = search_curves(runs)
     page = environment.get_template("runs.html.j2").render(
         title=title,
@@ -77,16 +78,16 @@ def runs_html(runs: Sequence[Run], title: str, made_at: datetime | None = None) 
         style=Markup(style),
         script=Markup(script),
         runs=runs,
-        colors=[(i % COLORS, i // COLORS % 3) for i in range(len(runs))],
+        colors=[i % len(RUN_COLORS) for i in range(len(runs))],
         summary=summary_lines(runs),
         metrics=metrics,
         metric_names=METRICS,
-        bars=metric_bars(metrics, runs) if metrics else [],
+        bars=bar_figures(metrics, runs) if metrics else [],
         paper=paper_parts(runs),
         paper_cell=_paper_cell,
         searches=search_lines(runs),
-        search_figures=[one for one in searches if not isinstance(one, str)],
-        search_problems=[one for one in searches if isinstance(one, str)],
+        search_figures=[figure for figure in searches if not isinstance(figure, str)],
+        search_problems=[problem for problem in searches if isinstance(problem, str)],
         trainings=training_lines(runs),
         training_figures=training_curves(runs),
         proxy_figures=proxies_and_accuracy(runs),
@@ -131,5 +132,4 @@ def _paper_cell(cell: Cell) -> dict[str, Any]:
         "css": _CSS[cell.verdict],
         "source": cell.source,
         "ranking": cell.ranking or "",
-        "sort": cell.ours,
     }

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from vkdnw_pl.report.clean_text import clean, counted, in_time, shortened
+from vkdnw_pl.report.outputs import MARKDOWN_MARK
 from vkdnw_pl.report.run_config import config_tables
-from vkdnw_pl.report.run_marks import MARKDOWN_MARK
-from vkdnw_pl.report.run_metrics import metric_table, paper_parts
+from vkdnw_pl.report.run_paper import paper_parts
 from vkdnw_pl.report.run_summary import failed_runs, summary_lines
 from vkdnw_pl.report.runs import Run
-from vkdnw_pl.report.tables import METRICS
+from vkdnw_pl.report.tables import METRICS, markdown_table, metric_table
+from vkdnw_pl.report.text import clean, counted, shortened
+from vkdnw_pl.runs.files import duration
 
 _SPECIAL = re.compile(r"[\\`*_\[\]<>|~$&^]|:(?=\S)|(?<!\w)[@#](?=\w)")
 _REASONS = 10
@@ -75,28 +76,25 @@ def summary_markdown(runs: Sequence[Run]) -> str:
             "" if line.tau is None else f"{line.tau:.3f}",
             plain(line.result),
             plain(line.status),
-            in_time(line.seconds),
+            duration(line.seconds),
         ]
         for line in summary_lines(runs)
     ]
     head = ["run", "command", "space", "networks", "best", "KT", "result", "status", "time"]
-    text = _table(head, lines, right={3, 5, 8})
+    text = markdown_table(head, lines, right={3, 5, 8})
     notes = [f"- {code(run.name, table=False)}: {plain(note)}" for run in runs for note in run.notes]
     return "\n\n".join([text, "\n".join(notes)] if notes else [text])
 
 
 def metrics_markdown(runs: Sequence[Run]) -> list[str]:
     """Heading, table and caption of the rank metrics; nothing where no run has any."""
-    table = metric_table(runs)
+    table = metric_table([run.metrics for run in runs])
     if table is None:
         return []
     several = len(runs) > 1
     head = [*(["run"] if several else []), "ranking", *(["networks"] if table.sizes_differ else [])]
     first = len(head)
-    for (dataset, split), cut in zip(table.datasets, table.cuts):
-        name = f"{dataset} ({split})" if split else dataset
-        ends = {key: f"@{cut}" if key == "ndcg" and cut else "" for key in METRICS}
-        head += [f"{plain(name)} {short}{ends[key]}" for key, short in METRICS.items()]
+    head += [f"{plain(table.titles[i // len(METRICS)])} {text}" for i, text in enumerate(table.heads)]
     lines = []
     for row in table.rows:
         cells = ["" if cell is None else f"**{cell.value}**" if cell.best else str(cell.value) for cell in row.cells]
@@ -108,14 +106,14 @@ def metrics_markdown(runs: Sequence[Run]) -> list[str]:
                 *cells,
             ]
         )
-    spread = ", mean ± standard deviation over seeds" if table.several_seeds else ""
+    spread = ", mean ± standard deviation over seeds" if table.has_std else ""
     caption = f"KT Kendall's tau-b, SPR Spearman's rho{spread}; higher is better, the best of each column is bold."
     if table.sizes_differ:
         caption += " Values on different networks cannot be compared as they are."
     else:
         caption += f" {table.rows[0].n} networks with known accuracies."
-    right = set(range(first - (1 if table.sizes_differ else 0), len(head)))
-    return ["### Rankings", _table(head, lines, right), caption]
+    right = range(first - table.sizes_differ, len(head))
+    return ["### Rankings", markdown_table(head, lines, right), caption]
 
 
 def _paper(runs: Sequence[Run]) -> list[str]:
@@ -132,7 +130,7 @@ def _paper(runs: Sequence[Run]) -> list[str]:
                 for cell in cells
             ]
             lines.append([plain(line.label), code(shortened(runs[line.run].name, 60)), *shown])
-        texts += [f"#### {plain(part.table.title)}", _table(head, lines, set(range(2, len(head))))]
+        texts += [f"#### {plain(part.table.title)}", markdown_table(head, lines, range(2, len(head)))]
         if part.remarks:
             notes = "\n".join(f"- {plain(text)}" for text in part.remarks)
             texts.append(f"<details><summary>Why values may differ</summary>\n\n{notes}\n\n</details>")
@@ -152,27 +150,19 @@ def _options(runs: Sequence[Run]) -> list[str]:
                 for value, unusual in zip(line.values, line.unusual)
             ]
             lines.append([code(line.name), *shown])
-        texts.append(_table(head, lines))
+        texts.append(markdown_table(head, lines))
     return ["### Options that differ", *texts] if texts else []
 
 
 def _failed(runs: Sequence[Run]) -> list[str]:
     texts = []
-    for one in failed_runs(runs):
-        noun = one.noun.removesuffix("s")
-        lines = [
-            f"{code(runs[one.run].name, table=False)}: {counted(one.failed, noun)} of {one.of:,} failed, and rank last",
-            "",
-        ]
-        for group in one.groups[:_REASONS]:
+    for run in failed_runs(runs):
+        count = counted(run.failed, run.noun.removesuffix("s"))
+        lines = [f"{code(runs[run.run].name, table=False)}: {count} of {run.of:,} failed, and rank last", ""]
+        for group in run.groups[:_REASONS]:
             first = ", ".join(code(shortened(row, 160), table=False) for row in group.rows)
             lines.append(f"- {group.count:,} × {code(shortened(group.reason, 400), table=False)}: {first}")
-        if len(one.groups) > _REASONS:
-            lines.append(f"- and {len(one.groups) - _REASONS} other reasons")
+        if len(run.groups) > _REASONS:
+            lines.append(f"- and {len(run.groups) - _REASONS} other reasons")
         texts.append("\n".join(lines))
     return ["### Failed", *texts] if texts else []
-
-
-def _table(head: Sequence[str], lines: Iterable[Sequence[str]], right: set[int] | frozenset[int] = frozenset()) -> str:
-    rule = ["---:" if i in right else "---" for i in range(len(head))]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, rule, *lines])

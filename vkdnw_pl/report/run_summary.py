@@ -6,15 +6,16 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeGuard
 
-from vkdnw_pl.report.clean_text import counted
-from vkdnw_pl.report.run_figures import epoch_values, final_accuracy, found_accuracies, relative
-from vkdnw_pl.report.run_metrics import best_ranking
-from vkdnw_pl.report.runs import Run, parse_time
+from vkdnw_pl.report.runs import Run, is_number, parse_time
+from vkdnw_pl.report.tables import metric_value
+from vkdnw_pl.report.text import counted
 
 SHOWN_ROWS = 3
 _BEST = 5
+_COSTS = {"macs": "MACs", "num_params": "parameters"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,6 @@ class SearchLine:
     strategy: str
     ranking: str
     evaluated: int
-    failed: int
     arch: str
     macs: float | None
     num_params: float | None
@@ -104,21 +104,25 @@ def search_lines(runs: Sequence[Run]) -> list[SearchLine]:
     for i, run in enumerate(runs):
         if run.command != "search":
             continue
-        found = run.found or {}
-        top = found.get("top")
+        best = run.found or {}
+        accuracies = best.get("accuracies")
+        top = best.get("top")
         lines.append(
             SearchLine(
                 run=i,
                 strategy=str(run.settings.get("strategy") or ""),
                 ranking=str(run.settings.get("ranking") or ""),
                 evaluated=len(run.candidates),
-                failed=len(run.failures),
-                arch=str(found.get("arch") or ""),
-                macs=_number(found.get("macs")),
-                num_params=_number(found.get("num_params")),
-                layers=_number(found.get("layers")),
-                accuracies=", ".join(f"{name} {value:.2f} %" for name, value in found_accuracies(found).items()),
-                top=tuple(str(one.get("arch")) for one in (top if isinstance(top, list) else []) if _is_mapping(one)),
+                arch=str(best.get("arch") or ""),
+                macs=_number(best.get("macs")),
+                num_params=_number(best.get("num_params")),
+                layers=_number(best.get("layers")),
+                accuracies=", ".join(
+                    f"{name} {value:.2f} %"
+                    for name, value in (accuracies if _is_mapping(accuracies) else {}).items()
+                    if is_number(value)
+                ),
+                top=tuple(str(net.get("arch")) for net in (top if isinstance(top, list) else []) if _is_mapping(net)),
             )
         )
     return lines
@@ -137,12 +141,12 @@ def training_lines(runs: Sequence[Run]) -> list[TrainingLine]:
         curve = [value for _, value in epoch_values(run, "val/top1") if math.isfinite(value)]
         done = max((epoch for epoch, _ in epoch_values(run, "train/loss")), default=0)
         trainer = run.config.get("trainer")
-        wanted = trainer.get("max_epochs") if _is_mapping(trainer) else None
+        planned = trainer.get("max_epochs") if _is_mapping(trainer) else None
         lines.append(
             TrainingLine(
                 run=i,
                 network=_network(run),
-                epochs=f"{done:g} of {wanted}" if isinstance(wanted, int) and wanted > 0 else f"{done:g}",
+                epochs=f"{done:g} of {planned}" if isinstance(planned, int) and planned > 0 else f"{done:g}",
                 last=curve[-1] if curve else None,
                 best=max(curve, default=None),
                 test=run.results.get("test/top1"),
@@ -158,19 +162,35 @@ def failed_runs(runs: Sequence[Run]) -> list[FailedRun]:
     Raises:
         ValueError: if a file is damaged.
     """
-    found = []
+    failed = []
     for i, run in enumerate(runs):
         if not run.failures:
             continue
-        groups: dict[str, list[str]] = {}
-        for one in run.failures:
-            seed = "" if one.seed is None else f" (seed {one.seed})"
-            groups.setdefault(one.reason or "no reason was recorded", []).append(f"{one.arch}{seed}")
-        order = sorted(groups.items(), key=lambda item: -len(item[1]))
-        made = tuple(FailedGroup(reason, len(rows), tuple(rows[:SHOWN_ROWS])) for reason, rows in order)
-        of = len(run.candidates) if run.command == "search" else len(run.scores.archs) if run.scores else 0
-        found.append(FailedRun(i, len(run.failures), of, "networks" if run.command == "search" else "rows", made))
-    return found
+        rows: dict[str, list[str]] = {}
+        for failure in run.failures:
+            seed = "" if failure.seed is None else f" (seed {failure.seed})"
+            rows.setdefault(failure.reason or "no reason was recorded", []).append(f"{failure.arch}{seed}")
+        order = sorted(rows.items(), key=lambda item: -len(item[1]))
+        groups = tuple(FailedGroup(reason, len(names), tuple(names[:SHOWN_ROWS])) for reason, names in order)
+        searched = run.command == "search"
+        count = len(run.candidates) if searched else len(run.scores) if run.scores is not None else 0
+        failed.append(FailedRun(i, len(run.failures), count, "networks" if searched else "rows", groups))
+    return failed
+
+
+def best_ranking(run: Run) -> tuple[str, str, float] | None:
+    """Ranking with the highest Kendall's tau on the run's first data set, that data set, and the tau.
+
+    Raises:
+        ValueError: if a file is damaged.
+    """
+    first = run.metrics[0]["dataset"] if run.metrics else ""
+    taus = {row["ranking"]: metric_value(row, "kendall").mean for row in run.metrics if row["dataset"] == first}
+    defined = {name: tau for name, tau in taus.items() if tau is not None}
+    if not defined:
+        return None
+    best = max(defined, key=defined.__getitem__)
+    return best, first, defined[best]
 
 
 def best_networks(run: Run) -> tuple[str, list[str]] | None:
@@ -180,20 +200,48 @@ def best_networks(run: Run) -> tuple[str, list[str]] | None:
         ValueError: if a file is damaged.
     """
     ranking = run.ranking
-    if ranking is None or not ranking.ranks or not ranking.archs:
+    if ranking is None or ranking.empty:
         return None
     best = best_ranking(run)
     name = best[0] if best else "vkdnw_agg"
-    name = name if name in ranking.ranks else next(iter(ranking.ranks))
-    order = ranking.ranks[name].argsort(kind="stable")[:_BEST]
-    return name, [ranking.archs[place] for place in order.tolist()]
+    name = name if name in ranking else ranking.columns[0]
+    return name, ranking[name].sort_values(kind="stable").index[:_BEST].tolist()
+
+
+def epoch_values(run: Run, key: str) -> list[tuple[float, float]]:
+    """Epochs behind -> a value of the history, NaN where it was not finite; the last one of each epoch.
+
+    Raises:
+        ValueError: if the history is damaged.
+    """
+    values: dict[float, float] = {}
+    for line in run.history:
+        epoch = line.get("epoch")
+        if key in line and isinstance(epoch, int) and not isinstance(epoch, bool):
+            values[epoch + 1] = float(line[key]) if is_number(line[key]) else math.nan
+    return sorted(values.items())
+
+
+def final_accuracy(run: Run) -> tuple[str, float] | None:
+    """What the training reached: on the test images where it was tested, else on the validation images.
+
+    Raises:
+        ValueError: if a file is damaged.
+    """
+    for key, label in (("test/top1", "test top-1"), ("val/top1", "validation top-1")):
+        value = run.results.get(key)
+        if value is not None and math.isfinite(value):
+            return label, value
+    return None
 
 
 def again(run: Run) -> str:
     """The command that makes the run again, or goes on with it where it was not finished."""
     if not run.config:
         return ""
-    return f"python -m vkdnw_pl {run.command} --config {shlex.quote(relative(run.path / 'config.yaml'))}"
+    file = (run.path / "config.yaml").resolve()
+    file = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    return f"python -m vkdnw_pl {run.command} --config {shlex.quote(str(file))}"
 
 
 def _summary(place: int, run: Run) -> SummaryLine:
@@ -201,23 +249,20 @@ def _summary(place: int, run: Run) -> SummaryLine:
     if run.command == "search":
         best = str(run.settings.get("ranking") or "")
         networks = f"{len(run.candidates):,}"
-        found = run.found
-        if found:
-            macs, params = _number(found.get("macs")), _number(found.get("num_params"))
-            costs = [(macs, "MACs"), (params, "parameters")]
-            result = "found " + ", ".join(f"{value / 1e6:,.1f} M {noun}" for value, noun in costs if value is not None)
+        costs = [(_number((run.found or {}).get(key)), noun) for key, noun in _COSTS.items()]
+        shown = [f"{value / 1e6:,.1f} M {noun}" for value, noun in costs if value is not None]
+        result = f"found {', '.join(shown)}" if shown else ""
     elif run.command == "fit":
         best, networks = _network(run), "1"
         reached = final_accuracy(run)
         result = f"{reached[0]} {reached[1]:.2f} %" if reached else ""
     else:
-        top = best_ranking(run)
-        if top:
+        if top := best_ranking(run):
             best, result, tau = top[0], f"on {top[1]}", top[2]
         if run.ranking is not None:
-            networks = f"{len(run.ranking.archs):,}"
+            networks = f"{len(run.ranking):,}"
         elif run.scores is not None:
-            networks = f"{len(set(run.scores.archs)):,}"
+            networks = f"{run.scores['arch'].nunique():,}"
         if run.failures:
             result = "; ".join(part for part in (result, counted(len(run.failures), "failed row")) if part)
     began = parse_time(run.attempts[0].get("started_at")) if run.attempts else None
@@ -232,7 +277,7 @@ def _network(run: Run) -> str:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return float(value) if is_number(value) else None
 
 
 def _is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:

@@ -6,9 +6,11 @@ import math
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
+
+from tabulate import tabulate
 
 METRICS = {"kendall": "KT", "spearman": "SPR", "ndcg": "nDCG"}
 """The metric columns of ``metrics.csv`` and their short names; all are higher = better."""
@@ -33,6 +35,66 @@ class Value:
             return "n/a"
         return f"{self.mean:.{_DIGITS}f}" + ("" if self.std is None else f" ± {self.std:.{_DIGITS}f}")
 
+    @property
+    def shown(self) -> float:
+        """The mean as it is printed, so that values which look equal are marked alike; NaN where undefined."""
+        return math.nan if self.mean is None else float(f"{self.mean:.{_DIGITS}f}")
+
+
+@dataclass(frozen=True)
+class MetricCell:
+    """One metric of one ranking on one data set."""
+
+    value: Value
+    best: bool
+    """Whether it is the best of its column, as printed."""
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One ranking of one run."""
+
+    run: int
+    """Place of the run."""
+    ranking: str
+    n: str
+    """Architectures with known accuracies, of all data sets, as text."""
+    cells: tuple[MetricCell | None, ...]
+    """By data set, then metric; None where the run has none."""
+
+
+@dataclass(frozen=True)
+class MetricTable:
+    """The rank metrics of one or several runs; rankings and data sets in the order in which they come."""
+
+    datasets: tuple[tuple[str, str], ...]
+    """Name and split."""
+    sizes: tuple[str, ...]
+    """How many architectures, of each data set, as text."""
+    cuts: tuple[str, ...]
+    """Where nDCG cuts off, of each data set, as text."""
+    rows: tuple[MetricRow, ...]
+    num_seeds: int
+    """The most seeds of a row."""
+    has_std: bool
+
+    @property
+    def titles(self) -> list[str]:
+        """``cifar10 (test)``, for each data set."""
+        return [f"{name} ({split})" if split else name for name, split in self.datasets]
+
+    @property
+    def heads(self) -> list[str]:
+        """``KT``, ``SPR``, ``nDCG@1,000``, for each column."""
+        return [
+            f"{short}@{cut}" if key == "ndcg" and cut else short for cut in self.cuts for key, short in METRICS.items()
+        ]
+
+    @property
+    def sizes_differ(self) -> bool:
+        """Whether rows were measured on different numbers of architectures."""
+        return len({row.n for row in self.rows}) > 1
+
 
 def metric_value(row: Row, metric: str) -> Value:
     """Read one metric of a row.
@@ -41,6 +103,53 @@ def metric_value(row: Row, metric: str) -> Value:
         ValueError: if the column is missing or holds something else than a number.
     """
     return Value(_number(row, metric), _number(row, f"{metric}_std", optional=True))
+
+
+def metric_table(runs: Sequence[Iterable[Row]]) -> MetricTable | None:
+    """Arrange the metric rows of runs; None where there are none.
+
+    Raises:
+        ValueError: if a row lacks a column, holds text where a number belongs, or comes twice in a run.
+    """
+    lines: dict[tuple[int, str], dict[tuple[str, str], Row]] = {}
+    for run, rows in enumerate(runs):
+        for row in rows:
+            for column in ("ranking", "dataset", "split"):
+                if column not in row:
+                    raise ValueError(f"a metric row has no column {column!r} (it has: {', '.join(row)})")
+            name, split, ranking = str(row["dataset"]), str(row["split"] or ""), str(row["ranking"])
+            line = lines.setdefault((run, ranking), {})
+            if (name, split) in line:
+                raise ValueError(f"the metrics of ranking {ranking!r} on {name} ({split}) come twice")
+            line[name, split] = row
+    if not lines:
+        return None
+    datasets = tuple(dict.fromkeys(dataset for line in lines.values() for dataset in line))
+    columns = [(dataset, metric) for dataset in datasets for metric in METRICS]
+    values = {
+        key: [metric_value(line[dataset], metric) if dataset in line else None for dataset, metric in columns]
+        for key, line in lines.items()
+    }
+    best = [
+        max((cell.shown for cell in cells if cell is not None and cell.mean is not None), default=math.nan)
+        for cells in zip(*values.values())
+    ]
+    by_dataset = [[line[dataset] for line in lines.values() if dataset in line] for dataset in datasets]
+    return MetricTable(
+        datasets,
+        tuple(span(rows, "n") for rows in by_dataset),
+        tuple(span(rows, "ndcg_k") for rows in by_dataset),
+        tuple(
+            MetricRow(
+                *key,
+                span(lines[key].values(), "n"),
+                tuple(None if cell is None else MetricCell(cell, cell.shown == top) for cell, top in zip(cells, best)),
+            )
+            for key, cells in values.items()
+        ),
+        int(max(_number(row, "seeds") or 0 for rows in by_dataset for row in rows)),
+        any(cell is not None and cell.std is not None for cells in values.values() for cell in cells),
+    )
 
 
 def text_table(rows: Iterable[Row], ansi: bool = False, width: int | None = None) -> str:
@@ -52,45 +161,25 @@ def text_table(rows: Iterable[Row], ansi: bool = False, width: int | None = None
         width: columns of the terminal; data sets that do not fit side by side go below each other.
 
     Raises:
-        ValueError: if a row lacks a column, holds text where a number belongs, or comes twice.
+        ValueError: as `metric_table`.
     """
-    table = _Table(rows)
-    if not table.rankings:
+    table = metric_table([rows])
+    if table is None:
         return "no metrics: no ranking has known accuracies\n"
-    names = ["ranking", *table.rankings]
-    name_width = max(map(len, names))
-    blocks = [_text_block(table, group, ansi) for group in table.groups]
-    lines: list[str] = []
-    for some in pack_blocks(blocks, name_width, width):
-        heads = ["", "ranking", *table.rankings]
-        if lines:
-            lines.append("")
-        for i, head in enumerate(heads):
-            lines.append(_GAP.join([head.ljust(name_width), *(block.lines[i] for block in some)]).rstrip())
-            if i == 1:
-                lines.append(_GAP.join(["-" * name_width, *("-" * block.width for block in some)]))
-    caption = table.caption(f"the best of each column is {'bold' if ansi else 'marked *'}")
-    return "\n".join([*lines, "", *textwrap.wrap(caption, min(width or 120, 120))]) + "\n"
-
-
-def markdown_table(rows: Iterable[Row]) -> str:
-    """Render metric rows as a Markdown table, the best of each column bold.
-
-    Raises:
-        ValueError: as `text_table`.
-    """
-    table = _Table(rows)
-    if not table.rankings:
-        return "No metrics: no ranking has known accuracies.\n"
-    columns = [(group, metric) for group in table.groups for metric in METRICS]
-    head = ["ranking", *(f"{_title(group)} {group.label(metric)}" for group, metric in columns)]
-    lines = [head, ["---", *("---:" for _ in columns)]]
-    for ranking in table.rankings:
-        cells = [group.cell(ranking, metric, lambda text: f"**{text}**") for group, metric in columns]
-        lines.append([f"`{ranking}`", *cells])
-    caption = table.caption("the best of each column is bold")
-    sizes = "; ".join(f"{_title(group)}: {group.sizes()}" for group in table.groups)
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{caption} {sizes}.\n"
+    packed: list[list[int]] = []
+    for dataset in range(len(table.datasets)):
+        beside = [*packed[-1], dataset] if packed else [dataset]
+        if packed and (width is None or max(map(len, _ruled(table, beside, False).splitlines())) <= width):
+            packed[-1] = beside
+        else:
+            packed.append([dataset])
+    texts = [_ruled(table, datasets, ansi) for datasets in packed]
+    spread = f"mean ± standard deviation over {table.num_seeds} seeds; " if table.has_std else ""
+    caption = (
+        f"KT Kendall's tau-b, SPR Spearman's rho, nDCG@k of the k that rank first; {spread}higher is better, "
+        f"the best of each column is {'bold' if ansi else 'marked *'}."
+    )
+    return "\n\n".join([*texts, textwrap.fill(caption, min(width or 120, 120))]) + "\n"
 
 
 def print_table(rows: Iterable[Row], file: TextIO | None = None) -> None:
@@ -104,125 +193,41 @@ def print_table(rows: Iterable[Row], file: TextIO | None = None) -> None:
     file.write(text_table(rows, ansi=tty, width=shutil.get_terminal_size().columns if tty else None))
 
 
-class _Group:
-    """The rows of one data set and split."""
-
-    def __init__(self, dataset: str, split: str) -> None:
-        self.dataset, self.split = dataset, split
-        self.rows: dict[str, Row] = {}
-        self.values: dict[tuple[str, str], Value] = {}
-
-    def add(self, row: Row) -> None:
-        ranking = str(row["ranking"])
-        if ranking in self.rows:
-            raise ValueError(f"the metrics of ranking {ranking!r} on {self.dataset} ({self.split}) come twice")
-        self.rows[ranking] = row
-        for metric in METRICS:
-            self.values[ranking, metric] = metric_value(row, metric)
-
-    def cell(self, ranking: str, metric: str, mark: Callable[[str], str]) -> str:
-        """The text of a cell, through ``mark`` if it is among the best as printed; empty where there is no row."""
-        if ranking not in self.rows:
-            return ""
-        value = self.values[ranking, metric]
-        return mark(str(value)) if value.mean is not None and _shown(value) == self.best(metric) else str(value)
-
-    def best(self, metric: str) -> float:
-        shown = [_shown(value) for (_, name), value in self.values.items() if name == metric]
-        return max((value for value in shown if not math.isnan(value)), default=math.nan)
-
-    def label(self, metric: str) -> str:
-        cut = self._range("ndcg_k") if metric == "ndcg" else ""
-        return METRICS[metric] + (f"@{cut}" if cut else "")
-
-    def sizes(self) -> str:
-        return f"n = {self._range('n')}"
-
-    def _range(self, column: str) -> str:
-        numbers = sorted({int(number) for row in self.rows.values() if (number := _number(row, column)) is not None})
-        return f"{numbers[0]}-{numbers[-1]}" if len(numbers) > 1 else "".join(map(str, numbers))
+def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:
+    """A table in GitHub's Markdown; the columns ``right`` are aligned there. Cells are not escaped."""
+    rule = ["---:" if i in set(right) else "---" for i in range(len(head))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *lines])
 
 
-class _Table:
-    """All rows, by data set."""
-
-    def __init__(self, rows: Iterable[Row]) -> None:
-        groups: dict[tuple[str, str], _Group] = {}
-        self.rankings: list[str] = []
-        seeds: set[int] = set()
-        for row in rows:
-            for column in ("ranking", "dataset", "split"):
-                if column not in row:
-                    raise ValueError(f"a metric row has no column {column!r} (it has: {', '.join(row)})")
-            key = (str(row["dataset"]), str(row["split"] or ""))
-            groups.setdefault(key, _Group(*key)).add(row)
-            if row["ranking"] not in self.rankings:
-                self.rankings.append(str(row["ranking"]))
-            if (number := _number(row, "seeds")) is not None:
-                seeds.add(int(number))
-        self.groups = list(groups.values())
-        self.seeds = seeds
-        self.has_std = any(value.std is not None for group in self.groups for value in group.values.values())
-
-    def caption(self, best: str) -> str:
-        spread = ""
-        if self.has_std:
-            spread = f"mean ± standard deviation over {max(self.seeds, default=0)} seeds; "
-        return f"KT Kendall's tau-b, SPR Spearman's rho, nDCG@k of the k that rank first; {spread}higher is better, {best}."
+def span(rows: Iterable[Row], column: str) -> str:
+    """The number of a column, or the smallest and the largest one: ``320``, ``1,499–1,500``; empty where there is none."""
+    numbers = sorted({int(number) for row in rows if (number := _number(row, column)) is not None})
+    return f"{numbers[0]:,}–{numbers[-1]:,}" if len(numbers) > 1 else "".join(f"{number:,}" for number in numbers)
 
 
-@dataclass(frozen=True)
-class Block:
-    """Lines of text, all equally wide."""
+def _ruled(table: MetricTable, datasets: Sequence[int], ansi: bool) -> str:
+    """Data sets side by side: a line with their titles, the heads of the columns, and a line for each ranking."""
+    per_dataset = len(METRICS)
+    titles = [f"{table.titles[i]}, n = {table.sizes[i]}" for i in datasets]
+    columns = [i * per_dataset + j for i in datasets for j in range(per_dataset)]
+    # Together, the columns of a data set are at least as wide as its title; tabulate makes them 2 wider than their heads.
+    least = [math.ceil((len(title) - 2 * len(_GAP)) / per_dataset) - 2 for title in titles for _ in METRICS]
+    heads = [(table.heads[i] + " " * (not ansi)).rjust(width) for i, width in zip(columns, least)]
+    lines = [[row.ranking, *(_text_cell(row.cells[i], ansi) for i in columns)] for row in table.rows]
+    style: dict[str, Any] = {"disable_numparse": True, "preserve_whitespace": True}
+    text = tabulate(lines, ["ranking", *heads], colalign=["left", *["right"] * len(columns)], **style)
+    names, *widths = map(len, text.splitlines()[1].split(_GAP))
+    spans = [sum(widths[i : i + per_dataset]) + 2 * len(_GAP) for i in range(0, len(widths), per_dataset)]
+    above = _GAP.join([" " * names, *(title.rjust(wide) for title, wide in zip(titles, spans))])
+    return "\n".join(line.rstrip() for line in [above, *text.splitlines()])
 
-    lines: list[str]
-    width: int
 
-
-def _text_block(table: _Table, group: _Group, ansi: bool) -> Block:
-    """One data set's columns: a line with its name, one with the metrics, one for each ranking; all equally wide."""
-
-    def mark(text: str) -> str:
+def _text_cell(cell: MetricCell | None, ansi: bool) -> str:
+    """Cells without a star leave its place empty, so that the digits stand below each other."""
+    text = "" if cell is None else str(cell.value)
+    if cell is not None and cell.best:
         return f"\033[1m{text}\033[0m" if ansi else f"{text}*"
-
-    columns: list[list[str]] = []
-    for metric in METRICS:
-        # Cells that are not marked with a star leave its place empty, so that the digits stand below each other.
-        plain = [group.cell(ranking, metric, str if ansi else mark) for ranking in table.rankings]
-        plain = [text if ansi or text.endswith("*") else text + " " for text in plain]
-        head = group.label(metric) + ("" if ansi else " ")
-        cell_width = max(len(head), *map(len, plain))
-        shown = [group.cell(ranking, metric, mark) if ansi else text for ranking, text in zip(table.rankings, plain)]
-        pads = [" " * (cell_width - len(text)) for text in plain]
-        columns.append([head.rjust(cell_width), *(pad + text for pad, text in zip(pads, shown))])
-    body = [_GAP.join(cells) for cells in zip(*columns)]
-    title = f"{_title(group)}, {group.sizes()}"
-    wide = max(len(body[0]), len(title))
-    extra = " " * (wide - len(body[0]))
-    return Block([title.rjust(wide), *(extra + line for line in body)], wide)
-
-
-def pack_blocks(blocks: Sequence[Block], name_width: int, width: int | None, gap: str = _GAP) -> list[list[Block]]:
-    """Put blocks side by side, ``gap`` between them, as long as they fit into ``width``."""
-    packed: list[list[Block]] = []
-    used = 0
-    for block in blocks:
-        if packed and (width is None or used + len(gap) + block.width <= width):
-            packed[-1].append(block)
-            used += len(gap) + block.width
-        else:
-            packed.append([block])
-            used = name_width + len(gap) + block.width
-    return packed
-
-
-def _title(group: _Group) -> str:
-    return f"{group.dataset} ({group.split})" if group.split else group.dataset
-
-
-def _shown(value: Value) -> float:
-    """The mean as it is printed, so that values which look equal are marked alike."""
-    return math.nan if value.mean is None else float(f"{value.mean:.{_DIGITS}f}")
+    return text if ansi else f"{text} "
 
 
 def _number(row: Row, column: str, optional: bool = False) -> float | None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,6 @@ _HEIGHT = 8
 _SCATTERS = 6
 TRAINING_CURVES = {
     "accuracy": ("val/top1", "train/top1"),
-    "accuracy, average of the weights": ("val_ema/top1",),
     "loss": ("train/loss", "val/loss"),
     "parts of the loss": ("train/loss_ce", "train/loss_logits", "train/loss_features"),
     "learning rate": ("lr",),
@@ -57,8 +57,14 @@ def build_report(runs: Sequence[Run], project: str, entity: str | None, title: s
         OSError: if W&B is asked and cannot be reached or refuses; with its message.
         ValueError: if a file of a run is damaged.
     """
-    wr = _library()
+    try:
+        import wandb_workspaces.reports.v2 as wr
+    except ImportError as error:
+        raise ImportError(_EXTRA) from error
+    from wandb_workspaces.expr import And, Metric
+
     entity = entity or os.environ.get("WANDB_ENTITY") or (_own_entity() if online else "")
+    # A run set without a place means the report's own project, and needs no server.
     place = {"entity": entity, "project": project} if online else {}
     blocks: list[Any] = [wr.TableOfContents(), wr.H1(text="Runs"), wr.MarkdownBlock(text=summary_markdown(runs))]
     missing = [run.name for run in runs if run.wandb_id is None]
@@ -70,19 +76,20 @@ def build_report(runs: Sequence[Run], project: str, entity: str | None, title: s
             wr.H1(text="Rankings against known accuracies"),
             *(wr.MarkdownBlock(text=text) for text in metrics_markdown(runs)[1:]),
         ]
-    scored = [run for run in runs if run.metrics]
-    searched = [run for run in runs if run.command == "search"]
-    trained = [run for run in runs if run.command == "fit"]
-    for heading, some, panels in (
-        ("Proxies side by side", scored, _metric_panels),
-        ("Searches", searched, _search_panels),
-        ("Trainings", trained, _training_panels),
+    for heading, members, panels in (
+        ("Proxies side by side", [run for run in runs if run.metrics], _metric_panels),
+        ("Searches", [run for run in runs if run.command == "search"], _search_panels),
+        ("Trainings", [run for run in runs if run.command == "fit"], _training_panels),
         ("Differences between the runs", runs, _differences),
     ):
-        known = [run for run in some if run.wandb_id is not None]
-        if known:
-            blocks += [wr.H1(text=heading), _grid(known, panels(known), place)]
-    return wr.Report(project=project, entity=entity, title=title, description=_described(runs), blocks=blocks)
+        logged = [run for run in members if run.wandb_id is not None]
+        if logged:
+            ids = And(Metric("ID").isin([run.wandb_id for run in logged]))  # however many others the project has
+            chosen = wr.Runset(name="compared runs", filters=ids, **place)
+            blocks += [wr.H1(text=heading), wr.PanelGrid(runsets=[chosen], panels=panels(wr, logged))]
+    commands = Counter(run.command for run in runs)
+    description = f"{len(runs)} runs: {', '.join(f'{count} {command}' for command, count in commands.items())}"
+    return wr.Report(project=project, entity=entity, title=title, description=description, blocks=blocks)
 
 
 def report_spec(report: wr.Report) -> dict[str, Any]:
@@ -120,44 +127,15 @@ def _server() -> Iterator[None]:
         raise OSError(" ".join(str(error).split())) from error
 
 
-def _library() -> Any:
-    try:
-        import wandb_workspaces.reports.v2 as wr
-    except ImportError as error:
-        raise ImportError(_EXTRA) from error
-    return wr
-
-
-def _described(runs: Sequence[Run]) -> str:
-    kinds = [
-        f"{sum(run.command == name for run in runs)} {name}" for name in dict.fromkeys(run.command for run in runs)
-    ]
-    return f"{len(runs)} runs: {', '.join(kinds)}"
-
-
-def _grid(runs: Iterable[Run], panels: list[Any], place: Mapping[str, str]) -> Any:
-    """Panels over these runs alone, however many others the project has.
-
-    A run set without ``place`` means the report's own project, and needs no server.
-    """
-    wr = _library()
-    from wandb_workspaces.expr import And, Metric
-
-    chosen = wr.Runset(name="compared runs", filters=And(Metric("ID").isin([run.wandb_id for run in runs])), **place)
-    return wr.PanelGrid(runsets=[chosen], panels=panels)
-
-
-def _arranged(panels: list[Any]) -> list[Any]:
+def _arranged(wr: Any, panels: list[Any]) -> list[Any]:
     """The panels, two side by side."""
-    wr = _library()
     for i, panel in enumerate(panels):
         panel.layout = wr.Layout(x=_HALF * (i % 2), y=_HEIGHT * (i // 2), w=_HALF, h=_HEIGHT)
     return panels
 
 
-def _metric_panels(runs: Sequence[Run]) -> list[Any]:
+def _metric_panels(wr: Any, runs: Sequence[Run]) -> list[Any]:
     """Bars of each metric and data set, one for each ranking and run; rankings against accuracies as clouds."""
-    wr = _library()
     rows = [row for run in runs for row in run.metrics]
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     panels = []
@@ -177,11 +155,10 @@ def _metric_panels(runs: Sequence[Run]) -> list[Any]:
         )
         for ranking in first
     ]
-    return _arranged(panels)
+    return _arranged(wr, panels)
 
 
-def _search_panels(runs: Sequence[Run]) -> list[Any]:
-    wr = _library()
+def _search_panels(wr: Any, runs: Sequence[Run]) -> list[Any]:
     panels: list[Any] = [
         wr.LinePlot(title=title, x="search/evaluated", y=list(keys), title_x="networks evaluated")
         for title, keys in SEARCH_CURVES.items()
@@ -193,18 +170,16 @@ def _search_panels(runs: Sequence[Run]) -> list[Any]:
             y=wr.SummaryMetric("found/score"),
         )
     )
-    return _arranged(panels)
+    return _arranged(wr, panels)
 
 
-def _training_panels(runs: Sequence[Run]) -> list[Any]:
+def _training_panels(wr: Any, runs: Sequence[Run]) -> list[Any]:
     """Curves, then proxies at initialization against the accuracy that was reached."""
-    wr = _library()
     logged = {key for run in runs for line in run.history for key in line}
     panels: list[Any] = []
     for title, keys in TRAINING_CURVES.items():
-        known = [key for key in keys if key in logged]
-        if known:
-            panels.append(wr.LinePlot(title=title, x="epoch", y=known, title_x="epoch"))
+        if drawn := [key for key in keys if key in logged]:
+            panels.append(wr.LinePlot(title=title, x="epoch", y=drawn, title_x="epoch"))
     proxies = list(dict.fromkeys(name for run in runs for name in run.initial_proxies if "_decile_" not in name))
     result = RESULT if any(RESULT in run.results for run in runs) else "val/top1"
     panels += [
@@ -216,7 +191,7 @@ def _training_panels(runs: Sequence[Run]) -> list[Any]:
         )
         for name in proxies[:_SCATTERS]
     ]
-    panels = _arranged(panels)
+    panels = _arranged(wr, panels)
     if proxies:
         y = _HEIGHT * ((len(panels) + 1) // 2)
         columns = [*(f"proxy/{name}" for name in proxies), result]
@@ -230,6 +205,5 @@ def _training_panels(runs: Sequence[Run]) -> list[Any]:
     return panels
 
 
-def _differences(runs: Sequence[Run]) -> list[Any]:
-    wr = _library()
+def _differences(wr: Any, runs: Sequence[Run]) -> list[Any]:
     return [wr.RunComparer(diff_only="split", layout=wr.Layout(x=0, y=0, w=_WHOLE, h=2 * _HEIGHT))]

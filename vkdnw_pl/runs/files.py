@@ -120,3 +120,16 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 def now() -> str:
     """The time as records have it: ISO 8601, UTC, in whole seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def duration(seconds: float | None) -> str:
+    """``3.2 s``, ``1 min 44 s`` or ``2 h 05 min``; nothing where it is not known."""
+    if seconds is None or not math.isfinite(seconds):
+        return ""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"

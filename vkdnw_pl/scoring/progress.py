@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from vkdnw_pl.runs.files import duration
 from vkdnw_pl.runs.table import Key
 
 _LINES = 10
@@ -117,8 +118,3 @@ class Progress:
 
     def _print(self, text: str) -> None:
         print(text, file=self._file, flush=True)
-
-
-def duration(seconds: float) -> str:
-    """A time such as ``02:05`` or ``1:02:05``."""
-    return tqdm.format_interval(seconds)

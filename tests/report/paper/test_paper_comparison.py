@@ -8,7 +8,7 @@ import re
 import pytest
 from matplotlib.text import Text
 
-from vkdnw_pl.report.figures import save_figure
+from vkdnw_pl.report.figures.style import save_figure
 from vkdnw_pl.report.paper.comparison import (
     CLOSE,
     COVERED,

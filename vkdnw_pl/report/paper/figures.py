@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.transforms import Bbox
 
 from vkdnw_pl.ranking import rank_values
-from vkdnw_pl.report.figures import _GREY, _OTHER, _OWN, _POINTS, _default_style, _figure, _tidy, save_figure
+from vkdnw_pl.report.figures.style import ACCENT, BLUE, GREY, LIGHT_BLUE, drawing, new_figure, save_figure
 from vkdnw_pl.report.paper.comparison import CLOSE, COVERED, DIFFERS, VERDICTS, Cell, Comparison
 from vkdnw_pl.report.paper.sample import TOY
 from vkdnw_pl.report.tables import METRICS
@@ -63,8 +63,8 @@ def table_figure(comparison: Comparison) -> Figure:
     legend_columns = next(count for count in (4, 2, 1) if width >= _LEGEND_ENTRY * count or count == 1)
     above, below = 0.15 + 0.2 * len(title), 0.15 + 0.17 * 4 / legend_columns
     height = above + sum(heights) + below
-    with _default_style():
-        figure = _figure(width + 0.2, height)
+    with drawing():
+        figure = new_figure(width + 0.2, height)
         figure.set_layout_engine("none")
         ax = figure.add_axes((0.1 / (width + 0.2), below / height, sum(widths) / (width + 0.2), sum(heights) / height))
         ax.set_axis_off()
@@ -79,7 +79,7 @@ def table_figure(comparison: Comparison) -> Figure:
         figure.text(0.13 / width, 1 - 0.1 / height, "\n".join(title), fontsize=11, fontweight="bold", va="top")
         marks = [Patch(color=color, label=VERDICTS[verdict]) for verdict, color in _COLORS.items()]
         marks.append(Patch(color=_EMPTY, label="not computed here"))
-        figure.legend(handles=marks, loc="lower left", ncols=legend_columns, frameon=False, fontsize=7.5)
+        figure.legend(handles=marks, loc="lower left", ncols=legend_columns, fontsize=7.5)
     return figure
 
 
@@ -89,39 +89,38 @@ def paired_bars(comparison: Comparison) -> Figure:
     A row that was not computed keeps its place and says so; our bars carry the interval, or else the spread of seeds.
     """
     table = comparison.table
-    with _default_style():
-        figure = _figure(2.0 + 4.6 * len(table.columns), 1.2 + 0.42 * len(comparison.rows))
+    with drawing():
+        figure = new_figure(2.0 + 4.6 * len(table.columns), 1.2 + 0.42 * len(comparison.rows))
         axes = figure.subplots(1, len(table.columns), squeeze=False, sharey=True).ravel()
         for i, (ax, column) in enumerate(zip(axes, table.columns)):
             cells = [row.cells[i][0] for row in comparison.rows]
             _draw_bars(ax, cells)
             ax.set_yticks(range(len(cells)), [row.row.label for row in comparison.rows], fontsize=8.5)
             ax.set_ylim(len(cells) - 0.4, -0.6)
-            ax.set_title(column.label, fontsize=10.5, fontweight="bold")
-            ax.set_xlabel(_axis_label(table.metrics[0], cells), fontsize=9)
+            ax.set_title(column.label)
+            ax.set_xlabel(_axis_label(table.metrics[0], cells))
         figure.suptitle(table.title, fontsize=11, fontweight="bold")
-        _legend(figure, {"here": _OWN, "paper": _OTHER})
+        _legend(figure, {"here": ACCENT, "paper": LIGHT_BLUE})
     return figure
 
 
 def toy_figure(comparison: Comparison) -> Figure:
     """Draw the toy example: accuracies in the order of each ranking, best first; those out of place accentuated."""
-    with _default_style():
-        figure = _figure(8.6, 3.9)
+    with drawing():
+        figure = new_figure(8.6, 3.9)
         axes = figure.subplots(1, len(TOY), squeeze=False, sharey=True).ravel()
         for ax, (name, accuracies) in zip(axes, TOY.items()):
             places = range(1, len(accuracies) + 1)
             in_place = [a == b for a, b in zip(accuracies, sorted(accuracies, reverse=True))]
-            ax.bar(places, accuracies, color=[_OTHER if right else _OWN for right in in_place])
+            ax.bar(places, accuracies, color=[LIGHT_BLUE if right else ACCENT for right in in_place])
             ax.set_xticks(places)
-            ax.set_title(name, fontsize=11, fontweight="bold", pad=30)
+            ax.set_title(name, pad=30)
             cells = next(row.cells[0] for row in comparison.rows if row.row.key == name)
             _write_above(ax, "here   " + "   ".join(f"{METRICS[cell.metric]} {cell.ours:.4f}" for cell in cells), 17)
             _write_above(ax, "paper   " + "   ".join(f"{METRICS[cell.metric]} {cell.paper_text}" for cell in cells))
-            ax.set_xlabel("place in the ranking", fontsize=9)
-            _tidy(ax)
-        axes[0].set_ylabel("accuracy (%)", fontsize=9)
-        _legend(figure, {"not at its place": _OWN, "at its place": _OTHER})
+            ax.set_xlabel("place in the ranking")
+        axes[0].set_ylabel("accuracy (%)")
+        _legend(figure, {"not at its place": ACCENT, "at its place": LIGHT_BLUE})
     return figure
 
 
@@ -141,30 +140,28 @@ def size_scatter(aleph: Sequence[Any], components: Mapping[str, Any], comparison
     spread = np.random.default_rng(0).uniform(-0.3, 0.3, n)  # so that points of equal size stay apart
     rows = {row.row.key: row for row in comparison.rows}
     dots = {"s": float(np.clip(4000 / n, 2, 14)), "alpha": float(np.clip(400 / n, 0.1, 0.6)), "linewidths": 0}
-    with _default_style():
-        figure = _figure(3.0 * len(components), 3.5)
+    with drawing():
+        figure = new_figure(3.0 * len(components), 3.5)
         axes = figure.subplots(1, len(components), squeeze=False, sharey=True).ravel()
         for ax, (name, values) in zip(axes, components.items()):
             share = (rank_values(values) - 0.5) / n
-            ax.scatter(place + spread, share, color=_OWN if name.startswith("vkdnw") else _POINTS, **dots)
+            ax.scatter(place + spread, share, color=ACCENT if name.startswith("vkdnw") else BLUE, **dots)
             medians = [np.median(share[place == i]) for i in range(len(sizes))]
             ax.plot(range(len(sizes)), medians, color="black", marker="o", markersize=4, linewidth=1.4)
             ax.set_xticks(range(len(sizes)), [f"{size:g}" for size in sizes], fontsize=8)
-            ax.set_title(rows[name].row.label, fontsize=11, fontweight="bold", pad=18)
+            ax.set_title(rows[name].row.label, pad=18)
             cell = rows[name].cells[0][0]
             _write_above(ax, f"KT {cell.ours_text}   paper {cell.paper_text}")
-            ax.set_xlabel("trainable layers (ℵ)", fontsize=9)
-            ax.tick_params(axis="y", labelsize=8)
-            _tidy(ax)
-        axes[0].set_ylabel("share of networks that score lower", fontsize=9)
-        figure.supxlabel(f"{n} networks; line: median", fontsize=8.5, color=_GREY)
+            ax.set_xlabel("trainable layers (ℵ)")
+        axes[0].set_ylabel("share of networks that score lower")
+        figure.supxlabel(f"{n} networks; line: median", fontsize=8.5, color=GREY)
     return figure
 
 
 def _draw_bars(ax: Axes, cells: Sequence[Cell]) -> None:
     height = 0.36
     ends = [_error_bar(cell) for cell in cells]
-    for side, color, offset in (("ours", _OWN, -height / 2), ("paper", _OTHER, height / 2)):
+    for side, color, offset in (("ours", ACCENT, -height / 2), ("paper", LIGHT_BLUE, height / 2)):
         for i, (cell, bar) in enumerate(zip(cells, ends)):
             value = getattr(cell, side)
             ax.barh(i + offset, value or 0.0, height=height, color=color)
@@ -174,7 +171,7 @@ def _draw_bars(ax: Axes, cells: Sequence[Cell]) -> None:
                 if bar:
                     ax.plot(bar, [i + offset] * 2, color="black", linewidth=1)
                     right = max(right, *bar)
-            text_color = "black" if side == "ours" and value is not None else _GREY
+            text_color = "black" if side == "ours" and value is not None else GREY
             ax.annotate(
                 text,
                 (right, i + offset),
@@ -187,10 +184,7 @@ def _draw_bars(ax: Axes, cells: Sequence[Cell]) -> None:
     values = [value for cell, bar in zip(cells, ends) for value in (cell.ours, cell.paper, *(bar or ())) if value]
     ax.set_xlim(min([0.0, *values]) * 1.1, max([0.1, *values]) * 1.2)
     ax.axvline(0, color="black", linewidth=0.8)
-    ax.tick_params(axis="x", labelsize=8)
-    ax.tick_params(axis="y", length=0)
-    _tidy(ax)
-    ax.grid(axis="x", color="#e6e6e6", linewidth=0.6)
+    ax.grid(axis="y", visible=False)
 
 
 def _error_bar(cell: Cell) -> tuple[float, float] | None:
@@ -222,10 +216,10 @@ def _cell_color(cell: Cell) -> str:
 
 
 def _write_above(ax: Axes, text: str, offset: float = 5) -> None:
-    color = "black" if offset > 5 else _GREY
+    color = "black" if offset > 5 else GREY
     ax.annotate(text, (0.5, 1), (0, offset), "axes fraction", "offset points", ha="center", fontsize=8.5, color=color)
 
 
 def _legend(figure: Figure, colors: Mapping[str, str]) -> None:
     handles = [Patch(color=color, label=label) for label, color in colors.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8.5)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8.5)

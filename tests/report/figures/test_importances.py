@@ -9,8 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from vkdnw_pl.ranking.graph_features import PAPER_COLUMNS
-from vkdnw_pl.report.figures import save_figure
-from vkdnw_pl.report.importances import feature_importances
+from vkdnw_pl.report.figures.importances import feature_importances
+from vkdnw_pl.report.figures.style import save_figure
 
 FEATURES = [*(f"vkdnw_decile_{i}" for i in range(1, 10)), "aleph", "macs", "zico", *PAPER_COLUMNS]
 

@@ -1,7 +1,4 @@
-"""Figures of a search: how it got better, what it looked at, and whether it still looks at different things.
-
-Drawn like `report.figures`: without pyplot, in matplotlib's default style, equal input gives equal files.
-"""
+"""Figures of searches: how they got better, what they looked at, and whether they still look at different things."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import pairwise
 from pathlib import Path
@@ -18,14 +16,23 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from vkdnw_pl.ranking import aggregate, parse_ranking
-from vkdnw_pl.report.figures import _GREY, _OWN, _POINTS, _default_style, _figure, _tidy, save_figure
+from vkdnw_pl.report.figures.style import (
+    ACCENT,
+    BLUE,
+    GREY,
+    Floats,
+    draw_points,
+    drawing,
+    hover,
+    new_figure,
+    save_figure,
+    thousands,
+)
 from vkdnw_pl.search.history import Candidate
 from vkdnw_pl.spaces import SPACES
-
-Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 WINDOWS = 50
 """Stretches of a search that curves are made of; fewer where a stretch would be shorter than `SHORTEST`."""
@@ -45,6 +52,18 @@ COSTS = {
 _UNITS = ((1e9, "thousand millions"), (1e6, "millions"), (1e3, "thousands"), (1.0, ""))
 _WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*|\d+")
 _SHADES = ("#0072B2", "#56B4E9", "#009E73", "#F0E442", "#E69F00", "#D55E00", "#CC79A7")  # Okabe & Ito
+
+
+@dataclass(frozen=True)
+class SearchScores:
+    """One of several searches that are compared."""
+
+    name: str
+    line: Mapping[str, Any]
+    """Its colour and style."""
+    candidates: Sequence[Candidate]
+    scores: Floats
+    """When the candidates of all are ranked together; NaN for those that failed."""
 
 
 def search_figures(
@@ -118,27 +137,38 @@ def best_so_far(scores: Floats, ranking: str) -> Figure:
         scores: of the candidates in the order of the search, when all are ranked together; NaN has none.
         ranking: its name.
     """
-    known = np.where(np.isfinite(scores), scores, -np.inf)
-    best = np.maximum.accumulate(known)
-    places = np.arange(1, len(scores) + 1)
-    # Where the best changes, the value before and the one after are all that a line needs.
-    steps = np.flatnonzero(best > np.concatenate([[-np.inf], best[:-1]]))
-    with _default_style():
-        figure = _figure(6.4, 3.9)
+    with drawing():
+        figure = new_figure(6.4, 3.9)
         ax = figure.subplots()
         middles, quantiles = _quantiles(scores)
-        ax.fill_between(middles, quantiles[0], quantiles[2], color=_POINTS, alpha=0.2, linewidth=0)
-        ax.plot(middles, quantiles[1], color=_POINTS, linewidth=1.2)
-        ax.step([*places[steps], len(scores)], [*best[steps], best[-1]], where="post", color=_OWN, linewidth=1.8)
-        ax.plot(places[steps[-1]], best[-1], marker="*", markersize=12, color=_OWN, clip_on=False)
-        ax.set_xlim(0, len(scores))
-        ax.set_xlabel("evaluated candidates", fontsize=9)
-        ax.set_ylabel(_score_by(ranking), fontsize=9)
-        ax.set_title(f"best of {len(scores):,}: number {places[steps[-1]]:,}", fontsize=11, fontweight="bold", pad=22)
-        _caption(ax, [("best so far", _OWN), ("median and 80 % of the candidates at the time", _POINTS)])
-        ax.xaxis.set_major_formatter(_thousands())
-        _plain(ax)
+        ax.fill_between(middles, quantiles[0], quantiles[2], color=BLUE, alpha=0.2, linewidth=0)
+        ax.plot(middles, quantiles[1], color=BLUE, linewidth=1.2)
+        at, best = draw_best(ax, scores, {"color": ACCENT})
+        ax.plot(at, best, marker="*", markersize=12, color=ACCENT, clip_on=False)
+        ax.set_ylabel(_score_by(ranking))
+        ax.set_title(f"best of {len(scores):,}: number {at:,}", pad=22)
+        _caption(ax, [("best so far", ACCENT), ("median and 80 % of the candidates at the time", BLUE)])
     return figure
+
+
+def draw_best(ax: Axes, scores: Floats, line: Mapping[str, Any], name: str = "") -> tuple[int, float]:
+    """Draw the best score so far as steps, and return the number of the best candidate and its score.
+
+    Args:
+        ax: where.
+        scores: as for `best_so_far`; one of them is not NaN.
+        line: its colour and style.
+        name: what is shown where one points at the line.
+    """
+    best = np.maximum.accumulate(np.where(np.isfinite(scores), scores, -np.inf))
+    # Where the best changes is all that a line needs.
+    steps = np.flatnonzero(best > np.concatenate([[-np.inf], best[:-1]]))
+    (steps_line,) = ax.step([*(steps + 1), len(scores)], [*best[steps], best[-1]], where="post", linewidth=1.8, **line)
+    hover(steps_line, [name])
+    ax.set_xlim(0, max(len(scores), ax.get_xlim()[1]) if len(ax.lines) > 1 else len(scores))
+    ax.set_xlabel("evaluated candidates")
+    ax.xaxis.set_major_formatter(thousands())
+    return int(steps[-1]) + 1, float(best[-1])
 
 
 def cost_and_score(
@@ -163,14 +193,11 @@ def cost_and_score(
         ValueError: if no candidate has both.
     """
     every = np.array(costs, dtype=np.float64)
-    there = np.flatnonzero(np.isfinite(scores) & np.isfinite(every))
-    if not len(there):
+    drawn = np.flatnonzero(np.isfinite(scores) & np.isfinite(every))
+    if not len(drawn):
         raise ValueError(f"no candidate has a score and {cost}: there is nothing to draw")
-    x, y = every[there], scores[there]
-    label, counted = COSTS[cost]
-    unit, words = next((size, words) for size, words in _UNITS if size == 1 or (counted and float(x.max()) >= size))
-    xlabel = f"{label} ({words})" if words else label
-    x = x / unit
+    xlabel, unit = _axis(cost, every[drawn])
+    x, y = every[drawn] / unit, scores[drawn]
     bounds = [bound / unit for bound in (least, most) if bound is not None]
     # Most candidates are far from the best; a few bad ones would squeeze all others into the top of the figure.
     floor = float(np.quantile(y, 0.01))
@@ -178,40 +205,70 @@ def cost_and_score(
     below = int((y < floor).sum())
     front = cheapest_best(x, y)
     front = front[y[front] >= floor]
-    with _default_style():
-        figure = _figure(6.4, 4.4)
+    with drawing():
+        figure = new_figure(6.4, 4.4)
         ax = figure.subplots()
         dots = ax.scatter(
-            x,
-            np.maximum(y, floor),
-            c=there + 1,
-            s=float(np.clip(6000 / len(x), 1.5, 14)),
-            linewidths=0,
-            cmap="viridis",
+            x, np.maximum(y, floor), c=drawn + 1, s=float(np.clip(6000 / len(x), 1.5, 14)), linewidths=0, cmap="viridis"
         )
-        ax.step(x[front], y[front], where="post", color=_OWN, linewidth=1.3)
+        ax.step(x[front], y[front], where="post", color=ACCENT, linewidth=1.3)
         ax.plot(
-            x[front[-1]], y[front[-1]], marker="*", markersize=12, color=_OWN, markeredgecolor="white", clip_on=False
+            x[front[-1]], y[front[-1]], marker="*", markersize=12, color=ACCENT, markeredgecolor="white", clip_on=False
         )
         for bound in bounds:
-            ax.axvline(bound, color=_GREY, linewidth=1, linestyle="--")
+            ax.axvline(bound, color=GREY, linewidth=1, linestyle="--")
         left, right = min([*bounds, x.min()]), max([*bounds, x.max()])
         margin = 0.03 * max(right - left, 0.01 * right, 1e-9)
         ax.set_xlim(left - margin, right + margin)
         note = f"\n{below:,} with a score below {floor:.1f} are drawn there" if below else ""
-        ax.set_xlabel(f"{xlabel}{note}", fontsize=9)
-        ax.set_ylabel(_score_by(ranking), fontsize=9)
-        ax.set_title(f"{len(x):,} candidates", fontsize=11, fontweight="bold", pad=22)
-        lines = [("best at this cost or less", _OWN)]
-        _caption(ax, [*lines, ("budget", _GREY)] if bounds else lines)
+        ax.set_xlabel(f"{xlabel}{note}")
+        ax.set_ylabel(_score_by(ranking))
+        ax.set_title(f"{len(x):,} candidates", pad=22)
+        lines = [("best at this cost or less", ACCENT)]
+        _caption(ax, [*lines, ("budget", GREY)] if bounds else lines)
         bar = figure.colorbar(dots, ax=ax, pad=0.02)
-        bar.set_label("evaluated as number", fontsize=9)
-        bar.ax.tick_params(labelsize=8)
+        bar.set_label("evaluated as number")
         bar.locator = MaxNLocator(5, integer=True)
-        bar.formatter = _thousands()
+        bar.formatter = thousands()
         bar.update_ticks()
-        _plain(ax)
     return figure
+
+
+def compared_best(searches: Sequence[SearchScores]) -> Figure:
+    """Draw the best score so far of several searches, each in its colour."""
+    with drawing():
+        figure = new_figure(5.4, 3.2)
+        ax = figure.subplots()
+        for search in searches:
+            draw_best(ax, search.scores, search.line, search.name)
+        ax.set_ylabel("score")
+    return figure
+
+
+def compared_costs(searches: Sequence[SearchScores], most: int = 300) -> tuple[Figure, int]:
+    """Draw the MACs and the score of the best candidates of several searches, each in its colour.
+
+    Few enough are drawn, at most about ``most``, that each stays a point that can be asked for its name.
+
+    Returns:
+        The figure, and how many are drawn.
+    """
+    count = min(100, max(10, most // len(searches)))
+    shown = 0
+    with drawing():
+        figure = new_figure(5.4, 3.2)
+        ax = figure.subplots()
+        xlabel, unit = _axis("macs", np.array([c.macs for search in searches for c in search.candidates], dtype=float))
+        for search in searches:
+            order = np.argsort(-search.scores, kind="stable")[: min(count, int(np.isfinite(search.scores).sum()))]
+            best = [search.candidates[i] for i in order]
+            names = [f"{search.name}, network {candidate.index}: {candidate.arch}" for candidate in best]
+            x = np.array([candidate.macs for candidate in best]) / unit
+            draw_points(ax, x, search.scores[order], search.line["color"], names)
+            shown += len(best)
+        ax.set_xlabel(xlabel)
+        ax.set_ylabel("score")
+    return figure, shown
 
 
 def diversity(history: Sequence[Candidate]) -> Figure:
@@ -228,25 +285,24 @@ def diversity(history: Sequence[Candidate]) -> Figure:
     stretches = [history[a:b] for a, b in pairwise(edges)]
     middles = (edges[:-1] + edges[1:]) / 2
     parents = np.array([_effective_parents(stretch) for stretch in stretches])
-    with _default_style():
-        figure = _figure(6.4, 4.8)
+    with drawing():
+        figure = new_figure(6.4, 4.8)
         above, below = figure.subplots(2, 1, sharex=True)
         differences = np.array([_difference(stretch) for stretch in stretches])
-        above.plot(middles, differences, color=_POINTS, linewidth=1.6, marker=".")
-        above.set_ylabel("difference of\ntwo candidates", fontsize=9)
-        below.plot(middles, parents, color=_OWN, linewidth=1.6, marker=".")
+        above.plot(middles, differences, color=BLUE, linewidth=1.6, marker=".")
+        above.set_ylabel("difference of\ntwo candidates")
+        below.plot(middles, parents, color=ACCENT, linewidth=1.6, marker=".")
         if np.isnan(parents).all():
-            below.text(0.5, 0.5, "no candidate has a parent", transform=below.transAxes, ha="center", color=_GREY)
+            below.text(0.5, 0.5, "no candidate has a parent", transform=below.transAxes, ha="center", color=GREY)
             below.set_yticks([])
-        below.set_ylabel("effective number\nof parents", fontsize=9)
-        below.set_xlabel("evaluated candidates", fontsize=9)
-        below.xaxis.set_major_formatter(_thousands())
+        below.set_ylabel("effective number\nof parents")
+        below.set_xlabel("evaluated candidates")
+        below.xaxis.set_major_formatter(thousands())
         below.set_xlim(0, len(history))
         width = int(np.diff(edges).max())
-        above.set_title(f"diversity of {width:,} candidates in a row", fontsize=11, fontweight="bold")
+        above.set_title(f"diversity of {width:,} candidates in a row")
         for ax, numbers in ((above, differences), (below, parents)):
             ax.set_ylim(0, 1.1 * max(np.nanmax(numbers, initial=0), 1e-9))
-            _plain(ax)
     return figure
 
 
@@ -264,8 +320,8 @@ def choice_shares(history: Sequence[Candidate], choices: Mapping[str, tuple[str,
         raise ValueError("choices is empty: there are no shares to draw")
     edges = _windows(len(history))
     middles = (edges[:-1] + edges[1:]) / 2
-    with _default_style():
-        figure = _figure(7.2, 0.6 + 2.3 * len(choices))
+    with drawing():
+        figure = new_figure(7.2, 0.6 + 2.3 * len(choices))
         axes = figure.subplots(len(choices), 1, sharex=True, squeeze=False).ravel()
         for ax, (title, (pattern, values)) in zip(axes, choices.items()):
             find = re.compile(pattern)
@@ -279,18 +335,14 @@ def choice_shares(history: Sequence[Candidate], choices: Mapping[str, tuple[str,
             shares = np.concatenate([shares[:, :1], shares, shares[:, -1:]], axis=1)
             colors = [_SHADES[i % len(_SHADES)] for i in range(len(values))]
             ax.stackplot(x, shares, colors=colors, labels=values, linewidth=0)
-            ax.set_title(title, fontsize=10, fontweight="bold")
-            ax.set_ylabel("share (%)", fontsize=9)
+            ax.set_title(title)
+            ax.set_ylabel("share (%)")
             ax.set_ylim(0, 100)
             ax.set_xlim(0, len(history))
             handles, labels = ax.get_legend_handles_labels()
-            ax.legend(
-                handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8.5
-            )
-            ax.tick_params(labelsize=8)
-            _tidy(ax)
-        axes[-1].set_xlabel("evaluated candidates", fontsize=9)
-        axes[-1].xaxis.set_major_formatter(_thousands())
+            ax.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.01, 0.5))
+        axes[-1].set_xlabel("evaluated candidates")
+        axes[-1].xaxis.set_major_formatter(thousands())
     return figure
 
 
@@ -350,11 +402,8 @@ def _score_by(ranking: str) -> str:
     return "\n".join(textwrap.wrap("score by " + ranking.replace("+", " + "), 40))
 
 
-def _thousands() -> FuncFormatter:
-    return FuncFormatter(lambda number, _: f"{number:,.0f}")
-
-
-def _plain(ax: Axes) -> None:
-    ax.tick_params(labelsize=8)
-    ax.grid(color="#e6e6e6", linewidth=0.6)
-    _tidy(ax)
+def _axis(cost: str, values: Floats) -> tuple[str, float]:
+    """Label of the axis of a cost, and the unit that its values are divided by."""
+    label, counted = COSTS[cost]
+    unit, words = next((size, words) for size, words in _UNITS if size == 1 or (counted and values.max() >= size))
+    return (f"{label} ({words})" if words else label), unit

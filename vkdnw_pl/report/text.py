@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from typing import Any
 
@@ -18,25 +17,12 @@ def clean(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     shown = text.translate(_TABLE)
-    return "".join("\ufffd" if unicodedata.category(one) in ("Cs", "Cc") else one for one in shown)
+    return "".join("\ufffd" if unicodedata.category(character) in ("Cs", "Cc") else character for character in shown)
 
 
 def shortened(text: str, most: int) -> str:
     """The text, cut off after ``most`` characters."""
     return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def in_time(seconds: float | None) -> str:
-    """``3.2 s``, ``1 min 44 s`` or ``2 h 05 min``; nothing where it is not known."""
-    if seconds is None or not math.isfinite(seconds):
-        return ""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def as_text(value: Any) -> str:

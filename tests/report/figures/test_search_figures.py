@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from vkdnw_pl.report.search_figures import (
+from vkdnw_pl.report.figures.searches import (
     best_so_far,
     cheapest_best,
     choice_shares,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from vkdnw_pl.errors import UsageError
-from vkdnw_pl.report.run_marks import MARKDOWN_MARK, PAGE_MARK
 from vkdnw_pl.runs.files import write_atomically
 
+PAGE_MARK = 'name="generator" content="vkdnw_pl report'
+"""Stands in the head of a page."""
+MARKDOWN_MARK = "<!-- vkdnw_pl report -->"
+"""The last line of a Markdown text; it is not shown."""
 _MARKS = {"out": PAGE_MARK, "markdown": MARKDOWN_MARK, "wandb_spec": '"panelSettings"'}
 """Option -> what stands near one end of every file that it writes."""
 _END = 4096
@@ -20,7 +22,7 @@ class OutputFile:
     """A file that an option names."""
 
     option: str
-    given: str
+    name: str
     """As the user wrote it."""
     path: Path
     """Without links: a link stays one, and what it points to is written."""
@@ -45,50 +47,39 @@ class OutputFile:
         if self._is_special:
             return
         if not self.path.parent.is_dir():
-            named = Path(self.given).expanduser()
+            named = Path(self.name).expanduser()
             raise self._refused(f"there is no folder {(self.path if named.is_symlink() else named).parent}")
-        if self.path.exists() and not self._is_own():
-            raise self._refused("this file was not written by report, and is not replaced; name another, or delete it")
+        if self.path.exists():
+            content = self.path.read_bytes()
+            if content and _MARKS[self.option].encode() not in content[:_END] + content[-_END:]:
+                raise self._refused(
+                    "this file was not written by report, and is not replaced; name another, or delete it"
+                )
 
     @property
     def _is_special(self) -> bool:
         return self.path.exists() and not self.path.is_file() and not self.path.is_dir()
 
-    def _is_own(self) -> bool:
-        with self.path.open("rb") as file:
-            first = file.read(_END)
-            file.seek(max(self.path.stat().st_size - _END, 0))
-            ends = first + file.read(_END)
-        return not ends or _MARKS[self.option].encode() in ends
-
     def _refused(self, why: str) -> UsageError:
-        return UsageError(f"{self.option}={self.given!r} is not allowed: {why}")
+        return UsageError(f"{self.option}={self.name!r} is not allowed: {why}")
 
 
-def output_file(given: str | None, option: str) -> OutputFile | None:
-    """The file that an option names; None where it names none.
-
-    Raises:
-        UsageError: see `OutputFile.check`.
-    """
-    if given is None:
-        return None
-    path = Path(given).expanduser()
-    file = OutputFile(option, given, path if path.exists() and not path.is_file() else path.resolve())
-    file.check()
-    return file
-
-
-def check_apart(files: Iterable[OutputFile | None]) -> None:
-    """Make sure that no two options name one file.
+def output_files(**names: str | None) -> list[OutputFile | None]:
+    """The files that options name, in their order; None for an option that names none.
 
     Raises:
-        UsageError: if they do.
+        UsageError: see `OutputFile.check`, and if two options name one file.
     """
-    seen: dict[Path, OutputFile] = {}
-    for file in files:
-        if file is None:
+    files: list[OutputFile | None] = []
+    options: dict[Path, str] = {}
+    for option, name in names.items():
+        if name is None:
+            files.append(None)
             continue
-        other = seen.setdefault(file.path, file)
-        if other is not file:
-            raise UsageError(f"{other.option} and {file.option} are both {file.given!r}: name two files")
+        path = Path(name).expanduser()
+        file = OutputFile(option, name, path if path.exists() and not path.is_file() else path.resolve())
+        file.check()
+        if (other := options.setdefault(file.path, option)) != option:
+            raise UsageError(f"{other} and {option} are both {name!r}: name two files")
+        files.append(file)
+    return files

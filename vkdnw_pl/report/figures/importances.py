@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from vkdnw_pl.errors import check_whole
-from vkdnw_pl.report.figures import _GREY, _OTHER, _OWN, _default_style, _figure, _tidy, save_figure
+from vkdnw_pl.report.figures.style import ACCENT, GREY, LIGHT_BLUE, drawing, new_figure, save_figure
 
 _KINDS = {
-    "VKDNW": _OWN,
-    "other proxies and costs": _OTHER,
+    "VKDNW": ACCENT,
+    "other proxies and costs": LIGHT_BLUE,
     "graph features (GRAF)": "#009E73",
     "all the rest": "#bbbbbb",
 }
@@ -56,8 +56,8 @@ def feature_importances(
     num_columns = 2 if len(bars) == 4 else min(len(bars), 3)
     num_lines = math.ceil(len(bars) / num_columns)
     longest = max(len(names) for names, _, _ in bars.values())
-    with _default_style():
-        figure = _figure(0.4 + 4.6 * num_columns, 0.7 + num_lines * (0.8 + 0.22 * longest))
+    with drawing():
+        figure = new_figure(0.4 + 4.6 * num_columns, 0.7 + num_lines * (0.8 + 0.22 * longest))
         axes = figure.subplots(num_lines, num_columns, squeeze=False).ravel()
         for ax, (title, (names, means, spreads)) in zip(axes, bars.items()):
             places = range(len(names))
@@ -71,21 +71,18 @@ def feature_importances(
             ax.set_yticks(places, [_label(name) for name in names], fontsize=8)
             for tick, kind in zip(ax.get_yticklabels(), kinds):
                 tick.set_fontweight("bold" if kind == "VKDNW" else "normal")
-                tick.set_color(_GREY if kind == "all the rest" else "black")
+                tick.set_color(GREY if kind == "all the rest" else "black")
             ax.set_ylim(longest - 0.4, -0.6)  # bars of equal height in all panels
             ax.set_xlim(min(0.0, 1.1 * float(means.min())), 1.2 * max(float(ends.max()), 1e-9))
-            ax.tick_params(axis="x", labelsize=8)
-            ax.tick_params(axis="y", length=0)
-            ax.set_xlabel(xlabel, fontsize=9)
-            ax.set_title(title, fontsize=10.5, fontweight="bold")
-            _tidy(ax)
-            ax.grid(axis="x", color="#e6e6e6", linewidth=0.6)
+            ax.set_xlabel(xlabel)
+            ax.set_title(title)
+            ax.grid(axis="y", visible=False)
         for ax in axes[len(bars) :]:
             ax.set_axis_off()
         drawn = {_kind(name) for names, _, _ in bars.values() for name in names}
         handles = [Patch(color=color, label=kind) for kind, color in _KINDS.items() if kind in drawn]
         columns = min(len(handles), 2 * num_columns)
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8)
     return figure
 
 

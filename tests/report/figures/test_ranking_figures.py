@@ -9,7 +9,8 @@ from matplotlib import pyplot
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from vkdnw_pl.report.figures import ndcg_bars, rank_scatter, save_figure
+from vkdnw_pl.report.figures.rankings import ndcg_bars, rank_scatter
+from vkdnw_pl.report.figures.style import save_figure
 
 NAMES = ["vkdnw_agg", "vkdnw_single", "jacov", "expressivity", "trainability", "macs", "progressivity", "az_nas"]
 DATASETS = ["cifar10", "cifar100", "ImageNet16-120"]
@@ -98,9 +99,27 @@ def test_scatter_shows_every_architecture_and_the_metrics():
         assert f"KT {values['kendall']:.3f}   SPR {values['spearman']:.3f}   nDCG {values['ndcg']:.3f}" in shown
 
 
-def test_scatter_of_a_part_of_the_ranked_architectures_shows_all_of_it():
-    ax = rank_scatter({"macs": [15_000, 30, 4]}, [50, 60, 70], rows(), "cifar10").axes[0]
-    assert ax.get_xlim()[0] > 15_000
+def test_the_axis_of_a_part_of_the_ranked_architectures_is_as_long_as_its_label_says():
+    figure = rank_scatter({"macs": [15_000, 30, 4]}, [50, 60, 70], rows(), "cifar10")
+    ax = figure.axes[0]
+    assert figure.get_supxlabel().startswith("predicted rank of 3 architectures")
+    drawn = np.concatenate([collection.get_offsets() for collection in ax.collections])
+    assert sorted(drawn[:, 0]) == [1, 2, 3]
+    assert 3 < ax.get_xlim()[0] < 4
+
+
+def test_many_architectures_are_drawn_as_their_density():
+    given, accuracy = ranks(1, 9445)
+    ax = rank_scatter(given, accuracy, rows(), "cifar10").axes[0]
+    (image,) = ax.images
+    opacity = image.get_array()[..., 3]
+    assert opacity.max() == 255
+    assert 0 < (opacity > 0).mean() < 0.9
+    (left, right, low, high), (xlim, ylim) = image.get_extent(), (ax.get_xlim(), ax.get_ylim())
+    assert (left, right, low, high) == (*xlim, *ylim)
+    column = int((1 - xlim[0]) / (xlim[1] - xlim[0]) * opacity.shape[1])
+    best = accuracy[np.argmin(given["vkdnw_agg"])]
+    assert opacity[int((best - ylim[0]) / (ylim[1] - ylim[0]) * opacity.shape[0]), column] > 0
 
 
 def test_bars_are_sorted_with_errors_and_highlights():
@@ -115,9 +134,10 @@ def test_bars_are_sorted_with_errors_and_highlights():
         assert [bar.get_width() for bar in bars] == sorted(values.values(), reverse=True)
         colours = {name.startswith("vkdnw"): bar.get_facecolor() for name, bar in zip(names, bars)}
         assert colours[True] != colours[False]
-        assert len(ax.containers) == 2  # bars and error bars
+        whiskers = [tuple(line[:, 0]) for collection in ax.collections for line in collection.get_segments()]
+        assert whiskers == [pytest.approx((value - 0.02, value + 0.02)) for value in sorted(values.values())[::-1]]
         assert ax.get_title() == f"{dataset} (test)"
-    assert len(ndcg_bars(rows()).axes[0].containers) == 1
+    assert not ndcg_bars(rows()).axes[0].collections
 
 
 def test_undefined_values_are_said_to_be():

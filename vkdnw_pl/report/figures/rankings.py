@@ -1,0 +1,224 @@
+"""Rankings against real accuracies: predicted rank and accuracy of every architecture, and rank metrics as bars."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from vkdnw_pl.ranking import rank_values
+from vkdnw_pl.report.figures.style import (
+    ACCENT,
+    BLUE,
+    GREY,
+    INK,
+    LIGHT_BLUE,
+    MAX_POINTS,
+    draw_points,
+    drawing,
+    hover,
+    new_figure,
+)
+from vkdnw_pl.report.tables import METRICS, Row, Value, metric_value, span
+from vkdnw_pl.report.text import clean, shortened
+
+_CUT = 0.02  # the share of architectures, from the worst, that may be drawn on the edge of a scatter plot
+_EDGE_MARKS = 40
+
+
+@dataclass(frozen=True)
+class Bars:
+    """The bars of one colour, or of a colour each."""
+
+    label: str
+    color: str | Sequence[str]
+    values: Sequence[Value | None]
+    """One per line; None has no bar."""
+
+
+def rank_scatter(ranks: Mapping[str, Any], accuracy: Any, rows: Iterable[Row], dataset: str) -> Figure:
+    """Draw the predicted rank against the accuracy, one panel per ranking, its metrics above it.
+
+    Args:
+        ranks: by ranking, the rank of each architecture, shape (n,), 1 = predicted to be best; where they are ranks
+            among more architectures, those among these n are drawn. The first is drawn in the accent colour.
+        accuracy: accuracies of the architectures in percent, shape (n,).
+        rows: metric rows that contain each ranking on ``dataset``.
+        dataset: its name in ``rows``.
+
+    Raises:
+        ValueError: if there is no ranking, a ranking has no row on ``dataset``, or lengths differ.
+    """
+    accuracy = np.asarray(accuracy, dtype=np.float64)
+    metrics = {str(row["ranking"]): row for row in rows if row["dataset"] == dataset}
+    for name, values in ranks.items():
+        if name not in metrics:
+            raise ValueError(f"ranking {name!r} has no metrics on {dataset!r} (there: {', '.join(metrics) or 'none'})")
+        if np.shape(values) != accuracy.shape:
+            raise ValueError(f"ranking {name!r} has shape {np.shape(values)} and accuracy {accuracy.shape}")
+    if not ranks:
+        raise ValueError("ranks is empty: give at least one ranking")
+    num_columns = min(3, len(ranks))
+    num_lines = math.ceil(len(ranks) / num_columns)
+    with drawing():
+        figure = new_figure(0.6 + 3.1 * num_columns, 0.9 + 2.7 * num_lines)
+        panels = figure.subplots(num_lines, num_columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for i, (name, values) in enumerate(ranks.items()):
+            ax = panels[i]
+            floor, below = draw_ranks(ax, np.asarray(values, dtype=np.float64), accuracy, BLUE if i else ACCENT)
+            ax.set_title(clean(name), pad=18)
+            means = {short: metric_value(metrics[name], metric).mean for metric, short in METRICS.items()}
+            text = "   ".join(f"{short} {_text(mean)}" for short, mean in means.items())
+            ax.annotate(text, (0.5, 1), (0, 5), "axes fraction", "offset points", ha="center", fontsize=8, color=GREY)
+            # Panels without a neighbour below carry the axis.
+            ax.tick_params(labelbottom=i + num_columns >= len(ranks))
+        for ax in panels[len(ranks) :]:
+            ax.set_axis_off()
+        split = str(metrics[next(iter(ranks))].get("split") or "")
+        figure.supylabel(" ".join(part for part in (dataset, split, "accuracy (%)") if part))
+        note = f"\n▼ {below} of them below {floor:.1f} %" if below else ""
+        figure.supxlabel(f"predicted rank of {len(accuracy)} architectures (1 = best){note}")
+    return figure
+
+
+def rank_panel(ranks: Any, accuracy: Any, archs: Sequence[str]) -> Figure:
+    """Draw one ranking as `rank_scatter` does, with the name of each architecture where one points at it."""
+    with drawing():
+        figure = new_figure(3.1, 2.2)
+        figure.set_layout_engine("none")  # a page has a hundred of these, and room for labels takes half of their time
+        ax = figure.add_axes((0.15, 0.19, 0.83, 0.78))
+        draw_ranks(ax, ranks, accuracy, BLUE, archs)
+        ax.set_xlabel("rank (best on the right)")
+        ax.set_ylabel("accuracy (%)")
+    return figure
+
+
+def draw_ranks(
+    ax: Axes, ranks: np.ndarray[Any, Any], accuracy: np.ndarray[Any, Any], color: str, archs: Sequence[str] = ()
+) -> tuple[float, int]:
+    """Draw the rank among these architectures against the accuracy, and set the limits of the axes.
+
+    The few worst (a network without any path has 10 % on CIFAR-10) would squeeze all others into the top of the panel:
+    they are drawn as triangles on its lower edge.
+
+    Returns:
+        The lower edge, and how many lie below it.
+    """
+    x, n = rank_values(ranks), len(accuracy)
+    worst, top = np.quantile(accuracy, [_CUT, 1])
+    margin = 0.06 * max(float(top - worst), 1e-9)
+    floor = float(worst) - margin
+    below = accuracy < floor
+    ticks = MaxNLocator(5, integer=True).tick_values(1, max(n, 2))
+    ax.set_xticks([1, *(tick for tick in ticks if max(1, 0.08 * n) < tick <= n)])
+    ax.set_xlim(1.03 * n + 0.1, 0.9 - 0.03 * n)  # the best on the right
+    ax.set_ylim(floor, float(top) + margin)
+    named = archs if n <= MAX_POINTS else ()
+    texts = [f"{arch}: rank {rank:g}, {value:.2f} %" for arch, rank, value in zip(named, x, accuracy)]
+    inside, outside = np.flatnonzero(~below), np.flatnonzero(below)
+    if len(outside) > _EDGE_MARKS:
+        outside = outside[np.linspace(0, len(outside) - 1, _EDGE_MARKS).round().astype(int)]
+    draw_points(ax, x[inside], accuracy[inside], color, [texts[i] for i in inside] if texts else [])
+    marks: dict[str, Any] = {"marker": "v", "s": 18, "alpha": 0.6, "linewidths": 0, "clip_on": False, "zorder": 4}
+    triangles = ax.scatter(x[outside], np.full(len(outside), floor), color=color, **marks)
+    hover(triangles, [texts[i] for i in outside] if texts else [])
+    return floor, int(below.sum())
+
+
+def ndcg_bars(rows: Iterable[Row]) -> Figure:
+    """Draw the nDCG of the rankings as sorted bars, one panel per data set, after Figure 1 of the VKDNW paper.
+
+    Args:
+        rows: metric rows; standard deviations over seeds become error bars. Rankings whose name begins with
+            ``vkdnw`` have the accent colour.
+
+    Raises:
+        ValueError: if there are no rows, or a value is not a number.
+    """
+    panels: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        panels.setdefault((str(row["dataset"]), str(row.get("split") or "")), []).append(row)
+    if not panels:
+        raise ValueError("rows is empty: there are no metrics to draw")
+    with drawing():
+        figure = new_figure(0.4 + 3.6 * len(panels), 1.3 + 0.25 * max(map(len, panels.values())))
+        axes = figure.subplots(1, len(panels), squeeze=False).ravel()
+        for ax, ((dataset, split), dataset_rows) in zip(axes, panels.items()):
+            values = {str(row["ranking"]): metric_value(row, "ndcg") for row in dataset_rows}
+            # Best on top; what is undefined below all; names decide between equals.
+            names = sorted(values, key=lambda name: (-(-1.0 if (mean := values[name].mean) is None else mean), name))
+            own = [name.startswith("vkdnw") for name in names]
+            colors = [ACCENT if accentuated else LIGHT_BLUE for accentuated in own]
+            draw_bars(ax, [clean(name) for name in names], [Bars("", colors, [values[name] for name in names])])
+            for tick, accentuated in zip(ax.get_yticklabels(), own):
+                tick.set_fontweight("bold" if accentuated else "normal")
+            ax.set_title(f"{dataset} ({split})" if split else dataset)
+            ax.set_xlabel(f"nDCG of the first {span(dataset_rows, 'ndcg_k')} of {span(dataset_rows, 'n')}")
+        figure.legend(
+            handles=[Patch(color=ACCENT, label="VKDNW rankings"), Patch(color=LIGHT_BLUE, label="other rankings")],
+            loc="outside lower center",
+            ncols=2,
+        )
+    return figure
+
+
+def metric_bars(names: Sequence[str], groups: Sequence[Bars], label: str) -> Figure:
+    """Draw one metric of several runs, a bar of each run for every ranking.
+
+    Args:
+        names: of the rankings, the first on top.
+        groups: one per run.
+        label: of the metric.
+    """
+    with drawing():
+        figure = new_figure(4.4, 0.55 + 0.13 * len(names) * (len(groups) + 0.8))
+        ax = figure.subplots()
+        draw_bars(ax, [shortened(clean(name), 24) for name in names], groups)
+        ax.set_xlabel(clean(label))
+    return figure
+
+
+def draw_bars(ax: Axes, names: Sequence[str], groups: Sequence[Bars]) -> None:
+    """Draw horizontal bars, the first line on top: error bars where there are deviations, numbers where there is room."""
+    height = 0.8 / len(groups)
+    ends = [0.0]
+    for place, group in enumerate(groups):
+        for line, (name, value) in enumerate(zip(names, group.values)):
+            if value is None:
+                continue
+            mean, std = value.mean or 0.0, value.std or 0.0
+            y = line + (place + 0.5) * height - 0.4
+            color = group.color if isinstance(group.color, str) else group.color[line]
+            (bar,) = ax.barh(y, mean, height=0.92 * height, color=color)
+            hover(bar, [f"{name}, {group.label}: {value}"])
+            side = -1 if mean < 0 else 1
+            ends += [mean - std, mean + std]
+            if std:
+                ax.errorbar(mean, y, xerr=std, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
+            if len(groups) <= 2:
+                ax.annotate(
+                    _text(value.mean),
+                    (mean + side * std, y),
+                    (4 * side, 0),
+                    textcoords="offset points",
+                    va="center",
+                    ha="left" if side > 0 else "right",
+                    fontsize=8 if len(groups) == 1 else 7,
+                )
+    wide = max(max(ends) - min(ends), 0.1)
+    ax.set_xlim(min(ends) - 0.2 * wide * (min(ends) < 0), max(ends) + 0.2 * wide * (max(ends) > 0))  # for the numbers
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.grid(axis="y", visible=False)
+    ax.axvline(0, color=GREY, linewidth=0.8)
+
+
+def _text(mean: float | None) -> str:
+    return "n/a" if mean is None else f"{mean:.3f}"
