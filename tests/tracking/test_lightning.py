@@ -26,6 +26,7 @@ CONFIG = {
     "trainer": {
         "accelerator": "cpu",
         "max_epochs": 1,
+        "log_every_n_steps": 1,
         "callbacks": [{"class_path": "ProxyCallback", "init_args": {"proxies": ["macs", "vkdnw"], "batch_size": 4}}],
     },
 }
