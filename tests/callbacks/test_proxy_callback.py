@@ -1,8 +1,10 @@
+import ast
 import csv
 import json
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -195,6 +197,19 @@ def test_every_logger(tmp_path, capsys):
     assert line.endswith(" s)")
 
 
+def test_wandb_is_imported_by_who_asks_for_it_only():
+    for path in Path(proxy_callback.__file__).parents[1].glob("[ct]*/*.py"):
+        modules = {name for node in ast.parse(path.read_text()).body for name in imported(node)}
+        assert "wandb" not in modules, path
+
+
+def imported(node):
+    if isinstance(node, ast.ImportFrom):
+        return [node.module.partition(".")[0]]
+    return [alias.name.partition(".")[0] for alias in node.names] if isinstance(node, ast.Import) else []
+
+
+@pytest.mark.slow
 def test_wandb_is_not_imported_for_nothing():
     code = "import sys; from vkdnw_pl.callbacks import proxy_callback; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -4,6 +4,7 @@ import signal
 
 import pytest
 import torch
+import yaml
 from training_runs import TINY_ARCH, run_fit
 
 from vkdnw_pl.callbacks.history import read_history
@@ -16,8 +17,15 @@ PLAIN = {
         "optimizer": {"lr_batch_size": None},
         "schedule": {"warmup_epochs": 1},
     },
-    "data": {"class_path": "Digits", "init_args": {"batch_size": 200, "val_size": 200, "num_workers": 0}},
-    "trainer": {"accelerator": "cpu", "max_epochs": EPOCHS, "deterministic": True, "log_every_n_steps": 1},
+    "data": {"class_path": "Digits", "init_args": {"batch_size": 50, "val_size": 800, "num_workers": 0}},
+    "trainer": {
+        "accelerator": "cpu",
+        "max_epochs": EPOCHS,
+        "deterministic": True,
+        "log_every_n_steps": 1,
+        "limit_val_batches": 2,
+        "limit_test_batches": 2,
+    },
 }
 EVERYTHING = {
     **PLAIN,
@@ -64,12 +72,26 @@ def curve(out):
     return kept
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Trains a config once, and gives the run folder to every test that asks for it."""
+    folders = {}
+
+    def train(config):
+        name = yaml.safe_dump(config)
+        if name not in folders:
+            folders[name] = tmp_path_factory.mktemp("whole") / "run"
+            assert run_fit(config, folders[name]) == 0
+        return folders[name]
+
+    return train
+
+
 @pytest.mark.parametrize(
     ("config", "step"), [(PLAIN, 6), (EVERYTHING, 6), (STEPWISE, 6)], ids=["plain", "ema_mixup_teacher", "mid_epoch"]
 )
-def test_killed_and_continued(config, step, tmp_path):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert run_fit(config, whole) == 0
+def test_killed_and_continued(config, step, uninterrupted, tmp_path):
+    whole, broken = uninterrupted(EVERYTHING if config is STEPWISE else config), tmp_path / "broken"
     assert run_fit(config, broken, signum=signal.SIGKILL, step=step) == -signal.SIGKILL
     assert torch.load(broken / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] in (BATCHES, step)
     assert run_fit(config, broken, "--ckpt_path", "last") == 0
@@ -94,9 +116,8 @@ def with_trainer(**options):
     ],
     ids=["max_steps", "steps_only", "float64", "accumulated"],
 )
-def test_killed_in_other_trainings(config, tmp_path):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert run_fit(config, whole) == 0
+def test_killed_in_other_trainings(config, uninterrupted, tmp_path):
+    whole, broken = uninterrupted(config), tmp_path / "broken"
     step = 3 if "accumulate_grad_batches" in config["trainer"] else 6
     assert run_fit(config, broken, signum=signal.SIGKILL, step=step) == -signal.SIGKILL
     assert run_fit(config, broken) == 0
@@ -105,19 +126,17 @@ def test_killed_in_other_trainings(config, tmp_path):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_while_gradients_accumulate(signum, tmp_path):
+def test_stopped_while_gradients_accumulate(signum, uninterrupted, tmp_path):
     config = with_trainer(accumulate_grad_batches=3)  # 4 batches: steps after the third and the last
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert run_fit(config, whole) == 0
+    whole, broken = uninterrupted(config), tmp_path / "broken"
     assert run_fit(config, broken, signum=signum, step=2, during="on_train_batch_start") == 128 + signum
     assert torch.load(broken / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
     assert run_fit(config, broken) == 0
     assert_same_training(whole, broken, None)
 
 
-def test_stopped_during_validation(tmp_path):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert run_fit(PLAIN, whole) == 0
+def test_stopped_during_validation(uninterrupted, tmp_path):
+    whole, broken = uninterrupted(PLAIN), tmp_path / "broken"
     assert run_fit(PLAIN, broken, signum=signal.SIGTERM, step=BATCHES, during="on_validation_batch_end") == 143
     assert (
         torch.load(broken / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == BATCHES
@@ -128,9 +147,8 @@ def test_stopped_during_validation(tmp_path):
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
-def test_stopped_between_two_steps_and_continued(signum, code, tmp_path):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert run_fit(EVERYTHING, whole) == 0
+def test_stopped_between_two_steps_and_continued(signum, code, uninterrupted, tmp_path):
+    whole, broken = uninterrupted(EVERYTHING), tmp_path / "broken"
     assert run_fit(EVERYTHING, broken, signum=signum, step=6) == code
     assert torch.load(broken / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 7
     assert run_fit(EVERYTHING, broken) == 0  # by itself

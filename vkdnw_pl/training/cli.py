@@ -53,9 +53,9 @@ for _package, _names in (
     for _name in _names:  # short names in YAML are those of classes that are imported
         getattr(_package, _name)
 
-COMMANDS = tuple(LightningCLI.subcommands())
 _NOT_OF_USER = {
     *("model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders", "weights_only", "verbose"),
+    "return_predictions",
 }
 """Parameters of the trainer's methods that are no options."""
 
@@ -83,13 +83,12 @@ class TrainingCLI(LightningCLI):
             load_from_checkpoint_support=False,
             trainer_defaults={"logger": False, "enable_model_summary": False, "callbacks": []},
             parser_class=TrainingParser,
-            parser_kwargs={"prog": prog.rpartition(" ")[0], **parser, **{name: dict(parser) for name in COMMANDS}},
+            parser_kwargs={"prog": prog.rpartition(" ")[0], **parser, command: dict(parser)},
         )
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Command -> parameters that are no options."""
-        return {name: _NOT_OF_USER | ({"return_predictions"} if name == "predict" else set()) for name in COMMANDS}
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The command -> parameters that are no options. To make the parsers of all commands takes half a second."""
+        return {self._command: _NOT_OF_USER}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--out", type=str | None, default=None, help="Run folder. Default: a name below runs/.")
