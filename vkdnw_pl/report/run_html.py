@@ -18,7 +18,7 @@ from markupsafe import Markup
 from vkdnw_pl._version import __version__
 from vkdnw_pl.report.figures.style import RUN_COLORS, css_colors
 from vkdnw_pl.report.outputs import PAGE_MARK
-from vkdnw_pl.report.paper.comparison import CLOSE, COVERED, DIFFERS, NO_PAPER, NOT_COMPUTED, Cell
+from vkdnw_pl.report.paper.comparison import CLOSE, COVERED, DIFFERS, NO_PAPER, NOT_COMPUTED
 from vkdnw_pl.report.run_config import config_tables, environment_table
 from vkdnw_pl.report.run_figures import (
     bar_figures,
@@ -84,7 +84,7 @@ def runs_html(runs: Sequence[Run], title: str, made_at: datetime | None = None) 
         metric_names=METRICS,
         bars=bar_figures(metrics, runs) if metrics else [],
         paper=paper_parts(runs),
-        paper_cell=_paper_cell,
+        paper_css=_CSS,
         searches=search_lines(runs),
         search_figures=[figure for figure in searches if not isinstance(figure, str)],
         search_problems=[problem for problem in searches if isinstance(problem, str)],
@@ -122,14 +122,3 @@ def _policy(style: str, script: str) -> str:
         f"default-src 'none'; img-src data:; style-src 'sha256-{digests[0]}'; script-src 'sha256-{digests[1]}'; "
         "base-uri 'none'; form-action 'none'"
     )
-
-
-def _paper_cell(cell: Cell) -> dict[str, Any]:
-    return {
-        "ours": cell.ours_text if cell.ours is not None else "",
-        "paper": "" if cell.paper is None else cell.paper_text,
-        "difference": cell.difference_text,
-        "css": _CSS[cell.verdict],
-        "source": cell.source,
-        "ranking": cell.ranking or "",
-    }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeGuard
 
 from vkdnw_pl.report.runs import Run, is_number, parse_time
@@ -18,75 +18,13 @@ _BEST = 5
 _COSTS = {"macs": "MACs", "num_params": "parameters"}
 
 
-@dataclass(frozen=True)
-class SummaryLine:
-    """One run in a line."""
-
-    run: int
-    command: str
-    space: str
-    networks: str
-    best: str
-    """Ranking with the highest tau, ranking that a search used, or network that was trained."""
-    tau: float | None
-    result: str
-    status: str
-    seconds: float | None
-    started: str
+class Line(SimpleNamespace):
+    """What a table of the report says in one line; which fields there are, the function that makes it says."""
 
 
-@dataclass(frozen=True)
-class SearchLine:
-    """What a search found."""
-
-    run: int
-    strategy: str
-    ranking: str
-    evaluated: int
-    arch: str
-    macs: float | None
-    num_params: float | None
-    layers: float | None
-    accuracies: str
-    top: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class TrainingLine:
-    """What a training reached; accuracies in percent."""
-
-    run: int
-    network: str
-    epochs: str
-    last: float | None
-    best: float | None
-    test: float | None
-    images_per_s: float | None
-
-
-@dataclass(frozen=True)
-class FailedGroup:
-    """Rows that failed for one reason."""
-
-    reason: str
-    count: int
-    rows: tuple[str, ...]
-    """The first few, with their seeds."""
-
-
-@dataclass(frozen=True)
-class FailedRun:
-    """What failed in a run."""
-
-    run: int
-    failed: int
-    of: int
-    noun: str
-    groups: tuple[FailedGroup, ...]
-
-
-def summary_lines(runs: Sequence[Run]) -> list[SummaryLine]:
-    """One line per run.
+def summary_lines(runs: Sequence[Run]) -> list[Line]:
+    """Each run in short: ``run`` (its place), ``command``, ``space``, ``networks`` (how many), ``best`` (the ranking with
+    the highest tau or that a search used, or the trained network), ``tau``, ``result``, ``status``, ``seconds``, ``started``.
 
     Raises:
         ValueError: if a file is damaged.
@@ -94,42 +32,19 @@ def summary_lines(runs: Sequence[Run]) -> list[SummaryLine]:
     return [_summary(i, run) for i, run in enumerate(runs)]
 
 
-def search_lines(runs: Sequence[Run]) -> list[SearchLine]:
-    """One line per search.
+def search_lines(runs: Sequence[Run]) -> list[Line]:
+    """What each search found: ``run``, ``strategy``, ``ranking``, ``evaluated`` (how many), ``arch`` and its ``macs``,
+    ``num_params``, ``layers`` and ``accuracies`` (text), and the ``top`` architectures.
 
     Raises:
         ValueError: if a file is damaged.
     """
-    lines = []
-    for i, run in enumerate(runs):
-        if run.command != "search":
-            continue
-        best = run.found or {}
-        accuracies = best.get("accuracies")
-        top = best.get("top")
-        lines.append(
-            SearchLine(
-                run=i,
-                strategy=str(run.settings.get("strategy") or ""),
-                ranking=str(run.settings.get("ranking") or ""),
-                evaluated=len(run.candidates),
-                arch=str(best.get("arch") or ""),
-                macs=_number(best.get("macs")),
-                num_params=_number(best.get("num_params")),
-                layers=_number(best.get("layers")),
-                accuracies=", ".join(
-                    f"{name} {value:.2f} %"
-                    for name, value in (accuracies if _is_mapping(accuracies) else {}).items()
-                    if is_number(value)
-                ),
-                top=tuple(str(net.get("arch")) for net in (top if isinstance(top, list) else []) if _is_mapping(net)),
-            )
-        )
-    return lines
+    return [_found(i, run, run.found or {}) for i, run in enumerate(runs) if run.command == "search"]
 
 
-def training_lines(runs: Sequence[Run]) -> list[TrainingLine]:
-    """One line per training.
+def training_lines(runs: Sequence[Run]) -> list[Line]:
+    """What each training reached: ``run``, ``network``, ``epochs`` (text), accuracies in percent: ``last`` and ``best`` on
+    the validation images and ``test``; ``images_per_s``.
 
     Raises:
         ValueError: if a file is damaged.
@@ -143,7 +58,7 @@ def training_lines(runs: Sequence[Run]) -> list[TrainingLine]:
         trainer = run.config.get("trainer")
         planned = trainer.get("max_epochs") if _is_mapping(trainer) else None
         lines.append(
-            TrainingLine(
+            Line(
                 run=i,
                 network=_network(run),
                 epochs=f"{done:g} of {planned}" if isinstance(planned, int) and planned > 0 else f"{done:g}",
@@ -156,26 +71,26 @@ def training_lines(runs: Sequence[Run]) -> list[TrainingLine]:
     return lines
 
 
-def failed_runs(runs: Sequence[Run]) -> list[FailedRun]:
-    """Runs with rows that failed, by reason, the most frequent first.
+def failed_runs(runs: Sequence[Run]) -> list[Line]:
+    """What failed in each run with failures: ``run``, ``failed`` ``of`` how many, their ``noun``, and ``groups`` by reason,
+    the most frequent first: ``reason``, ``count``, and the first few ``rows`` with their seeds.
 
     Raises:
         ValueError: if a file is damaged.
     """
-    failed = []
+    lines = []
     for i, run in enumerate(runs):
-        if not run.failures:
-            continue
         rows: dict[str, list[str]] = {}
         for failure in run.failures:
             seed = "" if failure.seed is None else f" (seed {failure.seed})"
             rows.setdefault(failure.reason or "no reason was recorded", []).append(f"{failure.arch}{seed}")
-        order = sorted(rows.items(), key=lambda item: -len(item[1]))
-        groups = tuple(FailedGroup(reason, len(names), tuple(names[:SHOWN_ROWS])) for reason, names in order)
-        searched = run.command == "search"
-        count = len(run.candidates) if searched else len(run.scores) if run.scores is not None else 0
-        failed.append(FailedRun(i, len(run.failures), count, "networks" if searched else "rows", groups))
-    return failed
+        if rows:
+            order = sorted(rows.items(), key=lambda item: -len(item[1]))
+            groups = [Line(reason=reason, count=len(names), rows=names[:SHOWN_ROWS]) for reason, names in order]
+            noun, everything = ("networks", run.candidates) if run.command == "search" else ("rows", run.scores)
+            count = 0 if everything is None else len(everything)
+            lines.append(Line(run=i, failed=len(run.failures), of=count, noun=noun, groups=groups))
+    return lines
 
 
 def best_ranking(run: Run) -> tuple[str, str, float] | None:
@@ -244,7 +159,24 @@ def again(run: Run) -> str:
     return f"python -m vkdnw_pl {run.command} --config {shlex.quote(str(file))}"
 
 
-def _summary(place: int, run: Run) -> SummaryLine:
+def _found(place: int, run: Run, best: Mapping[str, Any]) -> Line:
+    accuracies, top = best.get("accuracies"), best.get("top")
+    known = [
+        (name, value) for name, value in (accuracies if _is_mapping(accuracies) else {}).items() if is_number(value)
+    ]
+    return Line(
+        run=place,
+        strategy=str(run.settings.get("strategy") or ""),
+        ranking=str(run.settings.get("ranking") or ""),
+        evaluated=len(run.candidates),
+        arch=str(best.get("arch") or ""),
+        **{name: _number(best.get(name)) for name in ("macs", "num_params", "layers")},
+        accuracies=", ".join(f"{name} {value:.2f} %" for name, value in known),
+        top=[str(network.get("arch")) for network in (top if isinstance(top, list) else []) if _is_mapping(network)],
+    )
+
+
+def _summary(place: int, run: Run) -> Line:
     best, tau, result, networks = "", None, "", ""
     if run.command == "search":
         best = str(run.settings.get("ranking") or "")
@@ -268,7 +200,8 @@ def _summary(place: int, run: Run) -> SummaryLine:
     began = parse_time(run.attempts[0].get("started_at")) if run.attempts else None
     started = "" if began is None else began.strftime("%Y-%m-%d %H:%M ") + (began.strftime("%Z") or "local time")
     space = "" if run.space == "auto" else run.space
-    return SummaryLine(place, run.command, space, networks, best, tau, result, run.status, run.seconds, started)
+    of_run = {"command": run.command, "space": space, "status": run.status, "seconds": run.seconds, "started": started}
+    return Line(run=place, networks=networks, best=best, tau=tau, result=result, **of_run)
 
 
 def _network(run: Run) -> str:
