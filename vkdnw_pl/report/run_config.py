@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from vkdnw_pl.report.runs import Run
+from vkdnw_pl.report.tables import Line
 from vkdnw_pl.report.text import as_text
 
 _NOT_COMPARED = (
@@ -18,54 +18,23 @@ _NOT_COMPARED = (
 """Options that say where and how a run is shown, not what it does."""
 
 
-@dataclass(frozen=True)
-class OptionLine:
-    """One option of several runs."""
+def config_tables(runs: Sequence[Run]) -> list[Line]:
+    """Configurations, one table for the runs of each command; runs without a configuration are left out.
 
-    name: str
-    values: tuple[str, ...]
-    """One per run, empty where a run does not have the option."""
-    unusual: tuple[bool, ...]
-    """Which values differ from the one that most runs have; where two are equally frequent, from the first run's."""
-
-    @property
-    def differs(self) -> bool:
-        """Whether the runs do not agree."""
-        return len(set(self.values)) > 1
-
-
-@dataclass(frozen=True)
-class OptionTable:
-    """Options of the runs of one command."""
-
-    command: str
-    runs: tuple[int, ...]
-    """Places of the runs."""
-    lines: tuple[OptionLine, ...]
-
-    @property
-    def different(self) -> list[OptionLine]:
-        """Options in which the runs differ."""
-        return [line for line in self.lines if line.differs]
-
-    @property
-    def equal(self) -> list[OptionLine]:
-        """Options that all have alike."""
-        return [line for line in self.lines if not line.differs]
-
-
-def config_tables(runs: Sequence[Run]) -> list[OptionTable]:
-    """Configurations, one table for the runs of each command; runs without a configuration are left out."""
+    A table has ``command``, ``runs`` (their places), all ``lines``, and those that are ``different`` or ``equal``. A line has
+    ``name``, ``values`` (one per run, empty where it does not have the option), and ``unusual``: which values differ from the
+    one that most runs have; where two are equally frequent, from the first run's.
+    """
     tables = []
     for command in dict.fromkeys(run.command for run in runs):
         places = [i for i, run in enumerate(runs) if run.command == command and run.config]
         if places:
             flat = [_config(runs[i]) for i in places]
-            tables.append(OptionTable(command, tuple(places), _lines(flat)))
+            tables.append(_table(command, places, flat))
     return tables
 
 
-def environment_table(runs: Sequence[Run]) -> OptionTable | None:
+def environment_table(runs: Sequence[Run]) -> Line | None:
     """Versions, commit, host, processor and device; None where no run says."""
     places = [i for i, run in enumerate(runs) if run.environment]
     if not places:
@@ -74,7 +43,7 @@ def environment_table(runs: Sequence[Run]) -> OptionTable | None:
         {name.removeprefix("versions."): value for name, value in flattened(runs[i].environment).items()}
         for i in places
     ]
-    return OptionTable("", tuple(places), _lines(flat))
+    return _table("", places, flat)
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -114,16 +83,15 @@ def _config(run: Run) -> dict[str, str]:
     return flat
 
 
-def _lines(flat: Sequence[Mapping[str, str]]) -> tuple[OptionLine, ...]:
-    names = dict.fromkeys(name for options in flat for name in options)
+def _table(command: str, places: Sequence[int], flat: Sequence[Mapping[str, str]]) -> Line:
     lines = []
-    for name in names:
+    for name in dict.fromkeys(name for options in flat for name in options):
         values = tuple(options.get(name, "") for options in flat)
-        counts = Counter(values)
-        most = max(counts.values())
-        usual = next(value for value in values if counts[value] == most)
-        lines.append(OptionLine(name, values, tuple(value != usual for value in values)))
-    return tuple(lines)
+        usual = Counter(values).most_common(1)[0][0]  # of equally frequent ones, the first
+        lines.append(Line(name=name, values=values, unusual=tuple(value != usual for value in values)))
+    different = [line for line in lines if any(line.unusual)]
+    equal = [line for line in lines if not any(line.unusual)]
+    return Line(command=command, runs=tuple(places), lines=lines, different=different, equal=equal)
 
 
 def _item_name(item: Any) -> str:

@@ -3,52 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from vkdnw_pl.report.paper.comparison import Cell, Comparison, compare
 from vkdnw_pl.report.paper.tables import ACCURACY, PAPER_TABLES, PaperTable
 from vkdnw_pl.report.runs import Run
+from vkdnw_pl.report.tables import Line
 
 _ALL, _UNIQUE = 15_625, 9_445
 _PAPER_CUT = 1000
 _COMPARED = ("table1", "table3", "table5", "robustness_tensors", "robustness_weights", "robustness_entry")
 
 
-@dataclass(frozen=True)
-class PaperLine:
-    """A row of a paper's table, and what a run has for it."""
-
-    run: int
-    label: str
-    kind: str
-    cells: tuple[Cell, ...]
-    """By column, then metric."""
-
-
-@dataclass(frozen=True)
-class PaperPart:
-    """A table of the paper, with the rows that some run has."""
-
-    table: PaperTable
-    lines: tuple[PaperLine, ...]
-    remarks: tuple[str, ...]
-
-    @property
-    def columns(self) -> list[tuple[str, list[tuple[int, str]]]]:
-        """Label of each column, with place among the cells and name of its metrics that both sides have somewhere."""
-        count = len(self.table.metrics)
-        columns = []
-        for i, column in enumerate(self.table.columns):
-            places = [(i * count + j, metric) for j, metric in enumerate(self.table.metrics)]
-            shown = [(k, metric) for k, metric in places if any(_compared(line.cells[k]) for line in self.lines)]
-            if shown:
-                columns.append((column.label, shown))
-        return columns
-
-
-def paper_parts(runs: Sequence[Run]) -> list[PaperPart]:
+def paper_parts(runs: Sequence[Run]) -> list[Line]:
     """What the paper prints for rankings and data sets that some run has metrics of.
 
+    A part has the paper's ``table``, ``lines`` (``run``, ``label``, and ``cells`` by column, then metric), ``remarks``, and
+    ``columns``: the label of each, with place among the cells and name of its metrics that both sides have somewhere.
     The paper's nDCG looks at the first 1,000 of all its networks; that of a sample is another quantity, and is left out.
 
     Raises:
@@ -81,7 +51,7 @@ def paper_parts(runs: Sequence[Run]) -> list[PaperPart]:
         if lines:
             order = [row.label for row in table.rows]
             lines.sort(key=lambda line: order.index(line.label))
-            parts.append(PaperPart(table, tuple(lines), tuple(remarks)))
+            parts.append(Line(table=table, lines=lines, remarks=list(remarks), columns=_columns(table, lines)))
     return parts
 
 
@@ -100,16 +70,26 @@ def _for_paper(run: Run) -> tuple[str, list[dict[str, str]]]:
     return variant, list(rows.values())
 
 
-def _lines(run: int, comparison: Comparison, seen: set[tuple[int, str]]) -> tuple[list[PaperLine], set[int]]:
+def _lines(run: int, comparison: Comparison, seen: set[tuple[int, str]]) -> tuple[list[Line], set[int]]:
     """Rows of which both sides have a value, without rankings that were shown, and the numbers of their footnotes."""
     lines, numbers = [], set[int]()
     for row in comparison.rows:
         cells = tuple(cell for column in row.cells for cell in column)
         both = [cell for cell in cells if _compared(cell)]
         if any((run, cell.ranking or "") not in seen for cell in both):
-            lines.append(PaperLine(run, row.row.label, row.row.kind, cells))
+            lines.append(Line(run=run, label=row.row.label, cells=cells))
             numbers.update(row.notes)
     return lines, numbers
+
+
+def _columns(table: PaperTable, lines: Sequence[Line]) -> list[tuple[str, list[tuple[int, str]]]]:
+    columns = []
+    for i, column in enumerate(table.columns):
+        places = enumerate(table.metrics, i * len(table.metrics))
+        shown = [(k, metric) for k, metric in places if any(_compared(line.cells[k]) for line in lines)]
+        if shown:
+            columns.append((column.label, shown))
+    return columns
 
 
 def _compared(cell: Cell) -> bool:

@@ -6,20 +6,15 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, TypeGuard
 
 from vkdnw_pl.report.runs import Run, is_number, parse_time
-from vkdnw_pl.report.tables import metric_value
+from vkdnw_pl.report.tables import Line, metric_value
 from vkdnw_pl.report.text import counted
 
 SHOWN_ROWS = 3
 _BEST = 5
 _COSTS = {"macs": "MACs", "num_params": "parameters"}
-
-
-class Line(SimpleNamespace):
-    """What a table of the report says in one line; which fields there are, the function that makes it says."""
 
 
 def summary_lines(runs: Sequence[Run]) -> list[Line]:

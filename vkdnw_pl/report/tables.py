@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, TextIO
 
 from tabulate import tabulate
@@ -21,6 +22,10 @@ _GAP = "  "
 Row = Mapping[str, Any]
 """One row of ``metrics.csv``: ``ranking, dataset, split, n, kendall, spearman, ndcg, ndcg_k, seeds`` and, empty with
 one seed, ``kendall_std, spearman_std, ndcg_std``; numbers or the text of a CSV file."""
+
+
+class Line(SimpleNamespace):
+    """A line or a part of the report by named fields; the function that makes it says which ones."""
 
 
 @dataclass(frozen=True)

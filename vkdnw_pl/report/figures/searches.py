@@ -23,6 +23,7 @@ from vkdnw_pl.report.figures.style import (
     ACCENT,
     BLUE,
     GREY,
+    SHADES,
     Floats,
     draw_points,
     drawing,
@@ -51,7 +52,6 @@ COSTS = {
 
 _UNITS = ((1e9, "thousand millions"), (1e6, "millions"), (1e3, "thousands"), (1.0, ""))
 _WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*|\d+")
-_SHADES = ("#0072B2", "#56B4E9", "#009E73", "#F0E442", "#E69F00", "#D55E00", "#CC79A7")  # Okabe & Ito
 
 
 @dataclass(frozen=True)
@@ -333,7 +333,7 @@ def choice_shares(history: Sequence[Candidate], choices: Mapping[str, tuple[str,
             # The stretches reach from the first candidate to the last.
             x = np.concatenate([[0], middles, [len(history)]])
             shares = np.concatenate([shares[:, :1], shares, shares[:, -1:]], axis=1)
-            colors = [_SHADES[i % len(_SHADES)] for i in range(len(values))]
+            colors = [SHADES[i % len(SHADES)] for i in range(len(values))]
             ax.stackplot(x, shares, colors=colors, labels=values, linewidth=0)
             ax.set_title(title)
             ax.set_ylabel("share (%)")

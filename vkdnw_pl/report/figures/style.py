@@ -50,7 +50,9 @@ INK, GREY, LINE = LIGHT["ink"], LIGHT["soft"], LIGHT["line"]
 RUN_COLORS = tuple(LIGHT[f"c{i}"] for i in range(8))
 BLUE, ACCENT, LIGHT_BLUE = LIGHT["c0"], LIGHT["c1"], LIGHT["c5"]
 CLOUD = "#3b8ed0"
-"""Many points as one picture: readable on a light and on a dark ground."""
+"""Blue of a picture of many points, which cannot change with the page: readable on a light and on a dark ground."""
+SHADES = ("#0072B2", "#56B4E9", "#009E73", "#F0E442", "#E69F00", "#D55E00", "#CC79A7")
+"""Okabe & Ito's colours, for areas beside each other."""
 DASHES = ("solid", (0, (7, 4)), (0, (2, 4)))
 MAX_POINTS = 300
 """More points than these are drawn as a picture of their density."""
@@ -73,7 +75,6 @@ _STYLE = {
 _SVG = "{http://www.w3.org/2000/svg}"
 _CSS = {color: f"var(--{name})" for name, color in LIGHT.items() if name != "paper"}
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
-_BACKGROUND = {"fill": "none"}
 
 
 @contextmanager
@@ -125,7 +126,7 @@ def draw_points(ax: Axes, x: Floats, y: Floats, color: str, texts: Sequence[str]
     most = max(float(np.quantile(counts[counts > 0], 0.995)), 2.0)
     levels = np.round(15 * np.log1p(np.minimum(counts, most)) / np.log1p(most)) / 15  # few levels make a small file
     image = np.zeros((height, width, 4), dtype=np.uint8)
-    image[..., :3] = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+    image[..., :3] = [int((CLOUD if color == BLUE else color)[i : i + 2], 16) for i in (1, 3, 5)]
     image[..., 3] = np.where(counts > 0, 255 * (0.3 + 0.7 * levels), 0)
     ax.imshow(image, extent=(left, right, low, high), origin="lower", aspect="auto", interpolation="nearest", zorder=3)
 
