@@ -16,7 +16,7 @@ import numpy as np
 from markupsafe import Markup
 
 from vkdnw_pl.oracles import Oracle, find_oracle
-from vkdnw_pl.report.figures.rankings import Bars, metric_bars, rank_panel
+from vkdnw_pl.report.figures.rankings import Bars, accuracy_limits, metric_bars, rank_panel
 from vkdnw_pl.report.figures.searches import SearchScores, compared_best, compared_costs, history_scores
 from vkdnw_pl.report.figures.style import run_style, to_svg
 from vkdnw_pl.report.figures.trainings import Curve, epoch_curves, value_and_accuracy
@@ -213,7 +213,9 @@ def _scatters(run: Run, oracle: Oracle, panels: int) -> Iterator[Scatter]:
                 figure = rank_panel(ranks[known], every[known], ranking.index[known])
                 svg = to_svg(figure, f"{name} on {dataset}: rank against accuracy")
                 figures.append(Figure(name, svg, note="" if taus[name] is None else f"KT {taus[name]:.3f}"))
-        note = f"{np.isfinite(every).sum():,} architectures; triangles lie below the edge"
+        finite = every[np.isfinite(every)]
+        note = f"{len(finite):,} architectures"
+        note += "; triangles lie below the edge" if finite.min() < accuracy_limits(finite)[0] else ""
         if len(order) > len(figures):
             note += f"; the {len(figures)} rankings with the best Kendall's tau of {len(order)}"
         yield Scatter(dataset, tuple(figures), note)

@@ -112,14 +112,12 @@ def draw_ranks(
         The lower edge, and how many lie below it.
     """
     x, n = rank_values(ranks), len(accuracy)
-    worst, top = np.quantile(accuracy, [_CUT, 1])
-    margin = 0.06 * max(float(top - worst), 1e-9)
-    floor = float(worst) - margin
+    floor, ceiling = accuracy_limits(accuracy)
     below = accuracy < floor
     ticks = MaxNLocator(5, integer=True).tick_values(1, max(n, 2))
     ax.set_xticks([1, *(tick for tick in ticks if max(1, 0.08 * n) < tick <= n)])
     ax.set_xlim(1.03 * n + 0.1, 0.9 - 0.03 * n)  # the best on the right
-    ax.set_ylim(floor, float(top) + margin)
+    ax.set_ylim(floor, ceiling)
     named = archs if n <= MAX_POINTS else ()
     texts = [f"{arch}: rank {rank:g}, {value:.2f} %" for arch, rank, value in zip(named, x, accuracy)]
     inside, outside = np.flatnonzero(~below), np.flatnonzero(below)
@@ -130,6 +128,13 @@ def draw_ranks(
     triangles = ax.scatter(x[outside], np.full(len(outside), floor), color=color, **marks)
     hover(triangles, [texts[i] for i in outside] if texts else [])
     return floor, int(below.sum())
+
+
+def accuracy_limits(accuracy: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """The edges of a panel of `draw_ranks`."""
+    worst, top = np.quantile(accuracy, [_CUT, 1])
+    margin = 0.06 * max(float(top - worst), 1e-9)
+    return float(worst) - margin, float(top) + margin
 
 
 def ndcg_bars(rows: Iterable[Row]) -> Figure:

@@ -145,6 +145,7 @@ def best_so_far(scores: Floats, ranking: str) -> Figure:
         ax.plot(middles, quantiles[1], color=BLUE, linewidth=1.2)
         at, best = draw_best(ax, scores, {"color": ACCENT})
         ax.plot(at, best, marker="*", markersize=12, color=ACCENT, clip_on=False)
+        ax.set_xlim(0, len(scores))
         ax.set_ylabel(_score_by(ranking))
         ax.set_title(f"best of {len(scores):,}: number {at:,}", pad=22)
         _caption(ax, [("best so far", ACCENT), ("median and 80 % of the candidates at the time", BLUE)])
@@ -165,7 +166,6 @@ def draw_best(ax: Axes, scores: Floats, line: Mapping[str, Any], name: str = "")
     steps = np.flatnonzero(best > np.concatenate([[-np.inf], best[:-1]]))
     (steps_line,) = ax.step([*(steps + 1), len(scores)], [*best[steps], best[-1]], where="post", linewidth=1.8, **line)
     hover(steps_line, [name])
-    ax.set_xlim(0, max(len(scores), ax.get_xlim()[1]) if len(ax.lines) > 1 else len(scores))
     ax.set_xlabel("evaluated candidates")
     ax.xaxis.set_major_formatter(thousands())
     return int(steps[-1]) + 1, float(best[-1])
@@ -241,6 +241,7 @@ def compared_best(searches: Sequence[SearchScores]) -> Figure:
         ax = figure.subplots()
         for search in searches:
             draw_best(ax, search.scores, search.line, search.name)
+        ax.set_xlim(0, max(len(search.scores) for search in searches))
         ax.set_ylabel("score")
     return figure
 

@@ -127,7 +127,7 @@ def draw_points(ax: Axes, x: Floats, y: Floats, color: str, texts: Sequence[str]
     levels = np.round(15 * np.log1p(np.minimum(counts, most)) / np.log1p(most)) / 15  # few levels make a small file
     image = np.zeros((height, width, 4), dtype=np.uint8)
     image[..., :3] = [int((CLOUD if color == BLUE else color)[i : i + 2], 16) for i in (1, 3, 5)]
-    image[..., 3] = np.where(counts > 0, 255 * (0.3 + 0.7 * levels), 0)
+    image[..., 3] = np.where(counts > 0, 255 * (0.4 + 0.6 * levels), 0)
     ax.imshow(image, extent=(left, right, low, high), origin="lower", aspect="auto", interpolation="nearest", zorder=3)
 
 
