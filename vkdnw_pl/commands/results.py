@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 
 from vkdnw_pl.oracles import Oracle
-from vkdnw_pl.ranking import NAMED_SETS
 from vkdnw_pl.runs.table import ScoreTable
 from vkdnw_pl.scoring.evaluation import Evaluation, Terms, evaluate_table, write_metrics, write_ranking
 from vkdnw_pl.scoring.folder import ScoreFolder
 
-_MAX_PANELS = 9
 _BEST = 5
 
 
@@ -43,7 +39,13 @@ def write_results(
         print(f"\nresults in {folder.path}: {folder.ranking.name}")
         return evaluation
     write_metrics(folder.metrics, evaluation.metrics)
-    figures = _draw(folder, evaluation, oracle)
+    folder.remove_figures()
+    figures = []
+    if evaluation.metrics:
+        from vkdnw_pl.report.figures.rankings import save_ranking_figures
+
+        accuracies = {dataset: oracle.accuracies(dataset) for dataset in evaluation.known}
+        figures = save_ranking_figures(evaluation, accuracies, folder.figures)
     _print_metrics(evaluation, oracle)
     _print_problems(table, evaluation, rankings)
     print(f"\nresults in {folder.path}: {folder.ranking.name}, {folder.metrics.name}", end="")
@@ -101,32 +103,3 @@ def print_failures(table: ScoreTable) -> None:
         print(f"FAILED rows: {failed} of {len(table.rows)}; the reasons stand in the table. Most frequent:")
         for reason, count in reasons.most_common(3):
             print(f"  {count} x {reason if len(reason) <= 200 else reason[:200] + ' ...'}")
-
-
-def _draw(folder: ScoreFolder, evaluation: Evaluation, oracle: Oracle) -> list[Path]:
-    folder.remove_figures()
-    if not evaluation.metrics:
-        return []
-    from vkdnw_pl.report.figures.rankings import ndcg_bars, rank_scatter
-    from vkdnw_pl.report.figures.style import save_figure
-
-    made = [save_figure(ndcg_bars(evaluation.metrics), folder.figures / "ndcg.png")]
-    panels = _panels(list(evaluation.ranks))
-    for dataset in dict.fromkeys(row["dataset"] for row in evaluation.metrics):
-        places = evaluation.known[dataset]
-        known = oracle.accuracies(dataset)
-        accuracy = [known[evaluation.archs[i]] for i in places]
-        ranks = {name: evaluation.ranks[name][places] for name in panels}
-        figure = rank_scatter(ranks, accuracy, evaluation.metrics, dataset)
-        made.append(save_figure(figure, folder.figures / f"ranks_{re.sub(r'[^A-Za-z0-9._-]+', '_', dataset)}.png"))
-    return made
-
-
-def _panels(rankings: list[str]) -> list[str]:
-    """The paper's ranking and what it is made of, where it was computed; otherwise the first few rankings."""
-    if "vkdnw_agg" not in rankings:
-        return rankings[:_MAX_PANELS]
-    parts = ["vkdnw_agg", "vkdnw_single"]
-    for term in NAMED_SETS["vkdnw_agg"]:
-        parts.extend([term] if isinstance(term, str) else term)
-    return [name for name in parts if name in rankings]

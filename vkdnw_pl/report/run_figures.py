@@ -62,8 +62,8 @@ class Scatter:
 
 def bar_figures(table: MetricTable, runs: Sequence[Run]) -> list[Figure]:
     """One bar chart per data set and metric; the rankings that are best in some run, with a bar for every run."""
-    every = list(dict.fromkeys(row.run for row in table.rows))
-    first = every[:MAX_BAR_RUNS]
+    all_runs = list(dict.fromkeys(row.run for row in table.rows))
+    first = all_runs[:MAX_BAR_RUNS]
     figures = []
     for column, label in enumerate(table.heads):
         values: dict[str, dict[int, Value]] = {}
@@ -80,7 +80,7 @@ def bar_figures(table: MetricTable, runs: Sequence[Run]) -> list[Figure]:
             Bars(runs[run].name, run_style(run)["color"], [values[name].get(run) for name in names]) for run in drawn
         ]
         caption = f"{label} on {table.titles[column // len(METRICS)]}"
-        cuts = [(len(names), len(values), "the best", "rankings"), (len(first), len(every), "the first", "runs")]
+        cuts = [(len(names), len(values), "the best", "rankings"), (len(first), len(all_runs), "the first", "runs")]
         note = ", ".join(f"{which} {count} of {of} {noun}" for count, of, which, noun in cuts if count < of)
         figures.append(Figure(caption, to_svg(metric_bars(names, groups, label), caption), tuple(drawn), note))
     return figures
@@ -196,8 +196,8 @@ def _scatters(run: Run, oracle: Oracle, panels: int) -> Iterator[Scatter]:
     assert ranking is not None
     for dataset in dict.fromkeys(row["dataset"] for row in run.metrics):
         accuracies = oracle.tables.get(dataset, {})
-        every = np.array([accuracies.get(arch, math.nan) for arch in ranking.index], dtype=np.float64)
-        if not np.isfinite(every).any():
+        accuracy = np.array([accuracies.get(arch, math.nan) for arch in ranking.index], dtype=np.float64)
+        if not np.isfinite(accuracy).any():
             continue
         taus = {
             row["ranking"]: metric_value(row, "kendall").mean
@@ -208,12 +208,12 @@ def _scatters(run: Run, oracle: Oracle, panels: int) -> Iterator[Scatter]:
         figures = []
         for name in order[:panels]:
             ranks = ranking[name].to_numpy()
-            known = np.isfinite(every) & np.isfinite(ranks)
-            if known.any():
-                figure = rank_panel(ranks[known], every[known], ranking.index[known])
+            drawn = np.isfinite(accuracy) & np.isfinite(ranks)
+            if drawn.any():
+                figure = rank_panel(ranks[drawn], accuracy[drawn], ranking.index[drawn])
                 svg = to_svg(figure, f"{name} on {dataset}: rank against accuracy")
                 figures.append(Figure(name, svg, note="" if taus[name] is None else f"KT {taus[name]:.3f}"))
-        finite = every[np.isfinite(every)]
+        finite = accuracy[np.isfinite(accuracy)]
         note = f"{len(finite):,} architectures"
         note += "; triangles lie below the edge" if finite.min() < accuracy_limits(finite)[0] else ""
         if len(order) > len(figures):

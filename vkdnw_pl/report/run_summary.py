@@ -156,7 +156,7 @@ def again(run: Run) -> str:
 
 def _found(place: int, run: Run, best: Mapping[str, Any]) -> Line:
     accuracies, top = best.get("accuracies"), best.get("top")
-    known = [
+    numbers = [
         (name, value) for name, value in (accuracies if _is_mapping(accuracies) else {}).items() if is_number(value)
     ]
     return Line(
@@ -166,7 +166,7 @@ def _found(place: int, run: Run, best: Mapping[str, Any]) -> Line:
         evaluated=len(run.candidates),
         arch=str(best.get("arch") or ""),
         **{name: _number(best.get(name)) for name in ("macs", "num_params", "layers")},
-        accuracies=", ".join(f"{name} {value:.2f} %" for name, value in known),
+        accuracies=", ".join(f"{name} {value:.2f} %" for name, value in numbers),
         top=[str(network.get("arch")) for network in (top if isinstance(top, list) else []) if _is_mapping(network)],
     )
 

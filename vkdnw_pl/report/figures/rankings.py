@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from vkdnw_pl.ranking import rank_values
+from vkdnw_pl.ranking import NAMED_SETS, rank_values
 from vkdnw_pl.report.figures.style import (
     ACCENT,
     BLUE,
@@ -25,12 +27,15 @@ from vkdnw_pl.report.figures.style import (
     drawing,
     hover,
     new_figure,
+    save_figure,
 )
 from vkdnw_pl.report.tables import METRICS, Row, Value, metric_value, span
 from vkdnw_pl.report.text import clean, shortened
+from vkdnw_pl.scoring.evaluation import Evaluation
 
 _CUT = 0.02  # the share of architectures, from the worst, that may be drawn on the edge of a scatter plot
 _EDGE_MARKS = 40
+_MAX_PANELS = 9
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,31 @@ class Bars:
     color: str | Sequence[str]
     values: Sequence[Value | None]
     """One per line; None has no bar."""
+
+
+def save_ranking_figures(
+    evaluation: Evaluation, accuracies: Mapping[str, Mapping[str, float]], folder: Path
+) -> list[Path]:
+    """Draw the figures of an evaluation with metrics into a folder: ``ndcg.png``, and ``ranks_*.png`` of each data set.
+
+    Args:
+        evaluation: what is drawn.
+        accuracies: by data set, then architecture.
+        folder: where to.
+    """
+    paths = [save_figure(ndcg_bars(evaluation.metrics), folder / "ndcg.png")]
+    names = list(evaluation.ranks)[:_MAX_PANELS]
+    if "vkdnw_agg" in evaluation.ranks:  # the paper's ranking, and what it is made of
+        terms = [[term] if isinstance(term, str) else term for term in NAMED_SETS["vkdnw_agg"]]
+        parts = ["vkdnw_agg", "vkdnw_single", *(name for term in terms for name in term)]
+        names = [name for name in parts if name in evaluation.ranks]
+    for dataset in dict.fromkeys(row["dataset"] for row in evaluation.metrics):
+        places = evaluation.known[dataset]
+        accuracy = [accuracies[dataset][evaluation.archs[i]] for i in places]
+        ranks = {name: evaluation.ranks[name][places] for name in names}
+        path = folder / f"ranks_{re.sub(r'[^A-Za-z0-9._-]+', '_', dataset)}.png"
+        paths.append(save_figure(rank_scatter(ranks, accuracy, evaluation.metrics, dataset), path))
+    return paths
 
 
 def rank_scatter(ranks: Mapping[str, Any], accuracy: Any, rows: Iterable[Row], dataset: str) -> Figure:
@@ -159,10 +189,10 @@ def ndcg_bars(rows: Iterable[Row]) -> Figure:
             values = {str(row["ranking"]): metric_value(row, "ndcg") for row in dataset_rows}
             # Best on top; what is undefined below all; names decide between equals.
             names = sorted(values, key=lambda name: (-(-1.0 if (mean := values[name].mean) is None else mean), name))
-            own = [name.startswith("vkdnw") for name in names]
-            colors = [ACCENT if accentuated else LIGHT_BLUE for accentuated in own]
+            vkdnw = [name.startswith("vkdnw") for name in names]
+            colors = [ACCENT if accentuated else LIGHT_BLUE for accentuated in vkdnw]
             draw_bars(ax, [clean(name) for name in names], [Bars("", colors, [values[name] for name in names])])
-            for tick, accentuated in zip(ax.get_yticklabels(), own):
+            for tick, accentuated in zip(ax.get_yticklabels(), vkdnw):
                 tick.set_fontweight("bold" if accentuated else "normal")
             ax.set_title(f"{dataset} ({split})" if split else dataset)
             ax.set_xlabel(f"nDCG of the first {span(dataset_rows, 'ndcg_k')} of {span(dataset_rows, 'n')}")

@@ -123,8 +123,10 @@ def history_scores(history: Sequence[Candidate], ranking: str) -> Floats:
     try:
         columns = {name: [candidate.value(name) for candidate in usable] for name in names}
     except KeyError as error:
-        known = ", ".join(["macs", "num_params", "layers", *usable[0].values])
-        raise ValueError(f"column {error} of the ranking {ranking!r} is not in the history (there: {known})") from None
+        columns_text = ", ".join(["macs", "num_params", "layers", *usable[0].values])
+        raise ValueError(
+            f"column {error} of the ranking {ranking!r} is not in the history (there: {columns_text})"
+        ) from None
     scores = np.full(len(history), np.nan)
     scores[[candidate.index for candidate in usable]] = aggregate(columns, terms)
     return scores
@@ -192,12 +194,12 @@ def cost_and_score(
     Raises:
         ValueError: if no candidate has both.
     """
-    every = np.array(costs, dtype=np.float64)
-    drawn = np.flatnonzero(np.isfinite(scores) & np.isfinite(every))
+    values = np.array(costs, dtype=np.float64)
+    drawn = np.flatnonzero(np.isfinite(scores) & np.isfinite(values))
     if not len(drawn):
         raise ValueError(f"no candidate has a score and {cost}: there is nothing to draw")
-    xlabel, unit = _axis(cost, every[drawn])
-    x, y = every[drawn] / unit, scores[drawn]
+    xlabel, unit = _axis(cost, values[drawn])
+    x, y = values[drawn] / unit, scores[drawn]
     bounds = [bound / unit for bound in (least, most) if bound is not None]
     # Most candidates are far from the best; a few bad ones would squeeze all others into the top of the figure.
     floor = float(np.quantile(y, 0.01))
@@ -328,8 +330,8 @@ def choice_shares(history: Sequence[Candidate], choices: Mapping[str, tuple[str,
             find = re.compile(pattern)
             counts = np.zeros((len(values), len(middles)))
             for column, (a, b) in enumerate(pairwise(edges)):
-                found = Counter(choice for candidate in history[a:b] for choice in find.findall(candidate.arch))
-                counts[:, column] = [found[value] for value in values]
+                picks = Counter(choice for candidate in history[a:b] for choice in find.findall(candidate.arch))
+                counts[:, column] = [picks[value] for value in values]
             shares = 100 * counts / np.maximum(counts.sum(axis=0), 1)
             # The stretches reach from the first candidate to the last.
             x = np.concatenate([[0], middles, [len(history)]])
