@@ -4,10 +4,9 @@ import random
 from pathlib import Path
 
 from vkdnw_pl.ranking import parse_ranking
-from vkdnw_pl.search.constraints import Budget
+from vkdnw_pl.search.constraints import Budget, HowToMeasure
 from vkdnw_pl.search.folder import SearchFolder
 from vkdnw_pl.search.loop import search
-from vkdnw_pl.search.measuring import HowToMeasure
 from vkdnw_pl.search.scores import open_scores
 from vkdnw_pl.search.settings import SearchSettings
 from vkdnw_pl.spaces import NB201

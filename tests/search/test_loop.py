@@ -11,7 +11,7 @@ from searches import lines_without_seconds, make_settings, make_table, run
 
 from vkdnw_pl.ranking import aggregate
 from vkdnw_pl.search.constraints import Budget
-from vkdnw_pl.search.found import describe_found, rank_candidates
+from vkdnw_pl.search.folder import describe_found, rank_candidates
 from vkdnw_pl.search.history import read_history
 from vkdnw_pl.search.loop import HistoryMismatch
 from vkdnw_pl.search.scores import NotInTable, TableScores

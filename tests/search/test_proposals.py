@@ -4,9 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from vkdnw_pl.search.constraints import Budget, CostCheck
+from vkdnw_pl.search.constraints import Budget, CostCheck, HowToMeasure, Measurements
 from vkdnw_pl.search.history import Candidate
-from vkdnw_pl.search.measuring import HowToMeasure, Measurements
 from vkdnw_pl.search.proposals import Proposer
 from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.search.settings import make_strategy

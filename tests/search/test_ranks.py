@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vkdnw_pl.ranking import NAMED_SETS, aggregate, parse_ranking
-from vkdnw_pl.search.ranks import GrowingRanks
+from vkdnw_pl.search.ranked_history import GrowingRanks
 
 RANKINGS = ["a", "a+b+c", "a>b", "a>b>c+b", "rank_sum(a,b)+c", "a+a>b+c>a"]
 VALUES = st.one_of(

@@ -12,8 +12,8 @@ from searches import lines_without_seconds, make_settings, run
 from vkdnw_pl import cli
 from vkdnw_pl.proxies import make_proxies
 from vkdnw_pl.ranking import parse_ranking
-from vkdnw_pl.search.columns import columns_to_look_up, proxies_to_compute
 from vkdnw_pl.search.history import read_history
+from vkdnw_pl.search.scores import columns_to_look_up, proxies_to_compute
 from vkdnw_pl.spaces import NB201
 
 NETWORK = {"channels": 2, "cells": 0, "image_size": 8}

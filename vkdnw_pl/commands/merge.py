@@ -10,8 +10,7 @@ from vkdnw_pl.options import WandbOptions, as_config
 from vkdnw_pl.oracles import find_oracle
 from vkdnw_pl.runs.record import RunRecord
 from vkdnw_pl.runs.table import ScoreTable
-from vkdnw_pl.scoring.folder import ScoreFolder
-from vkdnw_pl.scoring.shards import join_shards
+from vkdnw_pl.scoring.folder import ScoreFolder, join_shards
 from vkdnw_pl.tracking.results import log_evaluation, log_score_files, log_scores
 from vkdnw_pl.tracking.run import wandb_run
 

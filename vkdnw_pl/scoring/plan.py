@@ -13,8 +13,7 @@ from vkdnw_pl.options import ComputeOptions, NetworkOptions, OracleOptions, OutO
 from vkdnw_pl.oracles import TABLES, load_oracle
 from vkdnw_pl.runs.settings import Record
 from vkdnw_pl.runs.table import Key
-from vkdnw_pl.scoring.archs import ChosenArchs, resolve_archs
-from vkdnw_pl.scoring.macs_limit import MacsLimit
+from vkdnw_pl.scoring.archs import ChosenArchs, MacsLimit, resolve_archs
 from vkdnw_pl.scoring.settings import ScoreSettings
 
 if TYPE_CHECKING:

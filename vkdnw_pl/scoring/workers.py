@@ -16,7 +16,7 @@ import time
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import timedelta
 from multiprocessing import AuthenticationError, get_context
 from multiprocessing.connection import Client, Connection, Listener, wait
@@ -314,23 +314,10 @@ def _launch(workers: int, nodes: int) -> Any:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies import DDPStrategy
 
-    with _without_banners():
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # the commands say what the user needs
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
         strategy = DDPStrategy(process_group_backend="gloo", timeout=_MEETING)
         fabric = Fabric(accelerator="cpu", devices=workers, num_nodes=nodes, strategy=strategy)
         fabric.launch()
     return fabric
-
-
-@contextmanager
-def _without_banners() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in ("lightning_fabric", "torch.distributed")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

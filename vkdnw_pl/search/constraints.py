@@ -1,16 +1,24 @@
-"""Budgets: what an architecture may cost, checked before any proxy looks at it."""
+"""Budgets: what an architecture may cost, checked before any proxy looks at it; by counting, or measured."""
 
 from __future__ import annotations
 
+import csv
+import io
 import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal, get_args
 
+from vkdnw_pl.errors import check_choice, check_number, check_whole
+from vkdnw_pl.runs.files import LineFile, csv_line, whole_lines
 from vkdnw_pl.spaces import Cost, Space
 
 Counting = Literal["true", "reference"]
+
+Measured = tuple[float | None, float | None]
+"""Latency in ms and peak memory in MB; None where it was not measured."""
 
 _AMOUNT = re.compile(r"\s*(\d[\d_]*(?:\.\d+)?(?:[eE]\+?\d+)?)\s*([kKMG]?)\s*")
 _UNITS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
@@ -61,17 +69,15 @@ class Budget:
     """How MACs and parameters are counted: as they are, or as the published search code counts them."""
 
     def __post_init__(self) -> None:
-        if self.counting not in get_args(Counting):
-            raise ValueError(f"counting={self.counting!r} is not known (allowed: {', '.join(get_args(Counting))})")
+        check_choice("counting", self.counting, get_args(Counting))
         for field in fields(self):
             bound = getattr(self, field.name)
             if field.name == "counting" or bound is None:
                 continue
-            whole = field.name not in ("max_latency_ms", "max_peak_mb")
-            kinds = int if whole else int | float
-            if isinstance(bound, bool) or not isinstance(bound, kinds) or not (bound >= 1 if whole else bound > 0):
-                wanted = "a whole number of at least 1" if whole else "a number above 0"
-                raise ValueError(f"{field.name}={bound!r} is not allowed: give {wanted}")
+            if field.name in ("max_latency_ms", "max_peak_mb"):
+                check_number(field.name, bound, 0, open_low=True)
+            else:
+                check_whole(field.name, bound, 1)
         for what in ("macs", "params", "layers"):
             least, most = getattr(self, f"min_{what}"), getattr(self, f"max_{what}")
             if least is not None and most is not None and least > most:
@@ -163,3 +169,93 @@ def _refused(what: str, value: float, least: float | None, most: float | None) -
     if least is not None and value < least:
         return f"min_{what}"
     return None
+
+
+_HEADER = "arch,latency_ms,peak_mb\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HowToMeasure:
+    """How latency and peak memory are measured.
+
+    Raises:
+        ValueError: if a value is not allowed.
+    """
+
+    batch_size: int = 32
+    warmup: int = 3
+    """Forward passes before the first that is timed."""
+    repeats: int = 10
+    """Forward passes that are timed; their median counts."""
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("warmup", 0), ("repeats", 1)):
+            check_whole(f"measure_{name}", getattr(self, name), least)
+
+
+class Measurements:
+    """Measures networks, and keeps what was measured in a file.
+
+    A clock never gives the same time twice. A search that is continued reads here what it found before, so that it takes
+    the same decisions.
+
+    Args:
+        path: of the file; None keeps nothing.
+        space: makes the networks.
+        network: their options.
+        budget: only what it bounds is measured.
+        how: see `HowToMeasure`.
+    """
+
+    def __init__(
+        self, path: Path | None, space: Space, network: Mapping[str, Any], budget: Budget, how: HowToMeasure
+    ) -> None:
+        self._space, self._network, self._budget, self._how = space, dict(network), budget, how
+        self._measurements = _read_measurements(path) if path is not None and path.is_file() else {}
+        self._file = None if path is None else LineFile(path, _HEADER)
+
+    def __call__(self, arch: str) -> Measured:
+        """Latency in ms and peak memory in MB of a forward pass of one batch; None where there is no bound on it."""
+        if arch not in self._measurements:
+            self._measurements[arch] = self._measure(arch)
+            self._keep(arch)
+        return self._measurements[arch]
+
+    def _measure(self, arch: str) -> Measured:
+        import torch
+
+        from vkdnw_pl.networks.cost import measure_latency, measure_peak_memory
+
+        how = self._how
+        size = self._space.input_size(**self._network)
+        latency_ms = peak_mb = None
+        # On CPU memory is counted by shapes, which needs no weights.
+        shapes_only = self._budget.max_latency_ms is None and how.device == "cpu"
+        with torch.device("meta" if shapes_only else "cpu"):
+            network = self._space.build(arch, **self._network)
+        if self._budget.max_peak_mb is not None:
+            peak_mb = float(measure_peak_memory(network, size, how.batch_size, how.device))
+        too_large = self._budget.refused_measured(None, peak_mb) is not None  # its latency does not matter
+        if self._budget.max_latency_ms is not None and not too_large:
+            latency_ms = float(measure_latency(network, size, how.batch_size, how.device, how.warmup, how.repeats, 1))
+        return latency_ms, peak_mb
+
+    def _keep(self, arch: str) -> None:
+        if self._file is not None:
+            self._file.append(csv_line([arch, *self._measurements[arch]]))
+
+
+def _read_measurements(path: Path) -> dict[str, Measured]:
+    """What a file holds, without a last line that a kill has torn."""
+    rows = list(csv.reader(io.StringIO(whole_lines(path.read_bytes()).decode() or _HEADER)))
+    if rows[0] != _HEADER.strip().split(","):
+        raise ValueError(f"{path} does not hold measurements: its first line must be {_HEADER.strip()}")
+    measurements: dict[str, Measured] = {}
+    for number, cells in enumerate(rows[1:], start=2):
+        try:
+            arch, latency_ms, peak_mb = cells
+            measurements[arch] = (float(latency_ms) if latency_ms else None, float(peak_mb) if peak_mb else None)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
+    return measurements

@@ -13,12 +13,10 @@ from vkdnw_pl.errors import check_whole
 from vkdnw_pl.options import ComputeOptions, NetworkOptions, OracleOptions, OutOptions, ProxyOptions, WandbOptions
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.ranking import Term, aggregate, parse_ranking
-from vkdnw_pl.search.columns import columns_to_look_up, proxies_to_compute, term_columns
-from vkdnw_pl.search.constraints import Budget, CostCheck, parse_amount
+from vkdnw_pl.search.constraints import Budget, CostCheck, HowToMeasure, parse_amount
 from vkdnw_pl.search.history import COST_COLUMNS
-from vkdnw_pl.search.measuring import HowToMeasure
 from vkdnw_pl.search.pareto import check_objectives
-from vkdnw_pl.search.scores import TableScores
+from vkdnw_pl.search.scores import TableScores, columns_to_look_up, proxies_to_compute, term_columns
 from vkdnw_pl.search.settings import STRATEGIES, SearchSettings, make_strategy
 from vkdnw_pl.spaces import Space, make_space
 from vkdnw_pl.spaces.resolve import resolve_arch

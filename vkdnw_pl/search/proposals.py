@@ -7,15 +7,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from vkdnw_pl.search.constraints import Budget, CostCheck, Costs
+from vkdnw_pl.search.constraints import Budget, CostCheck, Costs, Measured
 from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.search.strategies import Draw, DrawFrom, Strategy
 
 MAX_TRIES = 10_000
 """Draws for one candidate, after which there seems to be nothing new within the budget."""
-
-Measured = tuple[float | None, float | None]
-"""Latency in ms and peak memory in MB; None where it was not asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ from vkdnw_pl.errors import check_choice
 from vkdnw_pl.ranking import Term
 from vkdnw_pl.runs.settings import Record, file_record
 from vkdnw_pl.scoring.settings import ScorerSettings
-from vkdnw_pl.search.constraints import Budget
-from vkdnw_pl.search.measuring import HowToMeasure
+from vkdnw_pl.search.constraints import Budget, HowToMeasure
 from vkdnw_pl.search.pareto import ParetoSearch
 from vkdnw_pl.search.strategies import AgeingEvolution, Evolution, RandomSearch, Strategy
 from vkdnw_pl.spaces import Space, make_space

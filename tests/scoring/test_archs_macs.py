@@ -1,7 +1,7 @@
 import pytest
 
-from vkdnw_pl.scoring import macs_limit
-from vkdnw_pl.scoring.macs_limit import MacsLimit
+from vkdnw_pl.scoring import archs as module
+from vkdnw_pl.scoring.archs import MacsLimit
 from vkdnw_pl.spaces import MBV2, NB201, TimmZoo
 
 SPACE = NB201()
@@ -33,7 +33,7 @@ def test_counts_that_took_long_are_kept(cache, monkeypatch):
     assert quick("test_resnet")
     quick.keep()
     assert not cache.exists()
-    monkeypatch.setattr(macs_limit, "_KEEP_AFTER_S", 0.0)
+    monkeypatch.setattr(module, "_KEEP_AFTER_S", 0.0)
     slow = MacsLimit(1e12, TimmZoo(), {"image_size": 64})
     assert slow("test_resnet")
     assert not slow("crossvit_9_240")
@@ -49,7 +49,7 @@ def test_counts_that_took_long_are_kept(cache, monkeypatch):
 
 
 def test_a_damaged_file_is_made_anew(cache, monkeypatch):
-    monkeypatch.setattr(macs_limit, "_KEEP_AFTER_S", 0.0)
+    monkeypatch.setattr(module, "_KEEP_AFTER_S", 0.0)
     limit = MacsLimit(1e12, TimmZoo(), {})
     limit._file.parent.mkdir(parents=True)
     limit._file.write_text("{")
