@@ -14,9 +14,10 @@ import pytest
 
 from vkdnw_pl import score
 from vkdnw_pl.cli import main
+from vkdnw_pl.options import NetworkOptions, ProxyOptions
 from vkdnw_pl.proxies import PROXIES, make_proxies
 from vkdnw_pl.registry import Registry
-from vkdnw_pl.spaces import NB201, SPACES, make_space
+from vkdnw_pl.spaces import MBV2, NB201, SPACES, make_space
 from vkdnw_pl.spaces.resolve import resolve_arch
 
 ROOT = Path(__file__).parents[1]
@@ -246,6 +247,15 @@ def test_built_in_classes_of_one_name_are_a_fault():
     twice = Registry("space=", NB201.__mro__[1], "vkdnw_pl.spaces", lambda cls: "same", lambda cls: cls())
     with pytest.raises(RuntimeError, match="'same' names two classes"):
         twice["same"]
+
+
+def test_options_of_commands_take_classes_and_objects_and_hold_what_other_processes_read(plugins):
+    assert NetworkOptions(space=plugins.SmallCells()).space == "plugins.SmallCells"
+    assert NetworkOptions(space=plugins.SmallCells).search_space.name == "small_cells"
+    with pytest.raises(ValueError, match="operator_sampling='reference': give that as an option of the search"):
+        NetworkOptions(space=MBV2("reference"))
+    options = ProxyOptions(proxies=[plugins.Halves(factor=2), "params"])
+    assert options.proxies == [{"name": "plugins.Halves", "factor": 2}, {"name": "params"}]
 
 
 @pytest.mark.usefixtures("plugins")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vkdnw_pl.errors import check_choice, check_number, check_whole
 from vkdnw_pl.oracles import Oracle, find_oracle
 from vkdnw_pl.runs.cores import usable_cores
-from vkdnw_pl.spaces import Space, make_space
+from vkdnw_pl.spaces import Space, make_space, space_key
 
 if TYPE_CHECKING:
     from vkdnw_pl.proxies.base import Proxy
@@ -46,6 +46,8 @@ class NetworkOptions(OptionGroup):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.space, str):  # an object or a class, handed over from Python
+            object.__setattr__(self, "space", space_key(self.space))
         self.search_space.num_classes(**self.network_options)  # refuses unknown options and values
 
     @property
@@ -80,6 +82,10 @@ class ProxyOptions(OptionGroup):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_whole("batch_size", self.batch_size, 1)
+        if any(not isinstance(spec, str | Mapping) for spec in self.proxies):  # objects or classes, from Python
+            from vkdnw_pl.proxies import make_proxies
+
+            object.__setattr__(self, "proxies", [proxy.record() for proxy in make_proxies(self.proxies)])
 
     def make_proxies(self) -> list[Proxy]:
         """The proxies, checked against the other options. Imports torch.

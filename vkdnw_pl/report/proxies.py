@@ -12,9 +12,9 @@ END = "<!-- /proxies -->"
 
 
 def proxies_table() -> str:
-    """Markdown table of all registered proxies."""
+    """Markdown table of the proxies of this package."""
     lines = ["| name | | better | input | batch norm | weights | source |", "|---|---|---|---|---|---|---|"]
-    for name, cls in PROXIES.items():
+    for name, cls in PROXIES.builtin.items():
         info = cls.info
         better = "higher" if info.higher_is_better else "lower"
         needs = f"{info.input} with labels" if info.needs_labels else info.input

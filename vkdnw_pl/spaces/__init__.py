@@ -1,8 +1,19 @@
 """Search spaces: sets of architectures that can be parsed, sampled, mutated, costed and built."""
 
-from vkdnw_pl.spaces.base import SPACES, BuildOptions, Cost, Space, make_space, read_options
+from vkdnw_pl.spaces.base import SPACES, BuildOptions, Cost, Space, make_space, read_options, space_key
 from vkdnw_pl.spaces.mbv2 import MBV2
 from vkdnw_pl.spaces.nb201 import NB201
 from vkdnw_pl.spaces.timm_zoo import TimmZoo
 
-__all__ = ["MBV2", "NB201", "SPACES", "BuildOptions", "Cost", "Space", "TimmZoo", "make_space", "read_options"]
+__all__ = [
+    "MBV2",
+    "NB201",
+    "SPACES",
+    "BuildOptions",
+    "Cost",
+    "Space",
+    "TimmZoo",
+    "make_space",
+    "read_options",
+    "space_key",
+]

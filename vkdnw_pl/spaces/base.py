@@ -204,3 +204,16 @@ def make_space(space: str | Space | type[Space], search_options: Mapping[str, st
             spaces = [key for key, builtin in SPACES.builtin.items() if name in builtin.search_options]
             raise ValueError(f"{name}={value!r} has a meaning for {', '.join(spaces)} only; leave it out")
     return cls(**search_options) if search_options else SPACES.of(cls)
+
+
+def space_key(space: str | Space | type[Space]) -> str:
+    """The key of a space that is given as it is for `make_space`.
+
+    Raises:
+        ValueError: as `make_space` does, or if an object has options of a search, which the key does not say.
+    """
+    made_space = make_space(space)
+    for name, value in made_space.parameters().items():
+        if value != SPACES.of(type(made_space)).parameters()[name]:
+            raise ValueError(f"space={made_space.name!r} has {name}={value!r}: give that as an option of the search")
+    return made_space.key
