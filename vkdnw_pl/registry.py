@@ -68,7 +68,7 @@ class Registry(Generic[Value]):
         return sum(1 for _ in self)
 
     def __contains__(self, name: object) -> bool:
-        return any(name == known for known in self)
+        return any(name == listed for listed in self)
 
     def __getitem__(self, name: Any) -> Value:
         """What stands for the class of this name.
@@ -131,12 +131,12 @@ class Registry(Generic[Value]):
             missing = ", ".join(sorted(cls.__abstractmethods__))
             raise ValueError(f"{called} cannot be made: {cls.__qualname__} is abstract, it lacks {missing}")
         try:
-            own = self._own_name(cls)
+            own_name = self._own_name(cls)
         except AttributeError as error:
             raise ValueError(f"{called} is not allowed: it does not say its name ({error})") from None
-        if self.builtin.get(own, cls) is not cls:
+        if self.builtin.get(own_name, cls) is not cls:
             raise ValueError(
-                f"{called} is not allowed: {cls.__module__}.{cls.__qualname__} calls itself {own!r}, which names a "
+                f"{called} is not allowed: {cls.__module__}.{cls.__qualname__} calls itself {own_name!r}, which names a "
                 "built-in one; give it a name of its own"
             )
 

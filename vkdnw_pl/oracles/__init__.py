@@ -84,7 +84,7 @@ def find_oracle(name: str, oracle_path: str | Path | None = None, space: str = "
             f"oracle={name!r} holds accuracies of {source.space}, which say nothing about {space}; {_choices(space)}"
         )
     if folder is not None and (source is None or not source.has_folder):
-        with_folder = ", ".join(known for known, other in _SOURCES.items() if other.has_folder)
+        with_folder = ", ".join(table for table, other in _SOURCES.items() if other.has_folder)
         raise ValueError(
             f"oracle_path={str(oracle_path)!r} has no use with oracle={name!r}; leave it out, or choose oracle="
             f"{' or '.join(with_folder.rsplit(', ', 1))}"

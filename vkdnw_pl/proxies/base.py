@@ -194,15 +194,15 @@ def _make_proxy(spec: ProxySpec) -> Proxy:
 
 def _make(cls: type[Proxy], options: dict[str, Any]) -> Proxy:
     name = cls.info.name
-    known = [
+    parameters = [
         *inspect.signature(cls).parameters,
         *(["init"] if cls.info.input == "none" else _PROTOCOL),
         "label",
     ]
     for option in options:
-        if option not in known:
+        if option not in parameters:
             raise ValueError(
-                f"proxies: {name} has no parameter {option!r}{nearest(option, known)} (its parameters: {', '.join(known)})"
+                f"proxies: {name} has no parameter {option!r}{nearest(option, parameters)} (its parameters: {', '.join(parameters)})"
             )
     label = options.pop("label", None)
     if label is not None and not (isinstance(label, str) and _LABEL.fullmatch(label)):

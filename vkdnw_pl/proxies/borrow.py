@@ -226,9 +226,9 @@ def borrow(
         init: see ``networks.init.initialise``.
         samples: use only so many of a batch's first images.
     """
-    given = images.images if isinstance(images, Batch) else images
-    there = given.device if isinstance(given, Tensor) else torch.device("cpu")
-    device = next((p.device for p in network.parameters()), there)
+    batch = images.images if isinstance(images, Batch) else images
+    images_device = batch.device if isinstance(batch, Tensor) else torch.device("cpu")
+    device = next((p.device for p in network.parameters()), images_device)
     devices = [device] if device.type == "cuda" else []
     with (
         torch.random.fork_rng(devices=devices),

@@ -86,9 +86,9 @@ def feature_taps(network: nn.Module) -> tuple[str, ...]:
 
     The network's own attribute ``feature_taps`` or, for timm models, its ``feature_info``; empty where it has neither.
     """
-    own = getattr(network, "feature_taps", None)
-    if own is not None:
-        return tuple(own)
+    taps = getattr(network, "feature_taps", None)
+    if taps is not None:
+        return tuple(taps)
     info = getattr(network, "feature_info", None)
     stages = info if isinstance(info, list) else getattr(info, "info", [])
     return tuple(stage["module"] for stage in stages)

@@ -44,10 +44,10 @@ class TimmZoo(Space):
             hint = nearest(name, timm.list_models(), 3)
             raise ValueError(f"timm has no model {arch!r}{hint} (timm.list_models() lists them)")
         if tag:
-            known = [full.partition(".")[2] for full in timm.list_pretrained(f"{name}.*")]
-            if tag not in known:
-                tags = f"its tags: {', '.join(known)}" if known else "it has no pretrained weights"
-                raise ValueError(f"timm's {name} has no tag {tag!r} ({tags})")
+            tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{name}.*")]
+            if tag not in tags:
+                allowed = f"its tags: {', '.join(tags)}" if tags else "it has no pretrained weights"
+                raise ValueError(f"timm's {name} has no tag {tag!r} ({allowed})")
         return arch
 
     def architecture(self, arch: str) -> str:
@@ -97,12 +97,12 @@ class TimmZoo(Space):
         import timm
 
         name = self.validate(arch)
-        own = self.read_options(network)
+        opt = self.read_options(network)
         options = {key: value for key, value in network.items() if key not in _OPTIONS}
-        options |= {"num_classes": own.num_classes, "in_chans": own.in_channels}
+        options |= {"num_classes": opt.num_classes, "in_chans": opt.in_channels}
         config = timm.models.get_pretrained_cfg(name)
         if config is not None and config.fixed_input_size:
-            options["img_size"] = own.image_size
+            options["img_size"] = opt.image_size
         try:
             return timm.create_model(name, **options)
         except TypeError as error:
