@@ -28,14 +28,7 @@ _HP = "200"
 _DATASETS = ("cifar10", "cifar100", "ImageNet16-120")
 # What unpickling and reading of a damaged or foreign file raises.
 _DAMAGE = (
-    OSError,
-    EOFError,
-    pickle.UnpicklingError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    ImportError,
+    *(OSError, EOFError, pickle.UnpicklingError, LookupError, ValueError, TypeError, AttributeError, ImportError),
     AssertionError,
 )
 

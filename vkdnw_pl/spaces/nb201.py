@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _LAYOUT = "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
 _EDGE = re.compile(r"([^~|]*)~([^~|]*)")
 
-Genotype = tuple[int, int, int, int, int, int]
+Genotype = tuple[int, ...]
+"""Six operations, places in `OPS`, in the order of `EDGES`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,8 +166,7 @@ class NB201(Space):
                 raise ValueError(
                     f"nb201 architecture {tuple(genotype)}: edge {source}→{target} has {value!r}; allowed: {allowed}"
                 )
-        a, b, c, d, e, f = (int(value) for value in genotype)
-        return a, b, c, d, e, f
+        return tuple(int(value) for value in genotype)
 
     @staticmethod
     def _parse_string(arch: str) -> Genotype:
@@ -198,11 +198,10 @@ class NB201(Space):
                         f"(allowed: {', '.join(OPS)})"
                     )
                 genotype.append(OPS.index(match[1]))
-        a, b, c, d, e, f = genotype
-        return a, b, c, d, e, f
+        return tuple(genotype)
 
     @staticmethod
-    def _canonical(genotype: Sequence[int]) -> tuple[int, ...]:
+    def _canonical(genotype: Sequence[int]) -> Genotype:
         live = [(s, t) for (s, t), op in zip(EDGES, genotype, strict=True) if op != 0]
         from_input, to_output = {0}, {3}
         for source, target in sorted(live):  # edges go upwards, so one sweep in each direction is enough
