@@ -135,7 +135,7 @@ def test_measurements_are_kept(tmp_path, monkeypatch):
     assert [measured(arch) for arch in [*archs[:2], archs[0]]] == [(1.5, 2.25)] * 3
     assert len(calls) == 4
     assert calls[0][1:] == ((3, 32, 32), 2, "cpu")
-    assert calls[1][1:] == ((3, 32, 32), 2, "cpu", 1, 3)
+    assert calls[1][1:] == ((3, 32, 32), 2, "cpu", 1, 3, 1)
     path.write_bytes(path.read_bytes() + b"|torn~0")
     again = Measurements(path, space, {"channels": 4, "cells": 1}, budget, how)
     assert [again(arch) for arch in archs[:2]] == [(1.5, 2.25)] * 2
@@ -143,8 +143,8 @@ def test_measurements_are_kept(tmp_path, monkeypatch):
     again(archs[2])
     assert path.read_text().splitlines() == ["arch,latency_ms,peak_mb", *(f"{arch},1.5,2.25" for arch in archs)]
 
-    dear = Measurements(None, space, {"channels": 4, "cells": 1}, Budget(max_latency_ms=9.0, max_peak_mb=1.0), how)
-    assert dear(archs[0]) == (None, 2.25)  # too much memory: its latency does not matter
+    too_large = Measurements(None, space, {"channels": 4, "cells": 1}, Budget(max_latency_ms=9.0, max_peak_mb=1.0), how)
+    assert too_large(archs[0]) == (None, 2.25)  # too much memory: its latency does not matter
 
 
 def test_really_measured():
