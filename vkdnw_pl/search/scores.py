@@ -73,9 +73,9 @@ def _proxy_with_column(column: str) -> str | None:
     """Name of the proxy of which a column is one of several."""
     from vkdnw_pl.proxies import PROXIES
 
-    for name in PROXIES:
+    for name, cls in PROXIES.items():
         try:
-            proxy = PROXIES[name]()
+            proxy = cls()
         except TypeError:  # it cannot be made without parameters
             continue
         if column in proxy.table_columns:
