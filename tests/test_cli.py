@@ -8,10 +8,11 @@ import pytest
 
 import vkdnw_pl.commands.score
 from vkdnw_pl import cli
+from vkdnw_pl.cluster.options import TRAINING
 from vkdnw_pl.errors import CommandFailed, UsageError
 from vkdnw_pl.option_parser import make_parser
 
-OWN = [name for name in cli.COMMANDS if name not in cli.TRAINING]
+OWN = [name for name in cli.COMMANDS if name not in TRAINING]
 
 
 def call(capsys, *arguments):

@@ -9,14 +9,12 @@ import importlib
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vkdnw_pl._version import __version__
 from vkdnw_pl.errors import CommandFailed, UsageError, unknown
 
 if TYPE_CHECKING:
-    from vkdnw_pl.cluster.options import LaunchOptions
-    from vkdnw_pl.cluster.plan import LaunchPlan
     from vkdnw_pl.option_parser import CommandParser
 
 PROG = "python -m vkdnw_pl"
@@ -37,10 +35,6 @@ COMMANDS = {
 }
 """Name -> first line of the function's docstring, so that --help imports nothing."""
 
-TRAINING = ("fit", "validate", "test", "predict")
-"""Commands that are LightningCLI's."""
-_LAUNCH_OPTIONS_OF = {"search": ("nodes",)}
-"""Options of a command that are named like one of --launch."""
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -93,10 +87,12 @@ def _main(arguments: list[str]) -> int:
 
 
 def _launch_or_run(name: str, arguments: list[str], prog: str) -> int:
-    from vkdnw_pl.cluster.launch import is_launch, launch
+    from vkdnw_pl.cluster.options import TRAINING, is_launch
 
-    if is_launch(name, arguments, _LAUNCH_OPTIONS_OF.get(name, ())):
-        return launch(name, arguments, prog, lambda rest, launch_options: _plan(name, rest, prog, launch_options))
+    if is_launch(name, arguments):
+        from vkdnw_pl.cluster.launch import launch
+
+        return launch(name, arguments, prog, lambda rest: _parse(name, rest, prog))
     if name in TRAINING:
         return _train(name, arguments, prog)
     command = load_command(name)
@@ -105,25 +101,22 @@ def _launch_or_run(name: str, arguments: list[str], prog: str) -> int:
 
 
 def _parser(name: str, prog: str) -> CommandParser:
-    from vkdnw_pl.cluster.plan import LAUNCHED
+    from vkdnw_pl.cluster.options import LAUNCHED
     from vkdnw_pl.option_parser import CommandParser
 
-    note = f"As jobs of a cluster: {prog} ... --launch slurm; its options: {prog} --launch --help"
+    note = f"As jobs of a cluster: {prog} ... --launch slurm\nIts options: {prog} --launch --help"
     return CommandParser(load_command(name), prog, note if name in LAUNCHED else "")
 
 
-def _plan(name: str, arguments: list[str], prog: str, launch_options: LaunchOptions) -> LaunchPlan:
-    from vkdnw_pl.cluster.plan import check_for_command
+def _parse(name: str, arguments: list[str], prog: str) -> Any:
+    """All options of a command."""
+    from vkdnw_pl.cluster.options import TRAINING
 
-    check_for_command(launch_options, name)
     if name in TRAINING:
-        from vkdnw_pl.cluster.plan_training import plan_training
         from vkdnw_pl.commands.train import training_config
 
-        return plan_training(name, training_config(name, arguments, prog), arguments, launch_options)
-    from vkdnw_pl.commands.launch_plan import plan_command
-
-    return plan_command(name, arguments, launch_options, prog)
+        return training_config(name, arguments, prog)
+    return _parser(name, prog).parse(arguments)
 
 
 def _train(name: str, arguments: list[str], prog: str) -> int:

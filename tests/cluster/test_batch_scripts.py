@@ -10,7 +10,7 @@ SCRIPTS = Path(__file__).parents[2] / "slurm"
 NAMES = sorted(path.name for path in SCRIPTS.glob("*.sbatch"))
 
 
-class Job:
+class FakeSlurm:
     """Runs scripts as jobs of a SLURM that is not there."""
 
     def __init__(self, folder: Path) -> None:
@@ -57,7 +57,7 @@ ARRAY = {
 
 @pytest.fixture
 def job(tmp_path):
-    return Job(tmp_path)
+    return FakeSlurm(tmp_path)
 
 
 def after_program(step: list[str]) -> list[str]:

@@ -123,6 +123,27 @@ def test_a_launch_reads_back_as_it_was_written(folder):
         folder.read()
 
 
+def test_a_record_of_an_earlier_version_is_read_and_keeps_its_form(folder):
+    task = {"name": "0-of-1", "folder": "shards/0-of-1", "index": 0, "rows": 3, "until": None, "meta": True}
+    job = {
+        **{"id": "5", "kind": "array", "script": "score_array.sbatch", "array": "0", "tasks": ["0-of-1"]},
+        **{"command": ["sbatch", "--parsable"], "submitted_at": "2026-01-01T00:00:00+00:00"},
+    }
+    record = {
+        **{"format": 1, "command": "score", "out": "out", "arguments": ["--seeds", "1"], "directory": "/"},
+        **{"script": "score_array.sbatch", "script_arguments": ["--shards", "1"], "resources": ["--mem=1G"]},
+        **{"place": ["--partition=p"], "tasks": [task], "job_name": "x", "settings": {"seeds": [1]}, "merge": []},
+        **{"at_once": 2, "dependency": None, "group": None, "jobs": [job]},
+    }
+    folder.path.mkdir(parents=True)
+    folder.record.write_text(json.dumps(record))
+    earlier = folder.read()
+    assert earlier.merge_resources == ["--partition=p"]
+    assert [state.state for state in task_states(folder, earlier, {})] == ["lost", "missing"]
+    folder.write(earlier)
+    assert json.loads(folder.record.read_text()) == record
+
+
 def test_scripts_called_by_hand_are_found_by_their_markers(folder):
     with pytest.raises(ValueError, match="nothing was launched into"):
         launches_of(str(folder.out))

@@ -36,11 +36,6 @@ def follow(folder: LaunchFolder, launch: Launch, quiet: bool = False) -> int:
 
     Ctrl-C ends the waiting; the jobs go on.
 
-    Args:
-        folder: of the launch.
-        launch: its record.
-        quiet: show nothing.
-
     Returns:
         See `exit_code`; 130 after Ctrl-C.
     """
@@ -86,12 +81,11 @@ def summary(states: Sequence[TaskState]) -> str:
 
 def exit_code(states: Sequence[TaskState]) -> int:
     """0 if all is done or on its way, 1 if something failed or nothing is known of it."""
-    return int(
-        any(
-            state.state.is_broken or state.state == State.UNKNOWN or state.failed_rows or (state.exit_code or 0) > 0
-            for state in states
-        )
+    bad = (
+        state.state.is_broken or state.state == State.UNKNOWN or state.failed_rows or state.exit_code
+        for state in states
     )
+    return int(any(bad))
 
 
 def print_states(folder: LaunchFolder, launch: Launch, states: Sequence[TaskState]) -> None:

@@ -8,10 +8,11 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 from vkdnw_pl.cluster.follow import follow
-from vkdnw_pl.cluster.options import LaunchOptions, launch_option, nearest_option, read_options, split_options
-from vkdnw_pl.cluster.plan import LAUNCHED, LaunchPlan
+from vkdnw_pl.cluster.options import nearest_option, read_options, split_options
+from vkdnw_pl.cluster.plan import LaunchPlan, plan_launch
 from vkdnw_pl.cluster.record import Job, Launch, LaunchFolder
 from vkdnw_pl.cluster.slurm import SlurmError, job_states, run_slurm
 from vkdnw_pl.cluster.submission import SiteError, Submitter, is_copy
@@ -24,38 +25,14 @@ from vkdnw_pl.runs.settings import differences
 _PATIENCE_S = 20.0
 
 
-def is_launch(command: str, arguments: Sequence[str], command_options: Sequence[str] = ()) -> bool:
-    """Whether these arguments of a command are for `launch`.
-
-    Args:
-        command: name of the command.
-        arguments: of the command.
-        command_options: options of the command that are named like one of ``--launch``.
-
-    Raises:
-        UsageError: if ``--launch`` is not for this command, or an option needs it.
-    """
-    names = [name for name in map(launch_option, arguments) if name is not None]
-    if "launch" in names:
-        if command not in LAUNCHED:
-            raise UsageError(f"--launch is not for {command}; it is for {', '.join(LAUNCHED)}")
-        return True
-    useless = [name for name in names if name not in command_options]
-    if useless and command in LAUNCHED:
-        raise UsageError(f"--{useless[0]} is an option of --launch; add --launch slurm, or leave it out")
-    return False
-
-
-def launch(
-    command: str, arguments: Sequence[str], prog: str, plan_launch: Callable[[list[str], LaunchOptions], LaunchPlan]
-) -> int:
+def launch(command: str, arguments: Sequence[str], prog: str, parse: Callable[[list[str]], Any]) -> int:
     """Submit a command.
 
     Args:
         command: its name.
         arguments: of the command and of ``--launch``.
         prog: how the user calls the command.
-        plan_launch: makes the plan of the command's own arguments.
+        parse: turns the command's own arguments into its options.
 
     Returns:
         0 if all is submitted or done already; with --wait as ``status``.
@@ -70,9 +47,10 @@ def launch(
     launch_arguments, command_arguments = split_options(arguments)
     options = read_options(launch_arguments, prog)
     try:
-        plan = plan_launch(command_arguments, options)
+        command_options = parse(command_arguments)
     except UsageError as error:
         raise _with_better_guess(error) from error
+    plan = plan_launch(command, command_options, command_arguments, options)
     folder = LaunchFolder(plan.launch.out, command)
     _check_scripts(folder)
     with _as_command_failed(), nullcontext() if options.dry_run else RunFolder(folder.path).lock(_PATIENCE_S):

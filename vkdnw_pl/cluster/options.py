@@ -10,6 +10,10 @@ from typing import Literal
 from vkdnw_pl.errors import UsageError, check_whole, nearest
 from vkdnw_pl.option_parser import CommandParser
 
+TRAINING = ("fit", "validate", "test", "predict")
+LAUNCHED = ("score", "search", *TRAINING, "evaluate")
+"""Commands that can be launched."""
+
 _OURS = ("array", "output", "error", "open-mode", "no-requeue", "parsable", "wrap", "wait", "test-only", "dependency", "chdir",
          "clusters")  # fmt: skip
 _OURS_SHORT = {"a": "array", "o": "output", "e": "error", "W": "wait", "d": "dependency", "D": "chdir", "M": "clusters"}
@@ -125,6 +129,27 @@ class LaunchOptions:
 
 _NAMES = [option.name for option in fields(LaunchOptions)]
 _SWITCHES = ("dry_run", "wait")
+_OF_COMMANDS = {"search": ("nodes",)}
+"""Options of a command that are named like one of ``--launch``."""
+
+
+def is_launch(command: str, arguments: Sequence[str]) -> bool:
+    """Whether these arguments of a command ask to launch it.
+
+    Raises:
+        UsageError: if ``--launch`` is not for this command, or an option needs it.
+    """
+    names = [name for name in map(launch_option, arguments) if name is not None]
+    if command not in LAUNCHED:
+        if "launch" in names:
+            raise UsageError(f"--launch is not for {command}; it is for {', '.join(LAUNCHED)}")
+        return False
+    if "launch" in names:
+        return True
+    for name in names:
+        if name not in _OF_COMMANDS.get(command, ()):
+            raise UsageError(f"--{name} is an option of --launch; add --launch slurm, or leave it out")
+    return False
 
 
 def split_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -168,11 +193,7 @@ def nearest_option(flag: str) -> str:
 
 
 def read_options(arguments: Sequence[str], prog: str) -> LaunchOptions:
-    """Read and check the options.
-
-    Args:
-        arguments: those that `split_options` found, or ``--help``.
-        prog: how the user calls the command.
+    """Read and check the options that `split_options` found, or ``--help``, of the command that is called by ``prog``.
 
     Raises:
         UsageError: for the first value that is not allowed, with what is.

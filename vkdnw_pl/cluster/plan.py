@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vkdnw_pl.cluster.options import LaunchOptions
-from vkdnw_pl.cluster.record import Launch, Task
-from vkdnw_pl.errors import UsageError
-from vkdnw_pl.runs.folder import RunFolder
+import yaml
 
-TRAINING = ("fit", "validate", "test", "predict")
-LAUNCHED = ("score", "search", *TRAINING, "evaluate")
-"""Commands that can be launched."""
+from vkdnw_pl.cluster.options import TRAINING, LaunchOptions
+from vkdnw_pl.cluster.record import Launch, LaunchFolder, Task
+from vkdnw_pl.errors import UsageError, user_input
+from vkdnw_pl.options import WandbOptions, as_config
+from vkdnw_pl.runs.folder import RunFolder
+from vkdnw_pl.runs.settings import Record
+from vkdnw_pl.scoring.folder import ScoreFolder
+from vkdnw_pl.scoring.plan import ScoreOptions, Shard, plan_scoring
+from vkdnw_pl.search.folder import SearchFolder
+from vkdnw_pl.search.plan import SearchOptions, plan_search
 
 
 @dataclass(frozen=True)
@@ -36,26 +40,104 @@ class LaunchPlan:
     """Whether what has ended is done again, as without ``--launch``: for commands that keep no record of their end."""
 
 
-def check_for_command(launch_options: LaunchOptions, command: str) -> None:
-    """Refuse options that have no use with this command.
-
-    Raises:
-        UsageError: naming the commands that they are for.
-    """
-    for name, commands in (("array", ("score", "fit")), ("nodes", ("search", *TRAINING))):
-        if getattr(launch_options, name) is not None and command not in commands:
-            raise UsageError(f"--{name} is not for {command}; it is for {', '.join(commands)}")
+_NOT_OF_TASKS = ("out", "overwrite", "retry_failed", "shard", "nodes")
+_UNKNOWN_BEFORE = ("device", "how_to_measure")
+"""Settings that depend on the node."""
 
 
-def plan_evaluate(options: Any, arguments: Sequence[str], launch_options: LaunchOptions) -> LaunchPlan:
-    """Check what an evaluation reads and where it writes.
+def plan_launch(command: str, options: Any, arguments: Sequence[str], launch_options: LaunchOptions) -> LaunchPlan:
+    """Check the command's own options and cut it into tasks.
+
+    Args:
+        command: its name.
+        options: of the command, as its parser reads them.
+        arguments: of the command, as the user typed them.
+        launch_options: those of ``--launch``.
 
     Raises:
         UsageError: for what is not allowed.
     """
+    for name, commands in (("array", ("score", "fit")), ("nodes", ("search", *TRAINING))):
+        if getattr(launch_options, name) is not None and command not in commands:
+            raise UsageError(f"--{name} is not for {command}; it is for {', '.join(commands)}")
+    with user_input():
+        if command == "score":
+            return _plan_score(options, arguments, launch_options)
+        if command == "search":
+            return _plan_search(options, arguments, launch_options)
+        if command == "evaluate":
+            return _plan_evaluate(options, arguments, launch_options)
+        from vkdnw_pl.cluster.plan_training import plan_training
+
+        return plan_training(command, options, arguments, launch_options)
+
+
+def _plan_score(options: ScoreOptions, arguments: Sequence[str], launch_options: LaunchOptions) -> LaunchPlan:
+    if options.shard is not None:
+        raise UsageError(f"shard={options.shard!r} has no use with --launch: --array N cuts the work into N parts")
+    plan = plan_scoring(replace(options, device="cpu", workers=1))
+    archs, count = plan.settings.archs, launch_options.num_tasks
+    if count is not None and count > len(archs):
+        raise UsageError(f"array={count} is not allowed: there are only {len(archs)} architectures")
+    out = out_folder(options.out or plan.default_out)
+    settings = _comparable(plan.settings.record(), options.device)
+    tasks = [Task("score", rows=len(plan.keys))]
+    if count is not None:
+        rows = [len(Shard(i, count).of(archs)) * len(plan.settings.seeds) for i in range(count)]
+        tasks = [Task(f"{i}-of-{count}", f"shards/{i}-of-{count}", i, rows[i]) for i in range(count)]
+    for folder in [Path(out), *(Path(out) / task.folder for task in tasks)]:
+        ScoreFolder(folder).check_continues(settings, options.overwrite, partial=True)
+    if not options.overwrite:
+        _check_count(Path(out), count)
+    config = ["--config", str(LaunchFolder(out, "score").options)]
+    launch = new_launch(
+        "score",
+        out,
+        arguments,
+        _with_cores(launch_options, options.workers),
+        script="command.sbatch" if count is None else "score_array.sbatch",
+        script_arguments=["score", *config] if count is None else [*config, "--shards", str(count)],
+        tasks=tasks,
+        settings=settings,
+        merge=None if count is None else ["--shards", str(count), *_wandb_arguments(options)],
+        group=None if count is None else wandb_group(out, options.wandb, options.wandb_group),
+    )
+    return LaunchPlan(launch, _task_options(options), options.overwrite, options.retry_failed, ScoreFolder(out))
+
+
+def _plan_search(options: SearchOptions, arguments: Sequence[str], launch_options: LaunchOptions) -> LaunchPlan:
+    plan = plan_search(replace(options, device="cpu", workers=1, nodes=1))
+    nodes = launch_options.nodes or options.nodes
+    if nodes > 1 and not plan.settings.proxies:
+        raise UsageError(f"nodes={nodes} has no use here: there is no proxy to compute; leave it out")
+    if nodes == 1:
+        resources = _with_cores(replace(launch_options, nodes=None), options.workers)
+    else:  # one process per task
+        num_cpus = launch_options.gpu_count or launch_options.cpus or 1
+        per_node = num_cpus if options.workers == "auto" else options.workers
+        sbatch = [f"--ntasks-per-node={per_node}", *launch_options.sbatch_options]
+        resources = replace(launch_options, nodes=nodes, cpus=None, sbatch=sbatch)
+    out = out_folder(options.out or plan.default_out)
+    settings = _comparable(plan.settings.record(), options.device)
+    folder = SearchFolder(out)
+    folder.check_continues(settings, options.overwrite, partial=True)
+    launch = new_launch(
+        "search",
+        out,
+        arguments,
+        resources,
+        script="search.sbatch",
+        script_arguments=["--config", str(LaunchFolder(out, "search").options)],
+        tasks=[Task("search", rows=options.evaluations)],
+        settings=settings,
+    )
+    return LaunchPlan(launch, _task_options(options), options.overwrite, run_folder=folder)
+
+
+def _plan_evaluate(options: Any, arguments: Sequence[str], launch_options: LaunchOptions) -> LaunchPlan:
     if options.out is None:
         raise UsageError("out is missing: with --launch, say where the results go, such as --out runs/evaluation")
-    for path in [options.scores] if isinstance(options.scores, str) else options.scores:
+    for path in options.paths:
         if not Path(path).expanduser().exists():
             raise UsageError(f"{path} cannot be read: there is no such file or folder")
     return plan_other("evaluate", options.out, arguments, launch_options)
@@ -120,3 +202,42 @@ def _without_out(arguments: Sequence[str]) -> list[str]:
         for previous, argument in zip(before, arguments)
         if argument != "--out" and previous != "--out" and not argument.startswith("--out=")
     ]
+
+
+def _wandb_arguments(options: WandbOptions) -> list[str]:
+    """For the job that joins the parts, what W&B is told."""
+    if not options.wandb:
+        return []
+    return [
+        f"--wandb={'true' if options.wandb is True else options.wandb}",
+        *([f"--wandb_group={options.wandb_group}"] if options.wandb_group else []),
+        *([f"--wandb_tags={options.wandb_tags}"] if options.wandb_tags else []),
+    ]
+
+
+def _comparable(settings: Record, device: str) -> Record:
+    """Settings as far as they are known before a job runs."""
+    comparable = {name: value for name, value in settings.items() if name not in _UNKNOWN_BEFORE}
+    return comparable if device == "auto" else {**comparable, "device": device}
+
+
+def _with_cores(launch_options: LaunchOptions, workers: int | str) -> LaunchOptions:
+    """As many cores as there are to be workers, if nothing else is said."""
+    if launch_options.cpus is None and launch_options.gpus is None and isinstance(workers, int):
+        return replace(launch_options, cpus=workers)
+    return launch_options
+
+
+def _task_options(options: ScoreOptions | SearchOptions) -> str:
+    config = {name: value for name, value in as_config(options).items() if name not in _NOT_OF_TASKS}
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+
+
+def _check_count(out: Path, count: int | None) -> None:
+    """Refuse to cut again what was cut into another number of parts."""
+    counts = sorted({path.name.rpartition("-of-")[2] for path in out.glob("shards/*-of-*")} - {str(count)})
+    if counts:
+        raise UsageError(
+            f"{out}/shards holds parts of {', '.join(counts)}; give --array {counts[0]} to go on with them, another folder "
+            "with --out, or --overwrite to delete them"
+        )

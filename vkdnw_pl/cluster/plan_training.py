@@ -12,7 +12,7 @@ import yaml
 from vkdnw_pl.cluster.options import LaunchOptions
 from vkdnw_pl.cluster.plan import LaunchPlan, new_launch, out_folder, plan_other, wandb_group
 from vkdnw_pl.cluster.record import LaunchFolder, Task
-from vkdnw_pl.errors import UsageError, user_input
+from vkdnw_pl.errors import UsageError
 from vkdnw_pl.networks.arch_file import read_arch_file
 from vkdnw_pl.runs.settings import digest
 from vkdnw_pl.spaces.resolve import resolve_arch
@@ -26,17 +26,7 @@ _OF_THE_NETWORK = ("model.arch", "model.space", "model.network")
 def plan_training(
     command: str, config: dict[str, Any], arguments: Sequence[str], launch_options: LaunchOptions
 ) -> LaunchPlan:
-    """Check the options of a training and cut it into tasks.
-
-    Args:
-        command: fit, validate, test or predict.
-        config: all options of the command, as its own parser reads them.
-        arguments: of the command, as the user typed them.
-        launch_options: those of ``--launch``.
-
-    Raises:
-        UsageError: for what is not allowed.
-    """
+    """Check the options of a training, ``config``, and cut it into tasks; see `plan_launch`."""
     if launch_options.job_name in _SHELL_NAMES:
         raise UsageError(f"job_name={launch_options.job_name!r} is not allowed: Lightning takes such a job for a shell")
     if command == "fit":
@@ -52,10 +42,9 @@ def _plan_fit(config: dict[str, Any], arguments: Sequence[str], launch_options: 
         raise UsageError(
             f"array={count} trains the best networks of a search: give --model.arch found.json, not {arch!r}"
         )
-    with user_input():
-        if count is not None:
-            read_arch_file(f"{arch}#{count}")  # refuses more than it holds
-        settings = _settings(config)
+    if count is not None:
+        read_arch_file(f"{arch}#{count}")  # refuses more than it holds
+    settings = _settings(config)
     # What is set here would stand in the way of the number of processes that the job has.
     launch_options = _with_processes(config["trainer"], launch_options)
     if count is not None:
@@ -67,9 +56,8 @@ def _plan_fit(config: dict[str, Any], arguments: Sequence[str], launch_options: 
     else:
         tasks = [Task(f"rank-{i + 1}", f"rank-{i + 1}", i, until=until) for i in range(count)]
     overwrite = bool(config["overwrite"])
-    with user_input():
-        for task in tasks:
-            TrainingFolder(Path(out) / task.folder).check_continues(settings, overwrite, partial=True)
+    for task in tasks:
+        TrainingFolder(Path(out) / task.folder).check_continues(settings, overwrite, partial=True)
     launch = new_launch(
         "fit",
         out,
@@ -90,11 +78,7 @@ def _plan_fit(config: dict[str, Any], arguments: Sequence[str], launch_options: 
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides the training's result, with the network in place of the name of a file.
-
-    Raises:
-        ValueError: if there is no such network.
-    """
+    """What decides the training's result, with the network in place of the name of a file."""
     model = config["model"]
     resolved = resolve_arch(model["arch"], model["space"])
     network = {**resolved.network, **(model["network"] or {})}
@@ -104,11 +88,7 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_processes(trainer: Mapping[str, Any], launch_options: LaunchOptions) -> LaunchOptions:
-    """Options for a job with one task for each device.
-
-    Raises:
-        UsageError: if the trainer's options say something else than those of the job.
-    """
+    """Options for a job with one task for each device, which the trainer's options must not contradict."""
     devices, accelerator, gpus = _number(trainer["devices"]), trainer["accelerator"], launch_options.gpu_count
     nodes = launch_options.nodes or trainer["num_nodes"]
     if trainer["num_nodes"] not in (1, nodes):

@@ -19,23 +19,20 @@ _MERGE_RESOURCES = "place"  # its name in format 1
 
 @dataclass
 class Task:
-    """A part of a launch that one job, or one task of an array, does.
-
-    Args:
-        name: of its marker; ``3-of-8`` for a shard.
-        folder: its run folder, from OUT.
-        index: number of the array's task; None for a job without array.
-        rows: how many rows, or lines of the history, it is to make; None where nothing is counted.
-        until: of a training, how far it is to go.
-        meta: whether its run folder's ``meta.json`` tells that it is finished; else the exit code does.
-    """
+    """A part of a launch that one job, or one task of an array, does."""
 
     name: str
+    """Of its marker; ``3-of-8`` for a shard."""
     folder: str = "."
+    """Its run folder, from OUT."""
     index: int | None = None
+    """Number of the array's task; None for a job without array."""
     rows: int | None = None
+    """How many rows, or lines of the history, it is to make; None where nothing is counted."""
     until: dict[str, Any] | None = None
+    """Of a training, how far it is to go."""
     meta: bool = True
+    """Whether its run folder's ``meta.json`` tells that it is finished; else the exit code does."""
 
 
 @dataclass
@@ -54,48 +51,37 @@ class Job:
 
 @dataclass
 class Launch:
-    """A launch and all of its jobs.
-
-    Args:
-        command: name of the command.
-        out: the run folder, from ``directory``.
-        arguments: of the command, as the user typed them, without those of ``--launch``.
-        directory: where it was launched, and where the jobs run.
-        script: its batch script; "" for scripts that were called by hand.
-        script_arguments: for the script, without ``--out``.
-        resources: options of sbatch for its tasks.
-        merge_resources: options of sbatch for where the job runs that joins the parts.
-        tasks: the parts.
-        settings: what the results depend on, where that is known before.
-        merge: arguments of the script that joins the parts, without ``--out``; None: nothing is joined.
-        at_once: how many tasks may run at the same time.
-        job_name: in the queue.
-        dependency: condition that the user gave.
-        group: name under which W&B shows the parts together.
-        jobs: what was submitted, oldest first.
-    """
+    """A launch and all of its jobs."""
 
     command: str
     out: str
+    """The run folder, from ``directory``."""
     tasks: list[Task]
     arguments: list[str] = field(default_factory=list)
+    """Of the command, as the user typed them, without those of ``--launch``."""
     directory: str = ""
+    """Where it was launched, and where the jobs run."""
     script: str = ""
+    """Its batch script; empty for scripts that were called by hand."""
     script_arguments: list[str] = field(default_factory=list)
+    """For the script, without ``--out``."""
     resources: list[str] = field(default_factory=list)
+    """Options of sbatch for its tasks."""
     merge_resources: list[str] = field(default_factory=list)
+    """Options of sbatch for where the job runs that joins the parts."""
     job_name: str = ""
     settings: dict[str, Any] | None = None
+    """What the results depend on, where that is known before."""
     merge: list[str] | None = None
+    """Arguments of the script that joins the parts, without ``--out``; None: nothing is joined."""
     at_once: int | None = None
+    """How many tasks may run at the same time."""
     dependency: str | None = None
+    """Condition that the user gave."""
     group: str | None = None
+    """Name under which W&B shows the parts together."""
     jobs: list[Job] = field(default_factory=list)
-
-    @property
-    def is_array(self) -> bool:
-        """Whether its tasks are those of an array."""
-        return self.tasks[0].index is not None
+    """What was submitted, oldest first."""
 
     @property
     def merge_task(self) -> Task | None:

@@ -29,12 +29,12 @@ class SiteError(ValueError):
 
 
 class Submitter:
-    """Makes scripts and calls of sbatch for a launch.
+    """Makes scripts and calls of sbatch for a launch, whose record it keeps.
 
     Args:
         folder: of the launch.
         launch: its record, to which the jobs are added.
-        as_before: with the ``site.env`` of the launch, in place of the one that counts here and now.
+        as_before: take the ``site.env`` of the launch, in place of the one that counts here and now.
 
     Raises:
         SiteError: if ``site.env`` cannot be read.
@@ -55,7 +55,7 @@ class Submitter:
 
     def scripts(self) -> dict[str, str]:
         """Name -> text of the scripts as they are submitted."""
-        names = [self.launch.script, *([_MERGE_SCRIPT] if self.launch.merge is not None else [])]
+        names = [self.launch.script] if self.launch.merge is None else [self.launch.script, _MERGE_SCRIPT]
         return {name: _script_text(name, self._environment) for name in names}
 
     def write_scripts(self) -> None:
@@ -69,30 +69,21 @@ class Submitter:
             (self.folder.path / name).write_text(text, encoding="utf-8")
 
     def job_of_tasks(self, tasks: Sequence[Task], extra: Sequence[str] = (), depends: bool = True) -> Job:
-        """The job of some of the tasks, not submitted yet.
-
-        Args:
-            tasks: of the launch.
-            extra: more arguments of the script.
-            depends: whether the condition of the launch is still to be waited for.
-        """
+        """The job of some of the tasks, not submitted yet; ``depends``: it waits for the condition of the launch."""
         launch = self.launch
-        array = array_ranges(task.index for task in tasks if task.index is not None) if launch.is_array else None
+        array = array_ranges(task.index for task in tasks if task.index is not None) or None
         if array is not None and launch.at_once is not None:
             array += f"%{launch.at_once}"
-        options = [
-            *([f"--array={array}"] if array else []),
-            *launch.resources,
-            *([f"--dependency={launch.dependency}"] if launch.dependency and depends else []),
-        ]
-        kind = "single" if array is None else "array"
-        return self._job(kind, launch.script, array, tasks, options, [*launch.script_arguments, *extra])
+        options = [f"--array={array}"] if array else []
+        options += launch.resources
+        options += [f"--dependency={launch.dependency}"] if launch.dependency and depends else []
+        return self._job("array" if array else "single", array, tasks, options, [*launch.script_arguments, *extra])
 
     def merge_job(self, after: Sequence[str]) -> Job:
         """The job that joins the parts when those of ``after`` have ended, not submitted yet."""
         launch, task = self.launch, self.launch.merge_task
         options = [*launch.merge_resources, *([f"--dependency=afterany:{':'.join(after)}"] if after else [])]
-        return self._job("merge", _MERGE_SCRIPT, None, [task] if task else [], options, launch.merge or [])
+        return self._job("merge", None, [task] if task else [], options, launch.merge or [])
 
     def submit(self, job: Job) -> Job:
         """Submit, and put it on record.
@@ -107,14 +98,9 @@ class Submitter:
         return job
 
     def _job(
-        self,
-        kind: str,
-        script: str,
-        array: str | None,
-        tasks: Iterable[Task],
-        options: Sequence[str],
-        arguments: Sequence[str],
+        self, kind: str, array: str | None, tasks: Iterable[Task], options: Sequence[str], arguments: Sequence[str]
     ) -> Job:
+        script = _MERGE_SCRIPT if kind == "merge" else self.launch.script
         logs = str(self.folder.logs.resolve()).replace("%", "%%")
         command = [
             "sbatch",
@@ -138,11 +124,7 @@ def is_copy(script: Path) -> bool:
 
 
 def _scripts_folder() -> Path:
-    """The folder ``slurm/``: beside the package in a checkout, else where the installation put it.
-
-    Raises:
-        FileNotFoundError: if it is in neither.
-    """
+    """The folder ``slurm/``: beside the package in a checkout, else where the installation put it."""
     in_checkout = Path(vkdnw_pl.__file__).resolve().parents[1] / "slurm"
     if (in_checkout / "common.sh").is_file():
         return in_checkout

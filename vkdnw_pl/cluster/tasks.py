@@ -95,7 +95,9 @@ def _task_state(
     meta = read_run_meta(folder.out / task.folder)
     attempt = meta["runs"][-1] if meta.get("runs") else {}
     done = None if task.rows is None else min(_rows_done(folder.out / task.folder), task.rows)
-    is_finished = _is_finished(folder, launch, task, meta, done, marker)
+    is_finished = marker.get("exit_code") == "0"
+    if task.meta:
+        is_finished = _is_finished(folder.out, launch, task, meta, done)
     exit_code = None if in_slurm is None or in_slurm.waits or in_slurm.runs else in_slurm.exit_code
     if exit_code is None and marker.get("exit_code", "").isdecimal():
         exit_code = int(marker["exit_code"])
@@ -140,17 +142,8 @@ def _task_state(
     )
 
 
-def _is_finished(
-    folder: LaunchFolder,
-    launch: Launch,
-    task: Task,
-    meta: Mapping[str, Any],
-    done: int | None,
-    marker: Mapping[str, str],
-) -> bool:
+def _is_finished(out: Path, launch: Launch, task: Task, meta: Mapping[str, Any], done: int | None) -> bool:
     """Whether a task has done all that it was to do: its run folder says so."""
-    if not task.meta:
-        return marker.get("exit_code") == "0"
     if meta.get("status") == "exhausted":
         return True
     if task.until is not None and meta.get("runs") and meta["runs"][-1].get("until") != task.until:
@@ -158,13 +151,10 @@ def _is_finished(
     is_whole = meta.get("status") == "finished" and (task.rows is None or (done or 0) >= task.rows)
     if task.name != "merge":
         return is_whole
-    parts = [folder.out / part.folder / "meta.json" for part in launch.tasks]
-    return (
-        is_whole
-        and "merged" in meta
-        and all(part.is_file() for part in parts)
-        and max(part.stat().st_mtime for part in parts) <= (folder.out / "meta.json").stat().st_mtime
-    )
+    parts = [out / part.folder / "meta.json" for part in launch.tasks]
+    if not is_whole or "merged" not in meta or not all(part.is_file() for part in parts):
+        return False
+    return max(part.stat().st_mtime for part in parts) <= (out / "meta.json").stat().st_mtime
 
 
 def _rows_done(folder: Path) -> int:
