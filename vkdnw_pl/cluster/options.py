@@ -189,7 +189,7 @@ def launch_option(argument: str) -> str | None:
 
 def nearest_option(flag: str) -> str:
     """``; did you mean '--x'?`` for a flag that may be a mistyped option of ``--launch``, or an empty text."""
-    return nearest(flag.replace("-", "_"), [f"__{name}" for name in _NAMES], cutoff=0.8).replace("'__", "'--")
+    return nearest(flag, [f"--{name}" for name in _NAMES], cutoff=0.8)
 
 
 def read_options(arguments: Sequence[str], prog: str) -> LaunchOptions:
