@@ -101,8 +101,7 @@ class CommandParser:
     """
 
     def __init__(self, command: Callable[..., Any], prog: str, note: str = "", config_file: bool = True) -> None:
-        kind: Any = command if is_dataclass(command) else get_type_hints(command).get("options")
-        self._kind: Any = kind if is_dataclass(kind) else None
+        self._kind: Any = command if isinstance(command, type) else get_type_hints(command).get("options")
         self.options = describe_options(self._kind) if self._kind is not None else _of_function(command)
         self._types: dict[str, Any] = {option.name: option.type for option in self.options}
         self._positional = [option.name for option in self.options if option.default is MISSING]
