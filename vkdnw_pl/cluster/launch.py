@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -14,12 +14,12 @@ from vkdnw_pl.cluster.follow import follow
 from vkdnw_pl.cluster.options import nearest_option, read_options, split_options
 from vkdnw_pl.cluster.plan import LaunchPlan, plan_launch
 from vkdnw_pl.cluster.record import Job, Launch, LaunchFolder
-from vkdnw_pl.cluster.slurm import SlurmError, job_states, run_slurm
-from vkdnw_pl.cluster.submission import SiteError, Submitter, is_copy
+from vkdnw_pl.cluster.slurm import job_states, run_slurm
+from vkdnw_pl.cluster.submission import Submitter, is_copy
 from vkdnw_pl.cluster.tasks import State, TaskState, task_states
-from vkdnw_pl.errors import CommandFailed, UsageError, user_input
+from vkdnw_pl.errors import UsageError, user_input
 from vkdnw_pl.runs.files import write_atomically
-from vkdnw_pl.runs.folder import FolderBusy, RunFolder
+from vkdnw_pl.runs.folder import RunFolder
 from vkdnw_pl.runs.settings import differences
 
 _PATIENCE_S = 20.0
@@ -53,7 +53,7 @@ def launch(command: str, arguments: Sequence[str], prog: str, parse: Callable[[l
     plan = plan_launch(command, command_options, command_arguments, options)
     folder = LaunchFolder(plan.launch.out, command)
     _check_scripts(folder)
-    with _as_command_failed(), nullcontext() if options.dry_run else RunFolder(folder.path).lock(_PATIENCE_S):
+    with nullcontext() if options.dry_run else RunFolder(folder.path).lock(_PATIENCE_S):
         before = _earlier_launch(folder, command)
         if not plan.overwrite:
             plan = plan if before is None else _continued(folder, plan, before)
@@ -77,7 +77,7 @@ def resubmit(folder: LaunchFolder) -> Launch:
     Raises:
         CommandFailed: if SLURM refuses.
     """
-    with _as_command_failed(), RunFolder(folder.path).lock(_PATIENCE_S):
+    with RunFolder(folder.path).lock(_PATIENCE_S):
         launched = folder.read()
         _submit_missing(folder, LaunchPlan(launched, depends=not _has_begun(folder, launched)), as_before=True)
     return launched
@@ -250,12 +250,3 @@ def _with_better_guess(error: UsageError) -> UsageError:
     unknown = re.match(r"option '(--[^'.]+)' is not known", str(error))
     hint = nearest_option(unknown[1]) if unknown else ""
     return UsageError(f"option {unknown[1]!r} is not known{hint}") if unknown and hint else error
-
-
-@contextmanager
-def _as_command_failed() -> Iterator[None]:
-    """Turn what goes wrong around SLURM into `CommandFailed`."""
-    try:
-        yield
-    except (SlurmError, SiteError, FolderBusy, FileNotFoundError) as error:
-        raise CommandFailed(str(error)) from error

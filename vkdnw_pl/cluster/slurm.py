@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from vkdnw_pl.errors import CommandFailed
+
 JobKey = tuple[str, int | None]
 """Number of a job, and of the task of its array; None for a job without array."""
 
@@ -18,7 +20,7 @@ _RUNNING = ("RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "SIG
 _WHOLE = {"SLURM_BITSTR_LEN": "0"}  # else the numbers of a long array end in "..."
 
 
-class SlurmError(RuntimeError):
+class SlurmError(CommandFailed):
     """A command of SLURM failed or is not there; the text says which and why."""
 
 

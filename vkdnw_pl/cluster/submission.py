@@ -15,6 +15,7 @@ from pathlib import Path
 import vkdnw_pl
 from vkdnw_pl.cluster.record import Job, Launch, LaunchFolder, Task
 from vkdnw_pl.cluster.slurm import array_ranges, submit
+from vkdnw_pl.errors import CommandFailed
 from vkdnw_pl.runs.files import now
 
 _MERGE_SCRIPT = "merge.sbatch"
@@ -24,7 +25,7 @@ _OF_A_JOB = ("VKDNW_SLURM_DIR", "VKDNW_SITE_ENV")
 _HEAD = "# From the launcher:"
 
 
-class SiteError(ValueError):
+class SiteError(CommandFailed):
     """``site.env`` cannot be read."""
 
 
