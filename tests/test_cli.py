@@ -10,7 +10,7 @@ import vkdnw_pl.commands.score
 from vkdnw_pl import cli
 from vkdnw_pl.cluster.options import TRAINING
 from vkdnw_pl.errors import CommandFailed, UsageError
-from vkdnw_pl.option_parser import make_parser
+from vkdnw_pl.option_parser import CommandParser
 
 OWN = [name for name in cli.COMMANDS if name not in TRAINING]
 
@@ -44,7 +44,7 @@ def test_every_option_is_explained(capsys):
     for name in OWN:
         code, out, _ = call(capsys, name, "--help")
         assert code == 0
-        for option in make_parser(cli.load_command(name), "").options:
+        for option in CommandParser(cli.load_command(name), "").options:
             assert option.help, f"{name}: {option.name}"
             assert option.default is MISSING or f"--{option.name}" in out
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vkdnw_pl.cli import load_command, main
-from vkdnw_pl.option_parser import make_parser
+from vkdnw_pl.option_parser import CommandParser
 from vkdnw_pl.options import as_config
 from vkdnw_pl.report.paper.tables import PAPER_CHOICES
 from vkdnw_pl.scoring.plan import ScoreOptions, parse_seeds
@@ -29,7 +29,7 @@ def test_is_read_by_its_command(name, capsys):
 
 
 def test_default_config_holds_the_defaults():
-    options = make_parser(load_command("score"), "test").parse(["--config", str(CONFIGS / "nb201.yaml")])
+    options = CommandParser(load_command("score"), "test").parse(["--config", str(CONFIGS / "nb201.yaml")])
     assert as_config(options) | {"network": options.network or None, "seeds": parse_seeds(options.seeds)} == as_config(
         ScoreOptions()
     ) | {"seeds": parse_seeds(ScoreOptions.seeds)}

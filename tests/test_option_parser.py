@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from vkdnw_pl.errors import UsageError, check_whole
-from vkdnw_pl.option_parser import describe_options, make_parser
+from vkdnw_pl.option_parser import CommandParser, describe_options
 from vkdnw_pl.options import OptionGroup
 
 
@@ -46,7 +46,7 @@ def several(paths: list[str], number: int = 3) -> int:
     return 0
 
 
-PARSER = make_parser(command, "python -m it")
+PARSER = CommandParser(command, "python -m it")
 
 
 def parse(*arguments: str) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def test_options_may_be_spelled_with_hyphens():
         """
         return 0
 
-    parser = make_parser(spelled, "python -m it")
+    parser = CommandParser(spelled, "python -m it")
     assert parser.parse_options(["a-b", "--top-k", "3", "--on-top"]) == {"what": "a-b", "top_k": 3, "on_top": True}
     assert parser.parse_options(["a", "--top-k=3"])["top_k"] == 3
     with pytest.raises(UsageError, match="--top-x"):
@@ -104,7 +104,7 @@ def test_options_may_be_spelled_with_hyphens():
 
 
 def test_several_places():
-    parser = make_parser(several, "python -m it")
+    parser = CommandParser(several, "python -m it")
     assert parser.parse_options(["a", "b", "--number", "1"]) == {"paths": ["a", "b"], "number": 1}
     with pytest.raises(UsageError):
         parser.parse_options([])
@@ -121,7 +121,7 @@ def test_a_run_folder_is_not_the_value_of_a_bare_switch(tmp_path):
         return 0
 
     folder = str(tmp_path)
-    parser = make_parser(look, "prog")
+    parser = CommandParser(look, "prog")
     assert parser.parse_options(["run", "--wandb", folder])["wandb"] == folder
     (tmp_path / "meta.json").touch()
     assert parser.parse_options(["--wandb", folder]) == {"scores": [folder], "wandb": True}
@@ -233,7 +233,7 @@ def paint(options: Painting) -> int:
 
 
 def test_options_of_a_dataclass():
-    parser = make_parser(paint, "python -m it")
+    parser = CommandParser(paint, "python -m it")
     assert parser.parse(["wall", "--width", "3"]) == Painting(what="wall", width=3)
     assert parser.parse(["wall"]).layers == [1, 2]
     with pytest.raises(UsageError, match="width=0 is not allowed: give a whole number of at least 1"):
@@ -275,7 +275,7 @@ def test_a_whole_number_stays_one_where_other_numbers_or_text_are_allowed():
         return 0
 
     names = ("first", "second", "third", "fourth")
-    parser = make_parser(share, "share")
+    parser = CommandParser(share, "share")
     for text, kinds in (("1", [int] * 4), ("1.0", [float, float, str, float]), ("1e3", [float, float, str, float])):
         options = parser.parse_options([f"--{name}={text}" for name in names])
         assert [type(options[name]) for name in names] == kinds, text

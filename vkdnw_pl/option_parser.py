@@ -101,7 +101,8 @@ class CommandParser:
     """
 
     def __init__(self, command: Callable[..., Any], prog: str, note: str = "", config_file: bool = True) -> None:
-        self._kind: Any = command if isinstance(command, type) else get_type_hints(command).get("options")
+        kind: Any = command if isinstance(command, type) else get_type_hints(command).get("options")
+        self._kind = kind if isinstance(kind, type) and is_dataclass(kind) else None
         self.options = describe_options(self._kind) if self._kind is not None else _of_function(command)
         self._types: dict[str, Any] = {option.name: option.type for option in self.options}
         self._positional = [option.name for option in self.options if option.default is MISSING]
@@ -214,11 +215,6 @@ class CommandParser:
         if named and value and named[1] in self._types:
             return f"{named[1]}={value[-1]} is not allowed: it takes {_in_words(self._types[named[1]])}"
         return " ".join(message.split())
-
-
-def make_parser(command: Callable[..., int], prog: str, note: str = "") -> CommandParser:
-    """Make the parser of a command, with a note at the end of its help."""
-    return CommandParser(command, prog, note)
 
 
 class _Help(DefaultHelpFormatter):

@@ -16,7 +16,7 @@ import pytest
 from vkdnw_pl.commands import download as command
 from vkdnw_pl.commands.download import DownloadOptions
 from vkdnw_pl.errors import UsageError
-from vkdnw_pl.option_parser import make_parser
+from vkdnw_pl.option_parser import CommandParser
 from vkdnw_pl.oracles import fetch, load_oracle, nb201_tables, timm_results
 from vkdnw_pl.oracles.base import TableFile
 from vkdnw_pl.oracles.nb201_tables import FILES
@@ -236,7 +236,7 @@ def test_timm(serve, tmp_path, cache, capsys, monkeypatch):
 
 
 def test_as_a_command_line(tmp_path, capsys):
-    parser = make_parser(command.download, "vkdnw download")
+    parser = CommandParser(command.download, "vkdnw download")
     options = parser.parse(["nb201", "--out", str(tmp_path), "--force", "true"])
     assert options == DownloadOptions(what="nb201", out=tmp_path, base_url=None, force=True)
     with pytest.raises(UsageError, match="what=nb101 is not allowed: it takes nb201 or timm"):

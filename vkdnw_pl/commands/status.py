@@ -6,7 +6,6 @@ import json as json_format
 from dataclasses import dataclass
 
 from vkdnw_pl.cluster.follow import INTERRUPTED, current_states, exit_code, follow, print_states
-from vkdnw_pl.cluster.launch import resubmit
 from vkdnw_pl.cluster.record import LaunchFolder, launches_of
 from vkdnw_pl.errors import UsageError, user_input
 
@@ -51,6 +50,8 @@ def status(options: StatusOptions) -> int:
                     f"{options.out} was not made by --launch but by scripts called by hand; submit its tasks again by "
                     "hand too"
                 )
+            from vkdnw_pl.cluster.launch import resubmit
+
             launch = resubmit(folder)
         if options.wait and not options.json:
             codes.append(follow(folder, launch))
