@@ -23,7 +23,6 @@ from vkdnw_pl.scoring.scorer import Scorer
 from vkdnw_pl.search.folder import SearchFolder
 from vkdnw_pl.search.loop import search
 from vkdnw_pl.search.plan import SearchOptions, plan_search
-from vkdnw_pl.search.proposals import Proposal
 from vkdnw_pl.search.settings import SearchSettings
 from vkdnw_pl.spaces import SPACES
 
@@ -46,11 +45,11 @@ class Cache:
             rows = read_journals(path) if path.is_dir() else read_table(path).rows if path.exists() else []
             self.rows |= {row.arch: row for row in rows if row.seed == 1 and set(self.columns) <= set(row.values)}
 
-    def __call__(self, proposals: Sequence[Proposal], columns: Sequence[str]) -> Iterator[ScoreRow]:
-        for proposal in proposals:
-            row = self.rows.get(proposal.arch)
+    def __call__(self, archs: Sequence[str], columns: Sequence[str]) -> Iterator[ScoreRow]:
+        for arch in archs:
+            row = self.rows.get(arch)
             if row is None:
-                row = self.rows[proposal.arch] = self.scorer.score(proposal.arch, self.seed)
+                row = self.rows[arch] = self.scorer.score(arch, self.seed)
                 self.made += 1
                 with self.out.open("a", encoding="utf-8") as file:
                     file.write(row_line(row, self.columns))

@@ -10,13 +10,14 @@ processor (`time.process_time`), which other programs disturb less; the clock's 
 import argparse
 import random
 import time
+from dataclasses import replace
 
 import numpy as np
 
 from vkdnw_pl.ranking import aggregate, parse_ranking
 from vkdnw_pl.search.constraints import Budget, CostCheck
 from vkdnw_pl.search.history import Candidate
-from vkdnw_pl.search.proposals import DrawCounts, Proposal, Proposer
+from vkdnw_pl.search.proposals import DrawCounts, Proposer
 from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.search.settings import make_strategy
 from vkdnw_pl.spaces import SPACES
@@ -25,16 +26,10 @@ RANKING = "vkdnw_agg"
 BUDGETS = {"450M, 14 layers": Budget(max_macs=450_000_000, max_layers=14), "none": Budget()}
 
 
-def evaluated(proposal: Proposal, rng: random.Random) -> Candidate:
+def evaluated(proposal: Candidate, rng: random.Random) -> Candidate:
     layers = proposal.layers or 0
-    return Candidate(
-        proposal.index,
-        proposal.arch,
-        proposal.parent,
-        proposal.origin,
-        proposal.macs,
-        proposal.num_params,
-        proposal.layers,
+    return replace(
+        proposal,
         values={
             "aleph": float(8 * layers + 5),  # many ties, as the real one has
             "vkdnw": rng.random(),

@@ -14,6 +14,7 @@ from vkdnw_pl.ranking import parse_ranking
 from vkdnw_pl.search.history import Candidate
 from vkdnw_pl.search.pareto import ParetoSearch, check_objectives, crowding_distance, fittest
 from vkdnw_pl.search.ranked_history import RankedHistory
+from vkdnw_pl.search.settings import make_strategy
 from vkdnw_pl.spaces import NB201
 
 pytest.importorskip("moocore", reason="needs vkdnw_pl[pareto]")
@@ -169,7 +170,7 @@ def test_wrong_objectives_are_refused(objectives):
 @pytest.mark.parametrize("population", [1, 2.0, True])
 def test_wrong_population_is_refused(population):
     with pytest.raises(ValueError, match="give a whole number of at least 2"):
-        ParetoSearch(NB201(), population)
+        make_strategy("pareto", NB201(), population)
 
 
 @pytest.mark.parametrize("table", [{}, {"score": [1, 2], "macs": [1]}, {"score": [[1]], "macs": [[1]]}])

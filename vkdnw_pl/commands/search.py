@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from vkdnw_pl.errors import CommandFailed, UsageError, WorkerDied, user_input
@@ -125,7 +124,11 @@ def _search_and_describe(
         print(f"nothing was found: {reason}", file=sys.stderr)
         return 1
     if options.figures and settings.terms:
-        run.images(_draw(plan, folder, history))
+        from vkdnw_pl.report.figures.searches import search_figures
+
+        budget, objectives = settings.budget, settings.objectives if settings.strategy == "pareto" else ()
+        bounds = budget.min_macs, budget.max_macs
+        run.images(search_figures(list(history), settings.ranking, folder.figures, settings.space, *bounds, objectives))
     _print_found(plan, folder, history, found)
     seconds = time.monotonic() - began_at
     print(f"\n{len(history) - done:,} networks evaluated now, {seconds:.0f} s in all; history: {folder.history}")
@@ -162,21 +165,6 @@ def _help(options: SearchOptions, plan: SearchPlan) -> int:
     with suppress(Stopped), stop_signals():  # the first process was told too, and says so
         help_first(Scorer.of(settings), settings.device, plan.workers, options.nodes, options.row_timeout)
     return 0
-
-
-def _draw(plan: SearchPlan, folder: SearchFolder, history: RankedHistory) -> list[Path]:
-    from vkdnw_pl.report.figures.searches import search_figures
-
-    settings = plan.settings
-    return search_figures(
-        list(history),
-        settings.ranking,
-        folder.figures,
-        settings.space,
-        settings.budget.min_macs,
-        settings.budget.max_macs,
-        settings.objectives if settings.strategy == "pareto" else (),
-    )
 
 
 def _print_plan(options: SearchOptions, plan: SearchPlan, folder: SearchFolder, done: int) -> None:

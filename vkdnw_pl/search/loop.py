@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
-from vkdnw_pl.runs.table import ScoreRow
 from vkdnw_pl.scoring.progress import Progress
 from vkdnw_pl.search.constraints import CostCheck, Measurements
 from vkdnw_pl.search.folder import SearchFolder, describe_found
 from vkdnw_pl.search.history import Candidate, HistoryFile
-from vkdnw_pl.search.proposals import MAX_TRIES, DrawCounts, Proposal, Proposer
+from vkdnw_pl.search.proposals import MAX_TRIES, DrawCounts, Proposer
 from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.search.scores import Evaluate
 from vkdnw_pl.search.settings import SearchSettings
@@ -78,8 +78,11 @@ def search(
             proposals = proposer.propose(history, count)
             _check_same(begun, proposals, folder)
             candidates = list(begun)
-            for proposal, row in zip(proposals[len(begun) :], evaluate(proposals[len(begun) :]), strict=True):
-                candidates.append(_candidate(proposal, row))
+            rest = proposals[len(begun) :]
+            for proposal, row in zip(rest, evaluate([proposal.arch for proposal in rest]), strict=True):
+                candidates.append(
+                    replace(proposal, values=row.values, status=row.status, reason=row.reason, seconds=row.seconds)
+                )
                 file.append(candidates[-1])
                 for observer in observers:
                     observer.candidate(candidates[-1], proposer.counts)
@@ -94,7 +97,7 @@ def search(
         file.close()
 
 
-def _check_same(begun: Sequence[Candidate], proposals: Sequence[Proposal], folder: SearchFolder) -> None:
+def _check_same(begun: Sequence[Candidate], proposals: Sequence[Candidate], folder: SearchFolder) -> None:
     """Make sure that the first candidates of a batch are those of the disk."""
     for i, candidate in enumerate(begun):
         if i >= len(proposals) or proposals[i].arch != candidate.arch:
@@ -104,24 +107,6 @@ def _check_same(begun: Sequence[Candidate], proposals: Sequence[Proposal], folde
                 f"these settings it would be {proposed}. It was changed, or made by another version of this program; "
                 "choose another folder with --out, or give --overwrite to begin anew"
             )
-
-
-def _candidate(proposal: Proposal, row: ScoreRow) -> Candidate:
-    return Candidate(
-        proposal.index,
-        proposal.arch,
-        proposal.parent,
-        proposal.origin,
-        proposal.macs,
-        proposal.num_params,
-        proposal.layers,
-        proposal.latency_ms,
-        proposal.peak_mb,
-        row.values,
-        row.status,
-        row.reason,
-        row.seconds,
-    )
 
 
 _FOUND_EVERY_S = 60.0

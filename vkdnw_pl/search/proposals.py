@@ -7,27 +7,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from vkdnw_pl.search.constraints import Budget, CostCheck, Costs, Measured
+from vkdnw_pl.search.constraints import Budget, CostCheck, Measured
+from vkdnw_pl.search.history import Candidate
 from vkdnw_pl.search.ranked_history import RankedHistory
-from vkdnw_pl.search.strategies import Draw, DrawFrom, Strategy
+from vkdnw_pl.search.strategies import DrawFrom, Strategy
 
 MAX_TRIES = 10_000
 """Draws for one candidate, after which there seems to be nothing new within the budget."""
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """A candidate that is to be evaluated; the columns of `history.Candidate` that are known before."""
-
-    index: int
-    arch: str
-    parent: int | None
-    origin: str
-    macs: int
-    num_params: int
-    layers: int | None
-    latency_ms: float | None = None
-    peak_mb: float | None = None
 
 
 @dataclass
@@ -89,15 +75,15 @@ class Proposer:
         self.last = DrawCounts()
         """Of the last candidate."""
 
-    def propose(self, history: RankedHistory, count: int) -> list[Proposal]:
-        """Candidates of the batch that follows the history ``history``; fewer than ``count`` where no more are found.
+    def propose(self, history: RankedHistory, count: int) -> list[Candidate]:
+        """Candidates, without values, of the batch that follows the history; fewer than ``count`` where no more are found.
 
         Networks that are in the history, or in the batch already, are not proposed again. Where the space knows several
         strings of one network, its canonical one is proposed.
         """
         draw_from = self._strategy.drawing(history)
         begin = len(history)
-        proposals: list[Proposal] = []
+        proposals: list[Candidate] = []
         archs: set[str] = set()
         for place in range(count):
             # Of its own for every candidate: what one takes of a stream does not change what the next ones get.
@@ -111,7 +97,7 @@ class Proposer:
 
     def _search(
         self, draw_from: DrawFrom, rng: random.Random, history: RankedHistory, archs: set[str], index: int
-    ) -> Proposal | None:
+    ) -> Candidate | None:
         self.last = counts = DrawCounts()
         proposal = None
         for _ in range(self._max_tries):
@@ -124,30 +110,24 @@ class Proposer:
             if isinstance(checked, str):
                 counts.refused[checked] += 1
                 continue
-            made = self._measured(index, arch, drawn, checked)
-            if isinstance(made, str):
-                counts.refused[made] += 1
+            latency_ms, peak_mb = (None, None) if self._measure is None else self._measure(arch)
+            if refused := self._budget.refused_measured(latency_ms, peak_mb):
+                counts.refused[refused] += 1
                 continue
             counts.accepted += 1
-            proposal = made
+            proposal = Candidate(
+                index=index,
+                arch=arch,
+                parent=drawn.parent,
+                origin=drawn.origin,
+                macs=checked.cost.macs,
+                num_params=checked.cost.num_params,
+                layers=checked.layers,
+                latency_ms=latency_ms,
+                peak_mb=peak_mb,
+            )
             break
         self.counts.accepted += counts.accepted
         self.counts.duplicates += counts.duplicates
         self.counts.refused += counts.refused
         return proposal
-
-    def _measured(self, index: int, arch: str, drawn: Draw, costs: Costs) -> Proposal | str:
-        latency_ms, peak_mb = (None, None) if self._measure is None else self._measure(arch)
-        if refused := self._budget.refused_measured(latency_ms, peak_mb):
-            return refused
-        return Proposal(
-            index,
-            arch,
-            drawn.parent,
-            drawn.origin,
-            costs.cost.macs,
-            costs.cost.num_params,
-            costs.layers,
-            latency_ms,
-            peak_mb,
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,7 +14,6 @@ from vkdnw_pl.ranking import NAMED_SETS, Term
 from vkdnw_pl.runs.table import ScoreRow, join_rows, read_table
 from vkdnw_pl.scoring.score_tables import canonical
 from vkdnw_pl.search.history import COST_COLUMNS
-from vkdnw_pl.search.proposals import Proposal
 from vkdnw_pl.search.settings import SearchSettings
 from vkdnw_pl.spaces import Space
 
@@ -83,8 +83,8 @@ def _proxy_with_column(column: str) -> str | None:
     return None
 
 
-Evaluate = Callable[[Sequence[Proposal]], Iterator[ScoreRow]]
-"""Gives one row for each proposal, in their order, each as soon as it and all before it are known."""
+Evaluate = Callable[[Sequence[str]], Iterator[ScoreRow]]
+"""Gives one row for each architecture, in their order, each as soon as it and all before it are known."""
 
 
 class NotInTable(ValueError):
@@ -122,12 +122,12 @@ class TableScores:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __call__(self, proposals: Sequence[Proposal]) -> Iterator[ScoreRow]:
-        for proposal in proposals:
-            row = self._rows.get(proposal.arch)
+    def __call__(self, archs: Sequence[str]) -> Iterator[ScoreRow]:
+        for arch in archs:
+            row = self._rows.get(arch)
             if row is None:
                 raise NotInTable(
-                    f"{self._path} has no scores of {proposal.arch}, which the search came upon; give a table of all "
+                    f"{self._path} has no scores of {arch}, which the search came upon; give a table of all "
                     "architectures of the space, or leave scores out to compute them"
                 )
             yield replace(row, values={column: row.values[column] for column in self._columns}, seconds=0.0)
@@ -139,9 +139,9 @@ class NoScores:
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
-    def __call__(self, proposals: Sequence[Proposal]) -> Iterator[ScoreRow]:
-        for proposal in proposals:
-            yield ScoreRow(proposal.arch, self._seed, {})
+    def __call__(self, archs: Sequence[str]) -> Iterator[ScoreRow]:
+        for arch in archs:
+            yield ScoreRow(arch, self._seed, {})
 
 
 class ComputedScores:
@@ -159,13 +159,13 @@ class ComputedScores:
     ) -> None:
         self._workers, self._seed, self._columns, self._waiting = workers, seed, tuple(columns), waiting
 
-    def __call__(self, proposals: Sequence[Proposal]) -> Iterator[ScoreRow]:
-        archs = [proposal.arch for proposal in proposals]
+    def __call__(self, archs: Sequence[str]) -> Iterator[ScoreRow]:
+        pending = deque(archs)
         rows: dict[str, ScoreRow] = {}
         for row in self._workers.rows([(arch, self._seed) for arch in archs], self._waiting):
             rows[row.arch] = replace(row, values={column: row.values[column] for column in self._columns})
-            while archs and archs[0] in rows:
-                yield rows[archs.pop(0)]
+            while pending and pending[0] in rows:
+                yield rows[pending.popleft()]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vkdnw_pl.errors import check_choice
+from vkdnw_pl.errors import check_choice, check_whole
 from vkdnw_pl.ranking import Term
 from vkdnw_pl.runs.settings import Record, file_record
 from vkdnw_pl.scoring.settings import ScorerSettings
@@ -36,6 +36,8 @@ def make_strategy(
         ImportError: if ``pareto`` lacks its package; the text says how to install it.
     """
     check_choice("strategy", name, STRATEGIES)
+    check_whole("population", population, 2)
+    check_whole("tournament", tournament, 1)
     cls = STRATEGIES[name]
     if start is not None and "start" not in cls.options:
         raise ValueError(f"start={start!r} has no use with strategy={name!r}, which begins with samples; leave it out")

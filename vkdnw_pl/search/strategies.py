@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vkdnw_pl.errors import check_whole
 from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.spaces import Space
 
@@ -69,17 +68,12 @@ class RandomSearch(Strategy):
 
 
 class StartedSearch(Strategy):
-    """A strategy that mutates ``start`` before there are parents; None draws samples of the space instead.
-
-    Raises:
-        ValueError: if ``population`` is no whole number of at least 2.
-    """
+    """A strategy that mutates ``start`` before there are parents; None draws samples of the space instead."""
 
     options: ClassVar[tuple[str, ...]] = ("population", "start")
 
     def __init__(self, space: Space, population: int, start: str | None) -> None:
         super().__init__(space)
-        check_whole("population", population, 2)
         self.population = population
         self.start = start
 
@@ -121,9 +115,6 @@ class AgeingEvolution(Strategy):
         space: what is searched.
         population: see above.
         tournament: see above.
-
-    Raises:
-        ValueError: if a number is no whole one of at least 2 and 1.
     """
 
     name = "ageing"
@@ -131,8 +122,6 @@ class AgeingEvolution(Strategy):
 
     def __init__(self, space: Space, population: int, tournament: int) -> None:
         super().__init__(space)
-        check_whole("population", population, 2)
-        check_whole("tournament", tournament, 1)
         self.population = population
         self.tournament = tournament
 
