@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from vkdnw_pl.proxies import PROXIES
+from vkdnw_pl.report.tables import markdown_table
 
 BEGIN = "<!-- proxies: made by `python -m vkdnw_pl.report.proxies README.md` -->"
 END = "<!-- /proxies -->"
@@ -13,14 +14,14 @@ END = "<!-- /proxies -->"
 
 def proxies_table() -> str:
     """Markdown table of the proxies of this package."""
-    lines = ["| name | | better | input | batch norm | weights | source |", "|---|---|---|---|---|---|---|"]
+    lines = []
     for name, cls in PROXIES.builtin.items():
         info = cls.info
         better = "higher" if info.higher_is_better else "lower"
         needs = f"{info.input} with labels" if info.needs_labels else info.input
         batchnorm = "–" if info.batchnorm == "none" else f"`{info.batchnorm}`"
-        lines.append(f"| `{name}` | {info.title} | {better} | {needs} | {batchnorm} | `{info.init}` | {info.source} |")
-    return "\n".join(lines)
+        lines.append([f"`{name}`", info.title, better, needs, batchnorm, f"`{info.init}`", info.source])
+    return markdown_table(["name", "", "better", "input", "batch norm", "weights", "source"], lines)
 
 
 def renewed(text: str) -> str:

@@ -58,7 +58,7 @@ class Run:
     command: str
     """``score``, ``evaluate``, ``search`` or ``fit``."""
     status: str
-    """``finished``, ``stopped``, ``running`` (or killed), ``failed``, or ``not merged``."""
+    """``finished``, ``stopped``, ``running`` (or killed), ``failed``, ``exhausted`` (a search), or ``not merged``."""
     config: Mapping[str, Any]
     """Content of ``config.yaml``; empty where there is none."""
     settings: Mapping[str, Any]
