@@ -114,7 +114,6 @@ def test_summary_says_what_was_found(tmp_path, capsys):
     assert f"run folder {tmp_path / 'run'}" in out
     assert "made_up" in out
     assert "accuracies: table" in out
-    assert "oracle=digits, nb201 or nats" in out
     assert f"scores of 5 rows in {tmp_path / 'run' / 'scores.csv'}" in out
     assert "5 of 5 rows in" in err
 
