@@ -33,8 +33,8 @@ class RunFolderLogger(WandbLogger):
     Args:
         logger: the user's, not used so far; what it says of project, name, id, folder, ... holds.
         options: fill what the logger leaves open.
-        folder: run folder.
-        command: that uses it.
+        folder: run folder of the command.
+        command: its name.
 
     Raises:
         ValueError: if logger and options contradict each other.
@@ -145,20 +145,16 @@ def describe_training(trainer: Trainer, module: Any, meta: Mapping[str, Any]) ->
     channels, _, size = module.input_size
     task = {"num_classes": module.num_classes, "image_size": size, "in_channels": channels}
     device = {"kind": trainer.strategy.root_device.type, "processes": trainer.world_size}
-    facts = {
-        "command": meta["command"],
-        "digest": meta["digest"],
-        "environment": {**meta["environment"], "device": device},
-    }
+    facts = {name: meta[name] for name in ("command", "digest", "environment")}
+    facts["environment"] = {**facts["environment"], "device": device}
     for logger in trainer.loggers:
         if isinstance(logger, RunFolderLogger):
             logger.experiment.config.update({"meta": facts}, allow_val_change=True)
             num_params = sum(parameter.numel() for parameter in module.network.parameters())
             logger.run.summary({"space": module.space, "arch": module.arch, "num_params": num_params})
             with suppress(ValueError, TypeError, RuntimeError):  # of a network that the space cannot count
-                logger.run.summary(
-                    {"macs": SPACES[module.space].cost(module.arch, **module.network_options, **task).macs}
-                )
+                cost = SPACES[module.space].cost(module.arch, **module.network_options, **task)
+                logger.run.summary({"macs": cost.macs})
 
 
 @contextmanager

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import math
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.runs.folder import RunFolder
@@ -22,6 +22,7 @@ from vkdnw_pl.tracking.run import WandbRun
 _METRICS = ("kendall", "spearman", "ndcg", "kendall_std", "spearman_std", "ndcg_std")
 _COSTS = ("macs", "num_params", "layers", "latency_ms", "peak_mb")
 _IN_FOUND = ("space", "arch", "score", *_COSTS, "index", "evaluated")
+_DECILE = "_decile_"  # columns that explain another
 _SEARCH_EVERY_S = 2.0
 _PARENTS = 256  # so many of the latest candidates are asked for their parents
 
@@ -59,15 +60,15 @@ def log_metrics(run: WandbRun, name: str, columns: Iterable[str], metrics: Itera
 
 def log_score_files(run: WandbRun, folder: RunFolder) -> None:
     """The score table and what belongs to it, as an artifact."""
-    names = (folder.scores, folder.ranking, folder.metrics, folder.config, folder.meta)
-    run.artifact("scores", [*names, folder.path / "learned_metrics.csv"])
+    names = ("scores.csv", "ranking.csv", "metrics.csv", "config.yaml", "meta.json", "learned_metrics.csv")
+    run.artifact("scores", [folder.path / name for name in names])
 
 
 def log_found(run: WandbRun, found: Mapping[str, Any]) -> None:
     """The found network in the summary, and the best ones as the table ``top``."""
     scores, accuracies = found["scores"], found.get("accuracies", {})
     values = {name: found.get(name) for name in _IN_FOUND}
-    values |= {name: value for name, value in scores.items() if is_main(name)}
+    values |= {name: value for name, value in scores.items() if _DECILE not in name}
     values |= {f"accuracy/{name}": value for name, value in accuracies.items()}
     run.summary({f"found/{name}": value for name, value in values.items()})
     costs = [name for name in _COSTS if found[name] is not None]
@@ -79,11 +80,6 @@ def log_found(run: WandbRun, found: Mapping[str, Any]) -> None:
         for network in found["top"]
     ]
     run.table("top", rows[0], [list(row.values()) for row in rows])
-
-
-def is_main(column: str) -> bool:
-    """Whether a column is a score of its own, not one of those that explain another."""
-    return "_decile_" not in column
 
 
 def log_paper(run: WandbRun, folder: Path, paper: str) -> None:
@@ -148,15 +144,13 @@ class SearchCurve:
         for index in self._history.best(1).tolist():
             best = candidates[index]
             values = {"score": float(self._history.scores()[index]), "macs": best.macs, "num_params": best.num_params}
-            values |= {name: value for name, value in best.values.items() if is_main(name)}
+            values |= {name: value for name, value in best.values.items() if _DECILE not in name}
             point |= {f"search/best/{name}": value for name, value in values.items()}
         return point
 
 
 def _effective_parents(candidates: Iterable[Candidate]) -> float | None:
     """Exponential of the entropy of the parents' shares: 1 where all are one, n where n are equally frequent."""
-    counts = Counter(candidate.parent for candidate in candidates if candidate.parent is not None)
-    total = counts.total()
-    if not total:
-        return None
-    return math.exp(-sum(count / total * math.log(count / total) for count in counts.values()))
+    parents = [candidate.parent for candidate in candidates if candidate.parent is not None]
+    shares = np.unique(parents, return_counts=True)[1] / len(parents) if parents else None
+    return None if shares is None else float(np.exp(-(shares * np.log(shares)).sum()))

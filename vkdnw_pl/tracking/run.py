@@ -18,7 +18,6 @@ from vkdnw_pl.options import WandbOptions, wandb_environment
 from vkdnw_pl.runs.folder import WANDB_FOLDER, WANDB_ID
 from vkdnw_pl.runs.signals import Stopped, exit_code, stop_signals
 
-_PROJECT = "vkdnw_pl"
 _OWNERS = ("score", "search", "fit", "merge")  # the run folder is theirs; other commands only look at one
 _MAX_ROWS = 200_000  # of a table; W&B shows no more
 _LONG = 100  # longer lists of the options stand in W&B's config as their number of items
@@ -44,10 +43,6 @@ class WandbRun:
         self.exit_code = 0
         self._logged_at = -math.inf
 
-    @property
-    def _wandb(self) -> Any:
-        return sys.modules["wandb"]  # which made the run; it is imported only where it is asked for
-
     def attempt(self, work: Callable[[], Any]) -> Any:
         """Do what calls wandb, while anything is logged; an exception is said and ends the logging, not the command."""
         try:
@@ -56,7 +51,6 @@ class WandbRun:
             _say(f"W&B failed ({_short(error)}); {_WITHOUT}")
             logging.getLogger("wandb").setLevel(logging.CRITICAL)  # what follows from it is not worth a traceback
             self.active = False
-            return None
 
     def log(self, values: Mapping[str, float | None]) -> None:
         """Add a point to curves; what is not finite is left out."""
@@ -80,22 +74,23 @@ class WandbRun:
             data = [[_cell(value) for value in row] for row in rows]
             if len(data) > _MAX_ROWS:
                 _say(f"W&B's table {name} has the first {_MAX_ROWS:,} of {len(data):,} rows")
-            table = self._wandb.Table(columns=list(columns), data=data[:_MAX_ROWS], allow_mixed_types=True)
+            table = sys.modules["wandb"].Table(columns=list(columns), data=data[:_MAX_ROWS], allow_mixed_types=True)
             self.run.log({name: table})
 
         self.attempt(log_table)
 
     def images(self, paths: Iterable[Path]) -> None:
         """Log those of the PNG files that exist as ``figures/<name>``."""
-        if files := [path for path in paths if path.is_file()]:
-            self.attempt(lambda: self.run.log({f"figures/{path.stem}": self._wandb.Image(str(path)) for path in files}))
+        files = {f"figures/{path.stem}": str(path) for path in paths if path.is_file()}
+        if files:
+            self.attempt(lambda: self.run.log({key: sys.modules["wandb"].Image(path) for key, path in files.items()}))
 
     def artifact(self, kind: str, paths: Iterable[Path]) -> None:
         """Keep those of the files that exist as one artifact, ``<kind>-<id of the run>``."""
         files = [path for path in paths if path.is_file()]
 
         def log_artifact() -> None:
-            artifact = self._wandb.Artifact(f"{kind}-{self.run.id}", type=kind)
+            artifact = sys.modules["wandb"].Artifact(f"{kind}-{self.run.id}", type=kind)
             for path in files:
                 artifact.add_file(str(path))
             self.run.log_artifact(artifact)
@@ -107,7 +102,7 @@ class WandbRun:
         """End the run; waits a limited time for what is to be uploaded."""
         with self._cleanup:
             self.attempt(lambda: self.run.finish(exit_code=self.exit_code))
-            if self.run is not None and not self.active and self._wandb.run in (None, self.run):
+            if self.run is not None and not self.active and sys.modules["wandb"].run in (None, self.run):
                 _tear_down(self.exit_code)
             self.active = False
 
@@ -127,10 +122,7 @@ def wandb_run(
     the like end it in good order.
 
     Args:
-        options: whether, and where to.
         config: all options of the command, which become W&B's config.
-        folder: run folder.
-        command: that makes the run folder, or looks at it.
         meta: content of ``meta.json``; versions, commit and device are part of W&B's config.
         group: where neither the options nor the environment name one.
 
@@ -176,7 +168,7 @@ def begin(folder: Path, command: str, arguments: Mapping[str, Any]) -> WandbRun:
 
     Args:
         folder: run folder.
-        command: decides which run of the folder it is, and is its job type.
+        command: decides which run of the folder it is; its job type.
         arguments: of ``wandb.init``, ``settings`` as a mapping; those that are None or absent get the toolkit's defaults.
     """
     mode, settings = wandb_environment()
@@ -200,7 +192,7 @@ def begin(folder: Path, command: str, arguments: Mapping[str, Any]) -> WandbRun:
                 "id": run_id(folder, command),
                 "resume": "allow",
                 "job_type": command,
-                "project": os.environ.get("WANDB_PROJECT") or _PROJECT,
+                "project": os.environ.get("WANDB_PROJECT") or "vkdnw_pl",
                 "name": os.environ.get("WANDB_NAME") or folder.resolve().name,
             }
             given = {name: value for name, value in arguments.items() if value is not None and name != "mode"}
@@ -240,11 +232,7 @@ def _init(arguments: dict[str, Any], mode: str | None, wandb_folder: Path) -> An
 
 
 def run_id(folder: Path, command: str) -> str:
-    """The id of the W&B run of this folder and command, by which a rerun continues it; kept in ``wandb_id``.
-
-    Raises:
-        OSError: if it cannot be written.
-    """
+    """The id of the W&B run of this folder and command, by which a rerun continues it; kept in ``wandb_id``."""
     file = folder / (WANDB_ID if command in _OWNERS else f"{WANDB_ID}.{command}")
     kept = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
     name = os.environ.get("WANDB_RUN_ID") or kept or os.urandom(4).hex()
