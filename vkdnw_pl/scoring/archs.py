@@ -51,22 +51,22 @@ class MacsLimit:
         """Architectures that could not be counted, and why."""
         key = json.dumps([space.key, self.network, version("timm"), version("torch")], sort_keys=True)
         self._file = cache_dir() / "macs" / f"{space.key}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
-        self._known = _read(self._file)
+        self._counts = _read(self._file)
         self._counted = 0
         self._seconds = 0.0
         self._reported_at = time.monotonic()
 
     def __call__(self, arch: str) -> bool:
-        if arch not in self._known:
+        if arch not in self._counts:
             began_at = time.monotonic()
             try:
-                self._known[arch] = self.space.cost(arch, **self.network).macs
+                self._counts[arch] = self.space.cost(arch, **self.network).macs
             except ValueError as error:
-                self._known[arch] = str(error)
+                self._counts[arch] = str(error)
             self._seconds += time.monotonic() - began_at
             self._counted += 1
             self._report()
-        macs = self._known[arch]
+        macs = self._counts[arch]
         if isinstance(macs, str):
             self.uncounted[arch] = macs
             return False
@@ -77,7 +77,7 @@ class MacsLimit:
         if self._seconds > _KEEP_AFTER_S:
             with contextlib.suppress(OSError):  # only the next start is slower for it
                 self._file.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(self._file, json.dumps(self._known, indent=0) + "\n")
+                write_atomically(self._file, json.dumps(self._counts, indent=0) + "\n")
 
     def _report(self) -> None:
         now = time.monotonic()
@@ -279,13 +279,13 @@ def _read_file(path: Path) -> Iterable[tuple[str, str]]:
 
 
 def _validated(archs: Iterable[tuple[str, str]], space: Space, empty: str) -> list[str]:
-    known: dict[str, None] = {}
+    unique: dict[str, None] = {}
     for place, arch in archs:
         try:
-            found = _matching(arch, space) if _is_pattern(arch) else [space.architecture(arch)]
-            known |= dict.fromkeys(found)
+            matches = _matching(arch, space) if _is_pattern(arch) else [space.architecture(arch)]
+            unique |= dict.fromkeys(matches)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from None
-    if not known:
+    if not unique:
         raise ValueError(empty)
-    return list(known)
+    return list(unique)

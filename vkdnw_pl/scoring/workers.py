@@ -128,7 +128,7 @@ class Workers:
     def _wait(self) -> None:
         """Until somebody has something to say, or it is time to look after the workers."""
         busy = [taker for taker in self._takers if taker.key is not None or not taker.ready]
-        left = [] if self._row_timeout is None else [self._row_timeout - one.seconds for one in busy if one.key]
+        left = [] if self._row_timeout is None else [self._row_timeout - taker.seconds for taker in busy if taker.key]
         wait([taker.connection for taker in busy], max(0.0, min([_TICK_S, *left])))
 
     def _from_workers(self) -> list[ScoreRow]:

@@ -87,10 +87,10 @@ def describe_found(
             "input_size": list(space.input_size(**settings.network)),
             "num_classes": space.num_classes(**settings.network),
         }
-        if (counted := space.reference_cost(candidate.arch, **settings.network)) is not None:
-            entry["reference"] = {"macs": counted.macs, "num_params": counted.num_params}
+        if (cost := space.reference_cost(candidate.arch, **settings.network)) is not None:
+            entry["reference"] = {"macs": cost.macs, "num_params": cost.num_params}
         if accuracies is not None:
-            entry["accuracies"] = {dataset: known.get(candidate.arch) for dataset, known in accuracies.items()}
+            entry["accuracies"] = {dataset: table.get(candidate.arch) for dataset, table in accuracies.items()}
         entry |= {
             "seed": settings.seed,
             "digest": digest,

@@ -61,11 +61,11 @@ def search(
         ValueError: if it is damaged, or the space does not know what the budget is about.
     """
     space = settings.make_space()
-    done = folder.read_candidates()
-    whole = len(done) // settings.batch * settings.batch
+    candidates = folder.read_candidates()
+    whole = len(candidates) // settings.batch * settings.batch
     history = RankedHistory(settings.terms)
-    history.add(done[:whole])
-    begun = done[whole:]
+    history.add(candidates[:whole])
+    unfinished = candidates[whole:]
     measure = None
     if settings.budget.measured:
         measure = Measurements(folder.measured, space, settings.network, settings.budget, settings.how_to_measure)
@@ -73,12 +73,12 @@ def search(
     proposer = Proposer(settings.make_strategy(space), check, settings.budget, measure, settings.seed, max_tries)
     file = HistoryFile(folder.history, settings.columns)
     try:
-        while len(history) + len(begun) < evaluations:
+        while len(history) + len(unfinished) < evaluations:
             count = min(settings.batch, evaluations - len(history))
             proposals = proposer.propose(history, count)
-            _check_same(begun, proposals, folder)
-            candidates = list(begun)
-            rest = proposals[len(begun) :]
+            _check_same(unfinished, proposals, folder)
+            candidates = list(unfinished)
+            rest = proposals[len(unfinished) :]
             for proposal, row in zip(rest, evaluate([proposal.arch for proposal in rest]), strict=True):
                 candidates.append(
                     replace(proposal, values=row.values, status=row.status, reason=row.reason, seconds=row.seconds)
@@ -87,7 +87,7 @@ def search(
                 for observer in observers:
                     observer.candidate(candidates[-1], proposer.counts)
             history.add(candidates)
-            begun = []
+            unfinished = []
             for observer in observers:
                 observer.batch(history)
             if len(proposals) < count:
@@ -97,9 +97,9 @@ def search(
         file.close()
 
 
-def _check_same(begun: Sequence[Candidate], proposals: Sequence[Candidate], folder: SearchFolder) -> None:
+def _check_same(unfinished: Sequence[Candidate], proposals: Sequence[Candidate], folder: SearchFolder) -> None:
     """Make sure that the first candidates of a batch are those of the disk."""
-    for i, candidate in enumerate(begun):
+    for i, candidate in enumerate(unfinished):
         if i >= len(proposals) or proposals[i].arch != candidate.arch:
             proposed = proposals[i].arch if i < len(proposals) else "nothing"
             raise HistoryMismatch(

@@ -46,9 +46,9 @@ class ParentPool:
 
     def draw(self, rng: random.Random) -> int:
         """The better of two members that are drawn with replacement; of equals the one drawn first."""
-        one, other = rng.randrange(len(self)), rng.randrange(len(self))
-        better = (-self.ranks[one], self.room[one]) >= (-self.ranks[other], self.room[other])
-        return int(self.indices[one if better else other])
+        first, second = rng.randrange(len(self)), rng.randrange(len(self))
+        better = (-self.ranks[first], self.room[first]) >= (-self.ranks[second], self.room[second])
+        return int(self.indices[first if better else second])
 
 
 def fittest(values: Mapping[str, Any], size: int) -> ParentPool:

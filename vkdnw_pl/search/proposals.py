@@ -37,9 +37,9 @@ class DrawCounts:
 
     def reasons(self) -> str:
         """The draws that were refused, in words."""
-        known = f", {self.duplicates} are in the history already" if self.duplicates else ""
+        repeated = f", {self.duplicates} are in the history already" if self.duplicates else ""
         broken = ", ".join(f"{count} break {bound}" for bound, count in self.refused.most_common())
-        return f"of {self.tries} draws {broken or 'none breaks a bound'}{known}"
+        return f"of {self.tries} draws {broken or 'none breaks a bound'}{repeated}"
 
 
 class Proposer:
