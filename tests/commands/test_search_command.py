@@ -165,7 +165,7 @@ def test_a_failing_network(tmp_path, monkeypatch, capsys):
     history = read_history(tmp_path / "run" / "history.csv")
     assert [one.index for one in history if one.failed] == [2]
     assert history[2].reason == "RuntimeError: this one is bad"
-    assert "FAILED: 1 of 9 networks" in capsys.readouterr().out
+    assert "FAILED networks: 1 of 9" in capsys.readouterr().out
     monkeypatch.setattr(NB201, "build", lambda *args, **network: 1 / 0)
     assert computed(tmp_path / "none", evaluations=3) == 1
     assert "every network failed" in capsys.readouterr().err

@@ -197,7 +197,7 @@ def _compare_with_paper(options: EvaluateOptions, paper: Paper) -> int:
         print()
         print_comparison(comparison)
     print(f"\nresults in {out}: {', '.join(names)}")
-    print_failures(table)
+    print_failures(table.rows)
     with wandb_run(options, as_config(replace(options, out=str(out))), out, "evaluate", _meta()) as run:
         log_paper(run, out, paper)
         run.exit_code = 1 if failed_rows(table) else 0

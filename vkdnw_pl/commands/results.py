@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from vkdnw_pl.oracles import Oracle
-from vkdnw_pl.runs.table import ScoreTable
+from vkdnw_pl.runs.table import ScoreRow, ScoreTable
 from vkdnw_pl.scoring.evaluation import Evaluation, Terms, evaluate_table, write_metrics, write_ranking
 from vkdnw_pl.scoring.folder import ScoreFolder
+from vkdnw_pl.search.history import Candidate
 
 _BEST = 5
 
@@ -93,13 +94,19 @@ def _print_problems(table: ScoreTable, evaluation: Evaluation, rankings: Mapping
     counts = [f"{column} {count}" for column, count in evaluation.non_finite.items() if column in ranked]
     if counts:
         print(f"without a finite value, and so ranked last (of {len(table.rows)} rows): {', '.join(counts)}")
-    print_failures(table)
+    print_failures(table.rows)
 
 
-def print_failures(table: ScoreTable) -> None:
-    """Say how many rows failed and why; nothing if none did."""
-    if failed := failed_rows(table):
-        reasons = Counter(row.reason for row in table.rows if row.failed)
-        print(f"FAILED rows: {failed} of {len(table.rows)}; the reasons stand in the table. Most frequent:")
+def print_failures(rows: Sequence[ScoreRow | Candidate], noun: str = "rows", file: str = "table") -> None:
+    """Say how many failed and why; nothing if none did.
+
+    Args:
+        rows: of a scoring, or candidates of a search.
+        noun: what they are.
+        file: where they stand.
+    """
+    reasons = Counter(row.reason for row in rows if row.failed)
+    if reasons:
+        print(f"FAILED {noun}: {reasons.total()} of {len(rows)}; the reasons stand in the {file}. Most frequent:")
         for reason, count in reasons.most_common(3):
             print(f"  {count} x {reason if len(reason) <= 200 else reason[:200] + ' ...'}")

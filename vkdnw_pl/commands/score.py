@@ -105,7 +105,7 @@ def _make_and_evaluate(
         evaluation = write_results(folder, table, plan.oracle, plan.rankings, options.top_k)
         log_evaluation(run, folder, evaluation, plan.oracle)
     else:
-        print_failures(table)
+        print_failures(table.rows)
     record.end("finished")
     log_score_files(run, folder)
     seconds = time.monotonic() - began_at
@@ -133,11 +133,7 @@ def _make_rows(options: ScoreOptions, plan: ScorePlan, folder: ScoreFolder, keys
     journal = Journal(folder.journals, plan.columns)
     scorer, device = Scorer.of(plan.settings), plan.settings.device
     try:
-        with (
-            stop_signals(),
-            display,
-            Workers(scorer, device, plan.workers, options.row_timeout) as workers,
-        ):
+        with stop_signals(), display, Workers(scorer, device, plan.workers, options.row_timeout) as workers:
             for row in workers.rows(keys, display.waiting):
                 journal.append(row)
                 display.add(row.failed)
@@ -163,18 +159,17 @@ def _print_plan(plan: ScorePlan, folder: ScoreFolder, rows: Mapping[Key, ScoreRo
         f"{settings.device}, run folder {folder.path}"
     )
     if rows:
-        failed = sum(row.failed for row in rows.values())
-        note = f", {failed} of them failed" if failed else ""
-        if failed:
-            note += ", which are scored again" if retry_failed else " (--retry_failed scores those again)"
+        note = ""
+        if failed := sum(row.failed for row in rows.values()):
+            again = ", which are scored again" if retry_failed else " (--retry_failed scores those again)"
+            note = f", {failed} of them failed{again}"
         print(f"{len(rows)} of {len(plan.keys)} rows are there already{note}")
     sys.stdout.flush()
 
 
-def _warn_of_other_versions(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    before, after = earlier["environment"]["versions"], now["versions"]
-    changed = [f"{name} {before.get(name)} -> {after[name]}" for name in after if before.get(name) != after[name]]
-    if changed:
+def _warn_of_other_versions(earlier: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+    before, now = earlier["environment"]["versions"], environment["versions"]
+    if changed := [f"{name} {before.get(name)} -> {now[name]}" for name in now if before.get(name) != now[name]]:
         print(
             f"note: the rows that are there were made with other versions ({', '.join(changed)}), which may score "
             "differently in the last digits",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from vkdnw_pl.commands.results import print_failures
 from vkdnw_pl.errors import CommandFailed, UsageError, WorkerDied, user_input
 from vkdnw_pl.options import as_config
 from vkdnw_pl.runs.record import RunRecord
@@ -118,7 +118,7 @@ def _search_and_describe(
         return 128 + stopped.signum
     if exhausted:
         print(f"the search ends after {len(history)} of {options.evaluations} networks: {exhausted}")
-    _print_failures(history)
+    print_failures(list(history), "networks", "history")
     if found is None:
         reason = "every network failed" if len(history) else f"{exhausted}; widen the budget, or choose another start"
         print(f"nothing was found: {reason}", file=sys.stderr)
@@ -183,14 +183,6 @@ def _print_plan(options: SearchOptions, plan: SearchPlan, folder: SearchFolder, 
     elif done:
         print(f"{done:,} of {options.evaluations:,} networks are there already")
     sys.stdout.flush()
-
-
-def _print_failures(history: RankedHistory) -> None:
-    reasons = Counter(candidate.reason for candidate in history if candidate.failed)
-    if reasons:
-        print(f"FAILED: {reasons.total()} of {len(history)} networks; the reasons stand in the history. Most frequent:")
-        for reason, count in reasons.most_common(3):
-            print(f"  {count} x {reason if len(reason) <= 200 else reason[:200] + ' ...'}")
 
 
 def _print_found(plan: SearchPlan, folder: SearchFolder, history: RankedHistory, found: Mapping[str, Any]) -> None:
