@@ -123,6 +123,7 @@ def test_480_epochs_with_teacher(photos, tmp_path):
     assert row.values == {"aleph": 137.0, "macs": SPACES["mbv2"].cost(row.arch, num_classes=4, use_se=True).macs}
 
 
+@pytest.mark.slow
 def test_150_epochs_without_teacher(photos, tmp_path):
     seen, _ = look_at("mbv2_imnet_150ep.yaml", photos, tmp_path)
     assert (seen["batch"], seen["network"]) == ([3, 224, 224], [3, 224, 224])

@@ -110,8 +110,8 @@ def with_trainer(**options):
     "config",
     [
         with_trainer(max_steps=11),
-        with_trainer(max_epochs=-1, max_steps=11),
-        with_trainer(precision="64-true"),
+        pytest.param(with_trainer(max_epochs=-1, max_steps=11), marks=pytest.mark.slow),
+        pytest.param(with_trainer(precision="64-true"), marks=pytest.mark.slow),
         with_trainer(accumulate_grad_batches=3),
     ],
     ids=["max_steps", "steps_only", "float64", "accumulated"],
@@ -146,7 +146,14 @@ def test_stopped_during_validation(uninterrupted, tmp_path):
     assert_same_training(whole, broken)
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
+@pytest.mark.parametrize(
+    ("signum", "code"),
+    [
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        (signal.SIGUSR1, 138),
+    ],
+)
 def test_stopped_between_two_steps_and_continued(signum, code, uninterrupted, tmp_path):
     whole, broken = uninterrupted(EVERYTHING), tmp_path / "broken"
     assert run_fit(EVERYTHING, broken, signum=signum, step=6) == code

@@ -8,13 +8,18 @@ from safetensors.torch import save_file
 from torch import nn
 from training_reference import GOLDEN, noise, noisy_state
 
-from vkdnw_pl.training.teacher import Teacher, teacher_stages
+from vkdnw_pl.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from vkdnw_pl.training.teacher import Teacher, TeacherOptions, teacher_stages
 
 SMALL, PLAIN = "test_efficientnet", "test_resnet"  # timm's smallest of the two families
 
 
+def make(num_classes=1000, mean=IMAGENET_MEAN, std=IMAGENET_STD, **options):
+    return Teacher(TeacherOptions(**options), num_classes, (mean, std))
+
+
 def small(name=SMALL, **options):
-    return Teacher(name, **{"pretrained": False, "num_classes": 5, **options})
+    return make(**{"name": name, "pretrained": False, "num_classes": 5, **options})
 
 
 def images(size=64, batch=2, scale=1.0):
@@ -24,7 +29,7 @@ def images(size=64, batch=2, scale=1.0):
 def test_logits_and_features_are_those_of_the_reference():
     """EfficientNet-B3: 96 channels at 1/16, and 1536 at 1/32 before the activation, which is never below -0.28."""
     golden = GOLDEN["teacher"]
-    teacher = Teacher(pretrained=False)
+    teacher = make(pretrained=False)
     assert sum(p.numel() for p in teacher.network.parameters()) == golden["parameters"]
     teacher.network.load_state_dict(noisy_state(teacher.network.state_dict()))
     said = teacher(images(96))
@@ -107,15 +112,15 @@ def test_weights_from_a_file(tmp_path, suffix):
     path = tmp_path / f"teacher{suffix}"
     save_file(source.state_dict(), path) if suffix == ".safetensors" else torch.save(source.state_dict(), path)
     # The head comes along too, although the published weights of this name have 1,000 classes.
-    teacher = Teacher(SMALL, weights=path, num_classes=5)
+    teacher = make(name=SMALL, weights=path, num_classes=5)
     with torch.no_grad():
         assert torch.equal(teacher(images()).logits, source.eval()(images()))
     with pytest.raises(
         ValueError, match=rf"weights=.*teacher{suffix}.* weights of {SMALL} with 7 classes.*size mismatch"
     ):
-        Teacher(SMALL, weights=path, num_classes=7)
+        make(name=SMALL, weights=path, num_classes=7)
     with pytest.raises(ValueError, match=rf"weights=.*does not hold the weights of {PLAIN}"):
-        Teacher(PLAIN, weights=path, num_classes=5)
+        make(name=PLAIN, weights=path, num_classes=5)
 
 
 class Unsafe:
@@ -126,7 +131,7 @@ class Unsafe:
 def test_a_file_that_would_run_code(tmp_path, capsys):
     torch.save({"state_dict": Unsafe()}, tmp_path / "bad.pth")
     with pytest.raises(ValueError, match="can be read safely"):
-        Teacher(SMALL, weights=tmp_path / "bad.pth", num_classes=5)
+        make(name=SMALL, weights=tmp_path / "bad.pth", num_classes=5)
     assert "code ran" not in capsys.readouterr().out
 
 
@@ -140,7 +145,7 @@ def test_weights_that_cannot_be_fetched(tmp_path, monkeypatch):
         r".*tf_efficientnet_b3_ns-9d44bf68.pth.*model.teacher.weights"
     )
     with pytest.raises(ValueError, match=text):
-        Teacher()
+        make()
 
 
 @pytest.mark.parametrize(
@@ -160,7 +165,7 @@ def test_weights_that_cannot_be_fetched(tmp_path, monkeypatch):
 )
 def test_refused(options, text):
     with pytest.raises(ValueError, match=text):
-        Teacher(num_classes=5, **options)
+        make(num_classes=5, **options)
 
 
 def test_images_of_another_normalisation():

@@ -179,17 +179,17 @@ class _Average(AveragedModel):
         current: list[Tensor] = []
         parameters = zip(self.module.parameters(), model.parameters(), strict=True)
         buffers = zip(self.module.buffers(), model.buffers(), strict=True)
-        for ours, theirs in parameters if not self.buffers_too else itertools.chain(parameters, buffers):
-            if decay and ours.is_floating_point():
-                averaged.append(ours)
-                current.append(theirs if theirs.device == ours.device else theirs.to(ours.device))
+        for average, weight in parameters if not self.buffers_too else itertools.chain(parameters, buffers):
+            if decay and average.is_floating_point():
+                averaged.append(average)
+                current.append(weight if weight.device == average.device else weight.to(average.device))
             else:
-                ours.copy_(theirs)
+                average.copy_(weight)
         if averaged:
             torch._foreach_lerp_(averaged, current, 1.0 - decay)
         if not self.buffers_too:
-            for ours, theirs in buffers:
-                ours.copy_(theirs)
+            for average, weight in buffers:
+                average.copy_(weight)
         self.n_averaged += 1
 
     @torch.no_grad()
@@ -201,5 +201,5 @@ class _Average(AveragedModel):
                 itertools.chain(model.parameters(), model.buffers()),
                 strict=True,
             )
-            for ours, theirs in pairs:
-                ours.copy_(theirs)
+            for average, weight in pairs:
+                average.copy_(weight)

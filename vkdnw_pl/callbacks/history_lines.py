@@ -34,7 +34,7 @@ def history_records(content: bytes, path: Path) -> list[tuple[bytes, dict[str, A
     Raises:
         ValueError: if a line holds something else than a JSON object; naming ``path`` and the line.
     """
-    found = []
+    records = []
     for number, line in enumerate(content.splitlines(keepends=True), 1):
         try:
             record = json.loads(line)
@@ -42,5 +42,5 @@ def history_records(content: bytes, path: Path) -> list[tuple[bytes, dict[str, A
             raise ValueError(f"{path}, line {number} is damaged: {error}") from None
         if not isinstance(record, dict):
             raise ValueError(f"{path}, line {number} is damaged: it must hold 'name: value' pairs, it holds {record!r}")
-        found.append((line, record))
-    return found
+        records.append((line, record))
+    return records

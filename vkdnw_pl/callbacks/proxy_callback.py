@@ -32,11 +32,11 @@ _NEEDED = ("network", "input_size", "num_classes")
 class ProxyCallback(Callback):
     """Computes proxies on ``pl_module.network`` before its first training step, and on request as it trains.
 
-    The scores go to every logger, as hyper-parameters ``proxy/<name>``, as metrics of step 0, and on Weights & Biases
-    into the summary; with all columns that belong to them into ``scores.csv`` of the run folder (``trainer.default_root_dir``, a score table of one row);
-    and into the checkpoints, so that a resumed training has them without computing them again. Nothing of the training
-    changes: proxies work on copies, and every random stream goes on as it would have. Under several processes the
-    first computes. A proxy that fails or is undefined leaves its reason, and the training goes on.
+    The scores go to every logger (hyper-parameters ``proxy/<name>``, metrics of step 0, on Weights & Biases the summary),
+    with all their columns into ``scores.csv`` of the run folder (``trainer.default_root_dir``), and into the checkpoints,
+    so that a resumed training has them. Nothing of the training changes: proxies work on copies, and every random stream
+    goes on as it would have. Of several processes the first computes. A proxy that fails or is undefined leaves its
+    reason, and the training goes on.
 
     With ``init="auto"`` the values are those that ``score`` gives for the same architecture, seed, batch size and
     images, to the last bit on the same hardware.

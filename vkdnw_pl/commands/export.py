@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vkdnw_pl.errors import CommandFailed, UsageError, user_input
+from vkdnw_pl.errors import UsageError, user_input
 from vkdnw_pl.options import as_config
 from vkdnw_pl.runs.environment import environment_record
 from vkdnw_pl.runs.folder import remove_wandb
 from vkdnw_pl.tracking.run import WandbRun, wandb_run
 from vkdnw_pl.training.export_options import CARD, FILES, ExportOptions
-
-INSTALL_ONNX = "pip install 'vkdnw_pl[onnx]' (or: pip install onnx onnxscript onnxruntime)"
 
 
 def export(options: ExportOptions) -> int:
@@ -32,7 +30,10 @@ def export(options: ExportOptions) -> int:
         CommandFailed: if a package is missing, or the ONNX file is wrong.
     """
     if "onnx" in options.formats:
-        _check_onnx(options.opset)
+        from vkdnw_pl.training.onnx_file import check_onnx
+
+        with user_input():
+            check_onnx(options.opset)
     from vkdnw_pl.training.export_files import kept_files, make_card, write_files  # imports torch
     from vkdnw_pl.training.export_source import read_source
 
@@ -69,12 +70,3 @@ def log_export(run: WandbRun, folder: Path, formats: Sequence[str]) -> None:
     accuracy = card["accuracy"] if isinstance(card["accuracy"], dict) else {}
     run.summary(facts | {name: value for name, value in accuracy.items() if isinstance(value, int | float)})
     run.artifact("model", [folder / CARD, *(folder / FILES[name] for name in formats)])
-
-
-def _check_onnx(opset: int) -> None:
-    from vkdnw_pl.training.onnx_file import check_opset, missing_packages
-
-    with user_input():
-        check_opset(opset)
-    if missing := missing_packages():
-        raise CommandFailed(f"the format onnx needs {', '.join(missing)}: {INSTALL_ONNX}")

@@ -68,8 +68,9 @@ def stop_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN)
         raise Stopped(signum)
 
-    before = _handle(stop)
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     try:
+        _handle(stop)  # within, as a signal may come before all are set
         yield
     finally:
         for number, handler in before.items():
@@ -105,8 +106,9 @@ class TrainingSignals:
             return
         self._reset()
         self._owner, self.active = os.getpid(), True
-        before = _handle(self._receive)
+        before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         try:
+            _handle(self._receive)
             yield
         finally:
             self.active = False
@@ -191,9 +193,9 @@ def _takes_signals() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _handle(handler: Callable[[int, FrameType | None], Any]) -> dict[signal.Signals, Any]:
-    """Set the handler; returns those before."""
-    return {number: signal.signal(number, handler) for number in STOP_SIGNALS}
+def _handle(handler: Callable[[int, FrameType | None], Any]) -> None:
+    for number in STOP_SIGNALS:
+        signal.signal(number, handler)
 
 
 def _in_worker(number: int, frame: FrameType | None) -> None:

@@ -31,7 +31,7 @@ from vkdnw_pl.runs.folder import FolderBusy
 from vkdnw_pl.runs.settings import digest
 from vkdnw_pl.spaces.resolve import resolve_arch
 from vkdnw_pl.tracking.lightning import with_wandb
-from vkdnw_pl.training.fit import ExitCode, Fit
+from vkdnw_pl.training.fit import ExitCode, Fit, is_finished
 from vkdnw_pl.training.folder import TrainingFolder, training_settings
 from vkdnw_pl.training.module import TrainingModule
 from vkdnw_pl.training.option_errors import check_given, readable
@@ -44,7 +44,6 @@ from vkdnw_pl.training.processes import (
     started_processes,
     with_gpu_hint,
 )
-from vkdnw_pl.training.record import is_finished
 
 for _package, _names in (
     (vkdnw_pl.data, vkdnw_pl.data.DATA_MODULES),

@@ -74,11 +74,11 @@ class FeatureLoss(nn.Module):
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         """Scalar loss of the student's maps (B, C_i, H_i, W_i) and the teacher's (B, C'_i, H'_i, W'_i)."""
         losses = []
-        for projection, ours, theirs in zip(self.projections, student, teacher, strict=True):
-            if theirs.shape[-2:] != ours.shape[-2:]:
-                theirs = F.interpolate(theirs, ours.shape[-2:], mode="bilinear", align_corners=False)
-            projected = in_full_precision(projection(ours))
-            losses.append(F.smooth_l1_loss(projected, theirs.to(projected)))
+        for projection, student_map, target in zip(self.projections, student, teacher, strict=True):
+            if target.shape[-2:] != student_map.shape[-2:]:
+                target = F.interpolate(target, student_map.shape[-2:], mode="bilinear", align_corners=False)
+            projected = in_full_precision(projection(student_map))
+            losses.append(F.smooth_l1_loss(projected, target.to(projected)))
         return torch.stack(losses).sum()
 
 
@@ -109,10 +109,10 @@ class Distillation(nn.Module):
         self.features: FeatureLoss | None = None
         self._tap: FeatureTap | None = None
         if options.feature_weight:
-            theirs = teacher_stages(options.name, options.reductions, options.image_size)
-            ours = [first_stage_at(network, input_size, reduction) for reduction in options.reductions]
-            self.features = FeatureLoss([s.channels for s in ours], [s.channels for s in theirs], seed)
-            self._tap = FeatureTap(network, [s.name for s in ours])
+            teacher_taps = teacher_stages(options.name, options.reductions, options.image_size)
+            taps = [first_stage_at(network, input_size, reduction) for reduction in options.reductions]
+            self.features = FeatureLoss([s.channels for s in taps], [s.channels for s in teacher_taps], seed)
+            self._tap = FeatureTap(network, [s.name for s in taps])
 
     def prepare(
         self, device: torch.device | str, statistics: tuple[Sequence[float], Sequence[float]] | None = None
@@ -127,22 +127,9 @@ class Distillation(nn.Module):
         Raises:
             ValueError: if the weights cannot be had, or do not fit the name or the number of classes.
         """
-        options = self.options
-        mean, std = statistics or (IMAGENET_MEAN, IMAGENET_STD)
         if self.teacher is None:
-            self.teacher = Teacher(
-                options.name,
-                pretrained=options.pretrained,
-                weights=options.weights,
-                num_classes=self.num_classes,
-                dtype=options.dtype,
-                channels_last=options.channels_last,
-                image_size=options.image_size,
-                reductions=options.reductions if options.feature_weight else (),
-                mean=mean,
-                std=std,
-            )
-            if options.compile:
+            self.teacher = Teacher(self.options, self.num_classes, statistics or (IMAGENET_MEAN, IMAGENET_STD))
+            if self.options.compile:
                 self.teacher.compile()
         self.teacher.to(device)
 

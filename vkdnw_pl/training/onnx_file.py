@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vkdnw_pl.errors import check_whole
+from vkdnw_pl.errors import CommandFailed, check_whole
 from vkdnw_pl.runs.files import replaced
 
 OPSET = 18
@@ -23,6 +23,7 @@ OPSET = 18
 TOLERANCE = 1e-4
 """Largest allowed difference of logits, as a share of the largest logit."""
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+INSTALL = "pip install 'vkdnw_pl[onnx]' (or: pip install onnx onnxscript onnxruntime)"
 INPUT, OUTPUT = "images", "logits"
 _CHECKED_BATCHES = (1, 3)
 
@@ -43,14 +44,16 @@ class OnnxCheck:
     batches: tuple[int, ...]
 
 
-def missing_packages() -> list[str]:
-    """Packages of the extra ``onnx`` that are not installed."""
-    return [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+def check_onnx(opset: int) -> None:
+    """Make sure that ONNX files of this opset can be written.
 
-
-def check_opset(opset: int) -> None:
-    """Raise ValueError for an opset that cannot be written."""
+    Raises:
+        ValueError: for an opset that cannot be written.
+        CommandFailed: if a package of the extra ``onnx`` is not installed.
+    """
     check_whole("opset", opset, OPSET)
+    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
+        raise CommandFailed(f"the format onnx needs {', '.join(missing)}: {INSTALL}")
 
 
 def write_onnx(
@@ -75,7 +78,7 @@ def write_onnx(
     """
     import onnx
 
-    check_opset(opset)
+    check_whole("opset", opset, OPSET)
     training = network.training
     network.eval()
     try:
@@ -153,14 +156,11 @@ def _export(network: nn.Module, images: torch.Tensor, path: Path, opset: int) ->
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep back what the exporter says about its steps; an error brings its own text along."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(before)

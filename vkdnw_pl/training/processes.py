@@ -213,9 +213,9 @@ def shared_plan(trainer: Trainer, plan: FitPlan | None) -> Iterator[FitPlan]:
         trainer: not used before.
         plan: None in all processes but the one of rank zero.
     """
-    made = os.environ.get(_PLAN_VARIABLE)
-    if plan is None and made is not None:
-        yield FitPlan(**json.loads(made))
+    inherited = os.environ.get(_PLAN_VARIABLE)
+    if plan is None and inherited is not None:
+        yield FitPlan(**json.loads(inherited))
         return
     strategy: Any = trainer.strategy
     if trainer.world_size > 1 and strategy.cluster_environment.creates_processes_externally:

@@ -66,8 +66,8 @@ class ExactResume(Callback):
         scheduler: Any = config.scheduler
         factor = scheduler.lr_lambdas[0](scheduler.last_epoch)
         scheduler.base_lrs = [group["initial_lr"] for group in self._groups]
-        for group, made in zip(optimizer.param_groups, self._groups, strict=True):
-            group.update(made, lr=made["initial_lr"] * factor)
+        for group, fresh in zip(optimizer.param_groups, self._groups, strict=True):
+            group.update(fresh, lr=fresh["initial_lr"] * factor)
 
     def _continue_epoch(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """After a resume in the middle of an epoch: leave out the batches that were trained on."""

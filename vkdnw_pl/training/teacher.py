@@ -54,6 +54,9 @@ class TeacherOptions:
         check_number("model.teacher.logit_weight", self.logit_weight, 0)
         check_number("model.teacher.feature_weight", self.feature_weight, 0)
         check_number("model.teacher.temperature", self.temperature, 0, open_low=True)
+        check_choice("model.teacher.dtype", self.dtype, get_args(Dtype))
+        if self.image_size is not None:
+            check_whole("model.teacher.image_size", self.image_size, 1)
         if not self.logit_weight and not self.feature_weight:
             raise ValueError("model.teacher has logit_weight=0 and feature_weight=0: leave the teacher out (null)")
 
@@ -81,20 +84,12 @@ class Teacher:
     ImageNet_MBV2/ModelLoader/geffnet/gen_efficientnet.py, 5e6683a).
 
     Args:
-        name: a model of timm, with the tag of its weights.
-        pretrained: take the published weights, from the hub or its local cache. False, without ``weights``, gives an
-            untrained network (drawn from a fixed seed), which is of use in tests only.
-        weights: file of weights for this model, of timm's kind (``.safetensors``, or ``.pth`` that is read without
-            running code); then nothing is downloaded.
+        options: name, weights and the like; features are taken where the feature loss has a weight. ``pretrained=False``
+            without weights gives an untrained network, drawn from a fixed seed, which is of use in tests only. Images of
+            another size than ``image_size`` are resized (bilinear, without antialiasing, as the reference does).
         num_classes: K, the classes of the student; the teacher must know just as many.
-        dtype: what it computes in; the results are float32 always.
-        channels_last: memory order of weights and maps, faster on GPUs with tensor cores.
-        image_size: images of another size are resized to this (bilinear, without antialiasing, as the reference does);
-            None takes them as they come.
-        reductions: where features are taken, as image height over map height; may be empty.
-        mean: of each channel, that the images were normalised with. If this or ``std`` differs from what the teacher was
-            trained with, the images are normalised anew for it.
-        std: the same for the standard deviation.
+        statistics: mean and standard deviation of each channel that the images were normalised with. If the teacher was
+            trained with others, the images are normalised anew for it.
 
     Raises:
         ValueError: if the name is not known (names the nearest), the weights cannot be had or do not fit, the number of
@@ -104,37 +99,28 @@ class Teacher:
 
     def __init__(
         self,
-        name: str = TeacherOptions.name,
-        pretrained: bool = True,
-        weights: str | Path | None = None,
+        options: TeacherOptions,
         num_classes: int = 1000,
-        dtype: Dtype = "float32",
-        channels_last: bool = False,
-        image_size: int | None = None,
-        reductions: Sequence[int] = (16, 32),
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        statistics: tuple[Sequence[float], Sequence[float]] = (IMAGENET_MEAN, IMAGENET_STD),
     ) -> None:
-        check_choice("model.teacher.dtype", dtype, get_args(Dtype))
-        if image_size is not None:
-            check_whole("model.teacher.image_size", image_size, 1)
-        self.name = name
-        self.image_size = image_size
-        self.network = _build(name, pretrained, weights, num_classes)
-        self.stages = teacher_stages(name, reductions, image_size)
+        self.name = options.name
+        self.image_size = options.image_size
+        self.network = _build(options, num_classes)
+        reductions = options.reductions if options.feature_weight else ()
+        self.stages = teacher_stages(options.name, reductions, options.image_size)
         if any(stage.name == _BEFORE_ACTIVATION for stage in self.stages):
             activation: Any = self.network.get_submodule("bn2.act")
             if hasattr(activation, "inplace"):
                 activation.inplace = False  # or it would overwrite the map
         self.network.eval().requires_grad_(False)
-        self.network.to(getattr(torch, dtype))
-        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.network.to(getattr(torch, options.dtype))
+        self._memory_format = torch.channels_last if options.channels_last else torch.contiguous_format
         self.network.to(memory_format=self._memory_format)
         self._tap = FeatureTap(self.network, [stage.name for stage in self.stages])
         config: Any = self.network.pretrained_cfg
-        if image_size is None and config.get("fixed_input_size"):
+        if options.image_size is None and config.get("fixed_input_size"):
             self.image_size = config["input_size"][-1]  # it takes no other
-        self._renormalisation = _renormalisation(mean, std, config["mean"], config["std"])
+        self._renormalisation = _renormalisation(*statistics, config["mean"], config["std"])
 
     @property
     def device(self) -> torch.device:
@@ -228,34 +214,35 @@ def _check_name(name: str) -> None:
         raise ValueError(f"model.teacher.name={name!r} is not a model of timm{nearest(name, models)}")
 
 
-def _build(name: str, pretrained: bool, weights: str | Path | None, num_classes: int) -> nn.Module:
+def _build(options: TeacherOptions, num_classes: int) -> nn.Module:
     """The network with its weights."""
+    name = options.name
     _check_name(name)
-    options: dict[str, Any] = {"num_classes": num_classes}
-    if weights is not None:
-        path = Path(weights)
+    arguments: dict[str, Any] = {"num_classes": num_classes}
+    if options.weights is not None:
+        path = Path(options.weights)
         if not path.is_file():
             raise ValueError(f"model.teacher.weights={str(path)!r}: there is no such file")
         # With the class count of the student: timm would otherwise drop a head of another size and leave ours untrained.
         overlay: dict[str, Any] = {"file": str(path), "source": "", "num_classes": num_classes}
         if path.suffix not in (".npz", ".npy"):  # formats that the model's own code reads
             overlay["custom_load"] = False
-        options |= {"pretrained": True, "pretrained_cfg_overlay": overlay}
-    elif pretrained:
+        arguments |= {"pretrained": True, "pretrained_cfg_overlay": overlay}
+    elif options.pretrained:
         _check_published(name, num_classes)
-        options |= {"pretrained": True}
+        arguments |= {"pretrained": True}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
-            return timm.create_model(name, **options)
+            return timm.create_model(name, **arguments)
         except Exception as error:
             text = " ".join(str(error).split()) or type(error).__name__
-            if weights is not None:
+            if options.weights is not None:
                 raise ValueError(
-                    f"model.teacher.weights={str(weights)!r} does not hold the weights of {name} with {num_classes} "
+                    f"model.teacher.weights={str(options.weights)!r} does not hold the weights of {name} with {num_classes} "
                     f"classes in a file that can be read safely: {text}"
                 ) from error
-            if pretrained:
+            if options.pretrained:
                 raise ValueError(_how_to_get(name, text)) from error
             raise ValueError(f"model.teacher.name={name!r} cannot be built: {text}") from error
 
