@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
 import torch
@@ -177,29 +178,25 @@ class _Average(AveragedModel):
         self.last_decay = decay
         averaged: list[Tensor] = []
         current: list[Tensor] = []
-        parameters = zip(self.module.parameters(), model.parameters(), strict=True)
-        buffers = zip(self.module.buffers(), model.buffers(), strict=True)
-        for average, weight in parameters if not self.buffers_too else itertools.chain(parameters, buffers):
-            if decay and average.is_floating_point():
+        for average, weight in self._pairs(model):
+            is_averaged = self.buffers_too or isinstance(average, nn.Parameter)
+            if decay and is_averaged and average.is_floating_point():
                 averaged.append(average)
                 current.append(weight if weight.device == average.device else weight.to(average.device))
             else:
                 average.copy_(weight)
         if averaged:
             torch._foreach_lerp_(averaged, current, 1.0 - decay)
-        if not self.buffers_too:
-            for average, weight in buffers:
-                average.copy_(weight)
         self.n_averaged += 1
 
     @torch.no_grad()
     def follow(self, model: nn.Module) -> None:
         """Be ``model`` itself, as long as there was no update."""
         if not self.started:
-            pairs = zip(
-                itertools.chain(self.module.parameters(), self.module.buffers()),
-                itertools.chain(model.parameters(), model.buffers()),
-                strict=True,
-            )
-            for average, weight in pairs:
+            for average, weight in self._pairs(model):
                 average.copy_(weight)
+
+    def _pairs(self, model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
+        """Parameters, then buffers: the average's and the model's."""
+        averages = itertools.chain(self.module.parameters(), self.module.buffers())
+        return zip(averages, itertools.chain(model.parameters(), model.buffers()), strict=True)
