@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
@@ -66,7 +66,7 @@ class RunRecord:
         }
         self._config = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
 
-    def __enter__(self) -> RunRecord:
+    def __enter__(self) -> Self:
         self._folder.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self._folder.config, self._config)
         self._folder.write_meta(self.meta)  # the last file, which makes the folder a run folder

@@ -137,7 +137,8 @@ def _from_exported(path: Path, options: ExportOptions) -> ExportSource:
     card: dict[str, Any] = {}
     if (path.parent / CARD).is_file():
         card = json.loads((path.parent / CARD).read_text(encoding="utf-8"))
-    facts = {name: card[name] for name in ("source", "accuracy", "data", "normalisation") if name in card}
+    kept: tuple[str, ...] = ("source", "accuracy", "data", "normalisation")
+    facts = {name: card[name] for name in kept if name in card}
     trained = bool(card.get("trained", True))
     return ExportSource(record=record, network=network.eval(), trained=trained, facts=facts)
 
