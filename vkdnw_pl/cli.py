@@ -9,13 +9,10 @@ import importlib
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vkdnw_pl._version import __version__
 from vkdnw_pl.errors import CommandFailed, UsageError, unknown
-
-if TYPE_CHECKING:
-    from vkdnw_pl.option_parser import CommandParser
 
 PROG = "python -m vkdnw_pl"
 
@@ -70,8 +67,8 @@ def _main(arguments: list[str]) -> int:
         return OK
     if name not in COMMANDS:
         is_option = name.startswith("-")
-        known = ["--help", "--version"] if is_option else list(COMMANDS)
-        return _refuse(PROG, unknown("option" if is_option else "command", name, known))
+        names = ["--help", "--version"] if is_option else list(COMMANDS)
+        return _refuse(PROG, unknown("option" if is_option else "command", name, names))
     prog = f"{PROG} {name}"
     try:
         return _launch_or_run(name, rest, prog)
@@ -95,28 +92,21 @@ def _launch_or_run(name: str, arguments: list[str], prog: str) -> int:
         return launch(name, arguments, prog, lambda rest: _parse(name, rest, prog))
     if name in TRAINING:
         return _train(name, arguments, prog)
-    command = load_command(name)
-    options = _parser(name, prog).parse(arguments)
+    options, command = _parse(name, arguments, prog), load_command(name)
     return command(**options) if isinstance(options, dict) else command(options)
-
-
-def _parser(name: str, prog: str) -> CommandParser:
-    from vkdnw_pl.cluster.options import LAUNCHED
-    from vkdnw_pl.option_parser import CommandParser
-
-    note = f"As jobs of a cluster: {prog} ... --launch slurm\nIts options: {prog} --launch --help"
-    return CommandParser(load_command(name), prog, note if name in LAUNCHED else "")
 
 
 def _parse(name: str, arguments: list[str], prog: str) -> Any:
     """All options of a command."""
-    from vkdnw_pl.cluster.options import TRAINING
+    from vkdnw_pl.cluster.options import LAUNCHED, TRAINING
+    from vkdnw_pl.option_parser import CommandParser
 
     if name in TRAINING:
         from vkdnw_pl.commands.train import training_config
 
         return training_config(name, arguments, prog)
-    return _parser(name, prog).parse(arguments)
+    note = f"As jobs of a cluster: {prog} ... --launch slurm\nIts options: {prog} --launch --help"
+    return CommandParser(load_command(name), prog, note if name in LAUNCHED else "").parse(arguments)
 
 
 def _train(name: str, arguments: list[str], prog: str) -> int:

@@ -293,5 +293,5 @@ def _in_words(kind: Any) -> str:
     if origin is dict:
         return "options such as '{name: value}'"
     if origin in (Union, types.UnionType):
-        return " or ".join(_in_words(one) for one in inner if one is not type(None))
+        return " or ".join(_in_words(member) for member in inner if member is not type(None))
     return str(getattr(kind, "__name__", kind))
