@@ -207,7 +207,7 @@ def begin(folder: Path, command: str, arguments: Mapping[str, Any]) -> WandbRun:
             raise
 
 
-def _init(arguments: dict[str, Any], mode: str | None, wandb_folder: Path) -> Any:
+def _init(arguments: dict[str, Any], mode: Any, wandb_folder: Path) -> Any:
     if "wandb" not in sys.modules:
         os.environ.pop("WANDB_SERVICE", None)  # of a process that started this one; its end would be ours
     import wandb
