@@ -49,9 +49,8 @@ class _Step:
 class FiniteLoss(Callback):
     """Aborts when the training loss is NaN or infinite, and before a checkpoint of broken weights is written.
 
-    On the CPU a step ends before its backward pass. On a GPU, which runs behind the program, the answer for a step is
-    read when the next one starts: it was ready before the backward pass, so nobody waits for the GPU to run dry. By
-    then the weights may be broken, so nothing is saved any more: a checkpoint is refused while the last loss or any
+    On the CPU a step ends before its backward pass. On a GPU the answer for a step is read when the next one starts, so
+    that nobody waits for the GPU. By then the weights may be broken: a checkpoint is refused while the last loss or any
     weight is not finite, and ``ModelCheckpoint(save_on_exception=True)`` does not save after ``NonFiniteLoss``.
 
     The batch is kept as ``nonfinite_batch_rank<r>.pt`` in the run folder (``trainer.default_root_dir``), which

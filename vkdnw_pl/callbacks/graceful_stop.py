@@ -16,14 +16,12 @@ from vkdnw_pl.runs.signals import BY_STRENGTH, SIGUSR1, TRAINING_SIGNALS, Stoppe
 class GracefulStop(Callback):
     """On SIGINT, SIGTERM or SIGUSR1 all processes stop together after the optimizer step, or the validation, under way.
 
-    It is enough that one process gets the signal. Lightning itself stops after the batch, and one process without the
-    others: gradients that are being accumulated would be lost, a signal during validation would cost the epoch, and a
-    signal between two processes' steps would leave them waiting for each other. A second SIGINT interrupts at once,
-    without a checkpoint of the step in flight.
+    It is enough that one process gets the signal. (Lightning stops after the batch, each process for itself: accumulated
+    gradients would be lost, a validation cut, and processes left waiting for each other.) A second SIGINT interrupts at
+    once, without a checkpoint of the step in flight.
 
-    SIGUSR1, which announces the end of a job's time, waits for the first step if it comes before, so that every job
-    leaves more than it found. SIGINT and SIGTERM end the preparations, and a test, at once; SIGUSR1 ends a test if
-    there were steps before it: the next job has all its time for the test.
+    SIGUSR1, which announces the end of a job's time, waits for the first step, so that every job leaves more than it
+    found, and ends a test only if there were steps before it. SIGINT and SIGTERM end preparations and a test at once.
     """
 
     def __init__(self) -> None:

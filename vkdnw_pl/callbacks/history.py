@@ -1,8 +1,6 @@
 """The history of a training as a file: one JSON object per line, whatever happens to the process.
 
-Lightning's ``CSVLogger`` cannot do this: it deletes the ``metrics.csv`` that is in its folder when it starts (it says
-so in a warning), so that a resumed training loses the history before the resume; it keeps rows in memory until 100
-steps are full, and writes the whole file anew when a metric comes up for the first time.
+Lightning's ``CSVLogger`` deletes the ``metrics.csv`` of the training that is resumed, and keeps up to 100 rows in memory.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from vkdnw_pl.callbacks.history_lines import HISTORY, history_records, read_history
 from vkdnw_pl.runs.files import LineFile, write_atomically, write_json
 
-__all__ = ["HISTORY", "HPARAMS", "HistoryLogger", "HistoryResume", "read_history"]
+__all__ = ["HPARAMS", "HistoryLogger", "HistoryResume", "read_history"]
 
 HPARAMS = "hparams.json"
 
