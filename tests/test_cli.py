@@ -11,6 +11,7 @@ from vkdnw_pl import cli
 from vkdnw_pl.cluster.options import TRAINING
 from vkdnw_pl.errors import CommandFailed, UsageError
 from vkdnw_pl.option_parser import CommandParser
+from vkdnw_pl.scoring.plan import ScoreOptions
 
 OWN = [name for name in cli.COMMANDS if name not in TRAINING]
 
@@ -91,7 +92,7 @@ def test_print_config_is_a_config(capsys, tmp_path):
     ],
 )
 def test_exit_codes(capsys, monkeypatch, error, code, text):
-    def score() -> int:
+    def score(options: ScoreOptions) -> int:
         """Fail."""
         raise error
 
@@ -102,7 +103,7 @@ def test_exit_codes(capsys, monkeypatch, error, code, text):
 
 
 def test_our_own_faults_keep_their_traceback(monkeypatch):
-    def score() -> int:
+    def score(options: ScoreOptions) -> int:
         """Fail."""
         raise ValueError("a bug")
 

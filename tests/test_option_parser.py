@@ -9,48 +9,36 @@ from vkdnw_pl.option_parser import CommandParser, describe_options
 from vkdnw_pl.options import OptionGroup
 
 
-def command(
-    what: str,
-    number: int = 3,
-    items: list[str | dict[str, Any]] = ["a"],  # noqa: B006
-    options: dict[str, Any] | None = None,
-    choice: Literal["auto", "none"] = "auto",
-    either: int | Literal["auto"] = "auto",
-    switch: bool = False,
-) -> int:
+@dataclass
+class Command:
     """Do something.
 
     It is
     good.
-
-    Args:
-        what: The thing.
-        number: How
-            many.
-        items: Things.
-        options: More.
-        choice: One of two.
-        either: A number, or not.
-        switch: On.
     """
-    return 0
+
+    what: str
+    """The thing."""
+    number: int = 3
+    """How
+    many."""
+    items: list[str | dict[str, Any]] = field(default_factory=lambda: ["a"])
+    """Things."""
+    options: dict[str, Any] | None = None
+    """More."""
+    choice: Literal["auto", "none"] = "auto"
+    """One of two."""
+    either: int | Literal["auto"] = "auto"
+    """A number, or not."""
+    switch: bool = False
+    """On."""
 
 
-def several(paths: list[str], number: int = 3) -> int:
-    """Do something.
-
-    Args:
-        paths: Places.
-        number: How many.
-    """
-    return 0
-
-
-PARSER = CommandParser(command, "python -m it")
+PARSER = CommandParser(Command, "python -m it")
 
 
 def parse(*arguments: str) -> dict[str, Any]:
-    return PARSER.parse_options(["thing", *arguments])
+    return vars(PARSER.parse(["thing", *arguments]))
 
 
 def test_defaults():
@@ -86,45 +74,42 @@ def test_values(arguments, name, value):
 
 
 def test_options_may_be_spelled_with_hyphens():
-    def spelled(what: str, top_k: int = 1, on_top: bool = False) -> int:
-        """Do something.
+    @dataclass
+    class Spelled:
+        what: str
+        top_k: int = 1
+        on_top: bool = False
 
-        Args:
-            what: The thing.
-            top_k: How many.
-            on_top: Where.
-        """
-        return 0
-
-    parser = CommandParser(spelled, "python -m it")
-    assert parser.parse_options(["a-b", "--top-k", "3", "--on-top"]) == {"what": "a-b", "top_k": 3, "on_top": True}
-    assert parser.parse_options(["a", "--top-k=3"])["top_k"] == 3
+    parser = CommandParser(Spelled, "python -m it")
+    assert parser.parse(["a-b", "--top-k", "3", "--on-top"]) == Spelled("a-b", 3, True)
+    assert parser.parse(["a", "--top-k=3"]).top_k == 3
     with pytest.raises(UsageError, match="--top-x"):
-        parser.parse_options(["a", "--top-x", "3"])
+        parser.parse(["a", "--top-x", "3"])
 
 
 def test_several_places():
-    parser = CommandParser(several, "python -m it")
-    assert parser.parse_options(["a", "b", "--number", "1"]) == {"paths": ["a", "b"], "number": 1}
+    @dataclass
+    class Several:
+        paths: list[str]
+        number: int = 3
+
+    parser = CommandParser(Several, "python -m it")
+    assert parser.parse(["a", "b", "--number", "1"]) == Several(["a", "b"], 1)
     with pytest.raises(UsageError):
-        parser.parse_options([])
+        parser.parse([])
 
 
 def test_a_run_folder_is_not_the_value_of_a_bare_switch(tmp_path):
-    def look(scores: list[str], wandb: bool | str = False) -> int:
-        """Look.
-
-        Args:
-            scores: Where.
-            wandb: A project.
-        """
-        return 0
+    @dataclass
+    class Look:
+        scores: list[str]
+        wandb: bool | str = False
 
     folder = str(tmp_path)
-    parser = CommandParser(look, "prog")
-    assert parser.parse_options(["run", "--wandb", folder])["wandb"] == folder
+    parser = CommandParser(Look, "prog")
+    assert parser.parse(["run", "--wandb", folder]).wandb == folder
     (tmp_path / "meta.json").touch()
-    assert parser.parse_options(["--wandb", folder]) == {"scores": [folder], "wandb": True}
+    assert parser.parse(["--wandb", folder]) == Look([folder], True)
 
 
 def test_config_file_and_what_follows_it(tmp_path):
@@ -182,7 +167,7 @@ def test_errors_in_config_files(tmp_path, content, text):
 
 def test_help(capsys):
     with pytest.raises(SystemExit) as done:
-        PARSER.parse_options(["--help"])
+        PARSER.parse(["--help"])
     assert not done.value.code
     text = capsys.readouterr().out
     assert text.startswith("usage: python -m it WHAT [--config FILE] [OPTIONS]\n\nDo something.")
@@ -198,7 +183,7 @@ def test_printed_config_reads_back(capsys, tmp_path):
     text = capsys.readouterr().out
     assert yaml.safe_load(text)["number"] == 9
     (tmp_path / "c.yaml").write_text(text)
-    assert PARSER.parse_options(["--config", str(tmp_path / "c.yaml"), "thing"])["number"] == 9
+    assert PARSER.parse(["--config", str(tmp_path / "c.yaml"), "thing"]).number == 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,24 +243,15 @@ def test_every_shared_option_has_a_text():
 def test_a_whole_number_stays_one_where_other_numbers_or_text_are_allowed():
     """Whatever the order in which the types are written, and although typing keeps one union for all orders."""
 
-    def share(
-        first: Union[float, int] = 0,  # noqa: UP007
-        second: Optional[Union[int, float]] = None,  # noqa: UP007, UP045
-        third: str | int = "",
-        fourth: str | float | int | None = None,
-    ) -> int:
-        """Take a share.
-
-        Args:
-            first: A.
-            second: B.
-            third: C.
-            fourth: D.
-        """
-        return 0
+    @dataclass
+    class Share:
+        first: Union[float, int] = 0  # noqa: UP007
+        second: Optional[Union[int, float]] = None  # noqa: UP007, UP045
+        third: str | int = ""
+        fourth: str | float | int | None = None
 
     names = ("first", "second", "third", "fourth")
-    parser = CommandParser(share, "share")
+    parser = CommandParser(Share, "share")
     for text, kinds in (("1", [int] * 4), ("1.0", [float, float, str, float]), ("1e3", [float, float, str, float])):
-        options = parser.parse_options([f"--{name}={text}" for name in names])
-        assert [type(options[name]) for name in names] == kinds, text
+        options = parser.parse([f"--{name}={text}" for name in names])
+        assert [type(getattr(options, name)) for name in names] == kinds, text

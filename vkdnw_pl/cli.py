@@ -92,8 +92,7 @@ def _launch_or_run(name: str, arguments: list[str], prog: str) -> int:
         return launch(name, arguments, prog, lambda rest: _parse(name, rest, prog))
     if name in TRAINING:
         return _train(name, arguments, prog)
-    options, command = _parse(name, arguments, prog), load_command(name)
-    return command(**options) if isinstance(options, dict) else command(options)
+    return load_command(name)(_parse(name, arguments, prog))
 
 
 def _parse(name: str, arguments: list[str], prog: str) -> Any:

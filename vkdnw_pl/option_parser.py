@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import shutil
 import types
@@ -90,8 +89,8 @@ class CommandParser:
     """Parser of one command. Unknown options, on the command line and in files, are errors that name the nearest.
 
     Args:
-        command: function with one parameter, ``options``, a dataclass, or that dataclass; fields without default are given
-            by their place, a list of them takes several. Its docstring is the text before the options.
+        command: function of ``options``, a dataclass, or that dataclass; fields without default are given by their place,
+            a list of them takes several. Its docstring is the text before the options.
         prog: how the user calls it.
         note: last line of the help.
         config_file: whether options can stand in a file, ``--config``.
@@ -101,9 +100,8 @@ class CommandParser:
     """
 
     def __init__(self, command: Callable[..., Any], prog: str, note: str = "", config_file: bool = True) -> None:
-        kind: Any = command if isinstance(command, type) else get_type_hints(command).get("options")
-        self._kind = kind if isinstance(kind, type) and is_dataclass(kind) else None
-        self.options = describe_options(self._kind) if self._kind is not None else _of_function(command)
+        self._kind: Any = command if isinstance(command, type) else get_type_hints(command)["options"]
+        self.options = describe_options(self._kind)
         self._types: dict[str, Any] = {option.name: option.type for option in self.options}
         self._positional = [option.name for option in self.options if option.default is MISSING]
         self._parser = _Parser(
@@ -139,27 +137,17 @@ class CommandParser:
             UsageError: for what is not allowed.
             SystemExit: after --help and --print_config.
         """
-        values = self.parse_options(arguments)
-        with user_input():
-            return self._kind(**values) if self._kind is not None else values
-
-    def _titles(self) -> list[str]:
-        return list(dict.fromkeys(option.group for option in self.options if option.group))
-
-    def parse_options(self, arguments: Sequence[str]) -> dict[str, Any]:
-        """Turn arguments into keyword arguments of the command.
-
-        Raises:
-            UsageError: for what is not allowed.
-            SystemExit: after --help and --print_config.
-        """
         arguments = self._with_values([self._with_underscores(argument) for argument in arguments])
         self._check_known(arguments)
         try:
             options = self._parser.parse_args(arguments)
         except ArgumentError as error:
             raise UsageError(self._readable(str(error))) from error
-        return {name: options[name] for name in self._types}
+        with user_input():
+            return self._kind(**{name: options[name] for name in self._types})
+
+    def _titles(self) -> list[str]:
+        return list(dict.fromkeys(option.group for option in self.options if option.group))
 
     def _places(self) -> list[str]:
         return [name.upper() + "..." * (get_origin(self._types[name]) is list) for name in self._positional]
@@ -256,22 +244,6 @@ def _title(group: type) -> str:
 
 def _default(item: Field[Any]) -> Any:
     return item.default if item.default_factory is MISSING else item.default_factory()
-
-
-def _of_function(command: Callable[..., int]) -> list[Option]:
-    parsed = docstring_parser.parse(command.__doc__ or "", docstring_parser.DocstringStyle.GOOGLE)
-    texts = {parameter.arg_name: " ".join((parameter.description or "").split()) for parameter in parsed.params}
-    types = get_type_hints(command)
-    return [
-        Option(
-            name,
-            types[name],
-            MISSING if parameter.default is inspect.Parameter.empty else parameter.default,
-            texts.get(name, ""),
-            "",
-        )
-        for name, parameter in inspect.signature(command).parameters.items()
-    ]
 
 
 def _in_yaml(value: Any) -> str:

@@ -4,63 +4,70 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 
-from vkdnw_pl.errors import CommandFailed, UsageError, user_input
+from vkdnw_pl.errors import CommandFailed, user_input
 
 
-def report(
-    runs: list[str],
-    out: str | None = None,
-    markdown: str | None = None,
-    title: str | None = None,
-    wandb_project: str | None = None,
-    wandb_entity: str | None = None,
-    push: bool = False,
-    wandb_spec: str | None = None,
-) -> int:
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Options of ``report``."""
+
+    runs: list[str]
+    """Run folders of score, merge, evaluate, search or fit; or a folder of such folders, which stands for all of them."""
+    out: str | None = None
+    """The page. Default: report.html, or none where something else is asked for."""
+    markdown: str | None = None
+    """Write the comparison as Markdown into this file, for a pull request; - prints it."""
+    title: str | None = None
+    """Title of the report."""
+    wandb_project: str | None = None
+    """Make a report on Weights & Biases for this project, in which the runs were logged."""
+    wandb_entity: str | None = None
+    """The user or team that the project belongs to. Default: that of the user who is logged in."""
+    push: bool = False
+    """Save the report on Weights & Biases. Without it nothing is sent: the report is written as JSON."""
+    wandb_spec: str | None = None
+    """File for the JSON of the report on Weights & Biases. Default: wandb_report.json without push."""
+
+    def __post_init__(self) -> None:
+        for name in ("wandb_entity", "push", "wandb_spec"):
+            if getattr(self, name) and not self.wandb_project:
+                raise ValueError(f"{name} has no use without wandb_project: name the project with --wandb_project")
+
+
+def report(options: ReportOptions) -> int:
     """Compare runs on one HTML page, in Markdown, or in a report on Weights & Biases.
 
     The page is one file that needs no network: a summary, rankings against known accuracies with the paper's values
     beside them, figures, what searches found and trainings reached, differences between the configurations, where the
     runs were made, and what failed. Runs that are not finished are shown as far as they are.
 
-    Args:
-        runs: Run folders of score, merge, evaluate, search or fit; or a folder of such folders, which stands for all of
-            them.
-        out: The page. Default: report.html, or none where something else is asked for.
-        markdown: Write the comparison as Markdown into this file, for a pull request; - prints it.
-        title: Title of the report.
-        wandb_project: Make a report on Weights & Biases for this project, in which the runs were logged.
-        wandb_entity: The user or team that the project belongs to. Default: that of the user who is logged in.
-        push: Save the report on Weights & Biases. Without it nothing is sent: the report is written as JSON.
-        wandb_spec: File for the JSON of the report on Weights & Biases. Default: wandb_report.json without push.
-
     Returns:
         0.
 
     Raises:
-        UsageError: if a folder is no run folder, a file in it is damaged, a file to write is there and was not written by
-            report, or options do not go together.
+        UsageError: if a folder is no run folder, a file in it is damaged, or a file to write is there and was not written
+            by report.
         CommandFailed: if the package that makes reports on Weights & Biases is not installed.
         OSError: if Weights & Biases cannot be reached or refuses.
     """
-    for name, value in (("wandb_entity", wandb_entity), ("push", push), ("wandb_spec", wandb_spec)):
-        if value and not wandb_project:
-            raise UsageError(f"{name} has no use without wandb_project: name the project with --wandb_project")
     from vkdnw_pl.report.outputs import output_files
 
+    markdown, project, push = options.markdown, options.wandb_project, options.push
     page, text, spec = output_files(
-        out=out or ("report.html" if markdown is None and wandb_project is None else None),
+        out=options.out or ("report.html" if markdown is None and project is None else None),
         markdown=None if markdown == "-" else markdown,
-        wandb_spec=wandb_spec or ("wandb_report.json" if wandb_project and not push else None),
+        wandb_spec=options.wandb_spec or ("wandb_report.json" if project and not push else None),
     )
     with user_input():
         from vkdnw_pl.report.runs import read_run_folders
 
-        compared, remarks = read_run_folders(runs)
+        compared, remarks = read_run_folders(options.runs)
         for remark in remarks:
             _say(remark)
-        heading = title or (f"Run {compared[0].name}" if len(compared) == 1 else f"Comparison of {len(compared)} runs")
+        default_title = f"Run {compared[0].name}" if len(compared) == 1 else f"Comparison of {len(compared)} runs"
+        heading = options.title or default_title
         count = f"{len(compared)} run{'s' * (len(compared) > 1)}"
         if page is not None:
             from vkdnw_pl.report.run_html import runs_html
@@ -77,11 +84,11 @@ def report(
             else:
                 text.write(content)
                 _say(f"Markdown of {count} in {text.name}")
-        if wandb_project:
+        if project:
             from vkdnw_pl.report.wandb_report import build_report, push_report, report_spec
 
             try:
-                described = build_report(compared, wandb_project, wandb_entity, heading, online=push)
+                described = build_report(compared, project, options.wandb_entity, heading, online=push)
             except ImportError as error:
                 raise CommandFailed(str(error)) from error
             if spec is not None:
