@@ -48,17 +48,17 @@ class Registry(Generic[Value]):
 
     @cached_property
     def builtin(self) -> dict[str, type[Any]]:
-        """Name -> class of this package."""
+        """Name -> class of this package, by name."""
         classes: dict[str, type[Any]] = {}
         package = importlib.import_module(self._package)
-        for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
+        for info in pkgutil.iter_modules(package.__path__):
             module = importlib.import_module(f"{self._package}.{info.name}")
             for cls in vars(module).values():
                 if self._is_kind(cls) and not inspect.isabstract(cls) and cls.__module__ == module.__name__:
                     name = self._own_name(cls)
                     if classes.setdefault(name, cls) is not cls:
                         raise RuntimeError(f"{self._option}{name!r} names two classes: {classes[name]} and {cls}")
-        return classes
+        return dict(sorted(classes.items()))
 
     def __iter__(self) -> Iterator[str]:
         """All names but dotted ones, the built-in ones first."""

@@ -13,10 +13,10 @@ from vkdnw_pl.data.batches import Batch
 from vkdnw_pl.networks.init import initialise
 from vkdnw_pl.proxies import PROXIES, UndefinedScore, make_proxies
 from vkdnw_pl.proxies.borrow import borrow
-from vkdnw_pl.proxies.epe_nas import epe_nas
 from vkdnw_pl.proxies.functional.similarity import agreements
-from vkdnw_pl.proxies.ntk_condition import condition
 from vkdnw_pl.proxies.scoring import Images, score_network
+from vkdnw_pl.proxies.similarity import epe_nas
+from vkdnw_pl.proxies.te_nas import condition
 
 OF_LOSS = ("grad_norm", "snip", "grasp", "fisher", "plain")
 WITH_LABELS = (*OF_LOSS, "grad_sign", "zico", "epe_nas")

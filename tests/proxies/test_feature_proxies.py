@@ -12,11 +12,11 @@ from proxy_reference import ALL_CONVS, ALL_NONE, FEW_CONVS, IDENTITY, MIXED, ima
 from torch import nn
 
 from vkdnw_pl.proxies import UndefinedScore, make_proxies
+from vkdnw_pl.proxies.az_nas import block_trainability
 from vkdnw_pl.proxies.borrow import borrow
 from vkdnw_pl.proxies.functional.spectrum import feature_entropy
 from vkdnw_pl.proxies.graph import feature_taps
-from vkdnw_pl.proxies.jacov import jacov
-from vkdnw_pl.proxies.trainability import block_trainability
+from vkdnw_pl.proxies.similarity import jacov
 
 BEHAVIOURS = ("batch", "sample", "running")
 

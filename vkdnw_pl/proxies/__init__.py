@@ -1,4 +1,4 @@
-"""Zero-cost proxies: one file each, discovered, with a record that says what the proxy is."""
+"""Zero-cost proxies, those of one paper in one file; each has a record that says what it is."""
 
 from vkdnw_pl.proxies.base import PROXIES, Proxy, ProxyInfo, UndefinedScore, make_proxies
 

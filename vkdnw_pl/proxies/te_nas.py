@@ -1,4 +1,4 @@
-"""Condition number of the neural tangent kernel (TE-NAS)."""
+"""The proxies of TE-NAS (Chen et al., ICLR 2021), whose ranking adds the ranks of both."""
 
 from __future__ import annotations
 
@@ -8,16 +8,38 @@ from torch import Tensor
 from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.gradients import per_sample_gradients
+from vkdnw_pl.proxies.functional.similarity import agreements
 from vkdnw_pl.proxies.graph import check_parameters
+
+
+class LinearRegions(GraphProxy):
+    """Number of different on-off patterns of the ReLUs of feature maps among the images, at most B. Higher is better."""
+
+    info = ProxyInfo(
+        name="linear_regions",
+        title="Linear regions",
+        input="images",
+        batchnorm="batch",
+        source="Chen et al., ICLR 2021 (TE-NAS); github.com/ondratybl/VKDNW, compute_te_nas_score.py",
+        init="pytorch",
+    )
+
+    def compute(self, borrowed: Borrowed) -> dict[str, float]:
+        maps = borrowed.derived(
+            self.batchnorm, "map agreement", lambda graph: agreements([r for r in graph.relus if r.dim() == 4])
+        )
+        same = maps.kernel == maps.units
+        # Images of one pattern share one region: each of m such counts 1 / m.
+        return {"linear_regions": float((1.0 / same.sum(1)).sum().round())}
 
 
 class NTKCondition(GraphProxy):
     """``-λmax / λmin`` of the matrix of inner products of the gradients of ``Σ logits`` of the images. Higher is better:
     the sign makes it so.
 
-    Gradients are taken with respect to the weights of convolution, linear and normalisation layers. One half of
-    TE-NAS, whose ranking adds the ranks of this and of ``linear_regions``. No score where the matrix is singular to
-    working precision (the official code returns what round-off makes of it, which may be negative or infinite).
+    Gradients are taken with respect to the weights of convolution, linear and normalisation layers. No score where the
+    matrix is singular to working precision (the official code returns what round-off makes of it, which may be negative
+    or infinite).
 
     With ``batch`` an image's logits depend on the whole batch, so every image costs a backward pass over all images;
     with ``sample`` or ``running`` all gradients come from one vectorised pass.

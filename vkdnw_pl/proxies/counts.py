@@ -1,4 +1,4 @@
-"""Multiply-adds of a forward pass (the tables call them FLOPs)."""
+"""What is counted without a gradient: parameters, multiply-adds, layers with weights."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ from vkdnw_pl.networks.cost import flop_counter_macs
 from vkdnw_pl.proxies.base import Proxy, ProxyInfo
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import BatchNormMode
+from vkdnw_pl.proxies.functional.scalars import layer_weights
+
+
+class Params(Proxy):
+    """Number of learnable scalars; a shared tensor counts once. Higher is better."""
+
+    info = ProxyInfo(name="params", title="#params", source="Dong & Yang, ICLR 2020 (NAS-Bench-201)")
+
+    def compute(self, borrowed: Borrowed) -> dict[str, float]:
+        return {"params": float(sum(p.numel() for p in borrowed.network.parameters()))}
 
 
 class Macs(Proxy):
@@ -28,3 +38,15 @@ class Macs(Proxy):
             with BatchNormMode("running"):
                 return {"macs": float(flop_counter_macs(borrowed.network, borrowed.inputs))}
         return {"macs": float(trace.macs)}
+
+
+class Aleph(Proxy):
+    """ℵ, the number of layers with weights (convolutions and linear layers, no normalisation). Higher is better.
+
+    The official code counts parameter tensors instead (``vkdnw_official_dim``); on NAS-Bench-201 both order alike.
+    """
+
+    info = ProxyInfo(name="aleph", title="ℵ", source="Tybl & Neumann, CVPR 2025, section 2.3 and eq. 12")
+
+    def compute(self, borrowed: Borrowed) -> dict[str, float]:
+        return {"aleph": float(len(layer_weights(borrowed.network)))}

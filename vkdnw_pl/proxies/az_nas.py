@@ -1,7 +1,8 @@
-"""Trainability (AZ-NAS)."""
+"""The proxies of AZ-NAS (Lee & Ham, CVPR 2024) that read feature maps."""
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -10,6 +11,43 @@ from torch import Tensor
 
 from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
+
+
+class Expressivity(GraphProxy):
+    """Sum over the feature maps of the entropy of their channel covariance's spectrum. Higher is better.
+
+    No score where a feature map is constant (the official code: NaN, then -inf).
+    """
+
+    info = ProxyInfo(
+        name="expressivity",
+        title="Expressivity",
+        input="images",
+        batchnorm="batch",
+        source="Lee & Ham, CVPR 2024 (AZ-NAS), section 3.1",
+    )
+
+    def compute(self, borrowed: Borrowed) -> dict[str, float]:
+        return {"expressivity": math.fsum(borrowed.feature_entropies(self.batchnorm))}
+
+
+class Progressivity(GraphProxy):
+    """Smallest increase of the feature entropy from one stage to the next. Higher is better.
+
+    No score where a feature map is constant (the official code: NaN, then -inf).
+    """
+
+    info = ProxyInfo(
+        name="progressivity",
+        title="Progressivity",
+        input="images",
+        batchnorm="batch",
+        source="Lee & Ham, CVPR 2024 (AZ-NAS), section 3.2",
+    )
+
+    def compute(self, borrowed: Borrowed) -> dict[str, float]:
+        entropies = borrowed.feature_entropies(self.batchnorm)
+        return {"progressivity": min(after - before for before, after in pairwise(entropies))}
 
 
 class Trainability(GraphProxy):
