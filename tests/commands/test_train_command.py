@@ -14,6 +14,7 @@ from pytorch_lightning import Callback, Trainer
 import vkdnw_pl.callbacks
 from vkdnw_pl import cli
 from vkdnw_pl.callbacks import CALLBACKS
+from vkdnw_pl.cluster.options import TRAINING
 from vkdnw_pl.data import DATA_MODULES
 from vkdnw_pl.training.cli import TrainingParser
 from vkdnw_pl.training.help import class_help, train_help
@@ -72,7 +73,7 @@ def test_help_knows_the_defaults():
             assert module.defaults[name] == yaml.safe_dump(parameter.default).splitlines()[0]
 
 
-@pytest.mark.parametrize("command", cli.TRAINING)
+@pytest.mark.parametrize("command", TRAINING)
 def test_help_of_each_command_needs_no_torch(command, capsys):
     code, out, _ = call(capsys, command, "--help")
     assert code == 0
