@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vkdnw_pl.errors import check_choice, check_number, check_whole
 from vkdnw_pl.oracles import Oracle, find_oracle
-from vkdnw_pl.runs.cores import usable_cores
+from vkdnw_pl.runs.environment import usable_cores
 from vkdnw_pl.spaces import Space, make_space, space_key
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from pathlib import Path
 
 from run import search_options
 
-from vkdnw_pl.runs.journal import read_journals
-from vkdnw_pl.runs.table import ScoreRow, header_line, read_table, row_line
+from vkdnw_pl.runs.table import ScoreRow, header_line, read_journals, read_table, row_line
 from vkdnw_pl.scoring.scorer import Scorer
 from vkdnw_pl.search.folder import SearchFolder
 from vkdnw_pl.search.loop import search

@@ -44,3 +44,28 @@ def test_record_imports_no_library():
         "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_usable_cores_respect_the_share_of_a_container(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    limit = tmp_path / "cpu.max"
+    monkeypatch.setattr(environment, "_CGROUP_V2", limit)
+    monkeypatch.setattr(environment, "_CGROUP_V1", tmp_path)
+    assert environment.usable_cores() == 8
+    for text, count in (("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1), ("9000000 100000", 8)):
+        limit.write_text(text + "\n")
+        assert environment.usable_cores() == count
+    limit.unlink()
+    (tmp_path / "cpu.cfs_period_us").write_text("100000\n")
+    for text, count in (("-1", 8), ("300000", 3)):
+        (tmp_path / "cpu.cfs_quota_us").write_text(text + "\n")
+        assert environment.usable_cores() == count
+
+
+def test_usable_cores_respect_the_share_of_a_task_of_slurm(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(environment, "_CGROUP_V2", tmp_path / "none")
+    monkeypatch.setattr(environment, "_CGROUP_V1", tmp_path)
+    for text, count in (("3", 3), ("20", 8), ("", 8)):
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", text)
+        assert environment.usable_cores() == count

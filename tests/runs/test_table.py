@@ -6,14 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vkdnw_pl.runs.journal import Journal, read_journals
 from vkdnw_pl.runs.table import (
     FAILED,
     OK,
     ScoreRow,
     ScoreTable,
     join_rows,
+    new_journal,
     parse_table,
+    read_journals,
     read_table,
     row_line,
     write_table,
@@ -116,12 +117,12 @@ def test_canonical_spelling():
 
 def test_journals_are_never_shared_and_survive_a_torn_end(tmp_path):
     made = [ScoreRow(name, 1, {"a": i / 3}) for i, name in enumerate("uvwxyz")]
-    first, second = (Journal(tmp_path, ("a",)) for _ in range(2))
+    first, second = (new_journal(tmp_path, ("a",)) for _ in range(2))
     assert first.path != second.path
     for row in made[:3]:
-        first.append(row)
+        first.append(row_line(row, ("a",)))
     for row in made[3:]:
-        second.append(row)
+        second.append(row_line(row, ("a",)))
     first.close()
     second.close()
     assert read_journals(tmp_path) == made

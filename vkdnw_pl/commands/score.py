@@ -12,10 +12,9 @@ from typing import Any
 from vkdnw_pl.commands.results import failed_rows, print_failures, write_results
 from vkdnw_pl.errors import CommandFailed, WorkerDied, user_input
 from vkdnw_pl.options import as_config
-from vkdnw_pl.runs.journal import Journal
 from vkdnw_pl.runs.record import RunRecord
 from vkdnw_pl.runs.signals import Stopped, stop_signals
-from vkdnw_pl.runs.table import Key, ScoreRow, ScoreTable
+from vkdnw_pl.runs.table import Key, ScoreRow, ScoreTable, new_journal, row_line
 from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.scoring.plan import ScoreOptions, ScorePlan, plan_scoring
 from vkdnw_pl.scoring.progress import Progress
@@ -130,12 +129,12 @@ def _make_rows(options: ScoreOptions, plan: ScorePlan, folder: ScoreFolder, keys
         per_s = display.done / max(time.monotonic() - started_at, 1e-9)
         return {"score/rows": len(plan.keys) - len(keys) + display.done, "score/rows_per_s": per_s}
 
-    journal = Journal(folder.journals, plan.columns)
+    journal = new_journal(folder.journals, plan.columns)
     scorer, device = Scorer.of(plan.settings), plan.settings.device
     try:
         with stop_signals(), display, Workers(scorer, device, plan.workers, options.row_timeout) as workers:
             for row in workers.rows(keys, display.waiting):
-                journal.append(row)
+                journal.append(row_line(row, plan.columns))
                 display.add(row.failed)
                 run.log_every(_CURVE_EVERY_S, point)
     except WorkerDied as death:

@@ -22,7 +22,7 @@ from vkdnw_pl.data.seeded import (
 )
 from vkdnw_pl.data.splits import Part
 from vkdnw_pl.errors import check_whole
-from vkdnw_pl.runs.cores import usable_cores
+from vkdnw_pl.runs.environment import usable_cores
 from vkdnw_pl.runs.signals import follow_loader
 
 _MOST_WORKERS = 12

@@ -21,9 +21,8 @@ from vkdnw_pl.callbacks.history_lines import read_history as read_training
 from vkdnw_pl.report.run_files import numbers, read_csv, read_frame, read_json, read_text, read_yaml
 from vkdnw_pl.report.text import counted
 from vkdnw_pl.runs.folder import RunFolder
-from vkdnw_pl.runs.journal import read_journals
 from vkdnw_pl.runs.table import FAILED as FAILED_ROW
-from vkdnw_pl.runs.table import OK, join_rows, read_table
+from vkdnw_pl.runs.table import OK, join_rows, read_journals, read_table
 from vkdnw_pl.search.history import Candidate
 from vkdnw_pl.search.history import read_history as read_search
 

@@ -1,10 +1,11 @@
-"""The record of where and with what software a run was made."""
+"""The machine: the record of where and with what software a run was made, and the CPU cores that may be used."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import vkdnw_pl
 
 _PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "numpy", "scipy", "scikit-learn", "timm")
+_CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
+_CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
 
 
 def environment_record() -> dict[str, Any]:
@@ -35,24 +38,42 @@ def device_record(device: str) -> dict[str, Any]:
     return {"kind": device, "names": names, "cuda": torch.version.cuda}
 
 
+def usable_cores() -> int:
+    """CPU cores that this process may use: those it is bound to, or its container's or SLURM's share if that is less."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    slurm_share = os.environ.get("SLURM_CPUS_PER_TASK", "")  # which not every cluster binds a task to
+    shares = [_container_share(), int(slurm_share) if slurm_share.isdecimal() else None]
+    return max(1, min([cores, *(share for share in shares if share is not None)]))
+
+
+def _container_share() -> int | None:
+    try:
+        if _CGROUP_V2.is_file():
+            quota, period = _CGROUP_V2.read_text().split()
+        else:
+            quota = (_CGROUP_V1 / "cpu.cfs_quota_us").read_text().strip()
+            period = (_CGROUP_V1 / "cpu.cfs_period_us").read_text().strip()
+    except OSError:
+        return None
+    return None if quota in ("max", "-1") else int(quota) // int(period)
+
+
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
 
 
 def _commit() -> str | None:
     """Commit of the checkout that this package runs from, with ``+changes`` where files differ from it."""
-    here = Path(vkdnw_pl.__file__).resolve().parent
-    if not (here.parent / ".git").exists():
+    package = Path(vkdnw_pl.__file__).resolve().parent
+    if not (package.parent / ".git").exists():
         return None  # an installed package; a repository further up would be another project's
     try:
-        commit = _git(here, "rev-parse", "HEAD")
-        changes = _git(here, "status", "--porcelain", "--untracked-files=no")
+        commit = _git(package, "rev-parse", "HEAD")
+        changes = _git(package, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + ("+changes" if changes else "")
@@ -64,10 +85,8 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def _cpu() -> str:
-    try:
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    except OSError:
-        pass
     return platform.processor() or platform.machine() or str(os.cpu_count())

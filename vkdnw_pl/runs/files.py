@@ -16,7 +16,7 @@ from typing import Any
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """A draft to write to; it takes the place of ``path`` in one step if nothing goes wrong within, and else goes."""
+    """A draft to write to, which takes the place of ``path`` in one step; deleted if something goes wrong within."""
     draft = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield draft
@@ -51,12 +51,8 @@ class LineFile:
 
     Args:
         path: of the file.
-        header: its first line, with the line end; a new file gets it.
-        new: refuse a file that exists.
-
-    Raises:
-        FileExistsError: if ``new`` and the file exists.
-        ValueError: if the file begins with another line than ``header``.
+        header: its first line, with the line end; a new file gets it, one that begins otherwise is a ``ValueError``.
+        new: refuse a file that exists with a ``FileExistsError``.
     """
 
     def __init__(self, path: Path, header: str = "", new: bool = False) -> None:
@@ -71,11 +67,7 @@ class LineFile:
             self.append(header)
 
     def append(self, line: str) -> None:
-        """Add a line, which ends with its line end.
-
-        Raises:
-            OSError: if it could not be written whole.
-        """
+        """Add a line, which ends with its line end."""
         data = line.encode()
         if os.write(self._file, data) != len(data):
             raise OSError(f"{self.path}: a line could not be written whole (is the disk full?)")
@@ -98,11 +90,7 @@ def csv_line(cells: Iterable[Any]) -> str:
 
 
 def exact(value: Any) -> str:
-    """A cell of CSV: a float with the fewest digits that read back to the same bits, None as an empty cell.
-
-    Raises:
-        ValueError: for a float that is not finite; one without a value is None, with its reason in another cell.
-    """
+    """A cell of CSV: a float with the fewest digits that read back to the same bits, None as an empty cell."""
     if value is None:
         return ""
     if isinstance(value, float):

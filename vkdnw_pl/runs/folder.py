@@ -7,13 +7,13 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 from vkdnw_pl.errors import CommandFailed, UsageError
-from vkdnw_pl.runs.files import remove_drafts, write_json
+from vkdnw_pl.runs.files import remove_drafts
 from vkdnw_pl.runs.settings import Record, differences
 
 WANDB_FOLDER, WANDB_ID = "wandb", "wandb_id"
@@ -65,9 +65,7 @@ class RunFolder:
         """Hold the folder for this process and those that it starts; half-written files of killed ones go.
 
         Args:
-            patience_s: how long to wait for another process. Default: half a minute, for workers of a run that was killed
-                take a moment to notice; longer for a job that was requeued, as a network file system may take its time
-                to forget a node that died.
+            patience_s: how long to wait for another process. Default: see `_patience_s`.
 
         Raises:
             FolderBusy: if another process keeps it.
@@ -91,11 +89,7 @@ class RunFolder:
             os.close(file)
 
     def read_meta(self) -> dict[str, Any]:
-        """Content of ``meta.json``.
-
-        Raises:
-            ValueError: if the folder has none.
-        """
+        """Content of ``meta.json``; a ``ValueError`` if there is none."""
         if not self.meta.is_file():
             raise ValueError(f"{self.path} is not a run folder: it has no {self.meta.name}")
         try:
@@ -103,16 +97,8 @@ class RunFolder:
         except ValueError as error:
             raise ValueError(f"{self.meta} is damaged: {error}") from error
 
-    def write_meta(self, meta: Mapping[str, Any]) -> None:
-        """Replace ``meta.json``."""
-        write_json(self.meta, meta)
-
     def earlier_meta(self) -> dict[str, Any] | None:
-        """Content of ``meta.json``, or None where nothing was made here.
-
-        Raises:
-            ValueError: if it is another command's: none continues, overwrites or deletes what another made.
-        """
+        """Content of ``meta.json``, or None where nothing was made here; a ``ValueError`` if it is another command's."""
         if not self.meta.is_file():
             return None
         meta = self.read_meta()
@@ -125,26 +111,25 @@ class RunFolder:
         return meta
 
     def check_continues(self, settings: Record, overwrite: bool = False, partial: bool = False) -> None:
-        """Make sure that results with these settings may be added, or may take the place of those that are here.
+        """Refuse a folder of another command, with results of other settings (naming them) or of unknown origin.
 
         Args:
             settings: what decides the results.
-            overwrite: results of this command that are here may be of other settings.
+            overwrite: results of this command may be of other settings.
             partial: compare only what ``settings`` names: before a job runs, its device is not known.
 
         Raises:
-            ValueError: if the folder is another command's, or holds results that were made with other settings (naming
-                them), or of unknown origin.
+            ValueError: if results with these settings may not be added.
         """
         meta = self.earlier_meta()
         if overwrite:
             return
         ways_out = "choose another folder with --out, or give --overwrite to delete the results that are there"
         if meta is None:
-            strangers = [path.name for pattern in self.evidence for path in sorted(self.path.glob(pattern))]
-            if strangers:
+            results = [path.name for pattern in self.evidence for path in sorted(self.path.glob(pattern))]
+            if results:
                 raise ValueError(
-                    f"{self.path} holds {strangers[0]} but no {self.meta.name} that says how it was made: {ways_out}"
+                    f"{self.path} holds {results[0]} but no {self.meta.name} that says how it was made: {ways_out}"
                 )
             return
         before = meta.get("settings", {})
@@ -154,11 +139,7 @@ class RunFolder:
             raise ValueError(f"{self.path} was made with other settings: {'; '.join(different)}. So {ways_out}")
 
     def clear(self) -> None:
-        """Delete the record and what this command wrote; files of other origin stay.
-
-        Raises:
-            ValueError: if the folder is another command's.
-        """
+        """Delete the record and what this command wrote; files of other origin stay."""
         self.earlier_meta()
         for pattern in (self.meta.name, self.config.name, *self.files):
             for path in self.path.glob(pattern):
@@ -167,7 +148,7 @@ class RunFolder:
 
 
 def remove_wandb(folder: Path) -> None:
-    """Delete what W&B keeps in a run folder, so that the next run there is another one for it too."""
+    """Delete what W&B keeps in a run folder, so that the next run there is a new one."""
     ids = [folder / WANDB_ID, *folder.glob(f"{WANDB_ID}.*")]
     if any(path.is_file() for path in ids):  # else the folder ``wandb`` is somebody else's
         shutil.rmtree(folder / WANDB_FOLDER, ignore_errors=True)
@@ -176,6 +157,7 @@ def remove_wandb(folder: Path) -> None:
 
 
 def _patience_s() -> float:
+    """Workers of a run that was killed take a moment to notice, a network file system minutes to forget a dead node."""
     return 30.0 if os.environ.get("SLURM_RESTART_COUNT", "0") == "0" else 180.0
 
 

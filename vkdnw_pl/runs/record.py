@@ -10,7 +10,7 @@ from typing import Any, Self
 import yaml
 
 from vkdnw_pl.runs.environment import device_record, environment_record
-from vkdnw_pl.runs.files import now, write_atomically
+from vkdnw_pl.runs.files import now, write_atomically, write_json
 from vkdnw_pl.runs.folder import RunFolder
 from vkdnw_pl.runs.settings import Record, digest
 from vkdnw_pl.runs.signals import Stopped
@@ -19,8 +19,8 @@ from vkdnw_pl.runs.signals import Stopped
 class RunRecord:
     """Keeps ``config.yaml`` and ``meta.json`` while a command works.
 
-    ``with RunRecord(...) as record:`` writes the status ``running``; `end` writes how it ended; an exception that leaves
-    the block before that is written as ``failed``, a signal as ``stopped``.
+    A ``with`` block begins with the status ``running``; `end` writes how it ended; an exception that leaves the block
+    before that is written as ``failed``, a signal as ``stopped``.
 
     Args:
         folder: run folder, locked.
@@ -69,7 +69,7 @@ class RunRecord:
     def __enter__(self) -> Self:
         self._folder.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self._folder.config, self._config)
-        self._folder.write_meta(self.meta)  # the last file, which makes the folder a run folder
+        write_json(self._folder.meta, self.meta)  # the last file, which makes the folder a run folder
         return self
 
     def __exit__(
@@ -82,16 +82,11 @@ class RunRecord:
         self.end("failed" if isinstance(error, Exception) else "stopped")
 
     def end(self, status: str, **facts: Any) -> None:
-        """Write how the attempt ended.
-
-        Args:
-            status: ``finished``, ``stopped``, ``failed``, or the command's own.
-            facts: of this attempt.
-        """
+        """Write how the attempt ended: ``finished``, ``stopped``, ``failed``, or a status of the command's own."""
         self._ended = True
         self.meta["status"] = status
         self.attempt |= {"finished_at": now(), "elapsed_s": round(time.monotonic() - self._began_at, 3), **facts}
-        self._folder.write_meta(self.meta)
+        write_json(self._folder.meta, self.meta)
 
     def put_back(self) -> bool:
         """Leave the record as it was before, of a run that this attempt could not go on with; false if there was none."""

@@ -17,11 +17,11 @@ def digest(record: Mapping[str, Any]) -> str:
     return text_digest(json.dumps(record, sort_keys=True))[:8]
 
 
-def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+def differences(earlier: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
     """One text per option that differs, such as ``batch_size (there: 16, now: 64)``."""
     texts = []
-    for name in dict.fromkeys([*wanted, *there]):
-        before, now = there.get(name), wanted.get(name)
+    for name in dict.fromkeys([*settings, *earlier]):
+        before, now = earlier.get(name), settings.get(name)
         if before == now:
             continue
         if name == "archs" and before and now:
@@ -32,9 +32,7 @@ def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
 
 def source_record(source: Any) -> Any:
     """Where images come from; a file stands as its digest."""
-    if isinstance(source, str) and Path(source).is_file():
-        return file_record(source)
-    return source
+    return file_record(source) if isinstance(source, str) and Path(source).is_file() else source
 
 
 def file_record(path: str) -> dict[str, str]:

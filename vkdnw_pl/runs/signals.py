@@ -1,9 +1,7 @@
-"""Ending a run on request: Ctrl-C, SIGTERM, and SIGUSR1, by which SLURM says that the time limit is near. Torch-free.
+"""Ending a run on request: Ctrl-C, SIGTERM, and SIGUSR1, by which SLURM says that the time limit is near.
 
 A command that may end anywhere works within `stop_signals`; a training, which ends between two steps, within
-``TRAINING_SIGNALS.taken()``. Every process of a job may get the signal. Of those that a run starts, forked ones leave
-the decision to their parent by themselves, workers that compute by `follow_parent`, those of a data loader by
-`follow_loader`.
+``TRAINING_SIGNALS.taken()``. Processes that a run starts leave the decision to their parent.
 """
 
 from __future__ import annotations
@@ -55,9 +53,6 @@ def stop_signals() -> Iterator[None]:
 
     A process that was forked meanwhile ends at once; on SIGUSR1 it leaves that to its parent.
     """
-    if not _takes_signals():
-        yield
-        return
     owner = os.getpid()
 
     def stop(signum: int, frame: FrameType | None) -> None:
@@ -68,34 +63,32 @@ def stop_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN)
         raise Stopped(signum)
 
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    try:
-        _handle(stop)  # within, as a signal may come before all are set
+    if not _takes_signals():
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        return
+    with _handled_by(stop):
+        yield
 
 
 class TrainingSignals:
     """The requests to stop that a training was sent, and whether they wait for the end of a step.
 
     A signal that waits is only noted in ``signum``; another one ends what is being done, with ``Stopped`` or (SIGINT)
-    ``KeyboardInterrupt``. At first only SIGUSR1 waits: it announces the end of a job's time, and a job that was stopped
-    before its first step would be put back into the queue for ever. Child processes that were forked leave all but
-    SIGTERM to their parent.
+    ``KeyboardInterrupt``. At first only SIGUSR1 waits: a job that was stopped before its first step would be put back
+    into the queue for ever. Forked processes leave all but SIGTERM to their parent.
     """
 
     def __init__(self) -> None:
         self.active = False
         """Whether the signals come here."""
         self._owner = 0
+        self._handlers_afterwards: dict[int, Any] = {}
         self._reset()
 
     def _reset(self) -> None:
         self.signum = 0
         """The strongest request so far; 0: none."""
-        self._stopping = self._ignored_at_exit = False
+        self._stopping = False
         self.wait_for(SIGUSR1, note="the training stops after its first step")
 
     @contextmanager
@@ -106,15 +99,11 @@ class TrainingSignals:
             return
         self._reset()
         self._owner, self.active = os.getpid(), True
-        before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         try:
-            _handle(self._receive)
-            yield
+            with _handled_by(self._receive) as self._handlers_afterwards:
+                yield
         finally:
             self.active = False
-            for number, handler in before.items():
-                ignored = self._ignored_at_exit and number != signal.SIGINT
-                signal.signal(number, signal.SIG_IGN if ignored else handler)
 
     def wait_for(self, *numbers: int, note: str = "") -> None:
         """Say which signals wait from now on; ``note`` tells the user for what."""
@@ -130,7 +119,7 @@ class TrainingSignals:
         ``srun --kill-on-bad-exit`` sends SIGTERM to the other tasks when the first ends with the code that says why; a
         task that dies of it would replace that code.
         """
-        self._ignored_at_exit = True
+        self._handlers_afterwards |= dict.fromkeys((SIGUSR1, signal.SIGTERM), signal.SIG_IGN)
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._owner:
@@ -158,16 +147,14 @@ TRAINING_SIGNALS = TrainingSignals()
 
 def follow_parent() -> None:
     """In a worker process: the parent decides what a signal means, and ends the workers."""
-    _handle(_in_worker)
+    for number in STOP_SIGNALS:
+        signal.signal(number, _in_worker)
 
 
 def follow_loader(worker: int = 0) -> None:
-    """In a data loader's worker: end on SIGTERM of the parent only, and leave SIGINT and SIGUSR1 to it.
+    """``worker_init_fn`` of a ``DataLoader``: end on SIGTERM of the parent only, and leave SIGINT and SIGUSR1 to it.
 
     A worker that ended at once would take the batches with it that its parent needs up to the end of the step.
-
-    Args:
-        worker: its number, as a ``DataLoader`` gives it to its ``worker_init_fn``.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not hasattr(signal, "sigwaitinfo"):  # Windows, macOS
@@ -193,9 +180,17 @@ def _takes_signals() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _handle(handler: Callable[[int, FrameType | None], Any]) -> None:
-    for number in STOP_SIGNALS:
-        signal.signal(number, handler)
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], Any]) -> Iterator[dict[int, Any]]:
+    """Yields the handlers that are put back in the end."""
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    try:
+        for number in STOP_SIGNALS:
+            signal.signal(number, handler)  # within, as a signal may come before all are set
+        yield before
+    finally:
+        for number, handler_before in before.items():
+            signal.signal(number, handler_before)
 
 
 def _in_worker(number: int, frame: FrameType | None) -> None:

@@ -11,10 +11,10 @@ import gzip
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vkdnw_pl.runs.files import csv_line, write_atomically
+from vkdnw_pl.runs.files import LineFile, csv_line, whole_lines, write_atomically
 
 _BEFORE, _AFTER = ("arch", "seed"), ("status", "reason", "seconds")
 OK, FAILED = "ok", "failed"
@@ -49,12 +49,7 @@ class ScoreRow:
 
     def same_scores(self, other: ScoreRow) -> bool:
         """Whether everything but the time is equal."""
-        return (self.key, dict(self.values), self.status, self.reason) == (
-            other.key,
-            dict(other.values),
-            other.status,
-            other.reason,
-        )
+        return replace(self, seconds=other.seconds) == other
 
 
 @dataclass(frozen=True)
@@ -81,10 +76,11 @@ def header_line(columns: Sequence[str]) -> str:
 
 
 def row_line(row: ScoreRow, columns: Sequence[str]) -> str:
-    """One row as a line of CSV; a float is written with the fewest digits that read back to the same bits."""
-    cells = [row.values.get(column) for column in columns]
+    """One row as a line of CSV."""
+    values = [row.values.get(column) for column in columns]
+    cells = [None if value is None else float(value) for value in values]
     reason = " ".join(row.reason.split())  # one row is one line: that is how a torn last row is told
-    return csv_line([row.arch, row.seed, *map(_as_float, cells), row.status, reason, f"{row.seconds:.3f}"])
+    return csv_line([row.arch, row.seed, *cells, row.status, reason, f"{row.seconds:.3f}"])
 
 
 def write_table(path: Path, table: ScoreTable) -> None:
@@ -94,14 +90,7 @@ def write_table(path: Path, table: ScoreTable) -> None:
 
 
 def read_table(path: Path) -> ScoreTable:
-    """Read a score table, also one that another program wrote (``.csv`` or ``.csv.gz``).
-
-    Only ``arch`` is needed: without ``seed`` every row has seed 1, without ``status`` every row is ok. All columns
-    but the five of the table are values.
-
-    Raises:
-        ValueError: naming the file, the line and the fault.
-    """
+    """Read a score table, also one that another program wrote (``.csv`` or ``.csv.gz``), as `parse_table`."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -116,8 +105,11 @@ def read_table(path: Path) -> ScoreTable:
 def parse_table(text: str, where: str) -> ScoreTable:
     """Read a score table from its text; ``where`` names it in errors.
 
+    Only ``arch`` is needed: without ``seed`` every row has seed 1, without ``status`` every row is ok. All columns
+    but the five of the table are values.
+
     Raises:
-        ValueError: naming the place and the fault.
+        ValueError: naming the file, the line and the fault.
     """
     reader = csv.reader(io.StringIO(text))
     header = next(reader, [])
@@ -153,9 +145,7 @@ def parse_table(text: str, where: str) -> ScoreTable:
 
 
 def join_rows(rows: Iterable[ScoreRow], where: str) -> dict[Key, ScoreRow]:
-    """Join rows that were made at different times: one per (architecture, seed).
-
-    A row that is ok takes the place of a failed one, a later failure that of an earlier one.
+    """One row per (architecture, seed): an ok one before a failed one, a later failure before an earlier one.
 
     Raises:
         ValueError: if two rows that are ok have different scores.
@@ -173,8 +163,28 @@ def join_rows(rows: Iterable[ScoreRow], where: str) -> dict[Key, ScoreRow]:
     return joined
 
 
-def _as_float(value: float | None) -> float | None:
-    return None if value is None else float(value)
+def new_journal(folder: Path, columns: Sequence[str]) -> LineFile:
+    """A new file in the folder of journals, to which a run appends its rows by `row_line` as they are made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    number = 0
+    while True:
+        try:
+            return LineFile(folder / f"0-{number}.csv", header_line(columns), new=True)
+        except FileExistsError:
+            number += 1
+
+
+def read_journals(folder: Path) -> list[ScoreRow]:
+    """Rows of all journals in the folder, without last lines that a kill has torn.
+
+    Raises:
+        ValueError: if a journal is damaged in another place.
+    """
+    rows: list[ScoreRow] = []
+    for path in sorted(folder.glob("*.csv")):
+        if whole := whole_lines(path.read_bytes()).decode():
+            rows.extend(parse_table(whole, str(path)).rows)
+    return rows
 
 
 def _value(column: str, cell: str) -> float | None:
