@@ -1,7 +1,4 @@
-"""The command line: finds the command that was asked for, and builds the parser of that one only.
-
-A command is a function of one dataclass, which gives the options; its docstring is the help.
-"""
+"""The command line: a command is a function of one dataclass, its options; its docstring is the help."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def current_states(folder: LaunchFolder, launch: Launch) -> tuple[list[TaskState
 
 
 def follow(folder: LaunchFolder, launch: Launch, quiet: bool = False) -> int:
-    """Wait until no task is in the queue or running, show how far they are, and then the table.
+    """Show how far the tasks are until none is in the queue or running, and then the table.
 
     Ctrl-C ends the waiting; the jobs go on.
 
@@ -81,11 +81,8 @@ def summary(states: Sequence[TaskState]) -> str:
 
 def exit_code(states: Sequence[TaskState]) -> int:
     """0 if all is done or on its way, 1 if something failed or nothing is known of it."""
-    bad = (
-        state.state.is_broken or state.state == State.UNKNOWN or state.failed_rows or state.exit_code
-        for state in states
-    )
-    return int(any(bad))
+    bad = (State.FAILED, State.LOST, State.MISSING, State.UNKNOWN)
+    return int(any(state.state in bad or state.failed_rows or state.exit_code for state in states))
 
 
 def print_states(folder: LaunchFolder, launch: Launch, states: Sequence[TaskState]) -> None:
@@ -115,7 +112,5 @@ def _cells(state: TaskState) -> tuple[str, ...]:
 
 def _show(line: str) -> None:
     """On a terminal in the place of the line before."""
-    if sys.stdout.isatty():
-        print(f"\r\x1b[K{line}", end="", flush=True)
-    else:
-        print(line, flush=True)
+    on_terminal = sys.stdout.isatty()
+    print(f"\r\x1b[K{line}" if on_terminal else line, end="" if on_terminal else "\n", flush=True)

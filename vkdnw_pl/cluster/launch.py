@@ -36,11 +36,6 @@ def launch(command: str, arguments: Sequence[str], prog: str, parse: Callable[[l
 
     Returns:
         0 if all is submitted or done already; with --wait as ``status``.
-
-    Raises:
-        UsageError: if an option is not allowed, or the folder holds a launch or results of other settings.
-        CommandFailed: if SLURM refuses.
-        SystemExit: after --help and --print_config.
     """
     if any(argument in ("-h", "--help") for argument in arguments):
         read_options(["--help"], prog)
@@ -52,7 +47,8 @@ def launch(command: str, arguments: Sequence[str], prog: str, parse: Callable[[l
         raise _with_better_guess(error) from error
     plan = plan_launch(command, command_options, command_arguments, options)
     folder = LaunchFolder(plan.launch.out, command)
-    _check_scripts(folder)
+    if foreign := [path for path in sorted(folder.path.glob("*.sbatch")) if not is_copy(path)]:
+        raise UsageError(f"out={str(folder.out)!r} is not allowed: the launch would overwrite your own {foreign[0]}")
     with nullcontext() if options.dry_run else RunFolder(folder.path).lock(_PATIENCE_S):
         before = _earlier_launch(folder, command)
         if not plan.overwrite:
@@ -72,11 +68,7 @@ def launch(command: str, arguments: Sequence[str], prog: str, parse: Callable[[l
 
 
 def resubmit(folder: LaunchFolder) -> Launch:
-    """Submit again what failed or is missing in a launch, with the values of the cluster that it had.
-
-    Raises:
-        CommandFailed: if SLURM refuses.
-    """
+    """Submit again what failed or is missing in a launch, with the values of the cluster that it had."""
     with RunFolder(folder.path).lock(_PATIENCE_S):
         launched = folder.read()
         _submit_missing(folder, LaunchPlan(launched, depends=not _has_begun(folder, launched)), as_before=True)
@@ -88,7 +80,7 @@ def _submit_missing(folder: LaunchFolder, plan: LaunchPlan, dry_run: bool = Fals
 
     Args:
         folder: of the launch.
-        plan: what the user asks for now; new jobs are added to its launch.
+        plan: new jobs are added to its launch.
         dry_run: only print.
         as_before: with the values of the cluster that the launch had.
     """
@@ -97,11 +89,13 @@ def _submit_missing(folder: LaunchFolder, plan: LaunchPlan, dry_run: bool = Fals
     if plan.overwrite:
         states = [TaskState(state.task, State.MISSING) for state in states]
     parts = [state for state in states if state.task.name != "merge"]
-    to_submit = [state for state in parts if _is_to_submit(state, plan)]
+    to_submit = [state for state in parts if state.state.is_broken or _is_to_repeat(state, plan)]
     tasks = [state.task for state in to_submit]
     merges = [state for state in states if state.task.name == "merge" and (tasks or state.state.is_broken)]
     if launched.jobs or len(tasks) < len(parts):
-        print(_counts(parts, len(tasks)))
+        finished = sum(state.state == State.FINISHED for state in parts)
+        active = sum(state.state.is_active for state in parts)
+        print(f"{len(parts)} tasks: {finished} finished, {active} in the queue or running, {len(tasks)} to submit")
     if not tasks and not merges:
         print("nothing to submit")
         return
@@ -122,17 +116,17 @@ def _submit_missing(folder: LaunchFolder, plan: LaunchPlan, dry_run: bool = Fals
     if tasks:
         job = submitter.submit(submitter.job_of_tasks(tasks, extra, plan.depends))
         after.append(job.id)
-        print(_submitted(folder, job))
+        what = f"array {job.array}" if job.array else f"task {job.tasks[0]}"
+        log = f"{job.id}_<task>.log" if job.array else f"{job.id}.log"
+        print(f"submitted job {job.id}: {what}, log {folder.logs / log}")
     if merges:
         job = submitter.submit(submitter.merge_job(list(dict.fromkeys(after))))
         print(f"submitted job {job.id}, which joins the parts in {folder.out} when they have ended")
 
 
-def _is_to_submit(state: TaskState, plan: LaunchPlan) -> bool:
+def _is_to_repeat(state: TaskState, plan: LaunchPlan) -> bool:
     has_failed_rows = state.state == State.FINISHED and state.failed_rows > 0
-    return (
-        state.state.is_broken or (plan.retry_failed and has_failed_rows) or (plan.repeat and not state.state.is_active)
-    )
+    return (plan.retry_failed and has_failed_rows) or (plan.repeat and not state.state.is_active)
 
 
 def _cancel_waiting(states: Sequence[TaskState], why: str) -> None:
@@ -144,11 +138,7 @@ def _cancel_waiting(states: Sequence[TaskState], why: str) -> None:
 
 
 def _earlier_launch(folder: LaunchFolder, command: str) -> Launch | None:
-    """What was launched into the folder before.
-
-    Raises:
-        UsageError: if it was another command, or the record is damaged.
-    """
+    """What was launched into the folder before; a ``UsageError`` if it was another command."""
     if not folder.record.is_file():
         return None
     with user_input():
@@ -161,11 +151,7 @@ def _earlier_launch(folder: LaunchFolder, command: str) -> Launch | None:
 
 
 def _continued(folder: LaunchFolder, plan: LaunchPlan, before: Launch) -> LaunchPlan:
-    """The plan, with the jobs that were submitted for it before.
-
-    Raises:
-        UsageError: if the folder was launched in another way.
-    """
+    """The plan, with the jobs that were submitted for it before; a ``UsageError`` if it is another plan."""
     now = plan.launch
     ways_out = "choose another folder with --out, or give --overwrite to delete what is there"
     if different := differences(before.settings or {}, now.settings or {}):
@@ -191,19 +177,6 @@ def _active_jobs(launched: Launch) -> list[str]:
     return sorted({job for (job, _), state in states.items() if state.waits or state.runs})
 
 
-def _check_scripts(folder: LaunchFolder) -> None:
-    """Refuse an OUT whose ``slurm`` is a folder of scripts that are not the launcher's copies.
-
-    Raises:
-        UsageError: naming one.
-    """
-    foreign = next((path for path in sorted(folder.path.glob("*.sbatch")) if not is_copy(path)), None)
-    if foreign is not None:
-        raise UsageError(
-            f"out={str(folder.out)!r} is not allowed: {foreign} is a script of your own, which the launch would overwrite"
-        )
-
-
 def _clear(folder: LaunchFolder, plan: LaunchPlan, before: Launch | None) -> None:
     """Delete results and launch of this command; what others made beside them stays."""
     if plan.run_folder is not None:
@@ -220,18 +193,6 @@ def _clear(folder: LaunchFolder, plan: LaunchPlan, before: Launch | None) -> Non
         shutil.rmtree(path, ignore_errors=True)
     for path in (*markers, *logs, folder.record):
         path.unlink(missing_ok=True)
-
-
-def _counts(parts: Sequence[TaskState], num_to_submit: int) -> str:
-    finished = sum(state.state == State.FINISHED for state in parts)
-    active = sum(state.state.is_active for state in parts)
-    return f"{len(parts)} tasks: {finished} finished, {active} in the queue or running, {num_to_submit} to submit"
-
-
-def _submitted(folder: LaunchFolder, job: Job) -> str:
-    what = f"array {job.array}" if job.array else f"task {job.tasks[0]}"
-    log = folder.logs / (f"{job.id}_<task>.log" if job.array else f"{job.id}.log")
-    return f"submitted job {job.id}: {what}, log {log}"
 
 
 def _print_dry_run(submitter: Submitter, plan: LaunchPlan, jobs: Sequence[Job]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from time import gmtime, strftime
 from typing import Literal
 
 from vkdnw_pl.errors import UsageError, check_whole, nearest
@@ -80,8 +81,8 @@ class LaunchOptions:
                 check_whole(name, getattr(self, name), 1)
         for option in self.sbatch_options:
             _check_sbatch(option)
-        is_told_later = any(option.startswith("--signal=") for option in self.sbatch_options)
-        if self.time is not None and read_time(self.time) <= _SIGNAL_S and not is_told_later:
+        has_signal = any(option.startswith("--signal=") for option in self.sbatch_options)
+        if self.time is not None and read_time(self.time) <= _SIGNAL_S and not has_signal:
             raise ValueError(
                 f"time={self.time!r} is not allowed: a task stops {_SIGNAL_S} s before its time limit, so give it more, "
                 "or tell it later with --sbatch '[--signal=USR1@30]'"
@@ -109,22 +110,17 @@ class LaunchOptions:
 
     def resources(self) -> list[str]:
         """Options of sbatch for what a task needs and where it runs."""
-        values = {
-            "time": None if self.time is None else slurm_time(read_time(self.time)),
-            **self._queue(),
-            "gpus-per-node": self.gpus,
-            "cpus-per-task": self.cpus,
-            "mem": None if self.mem is None else self.mem.upper().removesuffix("B"),
-            "nodes": self.nodes,
-        }
-        return [*_written(values), *self.sbatch_options]
+        return [
+            *_written({"time": None if self.time is None else slurm_time(read_time(self.time))}),
+            *self.merge_resources(),
+            *_written({"gpus-per-node": self.gpus, "cpus-per-task": self.cpus}),
+            *_written({"mem": None if self.mem is None else self.mem.upper().removesuffix("B"), "nodes": self.nodes}),
+            *self.sbatch_options,
+        ]
 
     def merge_resources(self) -> list[str]:
         """Options of sbatch for where the small job runs that joins the parts."""
-        return _written(self._queue())
-
-    def _queue(self) -> dict[str, str | None]:
-        return {"partition": self.partition, "account": self.account, "qos": self.qos}
+        return _written({"partition": self.partition, "account": self.account, "qos": self.qos})
 
 
 _NAMES = [option.name for option in fields(LaunchOptions)]
@@ -134,11 +130,7 @@ _OF_COMMANDS = {"search": ("nodes",)}
 
 
 def is_launch(command: str, arguments: Sequence[str]) -> bool:
-    """Whether these arguments of a command ask to launch it.
-
-    Raises:
-        UsageError: if ``--launch`` is not for this command, or an option needs it.
-    """
+    """Whether these arguments of a command ask to launch it; a ``UsageError`` if that cannot be."""
     names = [name for name in map(launch_option, arguments) if name is not None]
     if command not in LAUNCHED:
         if "launch" in names:
@@ -153,14 +145,7 @@ def is_launch(command: str, arguments: Sequence[str]) -> bool:
 
 
 def split_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Tell the options of ``--launch`` from those of the command.
-
-    Returns:
-        The former as ``--name=value``, and the latter as they were.
-
-    Raises:
-        UsageError: if a value is missing.
-    """
+    """The options of ``--launch`` as ``--name=value``, and the arguments of the command as they were."""
     launch_arguments: list[str] = []
     command_arguments: list[str] = []
     remaining = list(arguments)
@@ -188,36 +173,23 @@ def launch_option(argument: str) -> str | None:
 
 
 def nearest_option(flag: str) -> str:
-    """``; did you mean '--x'?`` for a flag that may be a mistyped option of ``--launch``, or an empty text."""
+    """``; did you mean '--x'?`` for a mistyped option of ``--launch``, or an empty text."""
     return nearest(flag, [f"--{name}" for name in _NAMES], cutoff=0.8)
 
 
 def read_options(arguments: Sequence[str], prog: str) -> LaunchOptions:
-    """Read and check the options that `split_options` found, or ``--help``, of the command that is called by ``prog``.
-
-    Raises:
-        UsageError: for the first value that is not allowed, with what is.
-        SystemExit: after --help.
-    """
+    """Read and check the options that `split_options` found, or ``--help``, of the command that is called by ``prog``."""
     note = (
         "Values of the cluster (partition, account, modules, environment, ...) can stand in slurm/site.env.\n"
         f"what became of the jobs: {prog.rpartition(' ')[0]} status OUT [--wait] [--resubmit]\n"
         f"options of the command: {prog} --help"
     )
     parser = CommandParser(LaunchOptions, f"{prog} OPTIONS OF THE COMMAND... --launch slurm", note, config_file=False)
-    options: LaunchOptions = parser.parse(arguments)
-    return options
+    return parser.parse(arguments)
 
 
 def read_time(text: str) -> int:
-    """Turn a time limit into seconds.
-
-    Args:
-        text: units (``90m``, ``1d12h``) or SLURM's ``days-hours:minutes:seconds`` or ``hours:minutes:seconds``.
-
-    Raises:
-        ValueError: if it is written differently or is nothing.
-    """
+    """Seconds of ``90m``, ``1d12h``, ``hours:minutes:seconds`` or ``days-hours:minutes:seconds``."""
     seconds = 0
     if clock := re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", text):
         days, hours, minutes, rest = (int(part or 0) for part in clock.groups())
@@ -235,12 +207,10 @@ def read_time(text: str) -> int:
 
 def slurm_time(seconds: int) -> str:
     """Write seconds as ``days-hours:minutes:seconds``."""
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours // 24}-{hours % 24:02}:{minutes:02}:{rest:02}"
+    return f"{seconds // 86400}-{strftime('%H:%M:%S', gmtime(seconds))}"
 
 
-def _written(values: dict[str, str | None] | dict[str, str | int | None]) -> list[str]:
+def _written(values: Mapping[str, str | int | None]) -> list[str]:
     return [f"--{name}={value}" for name, value in values.items() if value is not None]
 
 
@@ -251,8 +221,8 @@ def _check_sbatch(option: str) -> None:
             f"sbatch={option!r} is not allowed: give a list of options, such as '[--constraint=a100, --mail-type=FAIL]'"
         )
     if option.startswith("--"):  # which sbatch lets one abbreviate
-        name = next((decided for decided in _OURS if name and decided.startswith(name)), name)
+        decided = next((ours for ours in _OURS if name and ours.startswith(name)), None)
     else:
-        name = _OURS_SHORT.get(name[:1], name)
-    if name in _OURS:
-        raise ValueError(f"sbatch={option!r} is not allowed: --{name} is decided by the launcher")
+        decided = _OURS_SHORT.get(name[:1])
+    if decided is not None:
+        raise ValueError(f"sbatch={option!r} is not allowed: --{decided} is decided by the launcher")

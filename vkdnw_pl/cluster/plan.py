@@ -53,9 +53,6 @@ def plan_launch(command: str, options: Any, arguments: Sequence[str], launch_opt
         options: of the command, as its parser reads them.
         arguments: of the command, as the user typed them.
         launch_options: those of ``--launch``.
-
-    Raises:
-        UsageError: for what is not allowed.
     """
     for name, commands in (("array", ("score", "fit")), ("nodes", ("search", *TRAINING))):
         if getattr(launch_options, name) is not None and command not in commands:
@@ -90,18 +87,18 @@ def _plan_score(options: ScoreOptions, arguments: Sequence[str], launch_options:
     if not options.overwrite:
         _check_count(Path(out), count)
     config = ["--config", str(LaunchFolder(out, "score").options)]
-    launch = new_launch(
-        "score",
-        out,
-        arguments,
-        _with_cores(launch_options, options.workers),
-        script="command.sbatch" if count is None else "score_array.sbatch",
-        script_arguments=["score", *config] if count is None else [*config, "--shards", str(count)],
-        tasks=tasks,
-        settings=settings,
-        merge=None if count is None else ["--shards", str(count), *_wandb_arguments(options)],
-        group=None if count is None else wandb_group(out, options.wandb, options.wandb_group),
-    )
+    resources = _with_cores(launch_options, options.workers)
+    if count is None:
+        parts = {"script": "command.sbatch", "script_arguments": ["score", *config]}
+    else:
+        shards = ["--shards", str(count)]
+        parts = {
+            "script": "score_array.sbatch",
+            "script_arguments": [*config, *shards],
+            "merge": [*shards, *_wandb_arguments(options)],
+            "group": wandb_group(out, options.wandb, options.wandb_group),
+        }
+    launch = new_launch("score", out, arguments, resources, tasks=tasks, settings=settings, **parts)
     return LaunchPlan(launch, _task_options(options), options.overwrite, options.retry_failed, ScoreFolder(out))
 
 
@@ -160,7 +157,7 @@ def plan_other(command: str, out: str, arguments: Sequence[str], launch_options:
 def new_launch(
     command: str, out: str, arguments: Sequence[str], launch_options: LaunchOptions, **values: Any
 ) -> Launch:
-    """A launch from here, of which nothing is submitted yet."""
+    """A launch from the working directory, of which nothing is submitted yet."""
     return Launch(
         command=command,
         out=out,
@@ -176,11 +173,7 @@ def new_launch(
 
 
 def out_folder(out: str) -> str:
-    """The run folder as the jobs are given it.
-
-    Raises:
-        UsageError: if it is a file.
-    """
+    """The run folder as the jobs are given it."""
     path = Path(out).expanduser()
     if path.exists() and not path.is_dir():
         raise UsageError(f"out={out!r} is not allowed: it is a file")
@@ -196,11 +189,10 @@ def wandb_group(out: str, wandb: bool | str | None, group: str | None) -> str | 
 
 def _without_out(arguments: Sequence[str]) -> list[str]:
     """Arguments without ``--out VALUE`` and ``--out=VALUE``."""
-    before = ["", *arguments]
     return [
         argument
-        for previous, argument in zip(before, arguments)
-        if argument != "--out" and previous != "--out" and not argument.startswith("--out=")
+        for previous, argument in zip(["", *arguments], arguments)
+        if "--out" not in (previous, argument) and not argument.startswith("--out=")
     ]
 
 
@@ -208,11 +200,8 @@ def _wandb_arguments(options: WandbOptions) -> list[str]:
     """For the job that joins the parts, what W&B is told."""
     if not options.wandb:
         return []
-    return [
-        f"--wandb={'true' if options.wandb is True else options.wandb}",
-        *([f"--wandb_group={options.wandb_group}"] if options.wandb_group else []),
-        *([f"--wandb_tags={options.wandb_tags}"] if options.wandb_tags else []),
-    ]
+    values = {"wandb": options.wandb, "wandb_group": options.wandb_group, "wandb_tags": options.wandb_tags}
+    return [f"--{name}={'true' if value is True else value}" for name, value in values.items() if value]
 
 
 def _comparable(settings: Record, device: str) -> Record:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,11 +65,11 @@ class Launch:
     script: str = ""
     """Its batch script; empty for scripts that were called by hand."""
     script_arguments: list[str] = field(default_factory=list)
-    """For the script, without ``--out``."""
+    """Without ``--out``."""
     resources: list[str] = field(default_factory=list)
-    """Options of sbatch for its tasks."""
+    """Options of sbatch."""
     merge_resources: list[str] = field(default_factory=list)
-    """Options of sbatch for where the job runs that joins the parts."""
+    """Options of sbatch of the job that joins the parts."""
     job_name: str = ""
     settings: dict[str, Any] | None = None
     """What the results depend on, where that is known before."""
@@ -77,7 +78,6 @@ class Launch:
     at_once: int | None = None
     """How many tasks may run at the same time."""
     dependency: str | None = None
-    """Condition that the user gave."""
     group: str | None = None
     """Name under which W&B shows the parts together."""
     jobs: list[Job] = field(default_factory=list)
@@ -88,8 +88,8 @@ class Launch:
         """The job that joins the parts; None where nothing is joined."""
         if self.merge is None:
             return None
-        rows = [task.rows for task in self.tasks]
-        return Task("merge", rows=None if None in rows else sum(count or 0 for count in rows))
+        rows = [task.rows for task in self.tasks if task.rows is not None]
+        return Task("merge", rows=sum(rows) if len(rows) == len(self.tasks) else None)
 
     def latest_job(self, task: Task) -> Job | None:
         """The job that was submitted last for a task."""
@@ -97,12 +97,7 @@ class Launch:
 
 
 class LaunchFolder:
-    """``OUT/slurm``: a launch that makes the run folder, or one that uses it.
-
-    Args:
-        out: the run folder.
-        command: of the launch.
-    """
+    """``OUT/slurm``: the launch of ``command``, which makes the run folder or uses it."""
 
     def __init__(self, out: str | Path, command: str = RUN_MAKERS[0]) -> None:
         self.out = Path(out).expanduser()
@@ -113,11 +108,7 @@ class LaunchFolder:
         self.logs = self.path / "logs"
 
     def read(self) -> Launch:
-        """What was launched into OUT.
-
-        Raises:
-            ValueError: if nothing was, or the record is damaged.
-        """
+        """What was launched into OUT; a ``ValueError`` if nothing was, or the record is damaged."""
         if not self.record.is_file():
             raise ValueError(f"nothing was launched into {self.out}: there is no {self.record}")
         try:
@@ -147,11 +138,7 @@ class LaunchFolder:
 
 
 def launches_of(out: str | Path) -> dict[str, Launch]:
-    """Command -> what was launched for a run folder, by ``--launch`` or by scripts that were submitted by hand.
-
-    Raises:
-        ValueError: if nothing was, or a record is damaged.
-    """
+    """Command -> what was launched for a run folder, by ``--launch`` or by scripts that were submitted by hand."""
     folder = LaunchFolder(out)
     launches = [folder.read()] if folder.record.is_file() else []
     for path in sorted(folder.path.glob("launch-*.json")):
@@ -170,43 +157,37 @@ def read_run_meta(folder: Path) -> dict[str, Any]:
 
 def _launch_by_hand(folder: LaunchFolder) -> Launch:
     """A launch as far as the markers of its tasks tell it; without a script, so that it cannot be submitted again."""
-    names = sorted(path.name for path in folder.markers.glob("*") if not path.name.startswith("."))
-    is_merged = "merge" in names
+    marked = sorted(path.name for path in folder.markers.glob("[!.]*"))
+    names = [name for name in marked if name != "merge"]
     if counts := sorted({int(match[1]) for name in names if (match := re.fullmatch(r"\d+-of-(\d+)", name))}):
         names = [f"{i}-of-{count}" for count in counts for i in range(count)]
-    tasks = [_task_by_hand(folder, name) for name in names if name != "merge"]
-    if not tasks:
+    if not names:
         raise ValueError(
             f"nothing was launched into {folder.out}: there is neither {folder.record} nor a marker of a job"
         )
-    jobs, array = [], ""
-    for name in dict.fromkeys([*names, *(["merge"] if is_merged else [])]):
+    jobs = []
+    for name in marked:
         job, _, index = folder.read_marker(name).get("job", "").partition("_")
         if job.isdecimal():
             jobs.append(Job(job, "single", "", index or None, [name], [], ""))
-            if index and int(job) > int(array or 0):
-                array = job
-    begun = {task for job in jobs for task in job.tasks}
-    if array and len(begun) < len(names):  # tasks without a marker have not begun
-        jobs.append(Job(array, "array", "", array, [name for name in names if name not in begun], [], ""))
+    arrays = [job.id for job in jobs if job.array]
+    if arrays and (waiting := [name for name in names if name not in marked]):
+        array = max(arrays, key=int)
+        jobs.append(Job(array, "array", "", array, waiting, [], ""))
+    tasks = [_task_by_hand(folder, name) for name in names]
     command = read_run_meta(folder.out / tasks[0].folder).get("command", RUN_MAKERS[0])
-    return Launch(command, str(folder.out), tasks, merge=[] if is_merged else None, jobs=jobs)
+    return Launch(command, str(folder.out), tasks, merge=[] if "merge" in marked else None, jobs=jobs)
 
 
 def _task_by_hand(folder: LaunchFolder, name: str) -> Task:
+    """The task of a marker; how many rows a shard is to have is told by the settings of any shard that has begun."""
     shard = re.fullmatch(r"(\d+)-of-(\d+)", name)
     if shard is None:
         return Task(name, meta=name in RUN_MAKERS)
     path, index, count = f"shards/{name}", int(shard[1]), int(shard[2])
-    return Task(name, path, index, _rows_of_shard(folder.out, path, index, count))
-
-
-def _rows_of_shard(out: Path, folder: str, index: int, count: int) -> int | None:
-    """How many rows a shard is to have, by the settings of any shard that has begun."""
-    for path in [out / folder, *sorted(out.glob(f"shards/*-of-{count}"))]:
-        try:
-            settings = read_run_meta(path)["settings"]
-            return len(range(index, settings["archs"]["count"], count)) * len(settings["seeds"])
-        except (KeyError, TypeError):
-            continue
-    return None
+    for run in [folder.out / path, *sorted(folder.out.glob(f"shards/*-of-{count}"))]:
+        with suppress(KeyError, TypeError):
+            settings = read_run_meta(run)["settings"]
+            rows = len(range(index, settings["archs"]["count"], count)) * len(settings["seeds"])
+            return Task(name, path, index, rows)
+    return Task(name, path, index)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from vkdnw_pl.errors import CommandFailed
@@ -13,7 +14,6 @@ from vkdnw_pl.errors import CommandFailed
 JobKey = tuple[str, int | None]
 """Number of a job, and of the task of its array; None for a job without array."""
 
-_KEPT = re.compile(r"SLURM_(CONF|CLUSTERS|JWT|EXIT_\w+)$")
 _PATIENCE_S = 120
 _WAITING = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 _RUNNING = ("RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
@@ -21,7 +21,7 @@ _WHOLE = {"SLURM_BITSTR_LEN": "0"}  # else the numbers of a long array end in ".
 
 
 class SlurmError(CommandFailed):
-    """A command of SLURM failed or is not there; the text says which and why."""
+    """A command of SLURM failed or is not there."""
 
 
 @dataclass(frozen=True)
@@ -45,33 +45,21 @@ class JobState:
         return self.state in _WAITING
 
     @property
-    def never_begins(self) -> bool:
-        """Whether it waits for what cannot happen any more; only some clusters cancel such a job."""
-        return self.waits and self.reason == "DependencyNeverSatisfied"
-
-    @property
     def runs(self) -> bool:
         """Whether it is running."""
         return self.state in _RUNNING
 
 
 def run_slurm(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
-    """Run a command and return what it prints.
-
-    Args:
-        command: with its arguments.
-        environment: variables set besides those of this process, without what a job around it has set.
+    """Run a command, with ``environment`` besides the variables of this process, and return what it prints.
 
     Raises:
         SlurmError: if it is not there, fails, or does not answer.
     """
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith("SLURM_") or _KEPT.match(name)
-    }
+    is_of_job = re.compile(r"SLURM_(?!(CONF|CLUSTERS|JWT|EXIT_\w+)$)").match  # of a job around this process
+    env = {name: value for name, value in os.environ.items() if not is_of_job(name)} | dict(environment or {})
     try:
-        process = subprocess.run(
-            command, capture_output=True, text=True, timeout=_PATIENCE_S, env={**inherited, **(environment or {})}
-        )
+        process = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, env=env)
     except FileNotFoundError as error:
         raise SlurmError(f"there is no command {command[0]!r} here: use a machine that has SLURM") from error
     except subprocess.TimeoutExpired as error:
@@ -82,19 +70,13 @@ def run_slurm(command: Sequence[str], environment: Mapping[str, str] | None = No
 
 
 def submit(command: Sequence[str], environment: Mapping[str, str]) -> str:
-    """Run ``sbatch --parsable ...`` and return the number of the job.
-
-    Raises:
-        SlurmError: if the job is refused.
-    """
+    """Run ``sbatch --parsable ...`` and return the number of the job; a ``SlurmError`` if it is refused."""
     try:
         answer = run_slurm(command, environment)
     except SlurmError as error:
-        if "Invalid job array" not in str(error):
-            raise
-        raise SlurmError(
-            f"{error}: take fewer tasks; scontrol show config tells this cluster's MaxArraySize"
-        ) from error
+        if "Invalid job array" in str(error):
+            raise SlurmError(f"{error}: take fewer tasks; scontrol show config tells the MaxArraySize") from error
+        raise
     job = answer.strip().partition(";")[0]
     if not job.isdecimal():
         raise SlurmError(f"sbatch answered {job!r} in place of the number of a job")
@@ -102,13 +84,7 @@ def submit(command: Sequence[str], environment: Mapping[str, str]) -> str:
 
 
 def job_states(jobs: Iterable[str]) -> dict[JobKey, JobState]:
-    """What SLURM knows, from ``scontrol`` and, of jobs that it has forgotten, from ``sacct`` where there is one.
-
-    Args:
-        jobs: their numbers.
-
-    Returns:
-        State of each job and task that SLURM knows.
+    """States of jobs and their tasks, from ``scontrol`` and, where it has forgotten them, from ``sacct``, if there is one.
 
     Raises:
         SlurmError: if SLURM does not answer.
@@ -123,11 +99,9 @@ def job_states(jobs: Iterable[str]) -> dict[JobKey, JobState]:
                 raise
             forgotten.append(job)
     if forgotten:
-        try:
-            text = run_slurm(["sacct", "-n", "-P", "-X", "-j", ",".join(forgotten), "-o", "JobID,State,ExitCode"])
-        except SlurmError:
-            return states  # a cluster without accounting
-        states.update(_read_sacct(text))
+        with suppress(SlurmError):  # a cluster without accounting
+            command = ["sacct", "-n", "-P", "-X", "-j", ",".join(forgotten), "-o", "JobID,State,ExitCode"]
+            states.update(_read_sacct(run_slurm(command)))
     return states
 
 
@@ -153,13 +127,14 @@ def array_ranges(indices: Iterable[int]) -> str:
 def _read_scontrol(text: str) -> dict[JobKey, JobState]:
     states: dict[JobKey, JobState] = {}
     for line in text.splitlines():
-        values: dict[str, str] = dict(re.findall(r"(?:^|\s)([A-Za-z]+)=(\S*)", line.partition(" Command=")[0]))
+        pairs = re.findall(r"(?:^|\s)([A-Za-z]+)=(\S*)", line.partition(" Command=")[0])
+        values = {name: "" if value in ("None", "Unknown", "N/A") else value for name, value in pairs}
         if "JobState" not in values:
             continue
         state = JobState(
             state=values["JobState"],
-            reason=values.get("Reason", "").replace("None", ""),
-            starts_at=values.get("StartTime", "").replace("Unknown", "").replace("N/A", ""),
+            reason=values.get("Reason", ""),
+            starts_at=values.get("StartTime", ""),
             run_time=values.get("RunTime", ""),
             node=values.get("BatchHost", ""),
             restarts=int(values.get("Restarts", 0)),

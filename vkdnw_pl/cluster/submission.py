@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -36,10 +37,6 @@ class Submitter:
         folder: of the launch.
         launch: its record, to which the jobs are added.
         as_before: take the ``site.env`` of the launch, in place of the one that counts here and now.
-
-    Raises:
-        SiteError: if ``site.env`` cannot be read.
-        FileNotFoundError: if the scripts are not installed.
     """
 
     def __init__(self, folder: LaunchFolder, launch: Launch, as_before: bool = False) -> None:
@@ -75,9 +72,9 @@ class Submitter:
         array = array_ranges(task.index for task in tasks if task.index is not None) or None
         if array is not None and launch.at_once is not None:
             array += f"%{launch.at_once}"
-        options = [f"--array={array}"] if array else []
-        options += launch.resources
-        options += [f"--dependency={launch.dependency}"] if launch.dependency and depends else []
+        options = [f"--array={array}", *launch.resources] if array else list(launch.resources)
+        if launch.dependency and depends:
+            options.append(f"--dependency={launch.dependency}")
         return self._job("array" if array else "single", array, tasks, options, [*launch.script_arguments, *extra])
 
     def merge_job(self, after: Sequence[str]) -> Job:
@@ -87,11 +84,7 @@ class Submitter:
         return self._job("merge", None, [task] if task else [], options, launch.merge or [])
 
     def submit(self, job: Job) -> Job:
-        """Submit, and put it on record.
-
-        Raises:
-            SlurmError: if the job is refused.
-        """
+        """Submit, and put it on record."""
         environment = {name: value for name, value in self._site.items() if value and name.startswith("SBATCH_")}
         job = replace(job, id=submit(job.command, environment), submitted_at=now())
         self.launch.jobs.append(job)
@@ -129,13 +122,10 @@ def _scripts_folder() -> Path:
     in_checkout = Path(vkdnw_pl.__file__).resolve().parents[1] / "slurm"
     if (in_checkout / "common.sh").is_file():
         return in_checkout
-    try:
-        files = metadata.files("vkdnw_pl") or []
-    except metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.parts[-2:] == ("slurm", "common.sh"):
-            return Path(str(file.locate())).resolve().parent
+    with suppress(metadata.PackageNotFoundError):
+        for file in metadata.files("vkdnw_pl") or []:
+            if file.parts[-2:] == ("slurm", "common.sh"):
+                return Path(str(file.locate())).resolve().parent
     raise FileNotFoundError(
         f"the batch scripts are not installed: there is no {in_checkout}, and none that came with vkdnw_pl"
     )
@@ -188,8 +178,8 @@ def _site_options(site: Mapping[str, str]) -> list[str]:
 
 def _job_environment(site: Mapping[str, str]) -> dict[str, str]:
     """What a job must know of this environment besides ``site.env``."""
-    values = {name: value for name, value in _for_us(os.environ).items() if name.startswith("VKDNW_")}
-    values = {name: value for name, value in values.items() if name not in _OF_A_JOB}
+    names = [name for name in os.environ if name.startswith("VKDNW_") and name not in _OF_A_JOB]
+    values = {name: os.environ[name] for name in names}
     if not any(site.get(name) for name in _CHOOSE_PYTHON):
         values["VKDNW_PYTHON"] = sys.executable
     return values

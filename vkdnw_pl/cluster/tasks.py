@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -41,7 +42,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class TaskState:
-    """What became of a task."""
+    """A task and what became of it."""
 
     task: Task
     state: State
@@ -58,29 +59,14 @@ class TaskState:
 
     def record(self) -> dict[str, Any]:
         """JSON-able form."""
-        return {
-            "task": self.task.name,
-            "state": self.state,
-            "rows": self.done,
-            "of": self.task.rows,
-            "failed_rows": self.failed_rows,
-            "restarts": self.restarts,
-            "exit_code": self.exit_code,
-            "job": self.job,
-            "note": self.note,
-        }
+        values = {name: getattr(self, name) for name in ("failed_rows", "restarts", "exit_code", "job", "note")}
+        return {"task": self.task.name, "state": self.state, "rows": self.done, "of": self.task.rows, **values}
 
 
 def task_states(folder: LaunchFolder, launch: Launch, job_states: Mapping[JobKey, JobState] | None) -> list[TaskState]:
-    """What became of each task, and of the job that joins the parts.
-
-    Args:
-        folder: of the launch.
-        launch: its record.
-        job_states: what SLURM knows of its jobs; None if it does not answer.
-    """
-    tasks = [*launch.tasks, *([launch.merge_task] if launch.merge_task is not None else [])]
-    return [_task_state(folder, launch, task, job_states) for task in tasks]
+    """What became of each task, and of the job that joins the parts; ``job_states`` is None if SLURM does not answer."""
+    tasks = [*launch.tasks, launch.merge_task]
+    return [_task_state(folder, launch, task, job_states) for task in tasks if task is not None]
 
 
 def _task_state(
@@ -95,16 +81,16 @@ def _task_state(
     meta = read_run_meta(folder.out / task.folder)
     attempt = meta["runs"][-1] if meta.get("runs") else {}
     done = None if task.rows is None else min(_rows_done(folder.out / task.folder), task.rows)
-    is_finished = marker.get("exit_code") == "0"
-    if task.meta:
-        is_finished = _is_finished(folder.out, launch, task, meta, done)
+    is_finished = _is_finished(folder.out, launch, task, meta, done) if task.meta else marker.get("exit_code") == "0"
     exit_code = None if in_slurm is None or in_slurm.waits or in_slurm.runs else in_slurm.exit_code
-    if exit_code is None and marker.get("exit_code", "").isdecimal():
-        exit_code = int(marker["exit_code"])
+    if exit_code is None:
+        exit_code = _number(marker, "exit_code")
+    restarts = None if in_slurm is None else in_slurm.restarts
     last = _last_line(folder, task, job, marker)
     last_too = f": {last}" if last else ""
 
-    if in_slurm is not None and in_slurm.never_begins:
+    if in_slurm is not None and in_slurm.waits and in_slurm.reason == "DependencyNeverSatisfied":
+        # Only some clusters cancel such a job.
         state, note = State.FAILED, "it will never begin: the job that it depends on did not end as it was to"
     elif in_slurm is not None and in_slurm.waits:
         state, note = State.WAITING, _why_waiting(in_slurm)
@@ -126,15 +112,12 @@ def _task_state(
         state, note = State.LOST, began + last_too
     else:
         state, note = State.LOST, f"job {job.id if job else ''} left no trace: cancelled before it began?"
-    restarts = in_slurm.restarts if in_slurm is not None else None
-    if restarts is None and marker.get("restarts", "").isdecimal():
-        restarts = int(marker["restarts"])
     return TaskState(
         task=task,
         state=state,
         done=done,
         failed_rows=int(attempt.get("rows_failed") or attempt.get("failed") or 0) if task.name != "merge" else 0,
-        restarts=restarts,
+        restarts=_number(marker, "restarts") if restarts is None else restarts,
         exit_code=None if state.is_active else exit_code,
         job=None if job is None else job.id if task.index is None or job.array is None else f"{job.id}_{task.index}",
         note=note,
@@ -142,8 +125,12 @@ def _task_state(
     )
 
 
+def _number(marker: Mapping[str, str], name: str) -> int | None:
+    return int(marker[name]) if marker.get(name, "").isdecimal() else None
+
+
 def _is_finished(out: Path, launch: Launch, task: Task, meta: Mapping[str, Any], done: int | None) -> bool:
-    """Whether a task has done all that it was to do: its run folder says so."""
+    """Whether the run folder says that a task has done all that it was to do."""
     if meta.get("status") == "exhausted":
         return True
     if task.until is not None and meta.get("runs") and meta["runs"][-1].get("until") != task.until:
@@ -159,15 +146,11 @@ def _is_finished(out: Path, launch: Launch, task: Task, meta: Mapping[str, Any],
 
 def _rows_done(folder: Path) -> int:
     """Rows of a run folder, of an unfinished run too; of a search, lines of its history."""
-    tables = [folder / "scores.csv", folder / "history.csv", *(folder / "rows").glob("*.csv")]
-    return sum(max(0, _count_lines(table) - 1) for table in tables)
-
-
-def _count_lines(file: Path) -> int:
-    try:
-        return file.read_bytes().count(b"\n")
-    except OSError:  # it is not there, or was just joined into the table
-        return 0
+    rows = 0
+    for table in (folder / "scores.csv", folder / "history.csv", *(folder / "rows").glob("*.csv")):
+        with suppress(OSError):  # it is not there, or was just joined into the table
+            rows += max(0, table.read_bytes().count(b"\n") - 1)
+    return rows
 
 
 def _why_waiting(state: JobState) -> str:

@@ -38,10 +38,7 @@ def download(options: DownloadOptions) -> int:
     An interrupted download is continued by the next call; files that are already there and right are left alone.
 
     Returns:
-        0 if every file is there and right, 1 if one could not be fetched, 130 after Ctrl-C.
-
-    Raises:
-        UsageError: if ``base_url`` is not an http or https address.
+        0 if every file is there and right, 1 if one could not be fetched.
     """
     what, out = options.what, options.out
     folder = cache_dir() / what if out is None else out.expanduser()
@@ -59,9 +56,6 @@ def download(options: DownloadOptions) -> int:
         if later:
             print(f"also still to be fetched, from the same place: {', '.join(later)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command continues where it stopped", file=sys.stderr)
-        return 130
     path_option = "" if out is None else f" --oracle_path {shlex.quote(str(out))}"
     print(f"use them with: --space {TABLES[what]} --oracle {what}{path_option}")
     return 0

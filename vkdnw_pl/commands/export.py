@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vkdnw_pl.errors import UsageError, user_input
 from vkdnw_pl.options import as_config
@@ -24,10 +24,6 @@ def export(options: ExportOptions) -> int:
 
     Returns:
         0 if every file is written and right, 1 if the ONNX file does not compute what the network computes.
-
-    Raises:
-        UsageError: if the source cannot be exported, or a file is there already.
-        CommandFailed: if a package is missing, or the ONNX file is wrong.
     """
     if "onnx" in options.formats:
         from vkdnw_pl.training.onnx_file import check_onnx
@@ -59,13 +55,12 @@ def export(options: ExportOptions) -> int:
         remove_wandb(folder)
     meta = {"command": "export", "environment": environment_record()}
     with wandb_run(options, as_config(replace(options, out=str(folder))), folder, "export", meta) as run:
-        log_export(run, folder, options.formats)
+        _log_export(run, folder, options.formats, card)
     return 0
 
 
-def log_export(run: WandbRun, folder: Path, formats: Sequence[str]) -> None:
+def _log_export(run: WandbRun, folder: Path, formats: Sequence[str], card: Mapping[str, Any]) -> None:
     """The files as an artifact ``model``, and what their card says in the summary."""
-    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     facts = {name: card[name] for name in ("space", "arch", "macs", "num_params", "weights", "trained")}
     accuracy = card["accuracy"] if isinstance(card["accuracy"], dict) else {}
     run.summary(facts | {name: value for name, value in accuracy.items() if isinstance(value, int | float)})

@@ -32,10 +32,6 @@ def status(options: StatusOptions) -> int:
 
     Returns:
         0 if all is done, or on its way without --wait; 1 if something failed; 130 after Ctrl-C.
-
-    Raises:
-        UsageError: if nothing was launched into the folder.
-        CommandFailed: if SLURM refuses.
     """
     with user_input():
         launches = launches_of(options.out)
@@ -46,10 +42,7 @@ def status(options: StatusOptions) -> int:
         folder = LaunchFolder(options.out, command)
         if options.resubmit:
             if not launch.script:
-                raise UsageError(
-                    f"{options.out} was not made by --launch but by scripts called by hand; submit its tasks again by "
-                    "hand too"
-                )
+                raise UsageError(f"{options.out} was made by scripts called by hand, not by --launch; call them again")
             from vkdnw_pl.cluster.launch import resubmit
 
             launch = resubmit(folder)
@@ -60,12 +53,8 @@ def status(options: StatusOptions) -> int:
             return INTERRUPTED
         states, trouble = current_states(folder, launch)
         if options.json:
-            content = {
-                "command": command,
-                "out": options.out,
-                "trouble": trouble,
-                "tasks": [state.record() for state in states],
-            }
+            tasks = [state.record() for state in states]
+            content = {"command": command, "out": options.out, "trouble": trouble, "tasks": tasks}
             print(json_format.dumps(content, indent=2, ensure_ascii=False))
         else:
             print_states(folder, launch, states)

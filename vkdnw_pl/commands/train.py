@@ -32,32 +32,21 @@ def training_command(command: str, arguments: Sequence[str], prog: str) -> int:
     """Run ``fit``, ``validate``, ``test`` or ``predict`` as from a shell and return its exit code.
 
     ``fit`` answers signals from before the libraries are imported, which may take a minute.
-
-    Raises:
-        UsageError: as `train`.
-        CommandFailed: as `train`.
     """
     # Before torch is there: threads that wait spinning made a small network three times slower beside other programs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = ["--help" if argument == "--help=all" else argument for argument in arguments]  # LightningCLI's own
     if command != "fit":
-        return train(command, arguments, prog)
+        return _train(command, arguments, prog)
     try:
         with TRAINING_SIGNALS.taken():
-            return train(command, arguments, prog)
+            return _train(command, arguments, prog)
     except Stopped as stop:
         print(f"\nstopped by {stop.name}; the same command continues", file=sys.stderr)
         return 128 + stop.signum
 
 
-def train(command: str, arguments: Sequence[str], prog: str) -> int:
-    """Run ``fit``, ``validate``, ``test`` or ``predict`` and return its exit code.
-
-    Raises:
-        UsageError: if an option is not allowed, or the run folder holds results of other settings.
-        CommandFailed: if the training cannot go on.
-        SystemExit: after --help and --print_config.
-    """
+def _train(command: str, arguments: Sequence[str], prog: str) -> int:
     from vkdnw_pl.callbacks.finite_loss import NonFiniteLoss
     from vkdnw_pl.tracking.lightning import training_runs
     from vkdnw_pl.training.cli import TrainingCLI
@@ -82,19 +71,14 @@ def train(command: str, arguments: Sequence[str], prog: str) -> int:
 
 
 def training_config(command: str, arguments: Sequence[str], prog: str) -> dict[str, Any]:
-    """All options of a training, as its own parser reads them.
-
-    Raises:
-        UsageError: for what is not allowed.
-        SystemExit: after --print_config.
-    """
+    """All options of a training, as its own parser reads them."""
     print("checking the options ...", flush=True)
     if "--print_config" in arguments:
-        train(command, arguments, prog)
+        _train(command, arguments, prog)
     text = io.StringIO()
     try:
         with redirect_stdout(text):
-            train(command, [*arguments, "--print_config"], prog)
+            _train(command, [*arguments, "--print_config"], prog)
     except SystemExit as end:
         if end.code not in (None, 0):
             raise
