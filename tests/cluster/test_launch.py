@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from vkdnw_pl import cli
-from vkdnw_pl.cluster import follow
+from vkdnw_pl.cluster import tasks
 
 OPTIONS = (
     *("--archs", "sample:8", "--network", "{channels: 4, cells: 1, image_size: 8}", "--proxies", "[macs, aleph]"),
@@ -58,7 +58,7 @@ def cluster(tmp_path, monkeypatch):
     place = tmp_path / "a place"
     place.mkdir()
     monkeypatch.chdir(place)
-    monkeypatch.setattr(follow, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(tasks, "_FIRST_PAUSE_S", 0.01)
     return Cluster(folder)
 
 
@@ -237,7 +237,7 @@ def test_waiting_ends_when_all_have_ended(cluster, capsys, monkeypatch):
         cluster.knows(1, "COMPLETED", "COMPLETED")
         cluster.knows(2, "FAILED")
 
-    monkeypatch.setattr(follow, "sleep", sleep)
+    monkeypatch.setattr(tasks, "sleep", sleep)
     assert cli.main(["status", "out", "--wait"]) == 1
     assert len(pauses) == 1
     assert "2 finished, 1 failed; 8 of 8 rows" in capsys.readouterr().out
@@ -251,7 +251,7 @@ def test_ctrl_c_leaves_the_jobs(cluster, capsys, monkeypatch):
     def interrupt(seconds):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(follow, "sleep", interrupt)
+    monkeypatch.setattr(tasks, "sleep", interrupt)
     assert cli.main(["status", "out", "--wait"]) == 130
     assert "the jobs go on; follow them again with" in capsys.readouterr().err
     assert not (cluster.folder / "scancel.log").exists()

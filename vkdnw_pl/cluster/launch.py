@@ -10,13 +10,12 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-from vkdnw_pl.cluster.follow import follow
 from vkdnw_pl.cluster.options import nearest_option, read_options, split_options
 from vkdnw_pl.cluster.plan import LaunchPlan, plan_launch
 from vkdnw_pl.cluster.record import Job, Launch, LaunchFolder
 from vkdnw_pl.cluster.slurm import job_states, run_slurm
 from vkdnw_pl.cluster.submission import Submitter, is_copy
-from vkdnw_pl.cluster.tasks import State, TaskState, task_states
+from vkdnw_pl.cluster.tasks import State, TaskState, follow, task_states
 from vkdnw_pl.errors import UsageError, user_input
 from vkdnw_pl.runs.files import write_atomically
 from vkdnw_pl.runs.folder import RunFolder
@@ -48,7 +47,7 @@ def launch(command: str, arguments: Sequence[str], prog: str, parse: Callable[[l
     plan = plan_launch(command, command_options, command_arguments, options)
     folder = LaunchFolder(plan.launch.out, command)
     if foreign := [path for path in sorted(folder.path.glob("*.sbatch")) if not is_copy(path)]:
-        raise UsageError(f"out={str(folder.out)!r} is not allowed: the launch would overwrite your own {foreign[0]}")
+        raise UsageError(f"out={str(folder.out)!r} is not allowed: {foreign[0]} is a script of your own")
     with nullcontext() if options.dry_run else RunFolder(folder.path).lock(_PATIENCE_S):
         before = _earlier_launch(folder, command)
         if not plan.overwrite:

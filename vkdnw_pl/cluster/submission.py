@@ -26,10 +26,6 @@ _OF_A_JOB = ("VKDNW_SLURM_DIR", "VKDNW_SITE_ENV")
 _HEAD = "# From the launcher:"
 
 
-class SiteError(CommandFailed):
-    """``site.env`` cannot be read."""
-
-
 class Submitter:
     """Makes scripts and calls of sbatch for a launch, whose record it keeps.
 
@@ -44,7 +40,6 @@ class Submitter:
         site_copy = folder.path / "site.env"
         self._site_file = site_copy if as_before and site_copy.is_file() else _site_file()
         self._site = _site_values(self._site_file)
-        self._site_options = _site_options(self._site)
         self._environment = {
             "VKDNW_SLURM_DIR": str(folder.path.resolve()),
             **_job_environment(self._site),
@@ -102,7 +97,7 @@ class Submitter:
             f"--job-name={self.launch.job_name}{'-merge' if kind == 'merge' else ''}",
             f"--output={logs}/{'%j' if array is None else '%A_%a'}.log",
             f"--chdir={self.launch.directory}",
-            *self._site_options,
+            *_site_options(self._site),
             *options,
             str(self.folder.path.resolve() / script),
             *arguments,
@@ -143,7 +138,7 @@ def _site_file() -> Path:
     """The ``site.env`` that counts: that of VKDNW_SITE_ENV, of ``slurm/`` here, or of the scripts."""
     name = os.environ.get("VKDNW_SITE_ENV")
     if name and not Path(name).is_file():
-        raise SiteError(f"VKDNW_SITE_ENV={name!r}: there is no such file")
+        raise CommandFailed(f"VKDNW_SITE_ENV={name!r}: there is no such file")
     local = Path(name or "slurm/site.env")
     return local if local.is_file() else _scripts_folder() / "site.env"
 
@@ -160,9 +155,9 @@ def _site_values(file: Path) -> dict[str, str]:
             errors="surrogateescape",
         )
     except FileNotFoundError as error:
-        raise SiteError(f"{file} cannot be read: there is no bash") from error
+        raise CommandFailed(f"{file} cannot be read: there is no bash") from error
     if process.returncode != 0:
-        raise SiteError(f"{file} cannot be read: {' '.join(process.stderr.split())}")
+        raise CommandFailed(f"{file} cannot be read: {' '.join(process.stderr.split())}")
     variables = (variable.partition("=") for variable in process.stdout.split("\0"))
     return {**_for_us({name: value for name, _, value in variables}), **_for_us(os.environ)}
 
@@ -173,7 +168,7 @@ def _site_options(site: Mapping[str, str]) -> list[str]:
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise SiteError(f"VKDNW_SBATCH={text!r} cannot be read: {error}") from error
+        raise CommandFailed(f"VKDNW_SBATCH={text!r} cannot be read: {error}") from error
 
 
 def _job_environment(site: Mapping[str, str]) -> dict[str, str]:

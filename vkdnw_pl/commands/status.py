@@ -5,8 +5,8 @@ from __future__ import annotations
 import json as json_format
 from dataclasses import dataclass
 
-from vkdnw_pl.cluster.follow import INTERRUPTED, current_states, exit_code, follow, print_states
 from vkdnw_pl.cluster.record import LaunchFolder, launches_of
+from vkdnw_pl.cluster.tasks import current_states, exit_code, follow, print_states
 from vkdnw_pl.errors import UsageError, user_input
 
 
@@ -46,11 +46,11 @@ def status(options: StatusOptions) -> int:
             from vkdnw_pl.cluster.launch import resubmit
 
             launch = resubmit(folder)
-        if options.wait and not options.json:
-            codes.append(follow(folder, launch))
-            continue
-        if options.wait and follow(folder, launch, quiet=True) == INTERRUPTED:
-            return INTERRUPTED
+        if options.wait:
+            code = follow(folder, launch, quiet=options.json)
+            if not options.json:
+                codes.append(code)
+                continue
         states, trouble = current_states(folder, launch)
         if options.json:
             tasks = [state.record() for state in states]
