@@ -39,45 +39,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not sys.warnoptions:  # of the libraries' plans the user need not hear; `python -W default` shows them
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
+    name = arguments[0] if arguments else "--help"
+    prog = f"{PROG} {name}" if name in COMMANDS else PROG
     try:
-        return _main(arguments)
+        if name in COMMANDS:
+            return _launch_or_run(name, arguments[1:], prog)
+        if name in ("-h", "--help"):
+            print(_help())
+            return OK if arguments else USAGE
+        if name == "--version":
+            print(f"vkdnw_pl {__version__}")
+            return OK
+        is_option = name.startswith("-")
+        names = ["--help", "--version"] if is_option else list(COMMANDS)
+        raise UsageError(unknown("option" if is_option else "command", name, names))
+    except UsageError as error:
+        print(f"{prog}: error: {error}\nsee {prog} --help", file=sys.stderr)
+        return USAGE
+    except SystemExit as end:  # --help and --print_config
+        return int(end.code or OK)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as in `... | head`
         sys.stderr.close()
         return FAILED
+    except (CommandFailed, OSError) as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return FAILED
 
 
 def load_command(name: str) -> Callable[..., int]:
     """Import the function of a command."""
     return getattr(importlib.import_module(f"vkdnw_pl.commands.{name}"), name)
-
-
-def _main(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_help())
-        return OK if arguments else USAGE
-    name, *rest = arguments
-    if name == "--version":
-        print(f"vkdnw_pl {__version__}")
-        return OK
-    if name not in COMMANDS:
-        is_option = name.startswith("-")
-        names = ["--help", "--version"] if is_option else list(COMMANDS)
-        return _refuse(PROG, unknown("option" if is_option else "command", name, names))
-    prog = f"{PROG} {name}"
-    try:
-        return _launch_or_run(name, rest, prog)
-    except UsageError as error:
-        return _refuse(prog, str(error))
-    except SystemExit as end:  # --help and --print_config
-        return int(end.code or OK)
-    except BrokenPipeError:
-        raise
-    except (CommandFailed, OSError) as error:
-        print(f"{prog}: {error}", file=sys.stderr)
-        return FAILED
 
 
 def _launch_or_run(name: str, arguments: list[str], prog: str) -> int:
@@ -88,7 +82,9 @@ def _launch_or_run(name: str, arguments: list[str], prog: str) -> int:
 
         return launch(name, arguments, prog, lambda rest: _parse(name, rest, prog))
     if name in TRAINING:
-        return _train(name, arguments, prog)
+        from vkdnw_pl.commands.train import training_command
+
+        return training_command(name, arguments, prog)
     return load_command(name)(_parse(name, arguments, prog))
 
 
@@ -103,22 +99,6 @@ def _parse(name: str, arguments: list[str], prog: str) -> Any:
         return training_config(name, arguments, prog)
     note = f"As jobs of a cluster: {prog} ... --launch slurm\nIts options: {prog} --launch --help"
     return CommandParser(load_command(name), prog, note if name in LAUNCHED else "").parse(arguments)
-
-
-def _train(name: str, arguments: list[str], prog: str) -> int:
-    if not arguments or any(argument in ("-h", "--help") for argument in arguments):
-        from vkdnw_pl.training.help import train_help
-
-        print(train_help(name, prog))
-        return OK if arguments else USAGE
-    from vkdnw_pl.commands.train import training_command
-
-    return training_command(name, arguments, prog)
-
-
-def _refuse(prog: str, text: str) -> int:
-    print(f"{prog}: error: {text}\nsee {prog} --help", file=sys.stderr)
-    return USAGE
 
 
 def _help() -> str:

@@ -40,6 +40,11 @@ class Submitter:
         site_copy = folder.path / "site.env"
         self._site_file = site_copy if as_before and site_copy.is_file() else _site_file()
         self._site = _site_values(self._site_file)
+        site_options = self._site.get("VKDNW_SBATCH", "")
+        try:
+            self._site_options = shlex.split(site_options)
+        except ValueError as error:
+            raise CommandFailed(f"VKDNW_SBATCH={site_options!r} cannot be read: {error}") from error
         self._environment = {
             "VKDNW_SLURM_DIR": str(folder.path.resolve()),
             **_job_environment(self._site),
@@ -97,7 +102,7 @@ class Submitter:
             f"--job-name={self.launch.job_name}{'-merge' if kind == 'merge' else ''}",
             f"--output={logs}/{'%j' if array is None else '%A_%a'}.log",
             f"--chdir={self.launch.directory}",
-            *_site_options(self._site),
+            *self._site_options,
             *options,
             str(self.folder.path.resolve() / script),
             *arguments,
@@ -160,15 +165,6 @@ def _site_values(file: Path) -> dict[str, str]:
         raise CommandFailed(f"{file} cannot be read: {' '.join(process.stderr.split())}")
     variables = (variable.partition("=") for variable in process.stdout.split("\0"))
     return {**_for_us({name: value for name, _, value in variables}), **_for_us(os.environ)}
-
-
-def _site_options(site: Mapping[str, str]) -> list[str]:
-    """The options of sbatch that ``VKDNW_SBATCH`` holds."""
-    text = site.get("VKDNW_SBATCH", "")
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise CommandFailed(f"VKDNW_SBATCH={text!r} cannot be read: {error}") from error
 
 
 def _job_environment(site: Mapping[str, str]) -> dict[str, str]:

@@ -166,12 +166,10 @@ def _rows_done(folder: Path) -> int:
 
 
 def _why_waiting(state: JobState) -> str:
-    note = state.reason or "in the queue"
-    if state.reason == "BeginTime" and state.starts_at:
-        note += f" {state.starts_at}"
-    if state.reason.startswith("JobHeld"):
-        note += " (until scontrol release)"
-    return note
+    if state.reason == "BeginTime":
+        return f"{state.reason} {state.starts_at}".strip()
+    held = " (until scontrol release)" if state.reason.startswith("JobHeld") else ""
+    return (state.reason or "in the queue") + held
 
 
 def _last_line(folder: LaunchFolder, task: Task, job: Job | None, marker: Mapping[str, str]) -> str:

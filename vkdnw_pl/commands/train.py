@@ -33,6 +33,11 @@ def training_command(command: str, arguments: Sequence[str], prog: str) -> int:
 
     ``fit`` answers signals from before the libraries are imported, which may take a minute.
     """
+    if not arguments or {"-h", "--help"} & set(arguments):
+        from vkdnw_pl.training.help import train_help
+
+        print(train_help(command, prog))
+        return 0 if arguments else 2
     # Before torch is there: threads that wait spinning made a small network three times slower beside other programs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = ["--help" if argument == "--help=all" else argument for argument in arguments]  # LightningCLI's own
