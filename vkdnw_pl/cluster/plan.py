@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class LaunchPlan:
     """Whether what has ended is done again, as without ``--launch``: for commands that keep no record of their end."""
 
 
+_COMMAND_SCRIPT = "command.sbatch"
 _NOT_OF_TASKS = ("out", "overwrite", "retry_failed", "shard", "nodes")
 _UNKNOWN_BEFORE = ("device", "how_to_measure")
 """Settings that depend on the node."""
@@ -76,30 +77,20 @@ def _plan_score(options: ScoreOptions, arguments: Sequence[str], launch_options:
     archs, count = plan.settings.archs, launch_options.num_tasks
     if count is not None and count > len(archs):
         raise UsageError(f"array={count} is not allowed: there are only {len(archs)} architectures")
-    out = out_folder(options.out or plan.default_out)
-    settings = _comparable(plan.settings.record(), options.device)
-    tasks = [Task("score", rows=len(plan.keys))]
-    if count is not None:
-        rows = [len(Shard(i, count).of(archs)) * len(plan.settings.seeds) for i in range(count)]
-        tasks = [Task(f"{i}-of-{count}", f"shards/{i}-of-{count}", i, rows[i]) for i in range(count)]
-    for folder in [Path(out), *(Path(out) / task.folder for task in tasks)]:
-        ScoreFolder(folder).check_continues(settings, options.overwrite, partial=True)
+    folder = ScoreFolder(out_folder(options.out or plan.default_out))
+    settings, config = _comparable(plan.settings.record(), options.device), as_config(options)
+    folder.check_continues(settings, options.overwrite, partial=True)
     if not options.overwrite:
-        _check_count(Path(out), count)
-    config = ["--config", str(LaunchFolder(out, "score").options)]
+        _check_count(folder.path, count)
     resources = _with_cores(launch_options, options.workers)
     if count is None:
-        parts = {"script": "command.sbatch", "script_arguments": ["score", *config]}
-    else:
-        shards = ["--shards", str(count)]
-        parts = {
-            "script": "score_array.sbatch",
-            "script_arguments": [*config, *shards],
-            "merge": [*shards, *_wandb_arguments(options)],
-            "group": wandb_group(out, options.wandb, options.wandb_group),
-        }
-    launch = new_launch("score", out, arguments, resources, tasks=tasks, settings=settings, **parts)
-    return LaunchPlan(launch, _task_options(options), options.overwrite, options.retry_failed, ScoreFolder(out))
+        tasks = [Task("score", rows=len(plan.keys))]
+        return plan_run(folder, config, settings, arguments, resources, _COMMAND_SCRIPT, tasks)
+    rows = [len(Shard(i, count).of(archs)) * len(plan.settings.seeds) for i in range(count)]
+    tasks = [Task(f"{i}-of-{count}", f"shards/{i}-of-{count}", i, rows[i]) for i in range(count)]
+    shards = ["--shards", str(count)]
+    merge = [*shards, *_wandb_arguments(options)]
+    return plan_run(folder, config, settings, arguments, resources, "score_array.sbatch", tasks, shards, merge=merge)
 
 
 def _plan_search(options: SearchOptions, arguments: Sequence[str], launch_options: LaunchOptions) -> LaunchPlan:
@@ -114,21 +105,10 @@ def _plan_search(options: SearchOptions, arguments: Sequence[str], launch_option
         per_node = num_cpus if options.workers == "auto" else options.workers
         sbatch = [f"--ntasks-per-node={per_node}", *launch_options.sbatch_options]
         resources = replace(launch_options, nodes=nodes, cpus=None, sbatch=sbatch)
-    out = out_folder(options.out or plan.default_out)
+    folder = SearchFolder(out_folder(options.out or plan.default_out))
     settings = _comparable(plan.settings.record(), options.device)
-    folder = SearchFolder(out)
-    folder.check_continues(settings, options.overwrite, partial=True)
-    launch = new_launch(
-        "search",
-        out,
-        arguments,
-        resources,
-        script="search.sbatch",
-        script_arguments=["--config", str(LaunchFolder(out, "search").options)],
-        tasks=[Task("search", rows=options.evaluations)],
-        settings=settings,
-    )
-    return LaunchPlan(launch, _task_options(options), options.overwrite, run_folder=folder)
+    tasks = [Task("search", rows=options.evaluations)]
+    return plan_run(folder, as_config(options), settings, arguments, resources, "search.sbatch", tasks)
 
 
 def _plan_evaluate(options: Any, arguments: Sequence[str], launch_options: LaunchOptions) -> LaunchPlan:
@@ -140,35 +120,61 @@ def _plan_evaluate(options: Any, arguments: Sequence[str], launch_options: Launc
     return plan_other("evaluate", options.out, arguments, launch_options)
 
 
+def plan_run(
+    folder: RunFolder,
+    config: Mapping[str, Any],
+    settings: Record,
+    arguments: Sequence[str],
+    launch_options: LaunchOptions,
+    script: str,
+    tasks: list[Task],
+    script_arguments: Sequence[str] = (),
+    merge: list[str] | None = None,
+) -> LaunchPlan:
+    """A command that makes a run folder, whose tasks get its options ``config`` as a file.
+
+    Raises:
+        ValueError: if the folders of the tasks hold results of other settings.
+    """
+    overwrite = bool(config["overwrite"])
+    for task in tasks:
+        type(folder)(folder.path / task.folder).check_continues(settings, overwrite, partial=True)
+    task_config = {name: value for name, value in config.items() if name not in _NOT_OF_TASKS}
+    options = yaml.safe_dump(task_config, sort_keys=False, allow_unicode=True)
+    command = [folder.command] if script == _COMMAND_SCRIPT else []
+    config_file = LaunchFolder(folder.path, folder.command).options
+    launch = _new_launch(folder.command, str(folder.path), arguments, launch_options, script, tasks)
+    launch.script_arguments = [*command, "--config", str(config_file), *script_arguments]
+    launch.settings, launch.merge = settings, merge
+    if tasks[0].index is not None:
+        launch.group = _wandb_group(folder.path, config)
+    return LaunchPlan(launch, options, overwrite, bool(config.get("retry_failed")), folder)
+
+
 def plan_other(command: str, out: str, arguments: Sequence[str], launch_options: LaunchOptions) -> LaunchPlan:
     """A command that runs as one task, with its arguments as they are."""
-    launch = new_launch(
-        command,
-        out_folder(out),
-        arguments,
-        launch_options,
-        script="command.sbatch",
-        script_arguments=[command, *_without_out(arguments)],
-        tasks=[Task(command, meta=False)],
-    )
+    tasks = [Task(command, meta=False)]
+    launch = _new_launch(command, out_folder(out), arguments, launch_options, _COMMAND_SCRIPT, tasks)
+    launch.script_arguments = [command, *_without_out(arguments)]
     return LaunchPlan(launch, repeat=True)
 
 
-def new_launch(
-    command: str, out: str, arguments: Sequence[str], launch_options: LaunchOptions, **values: Any
+def _new_launch(
+    command: str, out: str, arguments: Sequence[str], launch_options: LaunchOptions, script: str, tasks: list[Task]
 ) -> Launch:
     """A launch from the working directory, of which nothing is submitted yet."""
     return Launch(
         command=command,
         out=out,
+        tasks=tasks,
         arguments=list(arguments),
         directory=os.getcwd(),
+        script=script,
         resources=launch_options.resources(),
         merge_resources=launch_options.merge_resources(),
         job_name=launch_options.job_name or f"vkdnw-{command}",
         at_once=launch_options.at_once,
         dependency=launch_options.dependency,
-        **values,
     )
 
 
@@ -180,11 +186,11 @@ def out_folder(out: str) -> str:
     return str(path.absolute() if out.startswith("-") else path)  # in a script it would be read as an option
 
 
-def wandb_group(out: str, wandb: bool | str | None, group: str | None) -> str | None:
+def _wandb_group(out: Path, config: Mapping[str, Any]) -> str | None:
     """Name under which W&B shows the tasks of an array together; None where the user gave one, or wants no W&B."""
-    if not wandb or group or os.environ.get("WANDB_RUN_GROUP"):
+    if not config.get("wandb") or config.get("wandb_group") or os.environ.get("WANDB_RUN_GROUP"):
         return None
-    return f"{Path(out).name}-{secrets.token_hex(3)}"
+    return f"{out.name}-{secrets.token_hex(3)}"
 
 
 def _without_out(arguments: Sequence[str]) -> list[str]:
@@ -215,11 +221,6 @@ def _with_cores(launch_options: LaunchOptions, workers: int | str) -> LaunchOpti
     if launch_options.cpus is None and launch_options.gpus is None and isinstance(workers, int):
         return replace(launch_options, cpus=workers)
     return launch_options
-
-
-def _task_options(options: ScoreOptions | SearchOptions) -> str:
-    config = {name: value for name, value in as_config(options).items() if name not in _NOT_OF_TASKS}
-    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
 
 
 def _check_count(out: Path, count: int | None) -> None:

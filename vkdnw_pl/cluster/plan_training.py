@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vkdnw_pl.cluster.options import LaunchOptions
-from vkdnw_pl.cluster.plan import LaunchPlan, new_launch, out_folder, plan_other, wandb_group
-from vkdnw_pl.cluster.record import LaunchFolder, Task
+from vkdnw_pl.cluster.plan import LaunchPlan, out_folder, plan_other, plan_run
+from vkdnw_pl.cluster.record import Task
 from vkdnw_pl.errors import UsageError
 from vkdnw_pl.networks.arch_file import read_arch_file
 from vkdnw_pl.runs.settings import digest
@@ -38,43 +35,26 @@ def plan_training(
 
 def _plan_fit(config: dict[str, Any], arguments: Sequence[str], launch_options: LaunchOptions) -> LaunchPlan:
     arch, count = str(config["model"]["arch"]), launch_options.num_tasks
-    if count is not None and not arch.endswith(".json"):
-        raise UsageError(
-            f"array={count} trains the best networks of a search: give --model.arch found.json, not {arch!r}"
-        )
     if count is not None:
+        if not arch.endswith(".json"):
+            raise UsageError(
+                f"array={count} trains the best networks of a search: give --model.arch found.json, not {arch!r}"
+            )
         read_arch_file(f"{arch}#{count}")  # refuses more than it holds
+    until = {key: config["trainer"][key] for key in ("max_epochs", "max_steps")}
     settings = _settings(config)
     # What is set here would stand in the way of the number of processes that the job has.
     launch_options = _with_processes(config["trainer"], launch_options)
-    if count is not None:
-        settings = {name: value for name, value in settings.items() if not name.startswith(_OF_THE_NETWORK)}
-    out = out_folder(config["out"] or f"runs/{'fit' if count is None else 'sweep'}-{digest(settings)}")
-    until = {key: config["trainer"][key] for key in ("max_epochs", "max_steps")}
     if count is None:
-        tasks = [Task("fit", until=until)]
-    else:
-        tasks = [Task(f"rank-{i + 1}", f"rank-{i + 1}", i, until=until) for i in range(count)]
-    overwrite = bool(config["overwrite"])
-    for task in tasks:
-        TrainingFolder(Path(out) / task.folder).check_continues(settings, overwrite, partial=True)
-    launch = new_launch(
-        "fit",
-        out,
-        arguments,
-        launch_options,
-        script="fit_ddp.sbatch" if count is None else "sweep_train.sbatch",
-        script_arguments=[
-            *("--config", str(LaunchFolder(out, "fit").options)),
-            *([] if count is None else ["--model.arch", arch]),
-        ],
-        tasks=tasks,
-        settings=settings,
-        group=None if count is None else wandb_group(out, config.get("wandb"), config.get("wandb_group")),
-    )
-    task_config = {key: value for key, value in config.items() if key not in ("out", "overwrite")}
-    options = yaml.safe_dump(task_config, sort_keys=False, allow_unicode=True)
-    return LaunchPlan(launch, options, overwrite, run_folder=TrainingFolder(out))
+        folder = TrainingFolder(out_folder(config["out"] or f"runs/fit-{digest(settings)}"))
+        return plan_run(
+            folder, config, settings, arguments, launch_options, "fit_ddp.sbatch", [Task("fit", until=until)]
+        )
+    settings = {name: value for name, value in settings.items() if not name.startswith(_OF_THE_NETWORK)}
+    folder = TrainingFolder(out_folder(config["out"] or f"runs/sweep-{digest(settings)}"))
+    tasks = [Task(f"rank-{i + 1}", f"rank-{i + 1}", i, until=until) for i in range(count)]
+    script, script_arguments = "sweep_train.sbatch", ["--model.arch", arch]
+    return plan_run(folder, config, settings, arguments, launch_options, script, tasks, script_arguments)
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
