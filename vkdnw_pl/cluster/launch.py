@@ -195,18 +195,16 @@ def _clear(folder: LaunchFolder, plan: LaunchPlan, before: Launch | None) -> Non
 
 
 def _print_dry_run(submitter: Submitter, plan: LaunchPlan, jobs: Sequence[Job]) -> None:
-    folder = submitter.folder
-    for name, text in submitter.scripts().items():
-        print(f"##### {folder.path / name}\n{text}")
+    files = {submitter.folder.path / name: text for name, text in submitter.scripts().items()}
     if plan.options is not None:
-        print(f"##### {folder.options}\n{plan.options}")
-    print("##### would be submitted:")
-    for job in jobs:
-        print(shlex.join(job.command))
+        files[submitter.folder.options] = plan.options
+    for path, text in files.items():
+        print(f"##### {path}\n{text}")
+    print("##### would be submitted:", *(shlex.join(job.command) for job in jobs), sep="\n")
 
 
 def _with_better_guess(error: UsageError) -> UsageError:
     """For a mistyped option of ``--launch``, which the command's parser does not know."""
     unknown = re.match(r"option '(--[^'.]+)' is not known", str(error))
     hint = nearest_option(unknown[1]) if unknown else ""
-    return UsageError(f"option {unknown[1]!r} is not known{hint}") if unknown and hint else error
+    return UsageError(f"{unknown[0]}{hint}") if unknown and hint else error

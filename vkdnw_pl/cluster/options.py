@@ -90,7 +90,7 @@ class LaunchOptions:
 
     @property
     def num_tasks(self) -> int | None:
-        """Tasks of the array; None for a job without array."""
+        """Tasks of the array."""
         return None if self.array is None else int(self.array.partition("%")[0])
 
     @property

@@ -124,26 +124,24 @@ class LaunchFolder:
     def write(self, launch: Launch) -> None:
         """Replace the record."""
         self.path.mkdir(parents=True, exist_ok=True)
-        content = asdict(launch)
+        content = {"format": FORMAT, **asdict(launch)}
         content[_MERGE_RESOURCES] = content.pop("merge_resources")
-        write_json(self.record, {"format": FORMAT, **content})
+        write_json(self.record, content)
 
     def read_marker(self, task: str) -> dict[str, str]:
         """What the batch script of a task noted; empty if it never began."""
         file = self.markers / task
-        if not file.is_file():
-            return {}
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-        return {name: value for name, _, value in (line.partition("=") for line in lines)}
+        text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+        return {name: value for name, _, value in (line.partition("=") for line in text.splitlines())}
 
 
 def launches_of(out: str | Path) -> dict[str, Launch]:
     """Command -> what was launched for a run folder, by ``--launch`` or by scripts that were submitted by hand."""
     folder = LaunchFolder(out)
-    launches = [folder.read()] if folder.record.is_file() else []
-    for path in sorted(folder.path.glob("launch-*.json")):
-        launches.append(LaunchFolder(out, path.stem.partition("-")[2]).read())
-    return {launch.command: launch for launch in launches or [_launch_by_hand(folder)]}
+    folders = [folder] if folder.record.is_file() else []
+    folders += [LaunchFolder(out, path.stem[len("launch-") :]) for path in sorted(folder.path.glob("launch-*.json"))]
+    launches = [folder.read() for folder in folders] or [_launch_by_hand(folder)]
+    return {launch.command: launch for launch in launches}
 
 
 def read_run_meta(folder: Path) -> dict[str, Any]:
