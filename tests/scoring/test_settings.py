@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from vkdnw_pl.runs.settings import differences
+from vkdnw_pl.runs.folder import differences
 from vkdnw_pl.scoring.settings import ScoreSettings
 
 SETTINGS = ScoreSettings(

@@ -18,8 +18,7 @@ from vkdnw_pl.cluster.submission import Submitter, is_copy
 from vkdnw_pl.cluster.tasks import State, TaskState, follow, task_states
 from vkdnw_pl.errors import UsageError, user_input
 from vkdnw_pl.runs.files import write_atomically
-from vkdnw_pl.runs.folder import RunFolder
-from vkdnw_pl.runs.settings import differences
+from vkdnw_pl.runs.folder import RunFolder, differences
 
 _PATIENCE_S = 20.0
 

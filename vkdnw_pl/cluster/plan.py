@@ -15,8 +15,7 @@ from vkdnw_pl.cluster.options import TRAINING, LaunchOptions
 from vkdnw_pl.cluster.record import Launch, LaunchFolder, Task
 from vkdnw_pl.errors import UsageError, user_input
 from vkdnw_pl.options import WandbOptions, as_config
-from vkdnw_pl.runs.folder import RunFolder
-from vkdnw_pl.runs.settings import Record
+from vkdnw_pl.runs.folder import Record, RunFolder
 from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.scoring.plan import ScoreOptions, Shard, plan_scoring
 from vkdnw_pl.search.folder import SearchFolder

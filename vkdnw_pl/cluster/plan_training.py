@@ -11,7 +11,7 @@ from vkdnw_pl.cluster.plan import LaunchPlan, out_folder, plan_other, plan_run
 from vkdnw_pl.cluster.record import Task
 from vkdnw_pl.errors import UsageError
 from vkdnw_pl.networks.arch_file import read_arch_file
-from vkdnw_pl.runs.settings import digest
+from vkdnw_pl.runs.folder import digest
 from vkdnw_pl.spaces.resolve import resolve_arch
 from vkdnw_pl.training.folder import TrainingFolder, training_settings
 

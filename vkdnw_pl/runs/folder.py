@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 from vkdnw_pl.errors import CommandFailed, UsageError
 from vkdnw_pl.runs.files import remove_drafts
-from vkdnw_pl.runs.settings import Record, differences
+
+Record = dict[str, Any]
+"""What decides a result, as JSON-able values by option name: compared on resume and merge, and hashed."""
 
 WANDB_FOLDER, WANDB_ID = "wandb", "wandb_id"
 """What Weights & Biases keeps in a run folder, and the id of its run there."""
@@ -156,6 +159,39 @@ def remove_wandb(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def digest(record: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits that name settings."""
+    return text_digest(json.dumps(record, sort_keys=True))[:8]
+
+
+def differences(earlier: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    """One text per option that differs, such as ``batch_size (there: 16, now: 64)``."""
+    texts = []
+    for name in dict.fromkeys([*settings, *earlier]):
+        before, now = earlier.get(name), settings.get(name)
+        if before == now:
+            continue
+        if name == "archs" and before and now:
+            before, now = (f"{value['count']} of digest {value['sha256'][:8]}" for value in (before, now))
+        texts.append(f"{name} (there: {_short(before)}, now: {_short(now)})")
+    return texts
+
+
+def source_record(source: Any) -> Any:
+    """Where images come from; a file stands as its digest."""
+    return file_record(source) if isinstance(source, str) and Path(source).is_file() else source
+
+
+def file_record(path: str) -> dict[str, str]:
+    """A file by its path and its content."""
+    return {"file": path, "sha256": hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()}
+
+
+def text_digest(text: str) -> str:
+    """SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _patience_s() -> float:
     """Workers of a run that was killed take a moment to notice, a network file system minutes to forget a dead node."""
     return 30.0 if os.environ.get("SLURM_RESTART_COUNT", "0") == "0" else 180.0
@@ -175,3 +211,14 @@ def _try_lock(file: int) -> bool:
             raise
         # A file system of a cluster without locks: the same as on Windows.
     return True
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list) and value and all(isinstance(item, Mapping) and "name" in item for item in value):
+        return "[" + ", ".join(_named(item) for item in value) + "]"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _named(proxy: Mapping[str, Any]) -> str:
+    parameters = ", ".join(f"{key}={json.dumps(value)}" for key, value in proxy.items() if key != "name")
+    return f"{proxy['name']}({parameters})" if parameters else str(proxy["name"])

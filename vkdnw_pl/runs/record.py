@@ -11,8 +11,7 @@ import yaml
 
 from vkdnw_pl.runs.environment import device_record, environment_record
 from vkdnw_pl.runs.files import now, write_atomically, write_json
-from vkdnw_pl.runs.folder import RunFolder
-from vkdnw_pl.runs.settings import Record, digest
+from vkdnw_pl.runs.folder import Record, RunFolder, digest
 from vkdnw_pl.runs.signals import Stopped
 
 
@@ -25,7 +24,7 @@ class RunRecord:
     Args:
         folder: run folder, locked.
         config: options of the command, as ``config.yaml`` has them.
-        settings: what decides the results, see `runs.settings`.
+        settings: what decides the results, a `Record`.
         device: that computes, for the environment; None leaves it open.
         attempt: facts of this attempt.
         facts: further entries of ``meta.json``.

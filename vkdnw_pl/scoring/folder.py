@@ -11,8 +11,7 @@ from typing import Any
 import yaml
 
 from vkdnw_pl.runs.files import write_atomically
-from vkdnw_pl.runs.folder import RunFolder
-from vkdnw_pl.runs.settings import Record, differences
+from vkdnw_pl.runs.folder import Record, RunFolder, differences
 from vkdnw_pl.runs.table import Key, ScoreRow, ScoreTable, join_rows, read_journals, read_table, write_table
 
 FIGURES = ("figures/ndcg.png", "figures/ranks_*.png")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vkdnw_pl.errors import check_number, check_whole, is_whole
 from vkdnw_pl.options import ComputeOptions, NetworkOptions, OracleOptions, OutOptions, ProxyOptions, WandbOptions
 from vkdnw_pl.oracles import TABLES, load_oracle
-from vkdnw_pl.runs.settings import Record
+from vkdnw_pl.runs.folder import Record
 from vkdnw_pl.runs.table import Key
 from vkdnw_pl.scoring.archs import ChosenArchs, MacsLimit, resolve_archs
 from vkdnw_pl.scoring.settings import ScoreSettings

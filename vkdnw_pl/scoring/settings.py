@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from vkdnw_pl.runs.settings import Record, digest, source_record, text_digest
+from vkdnw_pl.runs.folder import Record, digest, source_record, text_digest
 
 if TYPE_CHECKING:
     from vkdnw_pl.data.batches import Source

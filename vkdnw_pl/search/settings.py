@@ -9,7 +9,7 @@ from typing import Any
 
 from vkdnw_pl.errors import check_choice, check_whole
 from vkdnw_pl.ranking import Term
-from vkdnw_pl.runs.settings import Record, file_record
+from vkdnw_pl.runs.folder import Record, file_record
 from vkdnw_pl.scoring.settings import ScorerSettings
 from vkdnw_pl.search.constraints import Budget, HowToMeasure
 from vkdnw_pl.search.pareto import ParetoSearch

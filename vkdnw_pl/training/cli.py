@@ -27,8 +27,7 @@ from vkdnw_pl.callbacks.train_progress import progress_callbacks
 from vkdnw_pl.errors import UsageError, user_input
 from vkdnw_pl.option_parser import NarrowTypesFirst, describe_options
 from vkdnw_pl.options import WandbOptions
-from vkdnw_pl.runs.folder import FolderBusy
-from vkdnw_pl.runs.settings import digest
+from vkdnw_pl.runs.folder import FolderBusy, digest
 from vkdnw_pl.spaces.resolve import resolve_arch
 from vkdnw_pl.tracking.lightning import with_wandb
 from vkdnw_pl.training.fit import ExitCode, Fit, is_finished
