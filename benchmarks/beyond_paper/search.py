@@ -74,7 +74,7 @@ def main():
 
 def read(scores, oracle_path):
     """Columns of the first seed, and accuracies."""
-    table = join_columns({source.path: source.table for source in read_score_tables(scores, "nb201")})
+    table = join_columns(read_score_tables(scores, "nb201"))
     oracle = load_oracle("nb201", oracle_path)
     rows = [row for row in table.rows if row.seed == table.seeds[0]]
     columns = {c: np.array([np.nan if row.values[c] is None else row.values[c] for row in rows]) for c in table.columns}

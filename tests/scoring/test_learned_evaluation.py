@@ -99,20 +99,13 @@ def test_seeds():
     def seeds_of(table, **options):
         models = []
         evaluate_learned(table, make_oracle(table.archs), ["vkdnw_m"], on_model=models.append, **options)
-        return [one.seed for one in models], [one.low.tolist() for one in models]
+        return [ranking.seed for ranking in models]
 
-    assert seeds_of(make_table(seeds=(3, 7)))[0] == [3, 7]
-    assert seeds_of(make_table(seeds=(3,)))[0] == [1, 2, 3, 4, 5]
-    assert seeds_of(make_table(seeds=(3,)), seeds=[9])[0] == [9]
-    assert seeds_of(make_table(seeds=(3, 7)), seeds=[9], score_seeds="mean")[0] == [9]
+    assert seeds_of(make_table(seeds=(3, 7))) == [3, 7]
+    assert seeds_of(make_table(seeds=(3,))) == [1, 2, 3, 4, 5]
+    assert seeds_of(make_table(seeds=(3,)), seeds=[9]) == [9]
     with pytest.raises(ValueError, match=r"no scores of seed 9 \(it has \[3, 7\]\)"):
         seeds_of(make_table(seeds=(3, 7)), seeds=[7, 9])
-    # The mean over the seeds that have a value.
-    table = make_table(n=5, seeds=(3, 7))
-    for row in table.rows:
-        row.values.update(vkdnw=1.0 if row.seed == 3 else 2.0, aleph=1.0 if row.seed == 3 else None)
-    low = seeds_of(table, seeds=[1], score_seeds="mean")[1][0]
-    assert [low[VKDNW_M.index(name)] for name in ("vkdnw", "aleph")] == [1.5, 1.0]
 
 
 def test_missing_companions_are_said():
@@ -164,7 +157,6 @@ def test_only_known_and_complete_architectures_count():
         ({"seeds": []}, r"seeds=\[\] is not allowed"),
         ({"seeds": [1, 1]}, "none of them twice"),
         ({"train_size": 40}, "train_size=40 is not allowed for 40 architectures"),
-        ({"score_seeds": "average"}, "score_seeds='average' is not known"),
         ({"rows": ["graf"], "space": "mbv2"}, "not for 'mbv2'"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from vkdnw_pl.runs.table import ScoreTable
 from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.tracking.results import log_evaluation, log_metrics, log_paper, log_score_files, log_scores
-from vkdnw_pl.tracking.run import wandb_run
+from vkdnw_pl.tracking.run import WandbRun, wandb_run
 
 Paper = Literal["table1", "table3", "table4", "table5", "fig1", "fig2", "fig3", "robustness"]
 
@@ -72,37 +72,29 @@ class EvaluateOptions(OracleOptions, WandbOptions):
         check_models(self.models or [])
         SPACES.find(self.space)
         if self.oracle is None and (self.model_names or self.paper not in (None, "fig2")):
-            raise ValueError(
-                "oracle=null is not allowed with models to train and with paper, which need known accuracies"
-            )
-        unused = (
-            {"rankings": None, "space": PAPER_SPACE}
-            if self.paper
-            else {"variant": "unique", "bootstrap": 1000, "notes": None}
-        )
-        for name, default in unused.items():
-            if (value := getattr(self, name)) != default:
-                reason = f"with paper={self.paper!r}, which decides it" if self.paper else "without paper"
-                raise ValueError(f"{name}={value!r} has no use {reason}; leave it out")
+            raise ValueError("oracle=null is not allowed with models to train and with paper: both need accuracies")
         if self.paper is None:
-            if self.train_size is not None and not self.model_names:
-                raise ValueError(
-                    f"train_size={self.train_size} has no use without models to train; give --models random_forest"
-                )
+            self._refuse("without paper", variant="unique", bootstrap=1000, notes=None)
+            if not self.model_names:
+                self._refuse("without models to train; give --models random_forest", train_size=None)
             return
+        used = f"with paper={self.paper!r}"
+        self._refuse(f"{used}, which decides it", rankings=None, space=PAPER_SPACE)
         if self.model_files:
-            file = self.model_files[0]
-            raise ValueError(f"models: {file!r} has no use with paper={self.paper!r}, whose models are trained here")
+            raise ValueError(f"models: {self.model_files[0]!r} has no use {used}, whose models are trained here")
         if (self.models or self.train_size) and self.paper != "table1":
-            raise ValueError(
-                f"models and train_size have no use with paper={self.paper!r}, which has no model-driven rows"
-            )
+            raise ValueError(f"models and train_size have no use {used}, which has no model-driven rows")
         if self.paper == "fig2" and self.scores:
-            raise ValueError(f"scores={self.scores!r} has no use with paper='fig2', a toy example; give '[]'")
+            raise ValueError(f"scores={self.scores!r} has no use {used}, a toy example; give '[]'")
         if self.bootstrap:
             check_resampling(self.bootstrap)
         for table in PAPER_CHOICES[self.paper]:
             paper_values(table, self.variant)  # refuses what the paper does not have
+
+    def _refuse(self, reason: str, **defaults: Any) -> None:
+        for name, default in defaults.items():
+            if (value := getattr(self, name)) != default:
+                raise ValueError(f"{name}={value!r} has no use {reason}")
 
     @property
     def paths(self) -> list[str]:
@@ -112,14 +104,12 @@ class EvaluateOptions(OracleOptions, WandbOptions):
     @property
     def model_files(self) -> list[str]:
         """Files of trained models."""
-        from vkdnw_pl.scoring.learned_evaluation import MODEL_SUFFIX
-
-        return [model for model in self.models or [] if model.endswith(MODEL_SUFFIX)]
+        return [model for model in self.models or [] if model.endswith(".skops")]
 
     @property
     def model_names(self) -> list[str]:
         """Models to train."""
-        return [model for model in self.models or [] if model not in self.model_files]
+        return [model for model in self.models or [] if not model.endswith(".skops")]
 
 
 def evaluate(options: EvaluateOptions) -> int:
@@ -141,16 +131,14 @@ def evaluate(options: EvaluateOptions) -> int:
     from vkdnw_pl.scoring.score_tables import join_columns, read_score_tables
 
     with user_input():
-        sources = read_score_tables(options.paths, options.space)
-        table = with_predictions(join_columns({source.path: source.table for source in sources}), options.model_files)
+        table = with_predictions(join_columns(read_score_tables(options.paths, options.space)), options.model_files)
         oracle = options.find_oracle(options.space)
         if options.model_names:
             oracle = load_oracle(options.oracle or "auto", options.oracle_path, options.space)
         rankings = choose_rankings(table.columns, options.rankings)
     folder = ScoreFolder(options.out or _default_out(Path(options.paths[0])))
     print(f"evaluating {len(table.archs)} architectures, {len(table.rows)} rows of {', '.join(options.paths)}")
-    config = as_config(replace(options, out=str(folder.path)))
-    with wandb_run(options, config, folder.path, "evaluate", _meta()) as run:
+    with _wandb_run(options, folder.path) as run:
         evaluation = write_results(folder, table, oracle, rankings, options.top_k, options.ties)
         if options.model_names and oracle is not None:
             metrics = _train(options, table, oracle, folder.path)
@@ -163,8 +151,8 @@ def evaluate(options: EvaluateOptions) -> int:
 
 
 def _compare_with_paper(options: EvaluateOptions, paper: Paper) -> int:
-    from vkdnw_pl.report.paper.notes import read_notes
     from vkdnw_pl.report.paper.sample import choose_sample, compare_scores, compare_toy, learned_rows
+    from vkdnw_pl.report.paper.tables import read_notes
     from vkdnw_pl.report.paper.text import print_comparison, write_comparisons
     from vkdnw_pl.scoring.score_tables import join_columns, read_score_tables
 
@@ -177,16 +165,15 @@ def _compare_with_paper(options: EvaluateOptions, paper: Paper) -> int:
     else:
         with user_input():
             sources = read_score_tables(options.paths, PAPER_SPACE)
-            table = join_columns({source.path: source.table for source in sources})
             oracle = load_oracle(options.oracle or "auto", options.oracle_path)
-            sample = choose_sample(table, oracle, paper, options.variant, options.top_k)
+            sample = choose_sample(join_columns(sources), oracle, paper, options.variant, options.top_k)
         table = sample.table
         print(f"comparing {sample.size:,} of {sample.num_networks:,} networks with the paper's {paper}", flush=True)
         metrics: list[dict[str, Any]] = []
         if paper == "table1":
             models = options.models or ["random_forest", "gradient_boosting"]
             with user_input():
-                learned = learned_rows(sample, models, options.train_size, options.ties, out, progress=True)
+                learned = learned_rows(sample, models, options.train_size, options.ties, out)
             print("\n".join(dict.fromkeys(learned.notes)))
             metrics = learned.metrics
         comparisons = compare_scores(
@@ -198,7 +185,7 @@ def _compare_with_paper(options: EvaluateOptions, paper: Paper) -> int:
         print_comparison(comparison)
     print(f"\nresults in {out}: {', '.join(names)}")
     print_failures(table.rows)
-    with wandb_run(options, as_config(replace(options, out=str(out))), out, "evaluate", _meta()) as run:
+    with _wandb_run(options, out) as run:
         log_paper(run, out, paper)
         run.exit_code = 1 if failed_rows(table) else 0
         return run.exit_code
@@ -220,7 +207,6 @@ def _train(options: EvaluateOptions, table: ScoreTable, oracle: Oracle, folder: 
             top_k=options.top_k,
             ties=options.ties,
             space=options.space,
-            progress=True,
             on_model=ModelKeeper(folder / "models"),
         )
     write_metrics(folder / "learned_metrics.csv", learned.metrics, LEARNED_COLUMNS)
@@ -232,8 +218,9 @@ def _train(options: EvaluateOptions, table: ScoreTable, oracle: Oracle, folder: 
     return learned.metrics
 
 
-def _meta() -> Mapping[str, Any]:
-    return {"command": "evaluate", "environment": environment_record()}
+def _wandb_run(options: EvaluateOptions, out: Path) -> AbstractContextManager[WandbRun]:
+    meta = {"command": "evaluate", "environment": environment_record()}
+    return wandb_run(options, as_config(replace(options, out=str(out))), out, "evaluate", meta)
 
 
 def _default_out(scores: Path) -> str:

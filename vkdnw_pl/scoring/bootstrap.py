@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from vkdnw_pl.errors import check_whole
+from vkdnw_pl.errors import check_number, check_whole
 from vkdnw_pl.metrics.functional import discount_sums
 from vkdnw_pl.oracles import Oracle
-from vkdnw_pl.ranking import Term, aggregate, columns_of
 from vkdnw_pl.runs.table import ScoreTable
-from vkdnw_pl.scoring.evaluation import scores_by_seed, seeds_with_values
+from vkdnw_pl.scoring.evaluation import Terms, scores_with_accuracies
 
 Array = np.ndarray[Any, Any]
 Interval = tuple[float, float]
@@ -27,7 +26,7 @@ _CHUNK = 4_000_000  # numbers in one temporary array: 32 MB
 def bootstrap_intervals(
     table: ScoreTable,
     oracle: Oracle,
-    rankings: Mapping[str, tuple[Term, ...]],
+    rankings: Mapping[str, Terms],
     top_k: int = 1000,
     resamples: int = 1000,
     level: float = 0.95,
@@ -37,12 +36,11 @@ def bootstrap_intervals(
 ) -> Intervals:
     """Percentile bootstrap over architectures: the metrics of as many architectures, drawn with replacement.
 
-    A metric is its mean over the seeds of the table, as in `scoring.evaluation`; one resample draws the same
-    architectures for every seed and ranking, so that the intervals of rankings can be compared. Approximations:
-    scores of aggregated rankings are those in the whole sample (ranks among the resample would differ by noise of order
-    1/n); nDCG treats ties by their average; and Kendall's tau, which looks at all pairs, takes fewer resamples where
-    ``n * n * resamples`` exceeds 5e9 (all 1,000 up to n = 2,236; 312 at n = 4,000; at least 100). The sample is taken
-    as drawn from an endless supply, which makes the intervals a little too wide where it is a large part of the space.
+    A metric is its mean over the seeds, as in `evaluate_table`; a resample draws the same architectures for every seed
+    and ranking, so that intervals can be compared. Approximations: scores of aggregated rankings are those in the whole
+    sample; nDCG treats ties by their average; Kendall's tau, which looks at all pairs, takes fewer resamples where
+    ``n * n * resamples`` exceeds 5e9 (312 at n = 4,000; at least 100). The sample is taken as drawn from an endless
+    supply, which makes the intervals a little too wide where it is a large part of the space.
 
     Args:
         table: scores; architectures without a row for every seed are left out.
@@ -56,17 +54,14 @@ def bootstrap_intervals(
         step: called after each (ranking, data set), for progress.
 
     Returns:
-        (ranking, data set) -> metric -> (low, high); a metric that is undefined in a resample has no interval, and a
-        data set of which fewer than two architectures are known has none.
-
-    Raises:
-        ValueError: if ``resamples`` or ``level`` is out of range.
+        A metric that is undefined in a resample has no interval.
     """
     check_resampling(resamples)
-    if not 0 < level < 1:
-        raise ValueError(f"level={level!r} is not allowed: give a number between 0 and 1")
+    check_number("level", level, 0, 1, open_low=True, open_high=True)
     intervals: Intervals = {}
-    for dataset, scores, accuracies in _samples(table, oracle, rankings):
+    for dataset, _, accuracies, scores in scores_with_accuracies(table, oracle, rankings):
+        if not scores:
+            continue
         draws = _draw(len(accuracies), resamples, seed)
         target = _Target(accuracies, draws, top_k, places)
         for name, per_seed in scores.items():
@@ -76,11 +71,7 @@ def bootstrap_intervals(
 
 
 def check_resampling(resamples: int) -> None:
-    """Refuse a number of resamples that gives no interval.
-
-    Raises:
-        ValueError: naming the value and what is allowed.
-    """
+    """Refuse a number of resamples that gives no interval."""
     check_whole("bootstrap", resamples, _FEWEST, "or 0 for no intervals")
 
 
@@ -125,27 +116,6 @@ class _Target:
         ends = np.cumsum(counts, axis=1).astype(np.intp)
         discounts = np.diff(self.discounts[ends], axis=1, prepend=0.0)
         return (np.divide(gains, counts, out=np.zeros_like(gains), where=counts > 0) * discounts).sum(axis=1)
-
-
-def _samples(
-    table: ScoreTable, oracle: Oracle, rankings: Mapping[str, tuple[Term, ...]]
-) -> Iterator[tuple[str, dict[str, list[Array]], Array]]:
-    """Data set, ranking -> one score array per seed, and the accuracies."""
-    archs, scores = scores_by_seed(table)
-    for dataset in oracle.datasets:
-        accuracies = oracle.tables[dataset]
-        known_archs = [i for i, arch in enumerate(archs) if arch in accuracies]
-        if len(known_archs) < 2:
-            continue
-        columns = {
-            seed: {name: column[known_archs] for name, column in by_column.items()}
-            for seed, by_column in scores.items()
-        }
-        aggregated = {
-            name: [aggregate(columns[seed], terms) for seed in seeds_with_values(columns, columns_of(terms))]
-            for name, terms in rankings.items()
-        }
-        yield dataset, aggregated, np.array([accuracies[archs[i]] for i in known_archs])
 
 
 def _draw(n: int, resamples: int, seed: int) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ class Evaluation:
     ranks: dict[str, Array]
     """Ranking -> rank among ``archs``, 1 = best, ties averaged, mean over seeds."""
     metrics: list[dict[str, Any]]
-    """Rows of ``metrics.csv``; None where a metric is undefined, and for the deviations where there is one seed."""
+    """Rows of ``metrics.csv``; None where a metric is undefined, and for deviations of one seed."""
     known: dict[str, list[int]]
     """Data set -> places in ``archs`` of the architectures whose accuracy is known."""
     non_finite: dict[str, int]
@@ -42,11 +42,7 @@ class Evaluation:
 
 
 def choose_rankings(columns: Sequence[str], rankings: Sequence[str] | None) -> dict[str, Terms]:
-    """Name -> terms of the rankings asked for, or of all that the columns allow.
-
-    Raises:
-        ValueError: if a ranking needs a column that the table lacks, or a name repeats.
-    """
+    """Name -> terms of the given rankings; None is all that the columns allow. Refuses what needs other columns."""
     if rankings is None:
         rankings = available_rankings(columns)
         if not rankings:
@@ -65,11 +61,7 @@ def choose_rankings(columns: Sequence[str], rankings: Sequence[str] | None) -> d
 
 
 def scores_by_seed(table: ScoreTable) -> tuple[list[str], dict[int, dict[str, Array]]]:
-    """The architectures that have a row for every seed, and their scores: seed -> column -> values, NaN for none.
-
-    Args:
-        table: at most one row for each (architecture, seed).
-    """
+    """The architectures that have a row for every seed, and their scores: seed -> column -> values, NaN for none."""
     rows = {row.key: row for row in table.rows}
     seeds = table.seeds
     archs = [arch for arch in table.archs if all((arch, seed) in rows for seed in seeds)]
@@ -84,6 +76,30 @@ def seeds_with_values(scores: Mapping[int, Mapping[str, Array]], columns: Sequen
     """Seeds in which every column has some value: in others it was not scored, as in joined tables; all if none has."""
     seeds = [seed for seed, values in scores.items() if all(np.isfinite(values[name]).any() for name in columns)]
     return seeds or list(scores)
+
+
+def scores_with_accuracies(
+    table: ScoreTable, oracle: Oracle, rankings: Mapping[str, Terms]
+) -> Iterator[tuple[str, list[int], Array, dict[str, list[Array]]]]:
+    """For each data set, what its metrics are computed from.
+
+    Yields:
+        Its name; places of the architectures with known accuracy; their accuracies; and ranking -> their aggregated
+        scores, one array for each seed in which all columns were scored. Nothing is ranked where fewer than two are known.
+    """
+    archs, scores = scores_by_seed(table)
+    for dataset in oracle.datasets:
+        accuracies = oracle.tables[dataset]
+        places = [i for i, arch in enumerate(archs) if arch in accuracies]
+        known = {
+            seed: {column: values[places] for column, values in columns.items()} for seed, columns in scores.items()
+        }
+        ranked = rankings if len(places) >= 2 else {}
+        aggregated = {
+            name: [aggregate(known[seed], terms) for seed in seeds_with_values(scores, columns_of(terms))]
+            for name, terms in ranked.items()
+        }
+        yield dataset, places, np.array([accuracies[archs[i]] for i in places]), aggregated
 
 
 def evaluate_table(
@@ -101,38 +117,27 @@ def evaluate_table(
 
     Args:
         table: at most one row for each (architecture, seed).
-        oracle: known accuracies; a data set of which it knows fewer than two architectures gets no metrics. None: no metrics.
-        rankings: see ``choose_rankings``.
+        oracle: a data set of which it knows fewer than two architectures gets no metrics. None: no metrics.
+        rankings: see `choose_rankings`.
         top_k: nDCG looks at this many from the top.
         ties: nDCG's rule for equal scores, see ``metrics.functional.ndcg``.
         places: how many places each architecture takes in nDCG, see there.
     """
     archs, scores = scores_by_seed(table)
-    seeds = {name: seeds_with_values(scores, columns_of(terms)) for name, terms in rankings.items()}
     ranks = {}
     for name, terms in rankings.items():
-        per_seed = [len(archs) + 1 - rank_values(aggregate(scores[seed], terms)) for seed in seeds[name]]
+        seeds = seeds_with_values(scores, columns_of(terms))
+        per_seed = [len(archs) + 1 - rank_values(aggregate(scores[seed], terms)) for seed in seeds]
         ranks[name] = np.mean(per_seed, axis=0) if per_seed else np.zeros(0)
-    metrics = []
-    known = {}
-    datasets = [] if oracle is None else [(name, oracle.split[name], oracle.tables[name]) for name in oracle.datasets]
-    for dataset, split, accuracies in datasets:
-        known[dataset] = known_archs = [i for i, arch in enumerate(archs) if arch in accuracies]
-        n = len(known_archs)
-        if n < 2:
-            continue
-        accuracy = np.array([accuracies[archs[i]] for i in known_archs])
-        known_scores = {
-            seed: {column: values[known_archs] for column, values in columns.items()}
-            for seed, columns in scores.items()
-        }
-        for name, terms in rankings.items():
-            measured = [
-                rank_agreement(aggregate(known_scores[seed], terms), accuracy, top_k, ties, places)
-                for seed in seeds[name]
-            ]
-            ndcg_k = min(top_k, round(n * places))
-            metrics.append(metric_row(name, dataset, split, n, ndcg_k, measured))
+    metrics: list[dict[str, Any]] = []
+    known: dict[str, list[int]] = {}
+    if oracle is not None:
+        for dataset, known[dataset], accuracy, by_ranking in scores_with_accuracies(table, oracle, rankings):
+            n = len(accuracy)
+            for name, per_seed in by_ranking.items():
+                measured = [rank_agreement(values, accuracy, top_k, ties, places) for values in per_seed]
+                ndcg_k = min(top_k, round(n * places))
+                metrics.append(metric_row(name, dataset, oracle.split[dataset], n, ndcg_k, measured))
     missing = {column: sum(row.values[column] is None for row in table.rows) for column in table.columns}
     return Evaluation(archs, ranks, metrics, known, {column: count for column, count in missing.items() if count})
 
@@ -140,7 +145,7 @@ def evaluate_table(
 def metric_row(
     ranking: str, dataset: str, split: str, n: int, ndcg_k: int, measured: Sequence[Mapping[str, float | None]]
 ) -> dict[str, Any]:
-    """A row of ``metrics.csv``: mean and sample deviation over the seeds of what was measured, one entry per seed.
+    """A row of ``metrics.csv``: mean and sample deviation over seeds, one entry of ``measured`` each.
 
     A metric that is undefined for some seed is None, and so is the deviation of one seed.
     """
@@ -162,5 +167,5 @@ def write_ranking(path: Path, evaluation: Evaluation) -> None:
 
 
 def write_metrics(path: Path, metrics: Sequence[Mapping[str, Any]], columns: Sequence[str] = METRIC_COLUMNS) -> None:
-    """Write metric rows as CSV; a cell is empty where a value is undefined, and for deviations of one seed."""
+    """Write metric rows as CSV; a cell is empty where a value is None."""
     write_csv(path, columns, ([row[column] for column in columns] for row in metrics))

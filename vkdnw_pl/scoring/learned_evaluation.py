@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +29,6 @@ from vkdnw_pl.scoring.evaluation import METRIC_COLUMNS, metric_row, scores_by_se
 LEARNED_COLUMNS = (*METRIC_COLUMNS, "row", "model", "train_size", "num_features", "missing")
 """Columns of `LearnedEvaluation.metrics`: those of ``metrics.csv``, and what the model was made from."""
 MODEL_SUFFIX = ".skops"
-SCORE_SEEDS = ("paired", "mean")
 _SEEDS = (1, 2, 3, 4, 5)
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -40,12 +39,11 @@ class LearnedEvaluation:
     """How model-driven rankings agree with known accuracies that they were not trained on."""
 
     metrics: list[dict[str, Any]] = field(default_factory=list)
-    """Rows with `LEARNED_COLUMNS`. ``n`` counts the architectures of one test part; metrics are means over seeds (None
-    where undefined), ``_std`` their sample deviation (None with one seed); ``missing`` is text, empty if nothing is."""
+    """Rows with `LEARNED_COLUMNS`; ``n`` counts the architectures of one test part, ``missing`` is text."""
     importances: dict[tuple[str, str], dict[str, list[float]]] = field(default_factory=dict)
     """(ranking, data set) -> feature -> impurity importance, one value per seed."""
     notes: list[str] = field(default_factory=list)
-    """What the user should know: missing features, the training size chosen, data sets without enough accuracies."""
+    """Missing features, the training size chosen, data sets without enough accuracies."""
 
 
 def evaluate_learned(
@@ -58,9 +56,7 @@ def evaluate_learned(
     top_k: int = 1000,
     ties: str = "average",
     space: str = "nb201",
-    score_seeds: str = "paired",
     places: float = 1.0,
-    progress: bool = False,
     on_model: Callable[[LearnedRanking], None] = lambda model: None,
 ) -> LearnedEvaluation:
     """Train model-driven rankings and measure them, for each data set, row, model and seed.
@@ -73,104 +69,85 @@ def evaluate_learned(
         oracle: known accuracies.
         rows: names of ``LEARNED_ROWS``; None: all that the table and the space allow.
         models: names of ``MODELS``.
-        seeds: of splits and models; None: the seeds of the table if it has several, else 1 to 5.
+        seeds: of splits and models. Of a table with several seeds, seed s is trained on the scores of seed s, as in the
+            paper. None: those of the table if it has several, else 1 to 5.
         train_size: architectures to train on; None: see ``default_train_size``.
         top_k: nDCG looks at this many from the top.
         ties: nDCG's rule for equal predictions, see ``metrics.functional.ndcg``.
         space: the name of the architectures' space.
-        score_seeds: where the table has several seeds, ``paired`` trains seed s on the scores of seed s (as the paper
-            does), ``mean`` always on the mean over the table's seeds.
         places: how many places each architecture takes in nDCG, see ``metrics.functional.ndcg``.
-        progress: show a bar of the models that are trained.
         on_model: called with each trained model, see `ModelKeeper`.
-
-    Raises:
-        ValueError: if an option is not allowed, or a row needs a column that the table lacks or that has no value.
     """
     _check_choices("models", models, MODELS)
-    check_choice("score_seeds", score_seeds, SCORE_SEEDS)
     notes: list[str] = []
     archs, scores = scores_by_seed(table)
     if len(archs) < len(table.archs):
         notes.append(f"left out: {len(table.archs) - len(archs)} architectures without a row for every seed")
-    seeds = _choose_seeds(table.seeds, seeds, score_seeds)
-    paired = score_seeds == "paired" and len(table.seeds) > 1
-    # The scores that the models of a seed see: of that seed alone, or the mean over all, which is the same for each.
-    sources = {seed: (seed,) if paired else tuple(table.seeds) for seed in seeds}
-    columns = {
-        source: {name: _mean([scores[seed][name] for seed in source]) for name in table.columns}
-        for source in dict.fromkeys(sources.values())
-    }
-    usable = [name for name in table.columns if all(np.isfinite(means[name]).any() for means in columns.values())]
+    seeds = _choose_seeds(table.seeds, seeds)
+    # The scores that the models of a seed see: those of that seed, or the only ones that there are.
+    sources = {seed: seed if len(table.seeds) > 1 else table.seeds[0] for seed in seeds}
+    columns = {source: scores[source] for source in dict.fromkeys(sources.values())}
+    usable = [name for name in table.columns if all(np.isfinite(values[name]).any() for values in columns.values())]
     if rows is None:
         rows = available_rows(usable, space)
         if not rows:
             raise ValueError("rows: the score table has no model-driven ranking; vkdnw_m needs the VKDNW deciles")
     _check_choices("rows", rows, LEARNED_ROWS)
-    archs_by_dataset = {}
+    places_by_dataset = {}
     for dataset in oracle.datasets:
-        known_archs = [i for i, arch in enumerate(archs) if arch in oracle.tables[dataset]]
-        if len(known_archs) >= 4:
-            archs_by_dataset[dataset] = known_archs
-        else:
+        known_places = [i for i, arch in enumerate(archs) if arch in oracle.tables[dataset]]
+        n = len(known_places)
+        if n < 4:
+            notes.append(f"nothing on {dataset}: accuracies of {n} architectures are known, and 4 are needed")
+            continue
+        places_by_dataset[dataset] = known_places
+        size = default_train_size(n)
+        if train_size is None and size != PAPER_TRAIN_SIZE:
             notes.append(
-                f"nothing on {dataset}: accuracies of {len(known_archs)} architectures are known, and 4 are needed"
+                f"trained on {size} of {n} architectures: half of them, because the paper's {PAPER_TRAIN_SIZE} need "
+                f"{2 * PAPER_TRAIN_SIZE} (train_size sets another number)"
             )
-    for n in sorted({len(known_archs) for known_archs in archs_by_dataset.values()}) if train_size is None else []:
-        if default_train_size(n) != PAPER_TRAIN_SIZE:
-            notes.append(
-                f"trained on {default_train_size(n)} of {n} architectures: half of them, because the paper's "
-                f"{PAPER_TRAIN_SIZE} need {2 * PAPER_TRAIN_SIZE} (train_size sets another number)"
-            )
-    result = LearnedEvaluation(notes=notes)
-    total = len(archs_by_dataset) * len(rows) * len(models) * len(seeds)
-    bar = tqdm(total=total, desc="training", unit="model", mininterval=1.0, disable=not progress)
-    for row in rows:
-        features = {
-            source: make_features(row, {name: means[name] for name in usable}, archs, space)
-            for source, means in columns.items()
-        }
-        missing = next(iter(features.values())).missing
-        if missing:
-            optional = len(LEARNED_ROWS[row].optional)
-            notes.append(f"{row} is partial: without {', '.join(missing)} ({len(missing)} of {optional} companions)")
-        for dataset, known_archs in archs_by_dataset.items():
-            chosen = tuple(archs[i] for i in known_archs)
-            accuracy = np.array([oracle.tables[dataset][arch] for arch in chosen])
-            for model in models:
+    result = LearnedEvaluation(notes=list(dict.fromkeys(notes)))
+    total = len(places_by_dataset) * len(rows) * len(models) * len(seeds)
+    with tqdm(total=total, desc="training", unit="model", mininterval=1.0) as bar:
+        for row in rows:
+            features = {
+                source: make_features(row, {name: values[name] for name in usable}, archs, space)
+                for source, values in columns.items()
+            }
+            if missing := features[sources[seeds[0]]].missing:
+                optional = len(LEARNED_ROWS[row].optional)
+                result.notes.append(
+                    f"{row} is partial: without {', '.join(missing)} ({len(missing)} of {optional} companions)"
+                )
+            for (dataset, known_places), model in itertools.product(places_by_dataset.items(), models):
+                known_archs = tuple(archs[i] for i in known_places)
+                accuracy = np.array([oracle.tables[dataset][arch] for arch in known_archs])
                 trained = []
                 for seed in seeds:
-                    part = replace(
-                        features[sources[seed]], archs=chosen, values=features[sources[seed]].values[known_archs]
-                    )
-                    trained.append(
-                        LearnedRanking.fit(part, accuracy, model, seed, train_size, dataset, top_k, ties, places)
-                    )
+                    whole = features[sources[seed]]
+                    part = replace(whole, archs=known_archs, values=whole.values[known_places])
+                    ranking = LearnedRanking.fit(part, accuracy, model, seed, train_size, dataset, top_k, ties, places)
+                    trained.append(ranking)
                     bar.update()
-                    on_model(trained[-1])
+                    on_model(ranking)
                 metrics = _metric_row(trained, oracle.split[dataset])
                 result.metrics.append(metrics)
                 shares = [ranking.impurity_importances() for ranking in trained]
                 result.importances[metrics["ranking"], dataset] = {
                     name: [share[name] for share in shares] for name in trained[0].features
                 }
-    bar.close()
     return result
 
 
 class ModelKeeper:
-    """Saves the first model of each ranking and data set as ``<ranking>-<data set>.skops``; for ``on_model``.
-
-    Args:
-        folder: where to; made if needed.
-    """
+    """Saves the first model of each ranking and data set as ``<ranking>-<data set>.skops``; for ``on_model``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.saved: set[Path] = set()
 
     def __call__(self, model: LearnedRanking) -> None:
-        """Save the model, unless one of its name was saved."""
         name = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{model.name.replace(':', '-')}-{model.dataset}")
         path = self.folder / f"{name}{MODEL_SUFFIX}"
         if path not in self.saved:
@@ -178,11 +155,7 @@ class ModelKeeper:
 
 
 def check_models(models: Sequence[str]) -> None:
-    """Check names of models to train, and of files of trained ones.
-
-    Raises:
-        ValueError: naming the one that is neither.
-    """
+    """Refuse what is neither a model to train nor a file of a trained one, and repetitions."""
     for model in models:
         if not model.endswith(MODEL_SUFFIX):
             check_choice("models", model, [*MODELS, f"a file *{MODEL_SUFFIX}"])
@@ -191,11 +164,7 @@ def check_models(models: Sequence[str]) -> None:
 
 
 def with_predictions(table: ScoreTable, files: Sequence[str]) -> ScoreTable:
-    """The table with one more column for each file of a trained model: what it predicts, named like the file.
-
-    Raises:
-        ValueError: if a file is no model, or its column is there already or lacks the columns that it needs.
-    """
+    """The table with one more column for each file of a trained model: what it predicts, named like the file."""
     for file in files:
         name = re.sub(r"[^A-Za-z0-9_]+", "_", Path(file).name.removesuffix(MODEL_SUFFIX))
         if name in table.columns:
@@ -229,25 +198,17 @@ def _metric_row(trained: Sequence[LearnedRanking], split: str) -> dict[str, Any]
     }
 
 
-def _choose_seeds(table_seeds: Sequence[int], seeds: Sequence[int] | None, score_seeds: str) -> tuple[int, ...]:
+def _choose_seeds(table_seeds: Sequence[int], seeds: Sequence[int] | None) -> Sequence[int]:
     several = len(table_seeds) > 1
     if seeds is None:
-        return tuple(table_seeds) if several else _SEEDS
+        return table_seeds if several else _SEEDS
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds={list(seeds)!r} is not allowed: give at least one, none of them twice")
-    unknown = [seed for seed in seeds if seed not in table_seeds]
-    if several and score_seeds == "paired" and unknown:
+    if several and (missing := [seed for seed in seeds if seed not in table_seeds]):
         raise ValueError(
-            f"seeds={list(seeds)!r}: the score table has no scores of seed {unknown[0]} (it has {table_seeds}); choose "
-            "among them, or score_seeds='mean'"
+            f"seeds={list(seeds)!r}: the score table has no scores of seed {missing[0]} (it has {table_seeds})"
         )
-    return tuple(seeds)
-
-
-def _mean(values: Sequence[Array]) -> Array:
-    """Mean over seeds of the scores that there are; NaN where there is none."""
-    count = np.isfinite(values).sum(axis=0)
-    return np.where(count > 0, np.nansum(values, axis=0) / np.maximum(count, 1), math.nan)
+    return seeds
 
 
 def _check_choices(option: str, names: Sequence[str], known: Collection[str]) -> None:

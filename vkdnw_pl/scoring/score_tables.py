@@ -19,7 +19,7 @@ class RecordedTable:
 
     path: str
     table: ScoreTable
-    settings: Mapping[str, Any] | None
+    settings: Mapping[str, Any] | None = None
     """``settings`` of its ``meta.json``; None where there is none beside it."""
 
     def describe(self) -> str:
@@ -32,11 +32,7 @@ class RecordedTable:
 
 
 def read_score_tables(paths: Sequence[str], space: str) -> list[RecordedTable]:
-    """Read score tables (``.csv``, ``.csv.gz``) and run folders.
-
-    Raises:
-        ValueError: if there is none, one repeats or cannot be read, one holds no scores, or those of another space.
-    """
+    """Read score tables (``.csv``, ``.csv.gz``) and run folders of one space."""
     if not paths:
         raise ValueError("scores is empty: give a run folder or a score table")
     if len(set(paths)) < len(paths):
@@ -44,21 +40,16 @@ def read_score_tables(paths: Sequence[str], space: str) -> list[RecordedTable]:
     return [_read(Path(path).expanduser(), path, space) for path in paths]
 
 
-def join_columns(tables: Mapping[str, ScoreTable]) -> ScoreTable:
+def join_columns(sources: Sequence[RecordedTable]) -> ScoreTable:
     """One table with the columns of all.
 
     A row is made of those of all tables with its (architecture, seed): failed if one of them is, its seconds their sum.
-    A value may stand in several tables if it is the same in each; a column that a table has no row for is empty there,
-    with the reason. Tables may have other seeds: a ranking is then measured in the seeds that have all its columns.
-
-    Args:
-        tables: by the name that errors give them.
-
-    Raises:
-        ValueError: if two tables contradict each other.
+    A value may stand in several tables if it is the same in each; a row that a table lacks has empty cells and a reason.
+    Tables may have other seeds: a ranking is then measured in the seeds that have all its columns.
     """
-    if len(tables) == 1:
-        return next(iter(tables.values()))
+    if len(sources) == 1:
+        return sources[0].table
+    tables = {source.path: source.table for source in sources}
     rows_by_table = {name: join_rows(table.rows, name) for name, table in tables.items()}
     seeds_by_table = {name: set(table.seeds) for name, table in tables.items()}
     columns = tuple(dict.fromkeys(column for table in tables.values() for column in table.columns))
@@ -90,11 +81,7 @@ def join_columns(tables: Mapping[str, ScoreTable]) -> ScoreTable:
 
 
 def canonical(table: ScoreTable, space: Space, where: str) -> ScoreTable:
-    """The table with every architecture in its space's canonical spelling.
-
-    Raises:
-        ValueError: if an architecture is not of the space.
-    """
+    """The table with every architecture in its space's canonical spelling."""
     try:
         return ScoreTable(table.columns, [replace(row, arch=space.architecture(row.arch)) for row in table.rows])
     except ValueError as error:
@@ -103,14 +90,17 @@ def canonical(table: ScoreTable, space: Space, where: str) -> ScoreTable:
 
 def _read(path: Path, name: str, space: str) -> RecordedTable:
     """Read a score table; of a run folder also the rows of a run that is not finished."""
-    settings = ScoreFolder(path).read_meta().get("settings") if path.is_dir() else _settings(path.parent / "meta.json")
+    is_run = path.is_dir()
+    folder = ScoreFolder(path if is_run else path.parent)
+    record = folder.read_meta() if is_run or folder.meta.is_file() else None
+    settings = record.get("settings") if isinstance(record, Mapping) else None
+    settings = settings if isinstance(settings, Mapping) else None
     scored_space = (settings or {}).get("space", space)
     if scored_space != space:
         raise ValueError(
             f"{path} holds scores of the space {scored_space}, but space={space!r}; give --space {scored_space}"
         )
-    if path.is_dir():
-        folder = ScoreFolder(path)
+    if is_run:
         rows = folder.read_rows()
         columns = tuple(next(iter(rows.values())).values) if rows else ()
         order = {arch: place for place, arch in enumerate(folder.read_archs())}
@@ -121,17 +111,6 @@ def _read(path: Path, name: str, space: str) -> RecordedTable:
     if not table.rows:
         raise ValueError(f"{path} holds no scores")
     return RecordedTable(name, table, settings)
-
-
-def _settings(meta: Path) -> Mapping[str, Any] | None:
-    if not meta.is_file():
-        return None
-    try:
-        record = json.loads(meta.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{meta} is not JSON: {error}") from None
-    settings = record.get("settings") if isinstance(record, Mapping) else None
-    return settings if isinstance(settings, Mapping) else None
 
 
 def _short(value: Any) -> str:

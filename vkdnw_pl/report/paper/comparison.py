@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from vkdnw_pl.report.paper.notes import Note, known_reasons
-from vkdnw_pl.report.paper.tables import VARIANTS, PaperColumn, PaperRow, PaperTable, paper_values
+from vkdnw_pl.report.paper.tables import (
+    VARIANTS,
+    Note,
+    PaperColumn,
+    PaperRow,
+    PaperTable,
+    PaperValue,
+    known_reasons,
+    paper_values,
+)
 from vkdnw_pl.report.tables import Row, metric_value
 from vkdnw_pl.runs.files import csv_line
 
@@ -28,6 +36,7 @@ CSV_COLUMNS = (
     *("ours", "ours_std", "low", "high", "paper", "paper_std", "difference", "in_interval", "verdict"),
     *("reason", "notes", "source"),
 )
+_NOT_PRINTED = PaperValue(None, "")
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,7 @@ class Cell:
     """Where the paper's value stands."""
     problem: str = ""
     """Why there is no value of ours."""
-    sizes: tuple[str, str, str] = ("", "", "")
+    sizes: tuple[str, ...] = ("", "", "")
     """Architectures, nDCG's cut and seeds, as in the metric row."""
     decimals: int = 3
 
@@ -78,7 +87,6 @@ class Cell:
 
     @property
     def is_empty(self) -> bool:
-        """Whether neither side has a value."""
         return self.ours is None and self.paper is None
 
     @property
@@ -106,11 +114,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class ComparedRow:
-    """A row with its cells, in the order of columns and metrics."""
+    """A row with its cells: for each column, one for each metric."""
 
     row: PaperRow
     cells: tuple[tuple[Cell, ...], ...]
-    """One tuple of metrics for each column."""
     notes: tuple[int, ...]
     """Numbers of the footnotes."""
 
@@ -121,7 +128,6 @@ class ComparedRow:
 
     @property
     def all_cells(self) -> list[Cell]:
-        """The cells of all columns."""
         return [cell for cells in self.cells for cell in cells]
 
 
@@ -138,10 +144,12 @@ class Comparison:
     remarks: tuple[str, ...]
     """What concerns the whole table, first what was done here."""
 
-    def count(self) -> dict[str, int]:
-        """How many cells have each verdict; cells of which neither side has a value are left out."""
+    @property
+    def summary(self) -> str:
+        """How many cells have which verdict, in one sentence."""
         verdicts = [cell.verdict for row in self.rows for cell in row.all_cells if not cell.is_empty]
-        return {verdict: verdicts.count(verdict) for verdict in VERDICTS if verdict in verdicts}
+        parts = [f"{verdicts.count(name)} {text}" for name, text in VERDICTS.items() if name in verdicts]
+        return f"cells: {'; '.join(parts) or 'none'}"
 
 
 def compare(
@@ -158,17 +166,14 @@ def compare(
 
     Args:
         table: what to compare (`PAPER_TABLES`).
-        metrics: rows of ``metrics.csv``; ``ranking`` as the table's rows name it, ``dataset`` the data set, or the
-            column of scores that a table compares with. Those that no cell needs are left out.
+        metrics: rows of ``metrics.csv``, of any rankings; ``dataset`` may be a column of scores that a table compares
+            with.
         variant: ``unique`` or ``all``.
         intervals: (ranking, dataset) -> metric -> interval.
         problems: ranking -> why it has no metrics.
         remarks: texts about the whole table.
         notes: the user's notes, after those of the package.
         row_remarks: row -> a text about how it was made here, a footnote.
-
-    Raises:
-        ValueError: if the paper has no such table for the variant, or a metric row is damaged or comes twice.
     """
     printed = paper_values(table.name, variant)
     metric_rows: dict[tuple[str, str], Row] = {}
@@ -180,8 +185,7 @@ def compare(
     about = [note for note in (*known_reasons(), *notes) if note.about(table.name, variant)]
     footnotes: list[str] = []
 
-    def numbers(texts: Iterable[str]) -> tuple[int, ...]:
-        """Numbers of footnotes, in the order in which rows, then columns first name them."""
+    def numbers(texts: Iterable[str]) -> tuple[int, ...]:  # in the order in which rows, then columns first name them
         texts = list(texts)
         footnotes.extend(text for text in dict.fromkeys(texts) if text not in footnotes)
         return tuple(sorted(footnotes.index(text) + 1 for text in texts))
@@ -191,23 +195,25 @@ def compare(
         key = (ranking, column.compared_with)
         metric_row = metric_rows.get(key)
         value = metric_value(metric_row, metric) if metric_row else None
-        paper = printed.get((row.key, column.key, metric))
-        paper_std = printed.get((row.key, column.key, f"{metric}_std"))
-        if value is None:
-            problem = (problems or {}).get(ranking) or _no_metrics(row, column, ranking)
-        else:
+        paper = printed.get((row.key, column.key, metric), _NOT_PRINTED)
+        paper_std = printed.get((row.key, column.key, f"{metric}_std"), _NOT_PRINTED)
+        if value is not None:
             problem = f"{metric} of {ranking!r} is undefined" if value.mean is None else ""
+        elif row.learned:
+            problem = f"not computed: a model-driven ranking, and no metrics of {ranking!r} were given"
+        else:
+            problem = f"not computed: there are no metrics of {ranking!r} on {column.compared_with}"
         return Cell(
             ranking=ranking,
             metric=metric,
             ours=value.mean if value else None,
             std=value.std if value else None,
             interval=(intervals or {}).get(key, {}).get(metric) if metric_row else None,
-            paper=paper.value if paper else None,
-            paper_std=paper_std.value if paper_std else None,
-            source=paper.source if paper else "",
-            problem=problem,
-            sizes=_sizes(metric_row or {}),
+            paper=paper.value,
+            paper_std=paper_std.value,
+            source=paper.source,
+            problem=(problems or {}).get(ranking, problem) if value is None else problem,
+            sizes=tuple(str((metric_row or {}).get(name) or "") for name in ("n", "ndcg_k", "seeds")),
             decimals=table.decimals,
         )
 
@@ -247,14 +253,3 @@ def comparison_csv(comparison: Comparison) -> str:
                     ]
                 )
     return "".join(map(csv_line, [CSV_COLUMNS, *lines]))
-
-
-def _no_metrics(row: PaperRow, column: PaperColumn, ranking: str) -> str:
-    if row.learned:
-        return f"not computed: a model-driven ranking, and no metrics of {ranking!r} were given"
-    return f"not computed: there are no metrics of {ranking!r} on {column.compared_with}"
-
-
-def _sizes(row: Row) -> tuple[str, str, str]:
-    n, ndcg_k, seeds = (str(row.get(name) or "") for name in ("n", "ndcg_k", "seeds"))
-    return n, ndcg_k, seeds

@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.transforms import Bbox
 
 from vkdnw_pl.ranking import rank_values
-from vkdnw_pl.report.figures.style import ACCENT, BLUE, GREY, LIGHT_BLUE, drawing, new_figure, save_figure
+from vkdnw_pl.report.figures.style import ACCENT, BLUE, GREY, LIGHT_BLUE, Floats, drawing, new_figure, save_figure
 from vkdnw_pl.report.paper.comparison import CLOSE, COVERED, DIFFERS, VERDICTS, Cell, Comparison
 from vkdnw_pl.report.paper.sample import TOY
 from vkdnw_pl.report.tables import METRICS
@@ -22,30 +21,22 @@ from vkdnw_pl.runs.table import ScoreTable
 
 _COLORS = {CLOSE: "#dff3e4", COVERED: "#fdf3cf", DIFFERS: "#fbdcd6"}
 _EMPTY = "#f0f1f3"
+_BAR = 0.36  # of the distance between two rows
 # Inches: width of a cell, height of a line of text, width of a letter of a name and of the title, of an entry of the
 # legend, and of the narrowest table.
 _CELL, _LINE, _LETTER, _TITLE_LETTER, _LEGEND_ENTRY, _NARROWEST = 1.32, 0.145, 0.085, 0.1, 3.4, 4.2
 
 
 def save_comparison_figures(comparison: Comparison, table: ScoreTable | None, folder: Path) -> list[Path]:
-    """Draw what belongs to a comparison as PNG files, and return their paths.
-
-    Args:
-        comparison: of any table or figure.
-        table: the scores, for the scatter plot beside Figure 3.
-        folder: where to.
-    """
+    """Draw a comparison as PNG files, beside Figure 3 a scatter plot of the scores in ``table``; return their paths."""
     name = comparison.table.name
-    if name in ("fig1", "fig3"):
-        figures = {name: paired_bars(comparison)}
-    else:
-        figures = {name: toy_figure(comparison) if name == "fig2" else table_figure(comparison)}
-    if name == "fig3" and table is not None and "aleph" in table.columns:
+    draw = {"fig1": paired_bars, "fig2": toy_figure, "fig3": paired_bars}.get(name, table_figure)
+    figures = {name: draw(comparison)}
+    keys = [row.row.key for row in comparison.rows if table and row.row.key in table.columns]
+    if name == "fig3" and table and "aleph" in table.columns and keys:
         rows = [row for row in table.rows if row.seed == table.seeds[0] and row.values["aleph"] is not None]
-        keys = [row.row.key for row in comparison.rows if row.row.key in table.columns]
-        if keys:
-            values = {key: np.array([row.values[key] for row in rows], dtype=np.float64) for key in keys}
-            figures["fig3_scatter"] = size_scatter([row.values["aleph"] for row in rows], values, comparison)
+        values = {key: np.array([row.values[key] for row in rows], dtype=np.float64) for key in ("aleph", *keys)}
+        figures["fig3_scatter"] = size_scatter(values.pop("aleph"), values, comparison)
     return [save_figure(figure, folder / f"{key}.png") for key, figure in figures.items()]
 
 
@@ -84,10 +75,7 @@ def table_figure(comparison: Comparison) -> Figure:
 
 
 def paired_bars(comparison: Comparison) -> Figure:
-    """Draw our and the paper's values of the table's metric side by side, one panel per column, in the paper's order.
-
-    A row that was not computed keeps its place and says so; our bars carry the interval, or else the spread of seeds.
-    """
+    """Draw our and the paper's values side by side, one panel per column; our bars carry the interval or the spread."""
     table = comparison.table
     with drawing():
         figure = new_figure(2.0 + 4.6 * len(table.columns), 1.2 + 0.42 * len(comparison.rows))
@@ -124,19 +112,14 @@ def toy_figure(comparison: Comparison) -> Figure:
     return figure
 
 
-def size_scatter(aleph: Sequence[Any], components: Mapping[str, Any], comparison: Comparison) -> Figure:
+def size_scatter(aleph: Floats, components: Mapping[str, Floats], comparison: Comparison) -> Figure:
     """Draw each component against the number of trainable layers, after Figure 3 of the paper.
 
     Components are drawn as the share of networks that score lower, which is all that Kendall's tau sees: values such as
-    trainability's reach over five orders of magnitude.
-
-    Args:
-        aleph: number of trainable layers of each network, shape (n,).
-        components: by row of the comparison, the values of each network, shape (n,); NaN where there is none.
-        comparison: of ``fig3``.
+    trainability's reach over five orders of magnitude. NaN is no value.
     """
     n = len(aleph)
-    sizes, place = np.unique(np.asarray(aleph, dtype=np.float64), return_inverse=True)
+    sizes, place = np.unique(aleph, return_inverse=True)
     spread = np.random.default_rng(0).uniform(-0.3, 0.3, n)  # so that points of equal size stay apart
     rows = {row.row.key: row for row in comparison.rows}
     dots = {"s": float(np.clip(4000 / n, 2, 14)), "alpha": float(np.clip(400 / n, 0.1, 0.6)), "linewidths": 0}
@@ -159,39 +142,29 @@ def size_scatter(aleph: Sequence[Any], components: Mapping[str, Any], comparison
 
 
 def _draw_bars(ax: Axes, cells: Sequence[Cell]) -> None:
-    height = 0.36
-    ends = [_error_bar(cell) for cell in cells]
-    for side, color, offset in (("ours", ACCENT, -height / 2), ("paper", LIGHT_BLUE, height / 2)):
-        for i, (cell, bar) in enumerate(zip(cells, ends)):
-            value = getattr(cell, side)
-            ax.barh(i + offset, value or 0.0, height=height, color=color)
-            text, right = cell.paper_text if value is not None else "", max(0.0, value or 0.0)
-            if side == "ours":
-                text = "not computed" if value is None else f"{value:.3f}"
-                if bar:
-                    ax.plot(bar, [i + offset] * 2, color="black", linewidth=1)
-                    right = max(right, *bar)
-            text_color = "black" if side == "ours" and value is not None else GREY
-            ax.annotate(
-                text,
-                (right, i + offset),
-                (3, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=7.5,
-                color=text_color,
-            )
-    values = [value for cell, bar in zip(cells, ends) for value in (cell.ours, cell.paper, *(bar or ())) if value]
+    values = []
+    for i, cell in enumerate(cells):
+        bar = cell.interval
+        if bar is None and cell.ours is not None and cell.std is not None:
+            bar = cell.ours - cell.std, cell.ours + cell.std
+        ours_text = "not computed" if cell.ours is None else f"{cell.ours:.3f}"
+        paper_text = "" if cell.paper is None else cell.paper_text
+        _draw_bar(ax, i - _BAR / 2, cell.ours, ours_text, ACCENT, GREY if cell.ours is None else "black", bar or ())
+        _draw_bar(ax, i + _BAR / 2, cell.paper, paper_text, LIGHT_BLUE, GREY)
+        values += [value for value in (cell.ours, cell.paper, *(bar or ())) if value]
     ax.set_xlim(min([0.0, *values]) * 1.1, max([0.1, *values]) * 1.2)
     ax.axvline(0, color="black", linewidth=0.8)
     ax.grid(axis="y", visible=False)
 
 
-def _error_bar(cell: Cell) -> tuple[float, float] | None:
-    """Ends of the error bar: the interval over architectures, or the deviation over seeds."""
-    if cell.interval is not None or cell.ours is None or cell.std is None:
-        return cell.interval
-    return cell.ours - cell.std, cell.ours + cell.std
+def _draw_bar(
+    ax: Axes, y: float, value: float | None, text: str, color: str, text_color: str, error: Sequence[float] = ()
+) -> None:
+    ax.barh(y, value or 0.0, height=_BAR, color=color)
+    ax.plot(error, [y] * len(error), color="black", linewidth=1)
+
+    right = max(0.0, value or 0.0, *error)
+    ax.annotate(text, (right, y), (3, 0), textcoords="offset points", va="center", fontsize=7.5, color=text_color)
 
 
 def _axis_label(metric: str, cells: Sequence[Cell]) -> str:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -17,16 +16,14 @@ from vkdnw_pl.ranking.agreement import rank_agreement
 from vkdnw_pl.ranking.learned import LEARNED_ROWS, PAPER_TRAIN_SIZE, default_train_size
 from vkdnw_pl.report.figures.importances import save_importances
 from vkdnw_pl.report.paper.comparison import Comparison, compare
-from vkdnw_pl.report.paper.notes import Note
-from vkdnw_pl.report.paper.tables import ACCURACY, PAPER_CHOICES, PAPER_TABLES, PaperTable
+from vkdnw_pl.report.paper.tables import ACCURACY, PAPER_CHOICES, PAPER_TABLES, Note, PaperTable
+from vkdnw_pl.report.tables import Row
 from vkdnw_pl.runs.table import ScoreRow, ScoreTable
 from vkdnw_pl.scoring.bootstrap import Intervals, bootstrap_intervals, kendall_resamples
 from vkdnw_pl.scoring.evaluation import Terms, choose_rankings, evaluate_table, scores_by_seed
 from vkdnw_pl.scoring.learned_evaluation import LearnedEvaluation, ModelKeeper, complete_seeds, evaluate_learned
 from vkdnw_pl.scoring.score_tables import RecordedTable
 from vkdnw_pl.spaces import NB201
-
-Row = Mapping[str, Any]
 
 TOY = {  # accuracies in the order of two rankings, best first: Section 3 of the paper
     "damaged_top": (80, 70, 100, 90, 60, 50, 40, 30, 20, 10),
@@ -50,7 +47,6 @@ class PaperSample:
 
     @property
     def size(self) -> int:
-        """How many are ranked."""
         return len(self.table.archs)
 
     @property
@@ -60,7 +56,6 @@ class PaperSample:
 
     @property
     def complete(self) -> bool:
-        """Whether these are all networks that the paper ranks."""
         return self.size == self.num_networks
 
 
@@ -69,25 +64,20 @@ def choose_sample(table: ScoreTable, oracle: Oracle, paper: str, variant: str, t
 
     nDCG of the first 1,000 of 9,445 and of the first 1,000 of 1,000 are different quantities: in a sample of n every
     network takes 9,445 / n places.
-
-    Raises:
-        ValueError: if fewer than two networks remain, the oracle lacks a data set, or the table is no sample of the
-            variant.
     """
-    datasets = list(
-        dict.fromkeys(column.dataset for name in PAPER_CHOICES[paper] for column in PAPER_TABLES[name].columns)
-    )
+    columns = [column for name in PAPER_CHOICES[paper] for column in PAPER_TABLES[name].columns]
+    datasets = list(dict.fromkeys(column.dataset for column in columns))
     if missing := [name for name in datasets if name not in oracle.datasets]:
         raise ValueError(
-            f"paper={paper!r} compares with accuracies on {', '.join(missing)}, which the oracle {oracle.name!r} does not "
-            f"know (it knows: {', '.join(oracle.datasets)}); choose oracle=nb201, after: python -m vkdnw_pl download nb201"
+            f"paper={paper!r} needs accuracies on {', '.join(missing)}, which the oracle {oracle.name!r} does not know "
+            f"(it knows: {', '.join(oracle.datasets)}); choose oracle=nb201, after: python -m vkdnw_pl download nb201"
         )
     unique = set(NB201().enumerate(unique=True))
     ranked = unique if variant == "unique" else set(NB201().enumerate())
     if variant == "all" and set(table.archs) <= unique:
         raise ValueError(
-            f"variant='all' compares with the paper's numbers for all {len(ranked):,} networks, but the scores are only of "
-            f"unique structures ({len(table.archs):,}): they are no sample of all; choose variant=unique"
+            f"variant='all' is not allowed: the scores are only of unique structures ({len(table.archs):,}), which are no "
+            f"sample of all {len(ranked):,} networks; choose variant=unique"
         )
     kept = set(scores_by_seed(table)[0]) & ranked & set(oracle.archs)
     if len(kept) < 2:
@@ -95,13 +85,10 @@ def choose_sample(table: ScoreTable, oracle: Oracle, paper: str, variant: str, t
             f"paper={paper!r} ranks networks of NAS-Bench-201 with known accuracies (variant={variant!r}), and of the "
             f"{len(table.archs)} in the scores {len(kept)} are such; a ranking needs two"
         )
+    tables, split = ({name: part[name] for name in datasets} for part in (oracle.tables, oracle.split))
     return PaperSample(
-        table=ScoreTable(table.columns, [row for row in table.rows if row.arch in kept]),
-        oracle=dataclasses.replace(
-            oracle,
-            tables={name: oracle.tables[name] for name in datasets},
-            split={name: oracle.split[name] for name in datasets},
-        ),
+        ScoreTable(table.columns, [row for row in table.rows if row.arch in kept]),
+        dataclasses.replace(oracle, tables=tables, split=split),
         num_networks=len(ranked),
         top_k=top_k,
         left_out=len(table.archs) - len(kept),
@@ -127,48 +114,35 @@ def compare_scores(
         variant: ``unique`` or ``all``.
         bootstrap: resamples for the intervals; 0 for none.
         ties: nDCG's rule.
-        notes: the user's notes.
-        learned_metrics: metric rows of the model-driven rankings, see `evaluate_learned`; one whose ranking ends in
-            ``_partial`` stands for its row too, and its ``missing`` becomes a footnote.
+        notes: the user's.
+        learned_metrics: see `evaluate_learned`; a ranking ``*_partial`` stands for its row too, with a footnote.
     """
     tables = [PAPER_TABLES[name] for name in PAPER_CHOICES[paper]]
-    rankings, problems = available(tables, sample.table.columns)
+    rankings, problems = _available(tables, sample.table.columns)
     metrics = [{**row, "ranking": re.sub(r"_partial(?=:|$)", "", str(row["ranking"]))} for row in learned_metrics]
     missing = {row["ranking"]: row["missing"] for row in metrics if row.get("missing")}
     intervals: Intervals = {}
     oracles = _oracles(tables, sample)
     resamples = 0 if sample.complete else bootstrap
     steps = len(rankings) * sum(len(oracle.datasets) for oracle in oracles)
-    bar = tqdm(total=steps, desc=f"{resamples:,} resamples", unit="ranking", mininterval=1.0, disable=not resamples)
-    with bar:
+    ranked, places = sample.table, sample.places
+    with tqdm(total=steps, desc=f"{resamples:,} resamples", unit="ranking", disable=not resamples) as bar:
         for oracle in oracles:
-            metrics += evaluate_table(sample.table, oracle, rankings, sample.top_k, ties, sample.places).metrics
+            metrics += evaluate_table(ranked, oracle, rankings, sample.top_k, ties, places).metrics
             if resamples:
                 intervals |= bootstrap_intervals(
-                    sample.table, oracle, rankings, sample.top_k, resamples, places=sample.places, step=bar.update
+                    ranked, oracle, rankings, sample.top_k, resamples, places=places, step=bar.update
                 )
-    return [
-        compare(
-            table,
-            metrics,
-            variant,
-            intervals,
-            problems,
-            _remarks(table, sample, sources, resamples, ties, rankings),
-            notes,
-            _row_remarks(table, sources, missing),
-        )
-        for table in tables
-    ]
+    comparisons = []
+    for table in tables:
+        remarks = _remarks(table, sample, sources, resamples, ties, rankings)
+        row_remarks = _row_remarks(table, sources, missing)
+        comparisons.append(compare(table, metrics, variant, intervals, problems, remarks, notes, row_remarks))
+    return comparisons
 
 
 def learned_rows(
-    sample: PaperSample,
-    models: Sequence[str],
-    train_size: int | None,
-    ties: str,
-    folder: Path,
-    progress: bool = False,
+    sample: PaperSample, models: Sequence[str], train_size: int | None, ties: str, folder: Path
 ) -> LearnedEvaluation:
     """Train the model-driven rows of Table 1; keep their models in ``folder/models``, draw what they look at.
 
@@ -182,23 +156,15 @@ def learned_rows(
     for table, graph_only in ((complete_seeds(sample.table), False), (everything, True)):
         n = len(table.archs)
         size = default_train_size(n) if train_size is None or graph_only else train_size
+        required = {name: set(features.required) for name, features in LEARNED_ROWS.items()}
         rows = [
-            name
-            for name, features in LEARNED_ROWS.items()
-            if graph_only == (not features.required) and set(features.required) <= set(table.columns)
+            name for name in required if graph_only != bool(required[name]) and required[name] <= set(table.columns)
         ]
         if rows and n >= 4:
             places = max(1.0, (len(unique) - PAPER_TRAIN_SIZE) / max(n - size, 1))
+            keeper = ModelKeeper(folder / "models")
             part = evaluate_learned(
-                table,
-                sample.oracle,
-                rows,
-                models,
-                train_size=size,
-                ties=ties,
-                places=places,
-                progress=progress,
-                on_model=ModelKeeper(folder / "models"),
+                table, sample.oracle, rows, models, train_size=size, ties=ties, places=places, on_model=keeper
             )
             total.metrics.extend(part.metrics)
             total.notes.extend(part.notes)
@@ -206,11 +172,10 @@ def learned_rows(
     return total
 
 
-def available(tables: Iterable[PaperTable], columns: Sequence[str]) -> tuple[dict[str, Terms], dict[str, str]]:
+def _available(tables: Sequence[PaperTable], columns: Sequence[str]) -> tuple[dict[str, Terms], dict[str, str]]:
     """The rankings that the columns allow, and for every other one why not."""
     rankings: dict[str, Terms] = {}
     problems: dict[str, str] = {}
-    tables = list(tables)
     targets = [column.target for table in tables for column in table.columns if column.target != ACCURACY]
     for name in dict.fromkeys(name for table in tables for name, learned in table.rankings().items() if not learned):
         needed = dict.fromkeys([*columns_of(parse_ranking(name)), *targets])
@@ -246,7 +211,6 @@ def _oracles(tables: Sequence[PaperTable], sample: PaperSample) -> list[Oracle]:
 
 
 def _column_values(table: ScoreTable, column: str) -> dict[str, float]:
-    """Architecture -> value of a column that does not depend on the seed."""
     values: dict[str, float] = {}
     for row in table.rows:
         value = row.values[column]
@@ -288,10 +252,8 @@ def _remarks(
             "seed, or whose accuracy is not known."
         )
     rows = sample.table.rows
-    used = dict.fromkeys(
-        column for name in table.rankings() if name in rankings for column in columns_of(rankings[name])
-    )
-    counts = {column: sum(row.values[column] is None for row in rows) for column in used}
+    columns = [column for name in table.rankings() if name in rankings for column in columns_of(rankings[name])]
+    counts = {column: sum(row.values[column] is None for row in rows) for column in columns}
     if missing := [f"{column} {count}" for column, count in counts.items() if count]:
         remarks.append(f"Without a finite value, and so ranked last (of {len(rows):,} rows): {', '.join(missing)}.")
     remarks.append(f"Seeds: {', '.join(map(str, sample.table.seeds))}.")
@@ -307,13 +269,12 @@ def _row_remarks(table: PaperTable, sources: Sequence[RecordedTable], missing: M
     for row in table.rows:
         rankings = dict.fromkeys(row.ranking_for(column.key) for column in table.columns)
         texts = [f"Features that are missing here: {missing[name]}." for name in rankings if name in missing]
-        if row.real_images:
-            needed = (
-                set() if row.learned else {name for ranking in rankings for name in columns_of(parse_ranking(ranking))}
-            )
-            used = [source for source in sources if row.learned or needed & set(source.table.columns)]
-            if used:
-                texts.append(f"What these scores saw here: {'; '.join(source.describe() for source in used)}.")
+        used = list(sources) if row.real_images else []
+        if not row.learned:
+            columns = {name for ranking in rankings for name in columns_of(parse_ranking(ranking))}
+            used = [source for source in used if columns & set(source.table.columns)]
+        if used:
+            texts.append(f"What these scores saw here: {'; '.join(source.describe() for source in used)}.")
         if texts:
             remarks[row.key] = " ".join(texts)
     return remarks

@@ -1,4 +1,4 @@
-"""The paper's tables: their rows and columns (``tables.yaml``) and the numbers that it prints (``*.csv``).
+"""The paper's tables: rows and columns (``tables.yaml``), printed numbers (``*.csv``), and notes (``notes.yaml``).
 
 The set of networks (``variant``) is ``unique`` for the 9,445 structures of the paper's tables, and ``all`` for the 15,625
 networks of its supplement.
@@ -9,23 +9,23 @@ from __future__ import annotations
 import csv
 import functools
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
+from typing import Any
 
 import yaml
 
 from vkdnw_pl.errors import check_choice
 
 PAPER_SPACE = "nb201"
-"""Space of all tables."""
 ACCURACY = "accuracy"
 ALL_METRICS = ("kendall", "spearman", "ndcg")
 VARIANTS = {"unique": "9445", "all": "15625"}
 """Variant -> how the files write it: the number of networks that it ranks."""
 
-Key = tuple[str, str, str]
-"""(row, column, metric)."""
+Key = tuple[str, str, str]  # row, column, metric
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,7 @@ class PaperRow:
     key: str
     label: str
     ranking: str | Mapping[str, str]
-    """Ranking expression (`vkdnw_pl.ranking.parse_ranking`), the same for every column or one for each; of a learned row
-    the name of a model-driven ranking."""
+    """As `parse_ranking` takes it, for every column or one for each; of a learned row a model-driven ranking."""
     kind: str = ""
     """S (single) or A (aggregated), as the paper marks its rows."""
     learned: bool = False
@@ -46,7 +45,6 @@ class PaperRow:
     """Not in the paper."""
 
     def ranking_for(self, column: str) -> str:
-        """The ranking in one column."""
         return self.ranking if isinstance(self.ranking, str) else self.ranking[column]
 
 
@@ -57,9 +55,8 @@ class PaperColumn:
     key: str
     label: str
     dataset: str
-    """Data set whose accuracies the rankings are compared with."""
     target: str = ACCURACY
-    """What a ranking is compared with: the accuracy, or a column of the score table."""
+    """What a ranking is compared with: accuracies on the data set, or a column of the score table."""
 
     @property
     def compared_with(self) -> str:
@@ -88,7 +85,7 @@ class PaperTable:
 class PaperValue:
     """A printed number and where it stands."""
 
-    value: float
+    value: float | None
     source: str
 
 
@@ -116,13 +113,10 @@ PAPER_CHOICES: dict[str, tuple[str, ...]] = {
 def paper_values(table: str, variant: str = "unique") -> Mapping[Key, PaperValue]:
     """All numbers of a table: (row, column, metric) -> value, in the order of the paper.
 
-    Args:
-        table: a name of `PAPER_TABLES`, or ``table2``, which has numbers alone.
-        variant: ``unique`` or ``all``; a table that exists only for one set of networks (``table2``, ``fig2``) is the
-            same for both.
+    ``table2`` has numbers alone; tables without a variant (``table2``, ``fig2``) are the same for both.
 
     Raises:
-        ValueError: if the table or the variant is not known, or the table has no numbers for it.
+        ValueError: if the table is not known, or has no numbers for the variant.
     """
     check_choice("variant", variant, VARIANTS)
     check_choice("table", table, dict.fromkeys(name for name, _ in _numbers()))
@@ -146,3 +140,70 @@ def _numbers() -> dict[tuple[str, str], dict[Key, PaperValue]]:
                 key = (line["row"], line["column"], line["metric"])
                 values[key] = PaperValue(float(line["value"]), line["source"])
     return numbers
+
+
+_KEYS = ("tables", "rows", "columns", "variants")
+
+
+@dataclass(frozen=True)
+class Note:
+    """A text about tables or, with ``rows`` or ``columns``, about some of their cells; None is all of them."""
+
+    text: str
+    tables: tuple[str, ...]
+    rows: tuple[str, ...] | None = None
+    columns: tuple[str, ...] | None = None
+    variants: tuple[str, ...] | None = None
+
+    def about(self, table: str, variant: str) -> bool:
+        """Whether it belongs to a table."""
+        return table in self.tables and (self.variants is None or variant in self.variants)
+
+
+@functools.cache
+def known_reasons() -> tuple[Note, ...]:
+    """The package's notes on why a number may differ from the paper's."""
+    return parse_notes((resources.files(__package__) / "notes.yaml").read_text(encoding="utf-8"), "notes.yaml")
+
+
+def read_notes(path: str | Path) -> tuple[Note, ...]:
+    """Read a user's notes: a YAML list of ``{text, tables, rows, columns, variants}``, all but the first two optional."""
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"notes={str(path)!r} cannot be read: {error}") from None
+    return parse_notes(text, str(path))
+
+
+def parse_notes(text: str, where: str) -> tuple[Note, ...]:
+    """Read notes from their YAML text; ``where`` names it in errors."""
+    try:
+        notes = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(notes, list):
+        raise ValueError(f"{where} must hold a list of notes, each with text and tables")
+    return tuple(_parse_note(note, f"{where}, note {number}") for number, note in enumerate(notes, 1))
+
+
+def _parse_note(note: Any, at: str) -> Note:
+    if not isinstance(note, Mapping) or not {"text", "tables"} <= set(note):
+        raise ValueError(f"{at}: it must have text and tables (it is {note!r})")
+    for key in note:
+        check_choice(f"{at}: key", key, ("text", *_KEYS))
+    if not isinstance(note["text"], str) or not note["text"].strip():
+        raise ValueError(f"{at}: text is {note['text']!r}, give a sentence")
+    _check_names(note, "tables", PAPER_TABLES, at)
+    tables = [PAPER_TABLES[name] for name in note["tables"]]
+    _check_names(note, "rows", [row.key for table in tables for row in table.rows], at)
+    _check_names(note, "columns", [column.key for table in tables for column in table.columns], at)
+    _check_names(note, "variants", VARIANTS, at)
+    return Note(" ".join(note["text"].split()), **{key: tuple(note[key]) for key in _KEYS if key in note})
+
+
+def _check_names(note: Mapping[str, Any], key: str, known: Iterable[str], at: str) -> None:
+    names = note.get(key, [])
+    if not isinstance(names, list) or (key in note and not names) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{at}: {key} is {names!r}, give a list of names (numbers in quotes)")
+    for name in names:
+        check_choice(f"{at}: {key.removesuffix('s')}", name, dict.fromkeys(known))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import itertools
+import html
 import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from tabulate import tabulate
@@ -29,38 +28,21 @@ from vkdnw_pl.report.paper.comparison import (
     comparison_csv,
 )
 from vkdnw_pl.report.paper.figures import save_comparison_figures
-from vkdnw_pl.report.tables import METRICS
+from vkdnw_pl.report.tables import METRICS, markdown_table
 from vkdnw_pl.runs.files import write_atomically
 from vkdnw_pl.runs.table import ScoreTable
 
+LEGEND = (
+    "KT Kendall's tau-b, SPR Spearman's rho, nDCG of the first 1,000 of the paper's networks (a sample stands for all); "
+    "ours ± standard deviation over seeds [95 % interval over samples of architectures], the paper's value, ours minus "
+    f"the paper's; {'; '.join(f'{MARKS[verdict]} {VERDICTS[verdict]}' for verdict in (CLOSE, COVERED, DIFFERS))}"
+)
 _ANSI = {CLOSE: "32", COVERED: "33", DIFFERS: "31"}
 _CSS = {CLOSE: "close", COVERED: "covered", DIFFERS: "differs", NO_PAPER: "none", NOT_COMPUTED: "missing"}
 
 
-def summary(comparison: Comparison) -> str:
-    """How many cells have which verdict, in one sentence."""
-    parts = [f"{count} {VERDICTS[verdict]}" for verdict, count in comparison.count().items()]
-    return f"cells: {'; '.join(parts)}" if parts else "cells: none"
-
-
-def legend() -> str:
-    """What the columns and marks say."""
-    marks = "; ".join(f"{MARKS[verdict]} {VERDICTS[verdict]}" for verdict in (CLOSE, COVERED, DIFFERS))
-    return (
-        "KT Kendall's tau-b, SPR Spearman's rho, nDCG of the first 1,000 of the paper's networks (a sample stands for "
-        "all); ours ± standard deviation over seeds [95 % interval over samples of architectures], the paper's value, "
-        f"ours minus the paper's; {marks}"
-    )
-
-
 def comparison_text(comparison: Comparison, ansi: bool = False, width: int | None = None) -> str:
-    """Render for a terminal: rows down, data sets and metrics across; what is too wide continues below.
-
-    Args:
-        comparison: what to show.
-        ansi: colour the cells.
-        width: columns of the terminal; None for no limit.
-    """
+    """Render for a terminal: rows down, data sets and metrics across; what is wider than ``width`` continues below."""
     names, *columns = zip(*_cell_texts(comparison, ansi))
     groups: list[list[tuple[str, ...]]] = []
     for column in columns:
@@ -70,27 +52,25 @@ def comparison_text(comparison: Comparison, ansi: bool = False, width: int | Non
     for group in groups:
         align = ["left", *["right"] * len(group)]
         lines += [tabulate(zip(names, *group), tablefmt="plain", disable_numparse=True, colalign=align), ""]
-    below = [f"- {text}" for texts in _explanations(comparison) for text in texts]
-    wrapped = [
-        textwrap.wrap(text, min(width or 120, 120), subsequent_indent="  ") for text in (*_captions(comparison), *below)
-    ]
-    return "\n".join([*lines, *itertools.chain(*wrapped)]) + "\n"
+    below = [*_captions(comparison), *(f"- {text}" for texts in _explanations(comparison) for text in texts)]
+    for text in below:
+        lines += textwrap.wrap(text, min(width or 120, 120), subsequent_indent="  ")
+    return "\n".join(lines) + "\n"
 
 
-def print_comparison(comparison: Comparison, file: TextIO | None = None) -> None:
-    """Print `comparison_text` to ``file`` (default: standard output), coloured and in its width if it is a terminal."""
-    file = file or sys.stdout
-    tty = file.isatty()
-    file.write(comparison_text(comparison, ansi=tty, width=shutil.get_terminal_size().columns if tty else 160))
+def print_comparison(comparison: Comparison) -> None:
+    """Print `comparison_text`, coloured and in the terminal's width if there is one."""
+    tty = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if tty else 160
+    sys.stdout.write(comparison_text(comparison, ansi=tty, width=width))
 
 
 def comparison_markdown(comparison: Comparison) -> str:
     """Render as Markdown: a cell is ``ours ± std [interval] / paper / difference``."""
-    head, *rows = _cell_texts(comparison)
-    lines = [map(_escaped, head), ["---"] * len(head), *(map(_escaped, row) for row in rows)]
-    body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    head, *rows = ([_escaped(text) for text in line] for line in _cell_texts(comparison))
     lists = ["\n".join(f"- {_escaped(text)}" for text in texts) for texts in _explanations(comparison) if texts]
-    return "\n\n".join([f"## {_escaped(comparison.table.title)}", body, " ".join(_captions(comparison)), *lists]) + "\n"
+    title = f"## {_escaped(comparison.table.title)}"
+    return "\n\n".join([title, markdown_table(head, rows), " ".join(_captions(comparison)), *lists]) + "\n"
 
 
 def comparison_html(
@@ -115,9 +95,8 @@ def comparison_html(
         title=title,
         subtitle=subtitle,
         key=[(_CSS[verdict], VERDICTS[verdict]) for verdict in (CLOSE, COVERED, DIFFERS, NOT_COMPUTED)],
-        legend=legend(),
+        legend=LEGEND,
         comparisons=[(comparison, pictures.get(comparison.table.name, [])) for comparison in comparisons],
-        summary=summary,
         metric_names=METRICS,
         css=_CSS,
         cell_title=_cell_title,
@@ -156,16 +135,12 @@ def _cell_title(cell: Cell) -> str:
 
 def _cell_texts(comparison: Comparison, ansi: bool = False) -> list[list[str]]:
     """The table as text, first the head: ``ours ± std [interval] / paper / difference`` in each cell."""
-    head = [""]
+    lines = [[""]]
     for column, numbers in zip(comparison.table.columns, comparison.column_notes):
-        head += [f"{column.label} {METRICS[metric]}{_marks(numbers)}" for metric in comparison.table.metrics]
-    return [
-        head,
-        *(
-            [f"{row.row.label}{_marks(row.notes)}", *(_cell_text(c, ansi) for c in row.all_cells)]
-            for row in comparison.rows
-        ),
-    ]
+        lines[0] += [f"{column.label} {METRICS[metric]}{_marks(numbers)}" for metric in comparison.table.metrics]
+    for row in comparison.rows:
+        lines.append([row.row.label + _marks(row.notes), *(_cell_text(cell, ansi) for cell in row.all_cells)])
+    return lines
 
 
 def _cell_text(cell: Cell, ansi: bool) -> str:
@@ -177,7 +152,7 @@ def _cell_text(cell: Cell, ansi: bool) -> str:
 
 
 def _captions(comparison: Comparison) -> list[str]:
-    return [f"{summary(comparison)}.", f"{legend()}."]
+    return [f"{comparison.summary}.", f"{LEGEND}."]
 
 
 def _explanations(comparison: Comparison) -> list[list[str]]:
@@ -199,6 +174,4 @@ def _marks(numbers: Sequence[int]) -> str:
 
 def _escaped(text: str) -> str:
     """Text whose characters mean nothing to Markdown's tables and to HTML."""
-    for special, harmless in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("\n", " ")):
-        text = text.replace(special, harmless)
-    return text
+    return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")
