@@ -36,12 +36,7 @@ class OutputFile:
             write_atomically(self.path, text)
 
     def check(self) -> None:
-        """Make sure that nothing else is lost.
-
-        Raises:
-            UsageError: if it is a folder, is in a folder that is not there, or holds something that ``report`` has not
-                written.
-        """
+        """Make sure that nothing else is lost."""
         if self.path.is_dir():
             raise self._refused("it is a folder; give the name of a file")
         if self._is_special:
@@ -65,11 +60,7 @@ class OutputFile:
 
 
 def output_files(**names: str | None) -> list[OutputFile | None]:
-    """The files that options name, in their order; None for an option that names none.
-
-    Raises:
-        UsageError: see `OutputFile.check`, and if two options name one file.
-    """
+    """The files that options name, in their order; None for an option that names none."""
     files: list[OutputFile | None] = []
     options: dict[Path, str] = {}
     for option, name in names.items():

@@ -25,11 +25,7 @@ def proxies_table() -> str:
 
 
 def renewed(text: str) -> str:
-    """``text`` with the table between its markers made anew.
-
-    Raises:
-        ValueError: where the markers are missing.
-    """
+    """``text`` with the table between its markers made anew."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

@@ -87,11 +87,7 @@ def bar_figures(table: MetricTable, runs: Sequence[Run]) -> list[Figure]:
 
 
 def rank_scatters(runs: Sequence[Run]) -> dict[int, list[Scatter] | str]:
-    """For each run with metrics, its scatter plots, or why there are none.
-
-    Raises:
-        ValueError: if a file of a run is damaged.
-    """
+    """For each run with metrics, its scatter plots, or why there are none."""
     with_metrics = [i for i, run in enumerate(runs) if run.metrics]
     num_datasets = sum(len({row["dataset"] for row in runs[i].metrics}) for i in with_metrics)
     panels = min(_MOST, max(_FEWEST, _PANELS // max(num_datasets, 1)))
@@ -103,9 +99,6 @@ def search_curves(runs: Sequence[Run]) -> list[Figure | str]:
     """For searches that can be compared, the best score so far in one figure; or why there is none.
 
     Scores are ranks among candidates: those of all searches of a figure are ranked together.
-
-    Raises:
-        ValueError: if a history is damaged.
     """
     groups: dict[str, list[int]] = {}
     for i, run in enumerate(runs):
@@ -116,11 +109,7 @@ def search_curves(runs: Sequence[Run]) -> list[Figure | str]:
 
 
 def training_curves(runs: Sequence[Run]) -> list[Figure]:
-    """Validation accuracy and losses over the epochs, all trainings in one figure each.
-
-    Raises:
-        ValueError: if a history is damaged.
-    """
+    """Validation accuracy and losses over the epochs, all trainings in one figure each."""
     figures = []
     for key, label in _CURVES.items():
         curves = {}
@@ -137,11 +126,7 @@ def training_curves(runs: Sequence[Run]) -> list[Figure]:
 
 
 def proxies_and_accuracy(runs: Sequence[Run]) -> list[Figure]:
-    """Each proxy at initialization against the accuracy after the training, for trainings on the same data.
-
-    Raises:
-        ValueError: if a file is damaged.
-    """
+    """Each proxy at initialization against the accuracy after the training, for trainings on the same data."""
     groups: dict[str, list[int]] = {}
     for i, run in enumerate(runs):
         if run.command == "fit" and run.initial_proxies and final_accuracy(run) is not None:

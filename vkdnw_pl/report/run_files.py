@@ -20,11 +20,7 @@ MAX_VALUES = 200_000
 
 
 def read_text(path: Path) -> str:
-    """The text of a file.
-
-    Raises:
-        ValueError: if it cannot be read, or is not UTF-8.
-    """
+    """The text of a file."""
     try:
         return path.read_bytes().decode("utf-8")
     except OSError as error:
@@ -34,11 +30,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        ValueError: if the file cannot be read, is not JSON, or holds something else.
-    """
+    """A JSON object."""
     try:
         content = json.loads(read_text(path))
     except json.JSONDecodeError as error:
@@ -49,11 +41,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping of plain values; tags that would make other objects are an error.
-
-    Raises:
-        ValueError: if the file cannot be read, is not such YAML, or stands for more than `MAX_VALUES` values.
-    """
+    """A YAML mapping of plain values; tags that would make other objects are an error."""
     try:
         content = _object(yaml.safe_load(read_text(path)), path)
         if _count(content, MAX_VALUES) > MAX_VALUES:
@@ -66,12 +54,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
-    """First line and the others of a CSV file; a last line that a kill, or a copy that was cut off, has torn is left out.
-
-    Raises:
-        ValueError: if the file cannot be read, is empty, a name of the first line repeats, or a line has another number
-            of cells.
-    """
+    """First line and the others of a CSV file; a last line that a kill, or a copy that was cut off, has torn is left out."""
     text = read_text(path)
     reader = csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))
     try:
@@ -95,9 +78,6 @@ def read_frame(path: Path, text_columns: Sequence[str] = ("arch", "status", "rea
 
     pandas reads a large file several times faster, but says nothing of short lines, and little of what is no number:
     where something looks wrong, the file is read again, cell by cell.
-
-    Raises:
-        ValueError: as `read_csv`, or if there is no column ``arch``, or a cell that must be a number is none.
     """
     text = read_text(path)
     whole = text[: text.rfind("\n") + 1]
@@ -133,11 +113,7 @@ def read_frame(path: Path, text_columns: Sequence[str] = ("arch", "status", "rea
 
 
 def numbers(cells: Sequence[str], path: Path, column: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Numbers of a column of a CSV file; NaN where a cell is empty.
-
-    Raises:
-        ValueError: if a cell is something else.
-    """
+    """Numbers of a column of a CSV file; NaN where a cell is empty."""
     values = []
     for cell in cells:
         try:

@@ -45,16 +45,7 @@ _CSS = {CLOSE: "close", COVERED: "close", DIFFERS: "differs", NO_PAPER: "", NOT_
 
 
 def runs_html(runs: Sequence[Run], title: str, made_at: datetime | None = None) -> str:
-    """Render the page.
-
-    Args:
-        runs: as `report.runs.read_runs` reads them.
-        title: of the page.
-        made_at: shown below the title; default: now.
-
-    Raises:
-        ValueError: if there are no runs, or a file of a run is damaged.
-    """
+    """Render the page; ``made_at`` (default: now) is shown below the title."""
     if not runs:
         raise ValueError("runs is empty: there is nothing to report")
     environment = Environment(

@@ -19,15 +19,7 @@ _REASONS = 10
 
 
 def runs_markdown(runs: Sequence[Run], title: str) -> str:
-    """Summary, rankings, the paper's values, options that differ, and failures.
-
-    Args:
-        runs: as `report.runs.read_runs` reads them.
-        title: the heading.
-
-    Raises:
-        ValueError: if there are no runs, or a file of a run is damaged.
-    """
+    """Summary, rankings, the paper's values, options that differ, and failures."""
     if not runs:
         raise ValueError("runs is empty: there is nothing to report")
     parts = [f"## {plain(title)}", summary_markdown(runs)]
@@ -36,12 +28,7 @@ def runs_markdown(runs: Sequence[Run], title: str) -> str:
 
 
 def code(text: str, table: bool = True) -> str:
-    """Text as code, whatever it holds; nothing for an empty text.
-
-    Args:
-        text: of any origin.
-        table: whether it stands in a cell of a table, where a bar would begin the next one.
-    """
+    """Text as code, whatever it holds; nothing for an empty text. In a table a bar would begin the next cell."""
     text = clean(text)
     if not text.strip():
         return ""

@@ -20,9 +20,6 @@ def paper_parts(runs: Sequence[Run]) -> list[Line]:
     A part has the paper's ``table``, ``lines`` (``run``, ``label``, and ``cells`` by column, then metric), ``remarks``, and
     ``columns``: the label of each, with place among the cells and name of its metrics that both sides have somewhere.
     The paper's nDCG looks at the first 1,000 of all its networks; that of a sample is another quantity, and is left out.
-
-    Raises:
-        ValueError: if a file is damaged.
     """
     metrics = [_for_paper(run) for run in runs]
     parts = []

@@ -20,9 +20,6 @@ _COSTS = {"macs": "MACs", "num_params": "parameters"}
 def summary_lines(runs: Sequence[Run]) -> list[Line]:
     """Each run in short: ``run`` (its place), ``command``, ``space``, ``networks`` (how many), ``best`` (the ranking with
     the highest tau or that a search used, or the trained network), ``tau``, ``result``, ``status``, ``seconds``, ``started``.
-
-    Raises:
-        ValueError: if a file is damaged.
     """
     return [_summary(i, run) for i, run in enumerate(runs)]
 
@@ -30,9 +27,6 @@ def summary_lines(runs: Sequence[Run]) -> list[Line]:
 def search_lines(runs: Sequence[Run]) -> list[Line]:
     """What each search found: ``run``, ``strategy``, ``ranking``, ``evaluated`` (how many), ``arch`` and its ``macs``,
     ``num_params``, ``layers`` and ``accuracies`` (text), and the ``top`` architectures.
-
-    Raises:
-        ValueError: if a file is damaged.
     """
     return [_found(i, run, run.found or {}) for i, run in enumerate(runs) if run.command == "search"]
 
@@ -40,9 +34,6 @@ def search_lines(runs: Sequence[Run]) -> list[Line]:
 def training_lines(runs: Sequence[Run]) -> list[Line]:
     """What each training reached: ``run``, ``network``, ``epochs`` (text), accuracies in percent: ``last`` and ``best`` on
     the validation images and ``test``; ``images_per_s``.
-
-    Raises:
-        ValueError: if a file is damaged.
     """
     lines = []
     for i, run in enumerate(runs):
@@ -69,9 +60,6 @@ def training_lines(runs: Sequence[Run]) -> list[Line]:
 def failed_runs(runs: Sequence[Run]) -> list[Line]:
     """What failed in each run with failures: ``run``, ``failed`` ``of`` how many, their ``noun``, and ``groups`` by reason,
     the most frequent first: ``reason``, ``count``, and the first few ``rows`` with their seeds.
-
-    Raises:
-        ValueError: if a file is damaged.
     """
     lines = []
     for i, run in enumerate(runs):
@@ -89,11 +77,7 @@ def failed_runs(runs: Sequence[Run]) -> list[Line]:
 
 
 def best_ranking(run: Run) -> tuple[str, str, float] | None:
-    """Ranking with the highest Kendall's tau on the run's first data set, that data set, and the tau.
-
-    Raises:
-        ValueError: if a file is damaged.
-    """
+    """Ranking with the highest Kendall's tau on the run's first data set, that data set, and the tau."""
     first = run.metrics[0]["dataset"] if run.metrics else ""
     taus = {row["ranking"]: metric_value(row, "kendall").mean for row in run.metrics if row["dataset"] == first}
     defined = {name: tau for name, tau in taus.items() if tau is not None}
@@ -104,11 +88,7 @@ def best_ranking(run: Run) -> tuple[str, str, float] | None:
 
 
 def best_networks(run: Run) -> tuple[str, list[str]] | None:
-    """Ranking with the highest tau (without metrics: ``vkdnw_agg``, or the first), and its first few architectures.
-
-    Raises:
-        ValueError: if a file is damaged.
-    """
+    """Ranking with the highest tau (without metrics: ``vkdnw_agg``, or the first), and its first few architectures."""
     ranking = run.ranking
     if ranking is None or ranking.empty:
         return None
@@ -119,11 +99,7 @@ def best_networks(run: Run) -> tuple[str, list[str]] | None:
 
 
 def epoch_values(run: Run, key: str) -> list[tuple[float, float]]:
-    """Epochs behind -> a value of the history, NaN where it was not finite; the last one of each epoch.
-
-    Raises:
-        ValueError: if the history is damaged.
-    """
+    """Epochs behind -> a value of the history, NaN where it was not finite; the last one of each epoch."""
     values: dict[float, float] = {}
     for line in run.history:
         epoch = line.get("epoch")
@@ -133,11 +109,7 @@ def epoch_values(run: Run, key: str) -> list[tuple[float, float]]:
 
 
 def final_accuracy(run: Run) -> tuple[str, float] | None:
-    """What the training reached: on the test images where it was tested, else on the validation images.
-
-    Raises:
-        ValueError: if a file is damaged.
-    """
+    """What the training reached: on the test images where it was tested, else on the validation images."""
     for key, label in (("test/top1", "test top-1"), ("val/top1", "validation top-1")):
         value = run.results.get(key)
         if value is not None and math.isfinite(value):

@@ -97,11 +97,7 @@ class Run:
 
     @functools.cached_property
     def scores(self) -> pd.DataFrame | None:
-        """All rows that are on the disk, those of unfinished runs included.
-
-        Columns: ``arch``, ``seed``, the values (higher is better, NaN where there is none), ``status``, ``reason`` and
-        ``seconds``.
-        """
+        """All rows that are on the disk, those of unfinished runs included; higher values are better, NaN is none."""
         return _read_scores(RunFolder(self.path))
 
     @functools.cached_property
@@ -181,15 +177,7 @@ class Run:
 
 
 def read_run(path: str | Path, name: str | None = None) -> Run:
-    """Read the record of one run folder.
-
-    Args:
-        path: the folder.
-        name: what to call it; default: the folder's own name.
-
-    Raises:
-        ValueError: if there is no folder, it is not a run folder, or its record is damaged; naming folder and file.
-    """
+    """Read the record of one run folder; ``name`` is what to call it (default: the folder's own name)."""
     path = Path(path).expanduser()
     kind = _kind(path)
     if not kind:
@@ -221,21 +209,13 @@ def read_run(path: str | Path, name: str | None = None) -> Run:
 
 
 def read_runs(paths: Iterable[str | Path]) -> list[Run]:
-    """Read run folders, with names that differ; one that is named twice is read once.
-
-    Raises:
-        ValueError: as `read_run`.
-    """
+    """Read run folders, with names that differ; one that is named twice is read once."""
     folders = list({Path(path).expanduser().resolve(): Path(path).expanduser() for path in paths}.values())
     return [read_run(folder, name) for folder, name in zip(folders, unique_names(folders))]
 
 
 def read_run_folders(paths: Iterable[str]) -> tuple[list[Run], list[str]]:
-    """Read run folders, and folders of run folders, with what a user should hear of it.
-
-    Raises:
-        ValueError: as `read_run`.
-    """
+    """Read run folders, and folders of run folders, with what a user should hear of it."""
     folders, remarks = [], []
     for path in paths:
         below = run_folders(path)
@@ -249,11 +229,7 @@ def read_run_folders(paths: Iterable[str]) -> tuple[list[Run], list[str]]:
 
 
 def run_folders(path: str | Path) -> list[Path]:
-    """The folder itself where it is a run folder, otherwise the run folders directly below it, by name.
-
-    Raises:
-        ValueError: if there is neither.
-    """
+    """The folder itself where it is a run folder, otherwise the run folders directly below it, by name."""
     path = Path(path).expanduser()
     if _kind(path):
         return [path]

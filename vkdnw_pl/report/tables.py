@@ -102,20 +102,12 @@ class MetricTable:
 
 
 def metric_value(row: Row, metric: str) -> Value:
-    """Read one metric of a row.
-
-    Raises:
-        ValueError: if the column is missing or holds something else than a number.
-    """
+    """Read one metric of a row."""
     return Value(_number(row, metric), _number(row, f"{metric}_std", optional=True))
 
 
 def metric_table(runs: Sequence[Iterable[Row]]) -> MetricTable | None:
-    """Arrange the metric rows of runs; None where there are none.
-
-    Raises:
-        ValueError: if a row lacks a column, holds text where a number belongs, or comes twice in a run.
-    """
+    """Arrange the metric rows of runs; None where there are none."""
     lines: dict[tuple[int, str], dict[tuple[str, str], Row]] = {}
     for run, rows in enumerate(runs):
         for row in rows:
@@ -164,9 +156,6 @@ def text_table(rows: Iterable[Row], ansi: bool = False, width: int | None = None
         rows: rows of ``metrics.csv``; rankings and data sets appear in the order in which they come.
         ansi: print the best of each column bold with ANSI codes; otherwise it is followed by ``*``.
         width: columns of the terminal; data sets that do not fit side by side go below each other.
-
-    Raises:
-        ValueError: as `metric_table`.
     """
     table = metric_table([rows])
     if table is None:
@@ -188,11 +177,7 @@ def text_table(rows: Iterable[Row], ansi: bool = False, width: int | None = None
 
 
 def print_table(rows: Iterable[Row], file: TextIO | None = None) -> None:
-    """Print `text_table` to ``file`` (default: standard output), bold and in the terminal's width if it is one.
-
-    Raises:
-        ValueError: as `text_table`.
-    """
+    """Print `text_table` to ``file`` (default: standard output), bold and in the terminal's width if it is one."""
     file = file or sys.stdout
     tty = file.isatty()
     file.write(text_table(rows, ansi=tty, width=shutil.get_terminal_size().columns if tty else None))

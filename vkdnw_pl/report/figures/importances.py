@@ -38,16 +38,9 @@ def save_importances(importances: Mapping[tuple[str, str], Importances], folder:
 def feature_importances(
     panels: Mapping[str, Importances], top: int = 15, xlabel: str = "share of what the trees explain"
 ) -> Figure:
-    """Draw the most important features as sorted bars, one panel per model; all others are one bar, their sum.
+    """Draw the ``top`` features as sorted bars, one panel per model; all others are one bar, their sum.
 
-    Args:
-        panels: title (such as ``vkdnw_m, cifar10``) -> importances; bars are means, error bars the sample deviation
-            over seeds.
-        top: how many features have a bar of their own.
-        xlabel: what an importance is; the default fits impurity importances.
-
-    Raises:
-        ValueError: if there are no panels, a panel has no features, a value is not finite, or ``top`` is not positive.
+    Bars are means, error bars the sample deviation over seeds.
     """
     check_whole("top", top, 1)
     if not panels or not all(panels.values()):

@@ -51,13 +51,7 @@ class Bars:
 def save_ranking_figures(
     evaluation: Evaluation, accuracies: Mapping[str, Mapping[str, float]], folder: Path
 ) -> list[Path]:
-    """Draw the figures of an evaluation with metrics into a folder: ``ndcg.png``, and ``ranks_*.png`` of each data set.
-
-    Args:
-        evaluation: what is drawn.
-        accuracies: by data set, then architecture.
-        folder: where to.
-    """
+    """Draw ``ndcg.png`` and, for each data set, ``ranks_*.png``; ``accuracies`` are by data set, then architecture."""
     paths = [save_figure(ndcg_bars(evaluation.metrics), folder / "ndcg.png")]
     names = list(evaluation.ranks)[:_MAX_PANELS]
     if "vkdnw_agg" in evaluation.ranks:  # the paper's ranking, and what it is made of
@@ -82,9 +76,6 @@ def rank_scatter(ranks: Mapping[str, Any], accuracy: Any, rows: Iterable[Row], d
         accuracy: accuracies of the architectures in percent, shape (n,).
         rows: metric rows that contain each ranking on ``dataset``.
         dataset: its name in ``rows``.
-
-    Raises:
-        ValueError: if there is no ranking, a ranking has no row on ``dataset``, or lengths differ.
     """
     accuracy = np.asarray(accuracy, dtype=np.float64)
     metrics = {str(row["ranking"]): row for row in rows if row["dataset"] == dataset}
@@ -136,10 +127,7 @@ def draw_ranks(
     """Draw the rank among these architectures against the accuracy, and set the limits of the axes.
 
     The few worst (a network without any path has 10 % on CIFAR-10) would squeeze all others into the top of the panel:
-    they are drawn as triangles on its lower edge.
-
-    Returns:
-        The lower edge, and how many lie below it.
+    they are drawn as triangles on its lower edge. Returns that edge, and how many lie below it.
     """
     x, n = rank_values(ranks), len(accuracy)
     floor, ceiling = accuracy_limits(accuracy)
@@ -168,15 +156,7 @@ def accuracy_limits(accuracy: np.ndarray[Any, Any]) -> tuple[float, float]:
 
 
 def ndcg_bars(rows: Iterable[Row]) -> Figure:
-    """Draw the nDCG of the rankings as sorted bars, one panel per data set, after Figure 1 of the VKDNW paper.
-
-    Args:
-        rows: metric rows; standard deviations over seeds become error bars. Rankings whose name begins with
-            ``vkdnw`` have the accent colour.
-
-    Raises:
-        ValueError: if there are no rows, or a value is not a number.
-    """
+    """Draw the nDCG of the rankings as sorted bars, one panel per data set, after Figure 1 of the VKDNW paper."""
     panels: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         panels.setdefault((str(row["dataset"]), str(row.get("split") or "")), []).append(row)
@@ -205,13 +185,7 @@ def ndcg_bars(rows: Iterable[Row]) -> Figure:
 
 
 def metric_bars(names: Sequence[str], groups: Sequence[Bars], label: str) -> Figure:
-    """Draw one metric of several runs, a bar of each run for every ranking.
-
-    Args:
-        names: of the rankings, the first on top.
-        groups: one per run.
-        label: of the metric.
-    """
+    """Draw one metric of several runs, a bar of each run (one of the groups) for every ranking."""
     with drawing():
         figure = new_figure(4.4, 0.55 + 0.13 * len(names) * (len(groups) + 0.8))
         ax = figure.subplots()

@@ -75,7 +75,7 @@ def search_figures(
     max_macs: float | None = None,
     objectives: Sequence[str] = (),
 ) -> list[Path]:
-    """Draw all figures of a search into a folder.
+    """Draw all figures of a search into a folder, and return their paths.
 
     Args:
         history: the candidates in the order of the search.
@@ -85,36 +85,21 @@ def search_figures(
         min_macs: lower bound of the search, to be drawn.
         max_macs: upper bound of the search, to be drawn.
         objectives: what else the search looked at; those in `COSTS` are drawn against the score as MACs are.
-
-    Returns:
-        Paths of the files that were written.
-
-    Raises:
-        ValueError: if no candidate has a score, or a column of the ranking is not in the history.
     """
     folder = Path(folder)
     scores = history_scores(history, ranking)
-    figures = {
-        "best_so_far": best_so_far(scores, ranking),
-        "macs_and_score": cost_and_score([c.macs for c in history], scores, ranking, "macs", min_macs, max_macs),
-        **{
-            f"{cost}_and_score": cost_and_score([getattr(c, cost) for c in history], scores, ranking, cost)
-            for cost in COSTS
-            if cost in objectives and cost != "macs"
-        },
-        "diversity": diversity(history),
-    }
+    figures = {"best_so_far": best_so_far(scores, ranking), "diversity": diversity(history)}
+    for cost in COSTS:
+        if cost == "macs" or cost in objectives:
+            costs, bounds = [getattr(c, cost) for c in history], (min_macs, max_macs) if cost == "macs" else ()
+            figures[f"{cost}_and_score"] = cost_and_score(costs, scores, ranking, cost, *bounds)
     if space is not None and (decisions := SPACES[space].decisions):
         figures["choices"] = choice_shares(history, decisions)
     return [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
 def history_scores(history: Sequence[Candidate], ranking: str) -> Floats:
-    """Scores of all candidates when ranked together, higher is better, at most 0; NaN for those that failed.
-
-    Raises:
-        ValueError: if no candidate has a score, or a column of the ranking is not in the history.
-    """
+    """Scores of all candidates when ranked together, higher is better, at most 0; NaN for those that failed."""
     usable = [candidate for candidate in history if not candidate.failed]
     if not usable:
         raise ValueError("no candidate of the history has a score: there is nothing to draw")
@@ -133,12 +118,7 @@ def history_scores(history: Sequence[Candidate], ranking: str) -> Floats:
 
 
 def best_so_far(scores: Floats, ranking: str) -> Figure:
-    """Draw the best score so far over the evaluations, above the scores of the candidates of each stretch.
-
-    Args:
-        scores: of the candidates in the order of the search, when all are ranked together; NaN has none.
-        ranking: its name.
-    """
+    """Draw the best score so far over the evaluations, above the scores of the candidates of each stretch."""
     with drawing():
         figure = new_figure(6.4, 3.9)
         ax = figure.subplots()
@@ -155,14 +135,7 @@ def best_so_far(scores: Floats, ranking: str) -> Figure:
 
 
 def draw_best(ax: Axes, scores: Floats, line: Mapping[str, Any], name: str = "") -> tuple[int, float]:
-    """Draw the best score so far as steps, and return the number of the best candidate and its score.
-
-    Args:
-        ax: where.
-        scores: as for `best_so_far`; one of them is not NaN.
-        line: its colour and style.
-        name: what is shown where one points at the line.
-    """
+    """Draw the best score so far as steps, and return the number of the best candidate and its score."""
     best = np.maximum.accumulate(np.where(np.isfinite(scores), scores, -np.inf))
     # Where the best changes is all that a line needs.
     steps = np.flatnonzero(best > np.concatenate([[-np.inf], best[:-1]]))
@@ -181,19 +154,7 @@ def cost_and_score(
     least: float | None = None,
     most: float | None = None,
 ) -> Figure:
-    """Draw all candidates by cost and score, coloured by when they came, with bounds and the front of both.
-
-    Args:
-        costs: of the candidates in the order of the search; None or NaN is not drawn.
-        scores: see `best_so_far`.
-        ranking: its name.
-        cost: which of `COSTS` it is.
-        least: lower bound of the search.
-        most: upper bound of the search.
-
-    Raises:
-        ValueError: if no candidate has both.
-    """
+    """Draw all candidates by cost and score, coloured by when they came, with the search's bounds and the front of both."""
     values = np.array(costs, dtype=np.float64)
     drawn = np.flatnonzero(np.isfinite(scores) & np.isfinite(values))
     if not len(drawn):
@@ -251,10 +212,7 @@ def compared_best(searches: Sequence[SearchScores]) -> Figure:
 def compared_costs(searches: Sequence[SearchScores], most: int = 300) -> tuple[Figure, int]:
     """Draw the MACs and the score of the best candidates of several searches, each in its colour.
 
-    Few enough are drawn, at most about ``most``, that each stays a point that can be asked for its name.
-
-    Returns:
-        The figure, and how many are drawn.
+    At most about ``most`` are drawn, so that each stays a point that can be asked for its name; returns how many.
     """
     count = min(100, max(10, most // len(searches)))
     shown = 0
@@ -280,9 +238,6 @@ def diversity(history: Sequence[Candidate]) -> Figure:
     Above, the difference of two candidates of a stretch: the share of the words and numbers of their strings that do not
     match in order, the mean of `PAIRS` pairs drawn at random (the same ones each time). Below, the effective number of
     parents, exp of the entropy of their shares: n where n parents have equally many children.
-
-    Args:
-        history: the candidates in the order of the search.
     """
     edges = _windows(len(history))
     stretches = [history[a:b] for a, b in pairwise(edges)]
@@ -310,15 +265,7 @@ def diversity(history: Sequence[Candidate]) -> Figure:
 
 
 def choice_shares(history: Sequence[Candidate], choices: Mapping[str, tuple[str, tuple[str, ...]]]) -> Figure:
-    """Draw which share each choice has among the candidates of each stretch.
-
-    Args:
-        history: the candidates in the order of the search.
-        choices: see `Space.decisions`.
-
-    Raises:
-        ValueError: if there are no choices.
-    """
+    """Draw which share each of the choices (`Space.decisions`) has among the candidates of each stretch."""
     if not choices:
         raise ValueError("choices is empty: there are no shares to draw")
     edges = _windows(len(history))

@@ -63,13 +63,8 @@ _STYLE = {
     **{"xtick.labelsize": 8, "ytick.labelsize": 8, "figure.labelsize": 10, "figure.titlesize": 11},
     **{"text.color": INK, "axes.labelcolor": GREY, "xtick.color": GREY, "ytick.color": GREY, "axes.edgecolor": GREY},
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.grid": True},
-    **{
-        "xtick.major.size": 0,
-        "ytick.major.size": 0,
-        "axes.facecolor": "none",
-        "grid.color": LINE,
-        "grid.linewidth": 0.6,
-    },
+    **{"xtick.major.size": 0, "ytick.major.size": 0, "axes.facecolor": "none"},
+    **{"grid.color": LINE, "grid.linewidth": 0.6},
     **{"legend.frameon": False, "svg.fonttype": "none", "text.parse_math": False, "axes.formatter.useoffset": False},
 }
 _SVG = "{http://www.w3.org/2000/svg}"
@@ -104,14 +99,9 @@ def hover(artist: Artist, texts: Sequence[str]) -> None:
 
 
 def draw_points(ax: Axes, x: Floats, y: Floats, color: str, texts: Sequence[str] = ()) -> None:
-    """Draw points one by one, or, where they are more than `MAX_POINTS`, the picture of their density.
+    """Draw points one by one with hover texts, or, where they are more than `MAX_POINTS`, a picture of their density.
 
-    Args:
-        ax: its limits must be those of the finished figure.
-        x: shape (n,).
-        y: shape (n,).
-        color: of the points.
-        texts: what is shown where one points at a point; none for a density.
+    The picture needs the limits of the finished figure.
     """
     if len(x) <= MAX_POINTS:
         size = 22.0 if len(x) <= 30 else 9.0
@@ -147,12 +137,7 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 
 
 def to_svg(figure: Figure, title: str) -> Markup:
-    """A figure as SVG that takes the colours and the font of its page, without ids, styles and fixed size.
-
-    Args:
-        figure: drawn with the colours of `LIGHT`.
-        title: what a screen reader says.
-    """
+    """A figure in the colours of `LIGHT` as SVG that takes colours and font of its page; a screen reader says ``title``."""
     buffer = io.BytesIO()
     figure.patch.set_visible(False)
     with drawing():

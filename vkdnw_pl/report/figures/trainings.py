@@ -48,13 +48,7 @@ def epoch_curves(curves: Sequence[Curve], label: str) -> Figure:
 
 
 def value_and_accuracy(points: Sequence[tuple[str, str, float, float]], xlabel: str, ylabel: str) -> Figure:
-    """Draw one point per training.
-
-    Args:
-        points: hover text, colour, x and y of each.
-        xlabel: of the value before the training.
-        ylabel: of the accuracy after it.
-    """
+    """Draw one point per training: hover text, colour, x (value before it) and y (accuracy after it)."""
     with drawing():
         figure = new_figure(3.1, 2.2)
         ax = figure.subplots()

@@ -114,9 +114,6 @@ def paper_values(table: str, variant: str = "unique") -> Mapping[Key, PaperValue
     """All numbers of a table: (row, column, metric) -> value, in the order of the paper.
 
     ``table2`` has numbers alone; tables without a variant (``table2``, ``fig2``) are the same for both.
-
-    Raises:
-        ValueError: if the table is not known, or has no numbers for the variant.
     """
     check_choice("variant", variant, VARIANTS)
     check_choice("table", table, dict.fromkeys(name for name, _ in _numbers()))
