@@ -6,7 +6,6 @@ import pytest
 import run_samples as samples
 
 from vkdnw_pl.report.paper.tables import paper_values
-from vkdnw_pl.report.run_config import config_tables, environment_table, flattened
 from vkdnw_pl.report.run_figures import (
     bar_figures,
     proxies_and_accuracy,
@@ -18,8 +17,11 @@ from vkdnw_pl.report.run_html import runs_html
 from vkdnw_pl.report.run_paper import paper_parts
 from vkdnw_pl.report.run_summary import (
     best_ranking,
+    config_tables,
+    environment_table,
     epoch_values,
     failed_runs,
+    flattened,
     search_lines,
     summary_lines,
     training_lines,

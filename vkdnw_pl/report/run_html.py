@@ -19,7 +19,6 @@ from vkdnw_pl._version import __version__
 from vkdnw_pl.report.figures.style import RUN_COLORS, css_colors
 from vkdnw_pl.report.outputs import PAGE_MARK
 from vkdnw_pl.report.paper.comparison import CLOSE, COVERED, DIFFERS, NO_PAPER, NOT_COMPUTED
-from vkdnw_pl.report.run_config import config_tables, environment_table
 from vkdnw_pl.report.run_figures import (
     bar_figures,
     proxies_and_accuracy,
@@ -31,6 +30,8 @@ from vkdnw_pl.report.run_paper import paper_parts
 from vkdnw_pl.report.run_summary import (
     again,
     best_networks,
+    config_tables,
+    environment_table,
     failed_runs,
     search_lines,
     summary_lines,

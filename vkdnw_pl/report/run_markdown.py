@@ -6,9 +6,8 @@ import re
 from collections.abc import Sequence
 
 from vkdnw_pl.report.outputs import MARKDOWN_MARK
-from vkdnw_pl.report.run_config import config_tables
 from vkdnw_pl.report.run_paper import paper_parts
-from vkdnw_pl.report.run_summary import failed_runs, summary_lines
+from vkdnw_pl.report.run_summary import config_tables, failed_runs, summary_lines
 from vkdnw_pl.report.runs import Run
 from vkdnw_pl.report.tables import METRICS, markdown_table, metric_table
 from vkdnw_pl.report.text import clean, counted, shortened
