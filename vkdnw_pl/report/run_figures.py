@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -24,20 +25,13 @@ from vkdnw_pl.report.run_summary import epoch_values, final_accuracy
 from vkdnw_pl.report.runs import Run
 from vkdnw_pl.report.tables import METRICS, MetricTable, Value, metric_value
 
-MAX_BARS = 14
-"""Rankings that a bar chart has; the best ones."""
+MAX_BARS = 14  # rankings of a bar chart
 MAX_BAR_RUNS = 6
 _PANELS = 150  # ranks against accuracies, of all runs together: each takes some kilobytes of the page
 _FEWEST, _MOST = 2, 6  # rankings that are drawn of one run and data set
-_CURVES = {
-    "val/top1": "validation top-1 (%)",
-    "train/loss": "training loss",
-    "val/loss": "validation loss",
-}
-_SAME_SCORES = (
-    *("space", "network", "ranking", "proxies", "batch_size", "input", "data", "init", "proxy_seed", "scores"),
-)
-"""Settings of searches whose scores mean the same where they are equal."""
+_CURVES = {"val/top1": "validation top-1 (%)", "train/loss": "training loss", "val/loss": "validation loss"}
+# Scores of searches mean the same where these settings are equal.
+_SAME_SCORES = ("space", "network", "ranking", "proxies", "batch_size", "input", "data", "init", "proxy_seed", "scores")
 
 
 @dataclass(frozen=True)
@@ -69,16 +63,14 @@ def bar_figures(table: MetricTable, runs: Sequence[Run]) -> list[Figure]:
         values: dict[str, dict[int, Value]] = {}
         for row in table.rows:
             cell = row.cells[column]
-            if cell is not None and cell.value.mean is not None and row.run in first:
-                values.setdefault(row.ranking, {})[row.run] = cell.value
+            if cell is not None and cell.mean is not None and row.run in first:
+                values.setdefault(row.ranking, {})[row.run] = cell
         if not values:
             continue
         tops = {name: max(value.mean or 0.0 for value in of_runs.values()) for name, of_runs in values.items()}
         names = sorted(values, key=lambda name: (-tops[name], name))[:MAX_BARS]
         drawn = [run for run in first if any(run in values[name] for name in names)]
-        groups = [
-            Bars(runs[run].name, run_style(run)["color"], [values[name].get(run) for name in names]) for run in drawn
-        ]
+        groups = [Bars(runs[i].name, run_style(i)["color"], [values[name].get(i) for name in names]) for i in drawn]
         caption = f"{label} on {table.titles[column // len(METRICS)]}"
         cuts = [(len(names), len(values), "the best", "rankings"), (len(first), len(all_runs), "the first", "runs")]
         note = ", ".join(f"{which} {count} of {of} {noun}" for count, of, which, noun in cuts if count < of)
@@ -100,12 +92,12 @@ def search_curves(runs: Sequence[Run]) -> list[Figure | str]:
 
     Scores are ranks among candidates: those of all searches of a figure are ranked together.
     """
-    groups: dict[str, list[int]] = {}
-    for i, run in enumerate(runs):
-        if run.command == "search" and run.candidates:
-            settings = {name: run.settings.get(name) for name in _SAME_SCORES}
-            groups.setdefault(json.dumps(settings, sort_keys=True, default=str), []).append(i)
-    return [figure for members in groups.values() for figure in _search_figures(runs, members)]
+    searches = {
+        i: {name: run.settings.get(name) for name in _SAME_SCORES}
+        for i, run in enumerate(runs)
+        if run.command == "search" and run.candidates
+    }
+    return [figure for members in _alike(searches) for figure in _search_figures(runs, members)]
 
 
 def training_curves(runs: Sequence[Run]) -> list[Figure]:
@@ -127,12 +119,13 @@ def training_curves(runs: Sequence[Run]) -> list[Figure]:
 
 def proxies_and_accuracy(runs: Sequence[Run]) -> list[Figure]:
     """Each proxy at initialization against the accuracy after the training, for trainings on the same data."""
-    groups: dict[str, list[int]] = {}
-    for i, run in enumerate(runs):
-        if run.command == "fit" and run.initial_proxies and final_accuracy(run) is not None:
-            groups.setdefault(json.dumps(run.config.get("data"), sort_keys=True, default=str), []).append(i)
+    trainings = {
+        i: run.config.get("data")
+        for i, run in enumerate(runs)
+        if run.command == "fit" and run.initial_proxies and final_accuracy(run) is not None
+    }
     figures = []
-    for members in groups.values():
+    for members in _alike(trainings):
         names = dict.fromkeys(name for i in members for name in runs[i].initial_proxies if "_decile_" not in name)
         for name in names:
             drawn = [i for i in members if name in runs[i].initial_proxies]
@@ -149,6 +142,14 @@ def proxies_and_accuracy(runs: Sequence[Run]) -> list[Figure]:
             figure = value_and_accuracy(points, name, f"{' or '.join(sorted(kinds))} (%)")
             figures.append(Figure(caption, to_svg(figure, f"{caption} against accuracy"), tuple(drawn)))
     return figures
+
+
+def _alike(settings: Mapping[int, Any]) -> Iterable[list[int]]:
+    """Places of runs whose settings are equal."""
+    groups: dict[str, list[int]] = {}
+    for i, value in settings.items():
+        groups.setdefault(json.dumps(value, sort_keys=True, default=str), []).append(i)
+    return groups.values()
 
 
 def _load_oracle(name: str, path: str | None, space: str) -> Oracle | str:

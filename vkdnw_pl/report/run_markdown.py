@@ -83,15 +83,9 @@ def metrics_markdown(runs: Sequence[Run]) -> list[str]:
     head += [f"{plain(table.titles[i // len(METRICS)])} {text}" for i, text in enumerate(table.heads)]
     lines = []
     for row in table.rows:
-        cells = ["" if cell is None else f"**{cell.value}**" if cell.best else str(cell.value) for cell in row.cells]
-        lines.append(
-            [
-                *([code(shortened(runs[row.run].name, 60))] if several else []),
-                code(row.ranking),
-                *([row.n] if table.sizes_differ else []),
-                *cells,
-            ]
-        )
+        cells = ["" if cell is None else f"**{cell}**" if cell.best else str(cell) for cell in row.cells]
+        name = [code(shortened(runs[row.run].name, 60))] if several else []
+        lines.append([*name, code(row.ranking), *([row.n] if table.sizes_differ else []), *cells])
     spread = ", mean ± standard deviation over seeds" if table.has_std else ""
     caption = f"KT Kendall's tau-b, SPR Spearman's rho{spread}; higher is better, the best of each column is bold."
     if table.sizes_differ:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,18 +29,15 @@ from vkdnw_pl.search.history import read_history as read_search
 
 COMMANDS = ("score", "evaluate", "search", "fit")
 """Commands whose run folders are read; what ``merge`` makes is the folder of a ``score``."""
-
 FINISHED, STOPPED, RUNNING, FAILED, NOT_MERGED = "finished", "stopped", "running", "failed", "not merged"
 _METRIC_COLUMNS = ("ranking", "dataset", "split", "n", "kendall", "spearman", "ndcg")
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A row that failed."""
+class Failure(NamedTuple):
+    """A row, or a candidate of a search (without a seed), that failed."""
 
     arch: str
     seed: int | None
-    """None for a candidate of a search."""
     reason: str
 
 
@@ -55,7 +53,7 @@ class Run:
     name: str
     """Unique among the runs that were read together."""
     command: str
-    """``score``, ``evaluate``, ``search`` or ``fit``."""
+    """One of `COMMANDS`."""
     status: str
     """``finished``, ``stopped``, ``running`` (or killed), ``failed``, ``exhausted`` (a search), or ``not merged``."""
     config: Mapping[str, Any]
@@ -114,9 +112,10 @@ class Run:
             if column not in ("ranking", "dataset", "split"):
                 numbers(cells, file, column)
         metrics = [dict(zip(header, row)) for row in rows]
-        places = [(row["ranking"], row["dataset"], row["split"]) for row in metrics]
-        if twice := next((place for place in places if places.count(place) > 1), None):
-            raise ValueError(f"{file} is damaged: ranking {twice[0]!r} on {twice[1]!r} comes twice")
+        places = Counter((row["ranking"], row["dataset"], row["split"]) for row in metrics)
+        for (ranking, dataset, _), count in places.items():
+            if count > 1:
+                raise ValueError(f"{file} is damaged: ranking {ranking!r} on {dataset!r} comes twice")
         return metrics
 
     @functools.cached_property
@@ -129,9 +128,7 @@ class Run:
     def failures(self) -> list[Failure]:
         """Rows of the score table, or candidates of the search, that failed."""
         if self.command == "search":
-            return [
-                Failure(candidate.arch, None, candidate.reason) for candidate in self.candidates if candidate.failed
-            ]
+            return [Failure(c.arch, None, c.reason) for c in self.candidates if c.failed]
         if self.scores is None:
             return []
         failed = self.scores[self.scores["status"] == FAILED_ROW]

@@ -7,7 +7,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, TextIO
 
@@ -34,6 +34,8 @@ class Value:
 
     mean: float | None
     std: float | None
+    best: bool = False
+    """Whether it is the best of its column, as printed."""
 
     def __str__(self) -> str:
         if self.mean is None:
@@ -47,24 +49,14 @@ class Value:
 
 
 @dataclass(frozen=True)
-class MetricCell:
-    """One metric of one ranking on one data set."""
-
-    value: Value
-    best: bool
-    """Whether it is the best of its column, as printed."""
-
-
-@dataclass(frozen=True)
 class MetricRow:
     """One ranking of one run."""
 
     run: int
-    """Place of the run."""
     ranking: str
     n: str
     """Architectures with known accuracies, of all data sets, as text."""
-    cells: tuple[MetricCell | None, ...]
+    cells: tuple[Value | None, ...]
     """By data set, then metric; None where the run has none."""
 
 
@@ -75,9 +67,9 @@ class MetricTable:
     datasets: tuple[tuple[str, str], ...]
     """Name and split."""
     sizes: tuple[str, ...]
-    """How many architectures, of each data set, as text."""
+    """How many architectures of each data set, as text."""
     cuts: tuple[str, ...]
-    """Where nDCG cuts off, of each data set, as text."""
+    """Where nDCG cuts off on each data set, as text."""
     rows: tuple[MetricRow, ...]
     num_seeds: int
     """The most seeds of a row."""
@@ -128,34 +120,28 @@ def metric_table(runs: Sequence[Iterable[Row]]) -> MetricTable | None:
         for key, line in lines.items()
     }
     best = [
-        max((cell.shown for cell in cells if cell is not None and cell.mean is not None), default=math.nan)
+        max((cell.shown for cell in cells if cell and cell.mean is not None), default=math.nan)
         for cells in zip(*values.values())
     ]
     by_dataset = [[line[dataset] for line in lines.values() if dataset in line] for dataset in datasets]
+    table_rows = []
+    for key, cells in values.items():
+        marked = [cell and replace(cell, best=cell.shown == top) for cell, top in zip(cells, best)]
+        table_rows.append(MetricRow(*key, span(lines[key].values(), "n"), tuple(marked)))
     return MetricTable(
         datasets,
         tuple(span(rows, "n") for rows in by_dataset),
         tuple(span(rows, "ndcg_k") for rows in by_dataset),
-        tuple(
-            MetricRow(
-                *key,
-                span(lines[key].values(), "n"),
-                tuple(None if cell is None else MetricCell(cell, cell.shown == top) for cell, top in zip(cells, best)),
-            )
-            for key, cells in values.items()
-        ),
+        tuple(table_rows),
         int(max(_number(row, "seeds") or 0 for rows in by_dataset for row in rows)),
         any(cell is not None and cell.std is not None for cells in values.values() for cell in cells),
     )
 
 
 def text_table(rows: Iterable[Row], ansi: bool = False, width: int | None = None) -> str:
-    """Render metric rows for a terminal.
+    """Render metric rows for a terminal; data sets that do not fit side by side into ``width`` go below each other.
 
-    Args:
-        rows: rows of ``metrics.csv``; rankings and data sets appear in the order in which they come.
-        ansi: print the best of each column bold with ANSI codes; otherwise it is followed by ``*``.
-        width: columns of the terminal; data sets that do not fit side by side go below each other.
+    The best of each column is followed by ``*``, or with ``ansi`` bold.
     """
     table = metric_table([rows])
     if table is None:
@@ -212,9 +198,9 @@ def _ruled(table: MetricTable, datasets: Sequence[int], ansi: bool) -> str:
     return "\n".join(line.rstrip() for line in [above, *text.splitlines()])
 
 
-def _text_cell(cell: MetricCell | None, ansi: bool) -> str:
+def _text_cell(cell: Value | None, ansi: bool) -> str:
     """Cells without a star leave its place empty, so that the digits stand below each other."""
-    text = "" if cell is None else str(cell.value)
+    text = "" if cell is None else str(cell)
     if cell is not None and cell.best:
         return f"\033[1m{text}\033[0m" if ansi else f"{text}*"
     return text if ansi else f"{text} "

@@ -46,7 +46,7 @@ def build_report(runs: Sequence[Run], project: str, entity: str | None, title: s
     """Describe the report; nothing is saved.
 
     Args:
-        runs: what `read_runs` gives. Those that were not logged on W&B are in the tables and have no panels.
+        runs: those that were not logged on W&B are in the tables and have no panels.
         project: project of the runs, where the report will be.
         entity: its user or team; None is the environment's ``WANDB_ENTITY``, or that of the user who is logged in.
         title: heading of the report.
@@ -55,7 +55,6 @@ def build_report(runs: Sequence[Run], project: str, entity: str | None, title: s
     Raises:
         ImportError: if wandb-workspaces is not installed.
         OSError: if W&B is asked and cannot be reached or refuses; with its message.
-        ValueError: if a file of a run is damaged.
     """
     try:
         import wandb_workspaces.reports.v2 as wr
@@ -67,15 +66,11 @@ def build_report(runs: Sequence[Run], project: str, entity: str | None, title: s
     # A run set without a place means the report's own project, and needs no server.
     place = {"entity": entity, "project": project} if online else {}
     blocks: list[Any] = [wr.TableOfContents(), wr.H1(text="Runs"), wr.MarkdownBlock(text=summary_markdown(runs))]
-    missing = [run.name for run in runs if run.wandb_id is None]
-    if missing:
-        text = f"Not logged on W&B, so without panels here: {', '.join(missing)}."
-        blocks.append(wr.CalloutBlock(text=text))
+    if missing := [run.name for run in runs if run.wandb_id is None]:
+        blocks.append(wr.CalloutBlock(text=f"Not logged on W&B, so without panels here: {', '.join(missing)}."))
     if any(run.metrics for run in runs):
-        blocks += [
-            wr.H1(text="Rankings against known accuracies"),
-            *(wr.MarkdownBlock(text=text) for text in metrics_markdown(runs)[1:]),
-        ]
+        blocks.append(wr.H1(text="Rankings against known accuracies"))
+        blocks += [wr.MarkdownBlock(text=text) for text in metrics_markdown(runs)[1:]]
     for heading, members, panels in (
         ("Proxies side by side", [run for run in runs if run.metrics], _metric_panels),
         ("Searches", [run for run in runs if run.command == "search"], _search_panels),
@@ -98,11 +93,7 @@ def report_spec(report: wr.Report) -> dict[str, Any]:
 
 
 def push_report(report: wr.Report) -> str:
-    """Save the report on W&B and return its address.
-
-    Raises:
-        OSError: if W&B cannot be reached or refuses; with its message.
-    """
+    """Save the report on W&B and return its address; `OSError` if W&B cannot be reached or refuses."""
     with _server():
         report.save()
         return str(report.url)
@@ -163,14 +154,8 @@ def _search_panels(wr: Any, runs: Sequence[Run]) -> list[Any]:
         wr.LinePlot(title=title, x="search/evaluated", y=list(keys), title_x="networks evaluated")
         for title, keys in SEARCH_CURVES.items()
     ]
-    panels.append(
-        wr.ScatterPlot(
-            title="found networks: MACs and score",
-            x=wr.SummaryMetric("found/macs"),
-            y=wr.SummaryMetric("found/score"),
-        )
-    )
-    return _arranged(wr, panels)
+    x, y = wr.SummaryMetric("found/macs"), wr.SummaryMetric("found/score")
+    return _arranged(wr, [*panels, wr.ScatterPlot(title="found networks: MACs and score", x=x, y=y)])
 
 
 def _training_panels(wr: Any, runs: Sequence[Run]) -> list[Any]:
@@ -182,15 +167,13 @@ def _training_panels(wr: Any, runs: Sequence[Run]) -> list[Any]:
             panels.append(wr.LinePlot(title=title, x="epoch", y=drawn, title_x="epoch"))
     proxies = list(dict.fromkeys(name for run in runs for name in run.initial_proxies if "_decile_" not in name))
     result = RESULT if any(RESULT in run.results for run in runs) else "val/top1"
-    panels += [
-        wr.ScatterPlot(
-            title=f"{name} before training and {result}",
-            x=wr.SummaryMetric(f"proxy/{name}"),
-            y=wr.SummaryMetric(result),
-            regression=True,
+    for name in proxies[:_SCATTERS]:
+        title, x, y = (
+            f"{name} before training and {result}",
+            wr.SummaryMetric(f"proxy/{name}"),
+            wr.SummaryMetric(result),
         )
-        for name in proxies[:_SCATTERS]
-    ]
+        panels.append(wr.ScatterPlot(title=title, x=x, y=y, regression=True))
     panels = _arranged(wr, panels)
     if proxies:
         y = _HEIGHT * ((len(panels) + 1) // 2)

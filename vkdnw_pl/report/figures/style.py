@@ -177,7 +177,7 @@ def _leaves(element: ElementTree.Element, texts: Iterator[str]) -> Iterator[tupl
 def _leaf(element: ElementTree.Element, shapes: dict[str, ElementTree.Element], text: str) -> Markup:
     tag = element.tag.removeprefix(_SVG)
     attributes = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
-    styles = dict(re.findall(r"([\w-]+): ?([^;]+)", attributes.pop("style", "")))
+    styles: dict[str, str] = dict(re.findall(r"([\w-]+): ?([^;]+)", attributes.pop("style", "")))
     if tag == "use":  # a copy of a shape at another place
         shape = shapes[attributes.pop("href")]
         tag, place = "path", (float(attributes.pop("x", 0)), float(attributes.pop("y", 0)))

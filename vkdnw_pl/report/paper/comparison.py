@@ -61,7 +61,7 @@ class Cell:
 
     @property
     def difference(self) -> float | None:
-        """Ours as printed, minus the paper's."""
+        """Ours as printed, minus the paper's; None where one of them is missing."""
         if self.ours is None or self.paper is None:
             return None
         return round(round(self.ours, self.decimals) - self.paper, self.decimals)
@@ -165,9 +165,8 @@ def compare(
     """Put the numbers of a table beside metric rows of any origin.
 
     Args:
-        table: what to compare (`PAPER_TABLES`).
-        metrics: rows of ``metrics.csv``, of any rankings; ``dataset`` may be a column of scores that a table compares
-            with.
+        table: what to compare.
+        metrics: rows of ``metrics.csv``, of any rankings; ``dataset`` may be a column that a table compares with.
         variant: ``unique`` or ``all``.
         intervals: (ranking, dataset) -> metric -> interval.
         problems: ranking -> why it has no metrics.
@@ -179,14 +178,12 @@ def compare(
     metric_rows: dict[tuple[str, str], Row] = {}
     for metric_row in metrics:
         key = (str(metric_row["ranking"]), str(metric_row["dataset"]))
-        if key in metric_rows:
+        if metric_rows.setdefault(key, metric_row) is not metric_row:
             raise ValueError(f"the metrics of ranking {key[0]!r} on {key[1]} come twice")
-        metric_rows[key] = metric_row
     about = [note for note in (*known_reasons(), *notes) if note.about(table.name, variant)]
     footnotes: list[str] = []
 
-    def numbers(texts: Iterable[str]) -> tuple[int, ...]:  # in the order in which rows, then columns first name them
-        texts = list(texts)
+    def numbers(texts: Sequence[str]) -> tuple[int, ...]:  # in the order in which rows, then columns first name them
         footnotes.extend(text for text in dict.fromkeys(texts) if text not in footnotes)
         return tuple(sorted(footnotes.index(text) + 1 for text in texts))
 
@@ -208,7 +205,7 @@ def compare(
             metric=metric,
             ours=value.mean if value else None,
             std=value.std if value else None,
-            interval=(intervals or {}).get(key, {}).get(metric) if metric_row else None,
+            interval=(intervals or {}).get(key, {}).get(metric),
             paper=paper.value,
             paper_std=paper_std.value,
             source=paper.source,
@@ -224,12 +221,12 @@ def compare(
         if row_remarks and row.key in row_remarks:
             texts.append(row_remarks[row.key])
         rows.append(ComparedRow(row, cells, numbers(texts)))
-    about_columns = [note for note in about if note.rows is None and note.columns]
-    column_notes = tuple(
-        numbers(note.text for note in about_columns if column.key in (note.columns or ())) for column in table.columns
-    )
-    table_notes = [note.text for note in about if note.rows is None and note.columns is None]
-    return Comparison(table, variant, tuple(rows), column_notes, tuple(footnotes), (*remarks, *table_notes))
+    others = [note for note in about if note.rows is None]
+    column_notes = [
+        numbers([note.text for note in others if column.key in (note.columns or ())]) for column in table.columns
+    ]
+    table_notes = [note.text for note in others if note.columns is None]
+    return Comparison(table, variant, tuple(rows), tuple(column_notes), tuple(footnotes), (*remarks, *table_notes))
 
 
 def comparison_csv(comparison: Comparison) -> str:
@@ -244,12 +241,9 @@ def comparison_csv(comparison: Comparison) -> str:
                 if cell.is_empty and not cell.problem:
                     continue
                 low, high = cell.interval or (None, None)
+                head = (*names, cell.metric, cell.ranking, column.compared_with, *cell.sizes)
                 values = (cell.ours, cell.std, low, high, cell.paper, cell.paper_std, cell.difference)
                 covered = "" if cell.in_interval is None else str(cell.in_interval).lower()
-                lines.append(
-                    [
-                        *(*names, cell.metric, cell.ranking, column.compared_with, *cell.sizes, *values),
-                        *(covered, cell.verdict, cell.problem, " | ".join(notes), cell.source),
-                    ]
-                )
+                texts = (covered, cell.verdict, cell.problem, " | ".join(notes), cell.source)
+                lines.append([*head, *values, *texts])
     return "".join(map(csv_line, [CSV_COLUMNS, *lines]))
