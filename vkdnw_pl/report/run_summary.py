@@ -8,7 +8,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from vkdnw_pl.report.runs import Run, is_number, parse_time
 from vkdnw_pl.report.tables import Line, metric_value
@@ -17,11 +17,8 @@ from vkdnw_pl.report.text import as_text, counted
 SHOWN_ROWS = 3
 _BEST = 5
 _COSTS = {"macs": "MACs", "num_params": "parameters"}
-_NOT_COMPARED = (
-    *("out", "overwrite", "progress", "retry_failed", "config"),
-    *("wandb", "wandb_group", "wandb_tags"),
-)
-"""Options that say where and how a run is shown, not what it does."""
+# Options that say where and how a run is shown, not what it does.
+_NOT_COMPARED = ("out", "overwrite", "progress", "retry_failed", "config", "wandb", "wandb_group", "wandb_tags")
 
 
 def summary_lines(runs: Sequence[Run]) -> list[Line]:
@@ -49,7 +46,7 @@ def training_lines(runs: Sequence[Run]) -> list[Line]:
         curve = [value for _, value in epoch_values(run, "val/top1") if math.isfinite(value)]
         done = max((epoch for epoch, _ in epoch_values(run, "train/loss")), default=0)
         trainer = run.config.get("trainer")
-        planned = trainer.get("max_epochs") if _is_mapping(trainer) else None
+        planned = trainer.get("max_epochs") if isinstance(trainer, Mapping) else None
         lines.append(
             Line(
                 run=i,
@@ -142,23 +139,15 @@ def config_tables(runs: Sequence[Run]) -> list[Line]:
     """
     tables = []
     for command in dict.fromkeys(run.command for run in runs):
-        places = [i for i, run in enumerate(runs) if run.command == command and run.config]
-        if places:
-            flat = [_config(runs[i]) for i in places]
-            tables.append(_table(command, places, flat))
+        if flat := {i: _config(run) for i, run in enumerate(runs) if run.command == command and run.config}:
+            tables.append(_table(command, flat))
     return tables
 
 
 def environment_table(runs: Sequence[Run]) -> Line | None:
     """Versions, commit, host, processor and device; None where no run says."""
-    places = [i for i, run in enumerate(runs) if run.environment]
-    if not places:
-        return None
-    flat = [
-        {name.removeprefix("versions."): value for name, value in flattened(runs[i].environment).items()}
-        for i in places
-    ]
-    return _table("", places, flat)
+    flat = {i: flattened(run.environment) for i, run in enumerate(runs) if run.environment}
+    return _table("", flat, "versions.") if flat else None
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -190,10 +179,8 @@ def value_text(value: Any) -> str:
 
 
 def _found(place: int, run: Run, best: Mapping[str, Any]) -> Line:
-    accuracies, top = best.get("accuracies"), best.get("top")
-    numbers = [
-        (name, value) for name, value in (accuracies if _is_mapping(accuracies) else {}).items() if is_number(value)
-    ]
+    accuracies = best["accuracies"] if isinstance(best.get("accuracies"), Mapping) else {}
+    top = best["top"] if isinstance(best.get("top"), list) else []
     return Line(
         run=place,
         strategy=str(run.settings.get("strategy") or ""),
@@ -201,8 +188,8 @@ def _found(place: int, run: Run, best: Mapping[str, Any]) -> Line:
         evaluated=len(run.candidates),
         arch=str(best.get("arch") or ""),
         **{name: _number(best.get(name)) for name in ("macs", "num_params", "layers")},
-        accuracies=", ".join(f"{name} {value:.2f} %" for name, value in numbers),
-        top=[str(network.get("arch")) for network in (top if isinstance(top, list) else []) if _is_mapping(network)],
+        accuracies=", ".join(f"{name} {value:.2f} %" for name, value in accuracies.items() if is_number(value)),
+        top=[str(network.get("arch")) for network in top if isinstance(network, Mapping)],
     )
 
 
@@ -236,15 +223,11 @@ def _summary(place: int, run: Run) -> Line:
 
 def _network(run: Run) -> str:
     model = run.config.get("model")
-    return str(model.get("arch") or "") if _is_mapping(model) else ""
+    return str(model.get("arch") or "") if isinstance(model, Mapping) else ""
 
 
 def _number(value: Any) -> float | None:
     return float(value) if is_number(value) else None
-
-
-def _is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
-    return isinstance(value, Mapping)
 
 
 def _config(run: Run) -> dict[str, str]:
@@ -256,15 +239,17 @@ def _config(run: Run) -> dict[str, str]:
     return flat
 
 
-def _table(command: str, places: Sequence[int], flat: Sequence[Mapping[str, str]]) -> Line:
+def _table(command: str, flat: Mapping[int, Mapping[str, str]], prefix: str = "") -> Line:
+    """A table of options by place of the run; ``prefix`` is not shown."""
     lines = []
-    for name in dict.fromkeys(name for options in flat for name in options):
-        values = tuple(options.get(name, "") for options in flat)
+    for name in dict.fromkeys(name for options in flat.values() for name in options):
+        values = tuple(options.get(name, "") for options in flat.values())
         usual = Counter(values).most_common(1)[0][0]  # of equally frequent ones, the first
-        lines.append(Line(name=name, values=values, unusual=tuple(value != usual for value in values)))
+        unusual = tuple(value != usual for value in values)
+        lines.append(Line(name=name.removeprefix(prefix), values=values, unusual=unusual))
     different = [line for line in lines if any(line.unusual)]
     equal = [line for line in lines if not any(line.unusual)]
-    return Line(command=command, runs=tuple(places), lines=lines, different=different, equal=equal)
+    return Line(command=command, runs=tuple(flat), lines=lines, different=different, equal=equal)
 
 
 def _item_name(item: Any) -> str:

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from vkdnw_pl.errors import check_whole
-from vkdnw_pl.report.figures.style import ACCENT, GREY, LIGHT_BLUE, drawing, new_figure, save_figure
+from vkdnw_pl.report.figures.style import ACCENT, GREY, LIGHT_BLUE, color_legend, drawing, new_figure, save_figure
 
 _KINDS = {
     "VKDNW": ACCENT,
@@ -73,9 +72,7 @@ def feature_importances(
         for ax in axes[len(bars) :]:
             ax.set_axis_off()
         drawn = {_kind(name) for names, _, _ in bars.values() for name in names}
-        handles = [Patch(color=color, label=kind) for kind, color in _KINDS.items() if kind in drawn]
-        columns = min(len(handles), 2 * num_columns)
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8)
+        color_legend(figure, {kind: _KINDS[kind] for kind in _KINDS if kind in drawn}, min(len(drawn), 2 * num_columns))
     return figure
 
 

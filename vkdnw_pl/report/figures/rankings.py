@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from vkdnw_pl.ranking import NAMED_SETS, rank_values
@@ -23,11 +22,13 @@ from vkdnw_pl.report.figures.style import (
     INK,
     LIGHT_BLUE,
     MAX_POINTS,
+    color_legend,
     draw_points,
     drawing,
     hover,
     new_figure,
     save_figure,
+    write_above,
 )
 from vkdnw_pl.report.tables import METRICS, Row, Value, metric_value, span
 from vkdnw_pl.report.text import clean, shortened
@@ -96,8 +97,7 @@ def rank_scatter(ranks: Mapping[str, Any], accuracy: Any, rows: Iterable[Row], d
             floor, below = draw_ranks(ax, np.asarray(values, dtype=np.float64), accuracy, BLUE if i else ACCENT)
             ax.set_title(clean(name), pad=18)
             means = {short: metric_value(metrics[name], metric).mean for metric, short in METRICS.items()}
-            text = "   ".join(f"{short} {_text(mean)}" for short, mean in means.items())
-            ax.annotate(text, (0.5, 1), (0, 5), "axes fraction", "offset points", ha="center", fontsize=8, color=GREY)
+            write_above(ax, "   ".join(f"{short} {_text(mean)}" for short, mean in means.items()))
             # Panels without a neighbour below carry the axis.
             ax.tick_params(labelbottom=i + num_columns >= len(ranks))
         for ax in panels[len(ranks) :]:
@@ -176,11 +176,7 @@ def ndcg_bars(rows: Iterable[Row]) -> Figure:
                 tick.set_fontweight("bold" if accentuated else "normal")
             ax.set_title(f"{dataset} ({split})" if split else dataset)
             ax.set_xlabel(f"nDCG of the first {span(dataset_rows, 'ndcg_k')} of {span(dataset_rows, 'n')}")
-        figure.legend(
-            handles=[Patch(color=ACCENT, label="VKDNW rankings"), Patch(color=LIGHT_BLUE, label="other rankings")],
-            loc="outside lower center",
-            ncols=2,
-        )
+        color_legend(figure, {"VKDNW rankings": ACCENT, "other rankings": LIGHT_BLUE})
     return figure
 
 

@@ -10,7 +10,7 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 from vkdnw_pl.report.text import clean
@@ -119,6 +120,17 @@ def draw_points(ax: Axes, x: Floats, y: Floats, color: str, texts: Sequence[str]
     image[..., :3] = [int((CLOUD if color == BLUE else color)[i : i + 2], 16) for i in (1, 3, 5)]
     image[..., 3] = np.where(counts > 0, 255 * (0.4 + 0.6 * levels), 0)
     ax.imshow(image, extent=(left, right, low, high), origin="lower", aspect="auto", interpolation="nearest", zorder=3)
+
+
+def write_above(ax: Axes, text: str, offset: float = 5, color: str = GREY) -> None:
+    """Write a text over the middle of a panel, ``offset`` points above its edge."""
+    ax.annotate(text, (0.5, 1), (0, offset), "axes fraction", "offset points", ha="center", fontsize=8.5, color=color)
+
+
+def color_legend(figure: Figure, colors: Mapping[str, str], columns: int = 2) -> None:
+    """Say below a figure what its colours mean: text -> colour."""
+    handles = [Patch(color=color, label=text) for text, color in colors.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 def thousands() -> FuncFormatter:

@@ -13,7 +13,18 @@ from matplotlib.patches import Patch
 from matplotlib.transforms import Bbox
 
 from vkdnw_pl.ranking import rank_values
-from vkdnw_pl.report.figures.style import ACCENT, BLUE, GREY, LIGHT_BLUE, Floats, drawing, new_figure, save_figure
+from vkdnw_pl.report.figures.style import (
+    ACCENT,
+    BLUE,
+    GREY,
+    LIGHT_BLUE,
+    Floats,
+    color_legend,
+    drawing,
+    new_figure,
+    save_figure,
+    write_above,
+)
 from vkdnw_pl.report.paper.comparison import CLOSE, COVERED, DIFFERS, VERDICTS, Cell, Comparison
 from vkdnw_pl.report.paper.sample import TOY
 from vkdnw_pl.report.tables import METRICS
@@ -88,7 +99,7 @@ def paired_bars(comparison: Comparison) -> Figure:
             ax.set_title(column.label)
             ax.set_xlabel(_axis_label(table.metrics[0], cells))
         figure.suptitle(table.title, fontsize=11, fontweight="bold")
-        _legend(figure, {"here": ACCENT, "paper": LIGHT_BLUE})
+        color_legend(figure, {"here": ACCENT, "paper": LIGHT_BLUE})
     return figure
 
 
@@ -104,11 +115,13 @@ def toy_figure(comparison: Comparison) -> Figure:
             ax.set_xticks(places)
             ax.set_title(name, pad=30)
             cells = next(row.cells[0] for row in comparison.rows if row.row.key == name)
-            _write_above(ax, "here   " + "   ".join(f"{METRICS[cell.metric]} {cell.ours:.4f}" for cell in cells), 17)
-            _write_above(ax, "paper   " + "   ".join(f"{METRICS[cell.metric]} {cell.paper_text}" for cell in cells))
+            write_above(
+                ax, "here   " + "   ".join(f"{METRICS[cell.metric]} {cell.ours:.4f}" for cell in cells), 17, "black"
+            )
+            write_above(ax, "paper   " + "   ".join(f"{METRICS[cell.metric]} {cell.paper_text}" for cell in cells))
             ax.set_xlabel("place in the ranking")
         axes[0].set_ylabel("accuracy (%)")
-        _legend(figure, {"not at its place": ACCENT, "at its place": LIGHT_BLUE})
+        color_legend(figure, {"not at its place": ACCENT, "at its place": LIGHT_BLUE})
     return figure
 
 
@@ -134,7 +147,7 @@ def size_scatter(aleph: Floats, components: Mapping[str, Floats], comparison: Co
             ax.set_xticks(range(len(sizes)), [f"{size:g}" for size in sizes], fontsize=8)
             ax.set_title(rows[name].row.label, pad=18)
             cell = rows[name].cells[0][0]
-            _write_above(ax, f"KT {cell.ours_text}   paper {cell.paper_text}")
+            write_above(ax, f"KT {cell.ours_text}   paper {cell.paper_text}")
             ax.set_xlabel("trainable layers (ℵ)")
         axes[0].set_ylabel("share of networks that score lower")
         figure.supxlabel(f"{n} networks; line: median", fontsize=8.5, color=GREY)
@@ -186,13 +199,3 @@ def _cell_lines(cell: Cell) -> list[str]:
 
 def _cell_color(cell: Cell) -> str:
     return _COLORS.get(cell.verdict, "white" if cell.ours is not None else _EMPTY)
-
-
-def _write_above(ax: Axes, text: str, offset: float = 5) -> None:
-    color = "black" if offset > 5 else GREY
-    ax.annotate(text, (0.5, 1), (0, offset), "axes fraction", "offset points", ha="center", fontsize=8.5, color=color)
-
-
-def _legend(figure: Figure, colors: Mapping[str, str]) -> None:
-    handles = [Patch(color=color, label=label) for label, color in colors.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8.5)
