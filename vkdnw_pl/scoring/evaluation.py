@@ -99,12 +99,12 @@ def scores_with_accuracies(
     for dataset in oracle.datasets:
         accuracies = oracle.tables[dataset]
         places = [i for i, arch in enumerate(archs) if arch in accuracies]
-        known = {
+        known_scores = {
             seed: {column: values[places] for column, values in columns.items()} for seed, columns in scores.items()
         }
         ranked = rankings if len(places) >= 2 else {}
         aggregated = {
-            name: [aggregate(known[seed], terms) for seed in seeds_with_values(scores, columns_of(terms))]
+            name: [aggregate(known_scores[seed], terms) for seed in seeds_with_values(scores, columns_of(terms))]
             for name, terms in ranked.items()
         }
         yield dataset, places, np.array([accuracies[archs[i]] for i in places]), aggregated

@@ -221,11 +221,11 @@ def compare(
         if row_remarks and row.key in row_remarks:
             texts.append(row_remarks[row.key])
         rows.append(ComparedRow(row, cells, numbers(texts)))
-    others = [note for note in about if note.rows is None]
+    other_notes = [note for note in about if note.rows is None]
     column_notes = [
-        numbers([note.text for note in others if column.key in (note.columns or ())]) for column in table.columns
+        numbers([note.text for note in other_notes if column.key in (note.columns or ())]) for column in table.columns
     ]
-    table_notes = [note.text for note in others if note.columns is None]
+    table_notes = [note.text for note in other_notes if note.columns is None]
     return Comparison(table, variant, tuple(rows), tuple(column_notes), tuple(footnotes), (*remarks, *table_notes))
 
 

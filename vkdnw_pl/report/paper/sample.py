@@ -157,8 +157,8 @@ def learned_rows(
     paper's 9,445. In nDCG the test part stands for the paper's 8,421.
     """
     unique = list(NB201().enumerate(unique=True))
-    known = set(sample.oracle.archs)
-    everything = ScoreTable((), [ScoreRow(arch, 1, {}) for arch in unique if arch in known])
+    known_archs = set(sample.oracle.archs)
+    everything = ScoreTable((), [ScoreRow(arch, 1, {}) for arch in unique if arch in known_archs])
     total = LearnedEvaluation()
     for table, graph_only in ((complete_seeds(sample.table), False), (everything, True)):
         n = len(table.archs)
