@@ -193,7 +193,7 @@ def _compare_with_paper(options: EvaluateOptions, paper: Paper) -> int:
 
 def _train(options: EvaluateOptions, table: ScoreTable, oracle: Oracle, folder: Path) -> list[dict[str, Any]]:
     """Train the models, keep them, write and print what they reach, and return those metric rows."""
-    from vkdnw_pl.report.figures.importances import save_importances
+    from vkdnw_pl.report.figures.rankings import save_importances
     from vkdnw_pl.report.tables import print_table
     from vkdnw_pl.scoring.evaluation import write_metrics
     from vkdnw_pl.scoring.learned_evaluation import LEARNED_COLUMNS, ModelKeeper, complete_seeds, evaluate_learned

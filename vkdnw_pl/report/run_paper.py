@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
-from vkdnw_pl.report.paper.comparison import Cell, Comparison, compare
+from vkdnw_pl.report.paper.comparison import Cell, ComparedRow, compare
 from vkdnw_pl.report.paper.tables import ACCURACY, PAPER_TABLES, PaperTable
 from vkdnw_pl.report.runs import Run
 from vkdnw_pl.report.tables import Line
@@ -35,16 +36,15 @@ def paper_parts(runs: Sequence[Run]) -> list[Line]:
                 comparison = compare(table, rows, variant, notes=())
             except ValueError:
                 continue  # the paper has no such table for this set of networks
-            new_lines, numbers = _lines(i, comparison, seen)
-            if not new_lines:
+            new_rows = [row for row in comparison.rows if _is_new(row, i, seen)]
+            if not new_rows:
                 continue
-            lines += new_lines
-            numbers |= {number for notes in comparison.column_notes for number in notes}
-            remarks |= dict.fromkeys(_remarks(runs[i], variant, rows))
-            remarks |= dict.fromkeys(comparison.footnotes[number - 1] for number in sorted(numbers))
-            remarks |= dict.fromkeys(comparison.remarks)
+            lines += [Line(run=i, label=row.row.label, cells=row.all_cells) for row in new_rows]
+            notes = [*comparison.column_notes, *(row.notes for row in new_rows)]
+            footnotes = [comparison.footnotes[number - 1] for number in sorted({*itertools.chain(*notes)})]
+            remarks |= dict.fromkeys([*_sample_remark(runs[i], variant, rows), *footnotes, *comparison.remarks])
         # Tables repeat rows of those before them, under other names.
-        seen |= {(line.run, cell.ranking or "") for line in lines for cell in line.cells}
+        seen |= {(line.run, cell.ranking) for line in lines for cell in line.cells}
         if lines:
             order = [row.label for row in table.rows]
             lines.sort(key=lambda line: order.index(line.label))
@@ -67,16 +67,9 @@ def _for_paper(run: Run) -> tuple[str, list[dict[str, str]]]:
     return variant, list(rows.values())
 
 
-def _lines(run: int, comparison: Comparison, seen: set[tuple[int, str]]) -> tuple[list[Line], set[int]]:
-    """Rows of which both sides have a value, without rankings that were shown, and the numbers of their footnotes."""
-    lines, numbers = [], set[int]()
-    for row in comparison.rows:
-        cells = tuple(cell for column in row.cells for cell in column)
-        both = [cell for cell in cells if _compared(cell)]
-        if any((run, cell.ranking or "") not in seen for cell in both):
-            lines.append(Line(run=run, label=row.row.label, cells=cells))
-            numbers.update(row.notes)
-    return lines, numbers
+def _is_new(row: ComparedRow, run: int, seen: set[tuple[int, str]]) -> bool:
+    """Whether both sides have a value of a ranking that was not shown."""
+    return any(_compared(cell) and (run, cell.ranking) not in seen for cell in row.all_cells)
 
 
 def _columns(table: PaperTable, lines: Sequence[Line]) -> list[tuple[str, list[tuple[int, str]]]]:
@@ -94,11 +87,11 @@ def _compared(cell: Cell) -> bool:
     return cell.ours is not None and cell.paper is not None
 
 
-def _remarks(run: Run, variant: str, rows: Iterable[Mapping[str, str]]) -> Iterable[str]:
+def _sample_remark(run: Run, variant: str, rows: Iterable[Mapping[str, str]]) -> Iterable[str]:
     whole = _ALL if variant == "all" else _UNIQUE
-    sizes = sorted({int(float(row["n"])) for row in rows if row["n"]})
-    if sizes and sizes[0] < whole:
+    size = min((int(float(row["n"])) for row in rows if row["n"]), default=whole)
+    if size < whole:
         yield (
-            f"{run.name}: a sample of {sizes[0]:,} of the paper's {whole:,} networks, so that values differ by chance; "
+            f"{run.name}: a sample of {size:,} of the paper's {whole:,} networks, so that values differ by chance; "
             "intervals, and nDCG as the paper cuts it, are what evaluate --paper makes"
         )
