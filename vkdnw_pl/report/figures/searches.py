@@ -88,11 +88,12 @@ def search_figures(
     """
     folder = Path(folder)
     scores = history_scores(history, ranking)
-    figures = {"best_so_far": best_so_far(scores, ranking), "diversity": diversity(history)}
+    figures = {"best_so_far": best_so_far(scores, ranking)}
     for cost in COSTS:
         if cost == "macs" or cost in objectives:
             costs, bounds = [getattr(c, cost) for c in history], (min_macs, max_macs) if cost == "macs" else ()
             figures[f"{cost}_and_score"] = cost_and_score(costs, scores, ranking, cost, *bounds)
+    figures["diversity"] = diversity(history)
     if space is not None and (decisions := SPACES[space].decisions):
         figures["choices"] = choice_shares(history, decisions)
     return [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]
