@@ -91,7 +91,8 @@ def search_figures(
     figures = {"best_so_far": best_so_far(scores, ranking)}
     for cost in COSTS:
         if cost == "macs" or cost in objectives:
-            costs, bounds = [getattr(c, cost) for c in history], (min_macs, max_macs) if cost == "macs" else ()
+            costs = [getattr(candidate, cost) for candidate in history]
+            bounds = (min_macs, max_macs) if cost == "macs" else (None, None)
             figures[f"{cost}_and_score"] = cost_and_score(costs, scores, ranking, cost, *bounds)
     figures["diversity"] = diversity(history)
     if space is not None and (decisions := SPACES[space].decisions):
