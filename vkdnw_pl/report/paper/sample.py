@@ -92,7 +92,8 @@ def choose_sample(table: ScoreTable, oracle: Oracle, paper: str, variant: str, t
             f"paper={paper!r} ranks networks of NAS-Bench-201 with known accuracies (variant={variant!r}), and of the "
             f"{len(table.archs)} in the scores {len(kept)} are such; a ranking needs two"
         )
-    tables, split = ({name: part[name] for name in datasets} for part in (oracle.tables, oracle.split))
+    tables = {name: oracle.tables[name] for name in datasets}
+    split = {name: oracle.split[name] for name in datasets}
     return PaperSample(
         ScoreTable(table.columns, [row for row in table.rows if row.arch in kept]),
         dataclasses.replace(oracle, tables=tables, split=split),
