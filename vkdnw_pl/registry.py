@@ -71,16 +71,11 @@ class Registry(Generic[Value]):
         return any(name == listed for listed in self)
 
     def __getitem__(self, name: Any) -> Value:
-        """What stands for the class of this name.
-
-        Raises:
-            ValueError: if the name is not known, has two meanings, or is no class that can be used; the text says why.
-            ImportError: if the module of a dotted name lacks something that it imports.
-        """
+        """What stands for the class of this name; ``ValueError`` where the name or the class is of no use."""
         return self.of(self.find(name), name)
 
     def items(self) -> Iterator[tuple[str, Value]]:
-        """Every name with what stands for its class; one of an installed package that is broken is a warning."""
+        """Every name with what stands for its class; a broken one of an installed package is a warning."""
         for name in self:
             try:
                 yield name, self[name]
@@ -88,7 +83,12 @@ class Registry(Generic[Value]):
                 warnings.warn(str(error), stacklevel=2)
 
     def find(self, name: Any) -> type[Any]:
-        """The class of a name; the same errors as ``registry[name]``."""
+        """The class of a name.
+
+        Raises:
+            ValueError: if the name is not known, has two meanings, or is no class that can be used; the text says why.
+            ImportError: if the module of a dotted name lacks something that it imports.
+        """
         key = name if isinstance(name, str) else ""
         cls = self.builtin.get(key) or self._registered.get(key)
         entry_points = self._entry_points.get(key, [])
@@ -105,11 +105,7 @@ class Registry(Generic[Value]):
         return cls
 
     def of(self, cls: type[Any], name: object = None) -> Value:
-        """What stands for a class; ``name`` is how texts call it.
-
-        Raises:
-            ValueError: if the class cannot be made.
-        """
+        """What stands for a class; ``name`` is how texts call it."""
         if cls not in self._values:
             try:
                 self._values[cls] = self._value(cls)
@@ -118,11 +114,7 @@ class Registry(Generic[Value]):
         return self._values[cls]
 
     def check(self, cls: Any, name: object = None) -> None:
-        """Refuse what is no class of this kind, cannot be made, or bears the name of a built-in one.
-
-        Raises:
-            ValueError: the text says why.
-        """
+        """Refuse what is no class of this kind, cannot be made, or bears the name of a built-in one."""
         called = f"{self._option}{name or getattr(cls, '__qualname__', cls)!r}"
         if not self._is_kind(cls):
             base = f"{self._package}.{self._base.__name__}"
@@ -162,11 +154,7 @@ class Registry(Generic[Value]):
         return ".".join(place)
 
     def register(self, cls: type[Any], name: str | None = None) -> type[Any]:
-        """Give a class a short name in this process; also a decorator.
-
-        Raises:
-            ValueError: if the name is taken, or the class cannot be used.
-        """
+        """Give a class a short name in this process; also a decorator."""
         name = self._own_name(cls) if name is None else name
         self.check(cls, name)
         if name in self and self._registered.get(name) is not cls:

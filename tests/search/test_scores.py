@@ -119,3 +119,10 @@ def test_proxies_of_a_ranking():
         *("aleph", "vkdnw", "zico", "b")
     ]
     assert make_proxies(names("vkdnw_agg"))
+
+
+def test_the_column_of_a_dotted_proxy_in_a_table_is_the_one_of_its_record():
+    specs = ["vkdnw_pl.proxies.vkdnw.VKDNW", {"name": "vkdnw_pl.proxies.zico.ZiCo", "batches": 3}, "my_column"]
+    assert columns_to_look_up(["aleph"], specs) == ["aleph", "vkdnw", "zico", "my_column"]
+    with pytest.raises(ValueError, match=r"proxies: 'no_such\.Proxy' is not known"):
+        columns_to_look_up([], ["no_such.Proxy"])

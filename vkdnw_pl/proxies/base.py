@@ -60,7 +60,7 @@ class Protocol:
             check_whole("samples", self.samples, 1)
 
 
-_PROTOCOL = tuple(field.name for field in fields(Protocol))
+_PROTOCOL = [field.name for field in fields(Protocol)]
 
 
 class Proxy(ABC):
@@ -99,11 +99,7 @@ class Proxy(ABC):
         return self.info.input if self.info.input == "none" else self.protocol.images or self.info.input
 
     def record(self) -> dict[str, Any]:
-        """Everything that a user may set, as ``make_proxies`` reads it, in any process.
-
-        Raises:
-            ValueError: if other processes cannot find the class, or it does not store an argument.
-        """
+        """Everything that a user may set, as ``make_proxies`` reads it, in any process."""
         label = {} if self.label is None else {"label": self.label}
         protocol = {name: value for name, value in vars(self.protocol).items() if value is not None}
         return {"name": PROXIES.key(type(self)), **label, **self.parameters(), **protocol}
@@ -113,9 +109,8 @@ class Proxy(ABC):
         names = inspect.signature(type(self)).parameters
         for name in names:
             if not hasattr(self, name):
-                raise ValueError(
-                    f"proxies: {type(self).__qualname__} does not store its argument {name!r} as an attribute"
-                )
+                cls = type(self).__qualname__
+                raise ValueError(f"proxies: {cls} does not store its argument {name!r} as an attribute")
         return {name: getattr(self, name) for name in names}
 
     @abstractmethod
@@ -153,12 +148,11 @@ ProxySpec = str | Mapping[str, Any] | Proxy | type[Proxy]
 def make_proxies(specs: Iterable[ProxySpec]) -> list[Proxy]:
     """Make proxies from names, from mappings ``{name: ..., parameter: value, ...}``, or from classes.
 
-    Besides a proxy's own parameters a mapping may have ``init``, ``images`` and ``samples`` (see ``Protocol``), and
+    Besides a proxy's own parameters a mapping may have ``init``, ``images`` and ``samples`` (see `Protocol`), and
     ``label``, which takes the place of the name in the score table. A proxy that is made already is taken as it is.
 
     Raises:
-        ValueError: for an unknown name or parameter (naming the nearest and the allowed ones), a value that the
-            proxy refuses, a repeated proxy, or an empty list.
+        ValueError: for an unknown name or parameter, a value that is not allowed, a repeated proxy, or an empty list.
     """
     if isinstance(specs, str):
         raise ValueError(f"proxies: {specs!r} is one text; give a list of names or mappings")
@@ -181,40 +175,35 @@ def _make_proxy(spec: ProxySpec) -> Proxy:
     if isinstance(spec, Proxy):
         PROXIES.check(type(spec))
         return spec
-    if isinstance(spec, type):
-        PROXIES.check(spec)
-        return _make(spec, {})
-    if not isinstance(spec, str | Mapping):
-        raise ValueError(f"proxies: {spec!r} is neither a name nor a mapping (known: {', '.join(PROXIES)})")
-    options = {"name": spec} if isinstance(spec, str) else dict(spec)
+    options = dict(spec) if isinstance(spec, Mapping) else {"name": spec}
     if "name" not in options:
         raise ValueError(f"proxies: {options!r} has no 'name'; write {{name: vkdnw, alpha: 0.05}} or a bare name")
-    return _make(PROXIES[options.pop("name")], options)
-
-
-def _make(cls: type[Proxy], options: dict[str, Any]) -> Proxy:
+    cls = options.pop("name")
+    if isinstance(cls, type):
+        PROXIES.check(cls)
+    elif isinstance(cls, str):
+        cls = PROXIES[cls]
+    else:
+        raise ValueError(f"proxies: {cls!r} is neither a name nor a mapping (known: {', '.join(PROXIES)})")
     name = cls.info.name
-    parameters = [
-        *inspect.signature(cls).parameters,
-        *(["init"] if cls.info.input == "none" else _PROTOCOL),
-        "label",
-    ]
+    parameters = [*inspect.signature(cls).parameters, *(["init"] if cls.info.input == "none" else _PROTOCOL), "label"]
     for option in options:
         if option not in parameters:
             raise ValueError(
-                f"proxies: {name} has no parameter {option!r}{nearest(option, parameters)} (its parameters: {', '.join(parameters)})"
+                f"proxies: {name} has no parameter {option!r}{nearest(option, parameters)} (its parameters: "
+                f"{', '.join(parameters)})"
             )
     label = options.pop("label", None)
     if label is not None and not (isinstance(label, str) and _LABEL.fullmatch(label)):
         raise ValueError(f"proxies: {name}: label={label!r} is not allowed: letters, digits and _ only")
     protocol: dict[str, Any] = {option: options.pop(option) for option in _PROTOCOL if option in options}
     try:
+        proxy_protocol = Protocol(**protocol)
+    except ValueError as error:
+        raise ValueError(f"proxies: {name}: {error}") from None
+    try:
         proxy = cls(**options)
     except TypeError as error:  # it lacks an argument
         raise ValueError(f"proxies: {name}: {error}") from None
-    try:
-        proxy.protocol = Protocol(**protocol)
-    except ValueError as error:
-        raise ValueError(f"proxies: {name}: {error}") from None
-    proxy.label = label
+    proxy.protocol, proxy.label = proxy_protocol, label
     return proxy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -44,8 +44,7 @@ class Borrowed:
             # The caller's hooks on backward passes are not for these; torch.func does not work with them either.
             module._backward_hooks.clear()
             module._backward_pre_hooks.clear()
-        self._images = images
-        self._samples = samples
+        self._images, self._samples = images, samples
         self._channels_last = False
         first = self.batch(0)
         if first.images.dim() == 4 and first.images.device.type == "cpu":
@@ -54,39 +53,29 @@ class Borrowed:
             self._channels_last = True
         self.inputs = self._arranged(first.images)
         self._labels = first.labels
-        self._graphs: dict[str, Graph] = {}
+        self._graph: tuple[BatchNorm, Graph] | None = None
         self._traces: dict[str, Trace] = {}
-        self._derived: dict[str, tuple[Graph, Any]] = {}
+        self._derived: dict[str, Any] = {}
 
     @property
     def labels(self) -> Tensor:
-        """Class numbers (B,) of the images.
-
-        Raises:
-            ValueError: where they are not known.
-        """
-        return self._known_labels(self._labels)
+        """Class numbers (B,) of the images; ValueError where they are not known."""
+        return _known_labels(self._labels)
 
     def batch(self, index: int) -> Batch:
-        """Batch ``index`` of the images (0 is ``inputs``) in the network's dtype and on its device.
-
-        Raises:
-            ValueError: where there is only one, or fewer images than ``samples``.
-        """
+        """Batch ``index`` of the images (0 is ``inputs``) in the network's dtype and on its device."""
         if isinstance(self._images, Tensor | Batch):
             if index > 0:
                 raise ValueError("one batch of images was given; this proxy needs a second one")
             batch = self._images if isinstance(self._images, Batch) else Batch(self._images)
         else:
             batch = self._images(index)
-        images, labels = batch.images, batch.labels
+        images, labels = batch.images.detach(), batch.labels
         if self._samples is not None:
             if self._samples > len(images):
                 raise ValueError(f"samples={self._samples} is more than the {len(images)} images of the batch")
             images, labels = images[: self._samples], None if labels is None else labels[: self._samples]
-        parameter = next(self.network.parameters(), None)
-        images = images.detach()
-        if parameter is not None:
+        if (parameter := next(self.network.parameters(), None)) is not None:
             images = images.to(parameter.device, parameter.dtype)
         if labels is not None:
             labels = _usable(labels).to(images.device)
@@ -94,11 +83,6 @@ class Borrowed:
 
     def _arranged(self, images: Tensor) -> Tensor:
         return images.contiguous(memory_format=torch.channels_last) if self._channels_last else images
-
-    def _known_labels(self, labels: Tensor | None) -> Tensor:
-        if labels is None:
-            raise ValueError("the labels of the images are not known; choose a source of images that has some")
-        return labels
 
     def generator(self, purpose: str) -> torch.Generator:
         """A CPU random stream of its own for ``purpose``, a pure function of the seed."""
@@ -127,18 +111,14 @@ class Borrowed:
 
         Backward passes must retain it.
         """
-        if batchnorm not in self._graphs:
-            self._graphs.clear()
+        if self._graph is None or self._graph[0] != batchnorm:
+            self._graph = None
             self._derived.clear()
-            self._graphs[batchnorm] = forward_graph(self.network, self.inputs, batchnorm)
-        return self._graphs[batchnorm]
+            self._graph = batchnorm, forward_graph(self.network, self.inputs, batchnorm)
+        return self._graph[1]
 
     def taps(self, batchnorm: BatchNorm) -> tuple[Tensor, ...]:
-        """Feature maps of the shared forward pass, at least two.
-
-        Raises:
-            ValueError: where the network has no known feature maps, or one that is not (B, C, H, W).
-        """
+        """Feature maps (B, C, H, W) of the shared forward pass, at least two."""
         taps = self.graph(batchnorm).taps
         for tap in taps:
             if not isinstance(tap, Tensor) or tap.dim() != 4:
@@ -154,9 +134,9 @@ class Borrowed:
     def derived(self, batchnorm: BatchNorm, name: str, make: Callable[[Graph], T]) -> T:
         """``make(graph)``, computed once per shared forward pass and kept under ``name``."""
         graph = self.graph(batchnorm)
-        if name not in self._derived or self._derived[name][0] is not graph:
-            self._derived[name] = graph, make(graph)
-        return self._derived[name][1]
+        if name not in self._derived:
+            self._derived[name] = make(graph)
+        return self._derived[name]
 
     def feature_entropies(self, batchnorm: BatchNorm) -> list[float]:
         """Entropies of the feature maps, shallow to deep."""
@@ -174,11 +154,7 @@ class Borrowed:
         return self.derived(batchnorm, "input gradient", gradient)
 
     def loss(self, batchnorm: BatchNorm) -> Tensor:
-        """Mean cross-entropy of the shared forward pass against the labels.
-
-        Raises:
-            ValueError: where the labels are not known, or are not classes of the network.
-        """
+        """Mean cross-entropy of the shared forward pass against the labels."""
         return self.derived(batchnorm, "loss", lambda graph: cross_entropy(graph.logits, self.labels))
 
     def loss_gradients(self, batchnorm: BatchNorm, index: int = 0) -> dict[str, Tensor]:
@@ -192,16 +168,17 @@ class Borrowed:
             )
         batch = self.batch(index)
         graph = forward_graph(self.network, batch.images, batchnorm)
-        return loss_gradients(graph, cross_entropy(graph.logits, self._known_labels(batch.labels)), False)
+        return loss_gradients(graph, cross_entropy(graph.logits, _known_labels(batch.labels)), False)
 
     def fresh_graph(self, batchnorm: BatchNorm, composite: bool = False) -> Graph:
-        """A forward pass of the inputs that is not shared.
-
-        Args:
-            batchnorm: behaviour of batch norm.
-            composite: ``sample`` norm has derivatives of every order.
-        """
+        """A forward pass of the inputs that is not shared; with ``composite``, ``sample`` norm has all derivatives."""
         return forward_graph(self.network, self.inputs, batchnorm, composite)
+
+
+def _known_labels(labels: Tensor | None) -> Tensor:
+    if labels is None:
+        raise ValueError("the labels of the images are not known; choose a source of images that has some")
+    return labels
 
 
 def _usable(tensor: Tensor) -> Tensor:
@@ -229,30 +206,22 @@ def borrow(
     batch = images.images if isinstance(images, Batch) else images
     images_device = batch.device if isinstance(batch, Tensor) else torch.device("cpu")
     device = next((p.device for p in network.parameters()), images_device)
-    devices = [device] if device.type == "cuda" else []
+    on_cuda = device.type == "cuda"
+    # Reduced-precision matrix units would put three digits into a Jacobian; benchmarking would make runs differ.
+    exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     with (
-        torch.random.fork_rng(devices=devices),
+        torch.random.fork_rng(devices=[device] if on_cuda else []),
         torch.inference_mode(False),
         torch.autocast(device.type, enabled=False),
-        _exact_cudnn(bool(devices)),
+        exact if on_cuda else nullcontext(),
     ):
         yield Borrowed(network, images, seed, init, samples)
 
 
-@contextmanager
-def _exact_cudnn(on_cuda: bool) -> Iterator[None]:
-    if not on_cuda:
-        yield
-        return
-    # Reduced-precision matrix units would put three digits into a Jacobian; benchmarking would make runs differ.
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield
-
-
 def _stream(seed: int, purpose: str) -> int:
-    """A seed for one purpose: no two seeds give a purpose the same stream, and no two purposes of a seed share one.
+    """A seed for one purpose, of 32 bits because the CPU generator ignores all higher ones.
 
-    It has 32 bits because the CPU generator ignores all higher ones.
+    No two seeds give a purpose the same stream, and no two purposes of a seed share one.
     """
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed={seed!r} is not allowed: give a whole number from 0 to 2**32 - 1")

@@ -47,16 +47,10 @@ class Graph:
 
 
 def forward_graph(network: nn.Module, images: Tensor, batchnorm: BatchNorm, composite: bool = False) -> Graph:
-    """One forward pass of ``images`` (B, ...) with everything that proxies read off it.
+    """One forward pass of ``images`` (B, ...) through a network in evaluation mode, which is not changed.
 
-    Args:
-        network: in evaluation mode; not changed.
-        images: the batch.
-        batchnorm: behaviour of batch norm.
-        composite: ``sample`` norm has derivatives of every order.
-
-    Raises:
-        ValueError: where the network does not return logits (B, C).
+    With ``composite``, ``sample`` norm has derivatives of every order. Raises ValueError where the network does not
+    return logits (B, C).
     """
     taps: list[Tensor] = []
     modules = [network.get_submodule(name) for name in feature_taps(network)]
@@ -126,11 +120,7 @@ RELUS = (F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.
 
 
 def cross_entropy(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
-    """Mean cross-entropy.
-
-    Raises:
-        ValueError: where a label is not a class of the network.
-    """
+    """Mean cross-entropy; ValueError where a label is not a class of the network."""
     check_classes(labels_B, logits_BC.shape[1])
     return F.cross_entropy(logits_BC, labels_B)
 
@@ -147,17 +137,13 @@ def check_classes(labels_B: Tensor, num_logits: int) -> None:
 
 
 def check_parameters(graph: Graph) -> None:
-    """Raise ValueError where the network has no parameters to differentiate by."""
+    """Raise ValueError where there is nothing to differentiate by."""
     if not graph.parameters:
         raise ValueError("the network has no parameters that can be differentiated by (none at all, or scripted ones)")
 
 
 def loss_gradients(graph: Graph, loss: Tensor, retain: bool) -> dict[str, Tensor]:
-    """Gradients of ``loss`` by parameter name; one that it does not depend on is left out.
-
-    Raises:
-        ValueError: where the network has no parameters to differentiate by.
-    """
+    """Gradients of ``loss`` by parameter name; one that it does not depend on is left out."""
     check_parameters(graph)
     grads = torch.autograd.grad(loss, list(graph.parameters.values()), retain_graph=retain, allow_unused=True)
     return {name: g for name, g in zip(graph.parameters, grads, strict=True) if g is not None}

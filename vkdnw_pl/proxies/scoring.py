@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Literal
 
 import torch
@@ -52,8 +52,8 @@ def score_network(
 ) -> Scores:
     """Compute ``proxies`` on private initialised copies of ``network``; nothing of the caller's is changed.
 
-    Proxies of the same initialisation and images share one copy and its forward passes, and none leaves a trace on
-    it; any other has a copy of its own.
+    Proxies of the same initialisation and images share one copy and its forward passes. A proxy that fails leaves None
+    and its reason; the others go on.
 
     Args:
         network: returns logits (B, C).
@@ -61,8 +61,6 @@ def score_network(
         proxies: see ``make_proxies``.
         seed: of the initialisation and of the proxies' random draws.
         init: see ``networks.init.initialise``; ``auto`` is each proxy's own.
-
-    A proxy that fails leaves None and its reason; the others go on.
     """
     scores = Scores()
     groups: dict[tuple[Init, str, int], list[Proxy]] = {}
@@ -90,18 +88,8 @@ def check_samples(proxies: Sequence[Proxy], batch_size: int) -> None:
     """Raise ValueError where a proxy wants more images than a batch has."""
     for proxy in proxies:
         if (proxy.protocol.samples or 0) > batch_size:
-            raise ValueError(
-                f"{proxy.label or proxy.name}: samples={proxy.protocol.samples} is more than the {batch_size} images of "
-                "a batch"
-            )
-
-
-@cache
-def _malloc_trim() -> Callable[[int], int] | None:
-    try:
-        return ctypes.CDLL(None).malloc_trim  # glibc alone has it
-    except (OSError, AttributeError, TypeError):
-        return None
+            name, samples = proxy.label or proxy.name, proxy.protocol.samples
+            raise ValueError(f"{name}: samples={samples} is more than the {batch_size} images of a batch")
 
 
 def release_freed_memory() -> None:
@@ -110,9 +98,8 @@ def release_freed_memory() -> None:
     Networks and engines have tensors of different sizes, so what one leaves in the heap hardly serves the next: scoring
     random NAS-Bench-201 networks with batch 64, two workers grew to 2.1 GiB without this.
     """
-    trim = _malloc_trim()
-    if trim is not None:
-        trim(0)
+    with suppress(OSError, AttributeError, TypeError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _run(scores: Scores, proxy: Proxy, borrowed: Borrowed) -> None:
@@ -146,14 +133,14 @@ def score(
         proxies: names, ``{"name": ..., parameter: value}``, classes or made proxies; see ``vkdnw_pl.proxies.PROXIES``.
         batch_size: number of random images.
         seed: of the images, of the initialisation and of the proxies' random draws.
-        init: ``auto`` scores copies that are initialised as each proxy is defined, ``kaiming_normal``, ``gaussian``, ``zennas`` and
-            ``pytorch`` all proxies on such a copy, ``keep`` on the weights as they are.
+        init: ``auto`` scores copies that are initialised as each proxy is defined, ``kaiming_normal``, ``gaussian``,
+            ``zennas`` and ``pytorch`` all proxies on such a copy, ``keep`` on the weights as they are.
         data: images for the proxies that are defined on real ones: see ``data.batches.image_batch``. Digits have 10
             classes, so that proxies with labels need a network with as many.
 
     Returns:
-        Column → value, None where a score is undefined for this network. Higher is better for every proxy whose
-        record does not say otherwise.
+        Column → value, None where a score is undefined for this network. Higher is better unless the proxy's record
+        says otherwise.
 
     Raises:
         ValueError: for unknown proxies, parameters or images, or where the number of logits is not ``num_classes``.
@@ -162,19 +149,20 @@ def score(
     made_proxies = make_proxies(proxies)
     check_samples(made_proxies, batch_size)
     channels, height, width = input_size
-    size = (channels, height, width)
+    size = channels, height, width
     if num_classes is not None or any(proxy.info.needs_labels for proxy in made_proxies):
         with borrow(network, batches("random", min(batch_size, 2), size, seed), seed, "keep") as borrowed:
             num_logits = borrowed.run(lambda lent: lent.trace("running").num_logits)
         if num_classes is not None and num_logits != num_classes:
             raise ValueError(f"num_classes={num_classes} was given, but the network returns {num_logits} logits")
         num_classes = num_logits
-    sources: tuple[Source, Source] = ("random", data)
-    images = Images(*(batches(source, batch_size, size, seed, num_classes) for source in sources))
+    random, real = (batches(source, batch_size, size, seed, num_classes) for source in ("random", data))
+    # A wrong batch size or source is the caller's mistake, not a failed proxy.
     if any(proxy.input != "none" for proxy in made_proxies):
-        images.images(0)  # a wrong batch size or source is the caller's mistake, not a failed proxy
+        random(0)
     if any(proxy.input == "data" for proxy in made_proxies):
-        images.data(0)
+        real(0)
+    images = Images(random, real)
     scores = score_network(network, images, made_proxies, seed, init)
     if scores.failed:
         raise RuntimeError("; ".join(f"{column}: {reason}" for column, reason in scores.reasons.items()))

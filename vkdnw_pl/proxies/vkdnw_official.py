@@ -7,6 +7,7 @@ from math import inf
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from vkdnw_pl.errors import check_choice, check_number, check_whole
 from vkdnw_pl.proxies.base import Proxy, ProxyInfo, UndefinedScore
@@ -65,15 +66,11 @@ class VKDNWOfficial(Proxy):
         precision: Literal["float32", "float64"] = "float32",
         max_memory_mb: int = DEFAULT_MEMORY_BYTES // 2**20,
     ) -> None:
-        choices = {
-            "tensors": (tensors, ("first", "last", "random")),
-            "alpha_precision": (alpha_precision, ("float16", "float64")),
-            "root": (root, ("lower", "exact")),
-            "quantiles": (quantiles, ("interior", "all")),
-            "precision": (precision, ("float32", "float64")),
-        }
-        for name, (value, allowed) in choices.items():
-            check_choice(f"vkdnw_official.{name}", value, allowed)
+        check_choice("vkdnw_official.tensors", tensors, ("first", "last", "random"))
+        check_choice("vkdnw_official.alpha_precision", alpha_precision, ("float16", "float64"))
+        check_choice("vkdnw_official.root", root, ("lower", "exact"))
+        check_choice("vkdnw_official.quantiles", quantiles, ("interior", "all"))
+        check_choice("vkdnw_official.precision", precision, ("float32", "float64"))
         check_number("vkdnw_official.alpha", alpha, 0, 1, open_high=True)
         check_whole("vkdnw_official.num_tensors", num_tensors, 1)
         check_whole("vkdnw_official.weights_per_tensor", weights_per_tensor, 1)
@@ -112,32 +109,19 @@ class VKDNWOfficial(Proxy):
             for name in self._choose(list(parameters))
             for index in spread_entries(parameters[name].numel(), self.weights_per_tensor)
         ]
-        result = jacobian(
-            borrowed.network, borrowed.inputs, scalars, self.batchnorm, max_memory_bytes=int(self.max_memory_mb * 2**20)
-        )
-        fisher = official_fisher(
-            result.jac_BCP,
-            result.logits_BC,
-            self.alpha,
-            self.alpha_precision,
-            self.root,
-            getattr(torch, self.precision),
-        )
-        eigenvalues = torch.linalg.svdvals(fisher)
-        at = quantiles(eigenvalues, self._quantiles_at())
+        memory = int(self.max_memory_mb * 2**20)
+        result = jacobian(borrowed.network, borrowed.inputs, scalars, self.batchnorm, max_memory_bytes=memory)
+        dtype = getattr(torch, self.precision)
+        fisher = official_fisher(result.jac_BCP, result.logits_BC, self.alpha, self.alpha_precision, self.root, dtype)
+        at = quantiles(torch.linalg.svdvals(fisher), self._quantiles_at())
         share = at / (at.abs().sum() + _SMALL)
         score = -(share * torch.log(share + _SMALL)).sum()
         return dict(zip(self.columns, [float(score), float(len(parameters)), *at.tolist()], strict=True))
 
 
 def official_fisher(
-    jac_BCP: torch.Tensor,
-    logits_BC: torch.Tensor,
-    alpha: float,
-    alpha_precision: str,
-    root: str,
-    dtype: torch.dtype,
-) -> torch.Tensor:
+    jac_BCP: Tensor, logits_BC: Tensor, alpha: float, alpha_precision: str, root: str, dtype: torch.dtype
+) -> Tensor:
     """The reference's matrix (P, P): mean over samples of AᵀA with ``A = L J`` or, ``root='exact'``, ``Lᵀ J``."""
     held = torch.tensor(alpha, dtype=getattr(torch, alpha_precision))
     keep, spread = (1 - held).to(dtype), (held / logits_BC.shape[1]).to(dtype)

@@ -30,9 +30,20 @@ def term_columns(terms: Iterable[Term]) -> list[str]:
 
 
 def columns_to_look_up(terms: Sequence[Term], extra: Sequence[Spec]) -> list[str]:
-    """Columns that a score table must have: those of the ranking, and those of further proxies by their names."""
-    names = [spec if isinstance(spec, str) else str(spec.get("label", spec.get("name"))) for spec in extra]
+    """Columns that a score table must have: those of the ranking, and the first one of each further proxy."""
+    names = [_first_column(spec) for spec in extra]
     return [name for name in dict.fromkeys([*term_columns(terms), *names]) if name not in COST_COLUMNS]
+
+
+def _first_column(spec: Spec) -> str:
+    """That of a proxy, which a dotted name is not; or a column of the table that no proxy has."""
+    from vkdnw_pl.proxies import PROXIES
+
+    options = {"name": spec} if isinstance(spec, str) else spec
+    if "label" in options:
+        return str(options["label"])
+    name = str(options.get("name"))
+    return PROXIES[name].info.name if "." in name or name in PROXIES else name
 
 
 def proxies_to_compute(ranking: str, terms: Sequence[Term], extra: Sequence[Spec]) -> list[Proxy]:
