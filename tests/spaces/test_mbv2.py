@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from vkdnw_pl.networks.mbv2_blocks import EXPANSIONS, KERNELS, OPERATORS, ConvBlock, ResBlock, name_of, round8
 from vkdnw_pl.networks.mbv2_named import NAMED
 from vkdnw_pl.spaces import SPACES
-from vkdnw_pl.spaces.mbv2 import MBV2
-from vkdnw_pl.spaces.mbv2_mutation import OPERATOR_WEIGHTS, channel_choices, mutate_blocks, sub_layer_choices
+from vkdnw_pl.spaces.mbv2 import MBV2, OPERATOR_WEIGHTS, channel_choices, mutate_blocks, sub_layer_choices
 
 SPACE = MBV2()
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "mbv2_official.json").read_text(encoding="utf-8"))

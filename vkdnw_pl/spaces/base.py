@@ -30,11 +30,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """What the architecture's string does not say about the network; spaces derive their own from it.
-
-    Raises:
-        ValueError: if one of these is no whole number of at least 1.
-    """
+    """What the architecture's string does not say about the network; spaces derive their own from it."""
 
     num_classes: int = 1000
     image_size: int = 224
@@ -47,11 +43,7 @@ class BuildOptions:
 
 
 def read_options(kind: type[Options], network: Mapping[str, Any]) -> Options:
-    """Make the dataclass ``kind`` of user-given options.
-
-    Raises:
-        ValueError: naming an unknown option, the nearest and all known ones.
-    """
+    """Make the dataclass ``kind`` of user-given options; ValueError for an unknown one or a wrong value."""
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     for name in network:
         if name not in names:
@@ -113,11 +105,7 @@ class Space(ABC):
         """Draw one architecture uniformly."""
 
     def neighbour(self, arch: str, rng: random.Random) -> str:
-        """Draw an architecture that differs from ``arch`` in one decision.
-
-        Raises:
-            ValueError: if the space has no neighbours.
-        """
+        """Draw an architecture that differs from ``arch`` in one decision; ValueError where there is none."""
         raise ValueError(f"{self.name} has no neighbours; search it by random sampling")
 
     def mutate(self, arch: str, rng: random.Random, num_replaced: int = 1) -> str:
@@ -144,11 +132,7 @@ class Space(ABC):
         """Make the network with PyTorch's default initialisation."""
 
     def check_network(self, arch: str, **network: Any) -> None:
-        """Refuse options that the network of ``arch`` cannot have, without building it.
-
-        Raises:
-            ValueError: naming the option and what is allowed.
-        """
+        """Refuse options that the network of ``arch`` cannot have with a ValueError, without building it."""
         self.cost(arch, **network)
 
     def input_size(self, **network: Any) -> tuple[int, int, int]:
@@ -161,11 +145,7 @@ class Space(ABC):
         return self.read_options(network).num_classes
 
     def read_options(self, network: Mapping[str, Any]) -> BuildOptions:
-        """The options of the network with their defaults.
-
-        Raises:
-            ValueError: for an unknown option, or a value that is not allowed.
-        """
+        """The options of the network with their defaults; ValueError for an unknown one or a wrong value."""
         return read_options(self.build_options, network)
 
     def available(self, archs: Sequence[str]) -> list[str]:
@@ -180,9 +160,8 @@ SPACES: Registry[Space] = Registry("space=", Space, "vkdnw_pl.spaces", lambda cl
 def make_space(space: str | Space | type[Space], search_options: Mapping[str, str] | None = None) -> Space:
     """The space of a name or a class, made with options of the search, or an instance as it is.
 
-    Raises:
-        ValueError: if the name is not known, the space does not have the option or the value, or an instance has
-            arguments that other processes cannot know.
+    ValueError if the name, the option or its value is not known, or an instance has arguments that other processes
+    cannot know.
     """
     if isinstance(space, Space):
         cls = type(space)
@@ -207,11 +186,7 @@ def make_space(space: str | Space | type[Space], search_options: Mapping[str, st
 
 
 def space_key(space: str | Space | type[Space]) -> str:
-    """The key of a space that is given as it is for `make_space`.
-
-    Raises:
-        ValueError: as `make_space` does, or if an object has options of a search, which the key does not say.
-    """
+    """The key of a space that is given as for `make_space`; ValueError where an object has options of a search."""
     made_space = make_space(space)
     for name, value in made_space.parameters().items():
         if value != SPACES.of(type(made_space)).parameters()[name]:

@@ -56,18 +56,11 @@ class NB201(Space):
     build_options = NB201Options
     training_config = "configs/nb201_cifar10.yaml"
     decisions: ClassVar = {
-        "operation of the edges": (
-            r"(\w+)~",
-            ("none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3"),
-        )
+        "operation of the edges": (r"(\w+)~", ("none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3"))
     }
 
     def parse(self, arch: str | Sequence[int]) -> Genotype:
-        """Return the integer form of a string or integer form.
-
-        Raises:
-            ValueError: if it is not an architecture of this space; the text says where and what is allowed.
-        """
+        """Return the integer form of a string or integer form."""
         if isinstance(arch, str):
             if re.fullmatch(r"[\s(\[]*-?\d+(\s*,\s*-?\d+)*[\s)\]]*", arch):
                 return self._check_integers([int(n) for n in re.findall(r"-?\d+", arch)])
@@ -157,9 +150,10 @@ class NB201(Space):
     def _check_integers(genotype: Sequence[int]) -> Genotype:
         allowed = ", ".join(f"{i}={op}" for i, op in enumerate(OPS))
         if len(genotype) != len(EDGES):
+            edges = ", ".join(f"{source}→{target}" for source, target in EDGES)
             raise ValueError(
                 f"nb201 architecture {tuple(genotype)} has {len(genotype)} integers; it needs {len(EDGES)}, one for "
-                f"each of the edges {_edges()} ({allowed})"
+                f"each of the edges {edges} ({allowed})"
             )
         for value, (source, target) in zip(genotype, EDGES, strict=True):
             if isinstance(value, bool) or value not in range(len(OPS)):
@@ -189,9 +183,7 @@ class NB201(Space):
             for source, edge in enumerate(edges):
                 match = _EDGE.fullmatch(edge)
                 if not match or match[2] != str(source):
-                    raise ValueError(
-                        f"{where}: edge {source} of node {target} is {edge!r}; it must be written op~{source}"
-                    )
+                    raise ValueError(f"{where}: edge {source} of node {target} is {edge!r}; write it op~{source}")
                 if match[1] not in OPS:
                     raise ValueError(
                         f"{where}: edge {source}→{target} has the operation {match[1]!r}{nearest(match[1], OPS)} "
@@ -213,7 +205,3 @@ class NB201(Space):
         return tuple(
             op if s in from_input and t in to_output else 0 for (s, t), op in zip(EDGES, genotype, strict=True)
         )
-
-
-def _edges() -> str:
-    return ", ".join(f"{source}→{target}" for source, target in EDGES)

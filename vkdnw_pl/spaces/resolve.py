@@ -1,4 +1,4 @@
-"""From what a user calls an architecture to the architecture: a string of a space, a found network's file, or a timm name."""
+"""From what a user calls an architecture (a string, a found network's file, a timm name) to the architecture."""
 
 from __future__ import annotations
 

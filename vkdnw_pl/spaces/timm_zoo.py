@@ -32,11 +32,7 @@ class TimmZoo(Space):
     )
 
     def validate(self, arch: str) -> str:
-        """Return the name as it is.
-
-        Raises:
-            ValueError: naming the nearest model, or the known tags, for a name that timm does not know.
-        """
+        """Return the name as it is."""
         import timm
 
         name, _, tag = arch.partition(".")
@@ -67,11 +63,7 @@ class TimmZoo(Space):
         return rng.choice(list(self.enumerate(unique)))
 
     def cost(self, arch: str, **network: Any) -> Cost:
-        """MACs of convolutions and matrix products, biases not counted, and parameters, from a pass on the meta device.
-
-        Raises:
-            ValueError: if the model refuses the options, or cannot take images of that size.
-        """
+        """MACs of convolutions and matrix products, biases not counted, and parameters, from a pass on the meta device."""
         import torch
 
         from vkdnw_pl.networks.cost import flop_counter_macs
@@ -89,11 +81,7 @@ class TimmZoo(Space):
         return Cost(macs=macs, num_params=sum(p.numel() for p in built.parameters()))
 
     def build(self, arch: str, **network: Any) -> nn.Module:
-        """Make the network.
-
-        Raises:
-            ValueError: if timm has no such model, or the model refuses an option.
-        """
+        """Make the network; ValueError where the model refuses an option."""
         import timm
 
         name = self.validate(arch)
@@ -106,8 +94,7 @@ class TimmZoo(Space):
         try:
             return timm.create_model(name, **options)
         except TypeError as error:
-            hints = (nearest(key, _OPTIONS) for key in network if key not in _OPTIONS)
-            hint = next(filter(None, hints), "")
+            hint = next(filter(None, (nearest(key, _OPTIONS) for key in network if key not in _OPTIONS)), "")
             raise ValueError(f"network: timm's {name} refuses the options {options}{hint}: {error}") from error
 
     def check_network(self, arch: str, **network: Any) -> None:
