@@ -21,12 +21,10 @@ class Server(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content = DATA
-        self.ranges = True  # understand Range
-        self.shift = 0  # continue at a wrong byte
         self.say_length = True
         self.drops = []  # for each request, after how many bytes the line breaks (None: never)
         self.statuses = []  # for each request, an HTTP error in place of the file (None: the file)
-        self.asked = []  # the Range header of each request
+        self.requests = 0
 
     @property
     def url(self):
@@ -39,20 +37,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         server = self.server
-        number = len(server.asked)
-        asked = self.headers.get("Range")
-        server.asked.append(asked)
+        number = server.requests
+        server.requests += 1
         status = server.statuses[number] if number < len(server.statuses) else None
         if status or self.path != "/file":
             return self.send_error(status or 404)
-        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and server.ranges else 0
-        if start >= len(server.content):
-            return self.send_error(416)
-        start += server.shift if start else 0
-        body = server.content[start:]
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
+        body = server.content
+        self.send_response(200)
         if server.say_length:
             self.send_header("Content-Length", str(len(body)))
         self.send_header("Content-Type", "application/x-test")
@@ -85,12 +76,6 @@ def path(tmp_path):
     return tmp_path / "new" / "file.bin"
 
 
-@pytest.fixture
-def part(path):
-    path.parent.mkdir()
-    return path.with_name("file.bin.part")
-
-
 def is_alone(path):
     return [p.name for p in path.parent.iterdir()] == [path.name]
 
@@ -106,25 +91,26 @@ def test_right_file_is_left_alone(server, path):
     fetch(server.url, path, SHA)
     before = path.stat()
     assert fetch(server.url, path, SHA) is False
-    assert len(server.asked) == 1
+    assert server.requests == 1
     assert path.stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_force(server, path):
     fetch(server.url, path, SHA)
-    path.with_name("file.bin.part").write_bytes(DATA[:10])
     assert fetch(server.url, path, SHA, force=True) is True
-    assert server.asked == [None, None]
+    assert server.requests == 2
     assert path.read_bytes() == DATA
 
 
-def test_damaged_file_is_replaced(server, path, part):
+def test_damaged_file_is_replaced(server, path):
+    path.parent.mkdir()
     path.write_bytes(DATA[:-1])
     assert fetch(server.url, path, SHA) is True
     assert path.read_bytes() == DATA
 
 
-def test_damaged_file_stays_until_the_new_one_is_right(server, path, part):
+def test_damaged_file_stays_until_the_new_one_is_right(server, path):
+    path.parent.mkdir()
     path.write_bytes(b"old")
     server.content = b"wrong"
     with pytest.raises(FetchError):
@@ -132,78 +118,26 @@ def test_damaged_file_stays_until_the_new_one_is_right(server, path, part):
     assert path.read_bytes() == b"old"
 
 
-def test_a_part_is_continued(server, path, part, capsys):
-    part.write_bytes(DATA[:300_001])
-    fetch(server.url, path, SHA)
-    assert server.asked == ["bytes=300001-"]
-    assert path.read_bytes() == DATA
-    assert is_alone(path)
-    assert "file.bin: 100%" in capsys.readouterr().err
-
-
-def test_a_complete_part_needs_no_server(path, part):
-    part.write_bytes(DATA)
-    fetch("http://127.0.0.1:9/file", path, SHA)
-    assert path.read_bytes() == DATA
-    assert is_alone(path)
-
-
-def test_dropped_line_is_continued(server, path, pauses):
+def test_dropped_line_is_tried_again(server, path, pauses):
     server.drops = [200_000, 100_000]
     fetch(server.url, path, SHA)
-    assert server.asked == [None, "bytes=200000-", "bytes=300000-"]
+    assert server.requests == 3
     assert path.read_bytes() == DATA
-    assert pauses == [1.0, 1.0]  # each attempt brought something
+    assert is_alone(path)
+    assert pauses == [1.0, 2.0]
 
 
-def test_many_drops_with_progress_are_no_failure(server, path, pauses):
-    server.drops = [60_000] * 8
-    fetch(server.url, path, SHA, attempts=2)
-    assert path.read_bytes() == DATA
-
-
-def test_server_without_range(server, path, pauses):
-    server.ranges = False
-    server.drops = [200_000]
-    fetch(server.url, path, SHA)
-    assert server.asked == [None, "bytes=200000-"]
-    assert path.read_bytes() == DATA
-
-
-def test_server_without_range_that_always_drops_is_given_up(server, path, pauses):
-    server.ranges = False
+def test_server_that_always_drops_is_given_up(server, path, pauses):
     server.drops = [200_000] * 100
     with pytest.raises(FetchError, match=r"the transfer ended after 200,000 of 512,000 bytes"):
         fetch(server.url, path, SHA, attempts=3)
-    assert len(server.asked) == 4  # one with progress, three without
-    assert path.with_name("file.bin.part").stat().st_size == 200_000  # for a better day
+    assert server.requests == 3
+    assert list(path.parent.iterdir()) == []
 
 
 def test_server_without_length(server, path):
     server.say_length = False
     fetch(server.url, path, SHA)
-    assert path.read_bytes() == DATA
-
-
-def test_part_of_another_file_is_replaced(server, path, part):
-    part.write_bytes(b"x" * 1000)
-    fetch(server.url, path, SHA)
-    assert server.asked == ["bytes=1000-", None]
-    assert path.read_bytes() == DATA
-
-
-def test_part_that_is_too_long(server, path, part, pauses):
-    part.write_bytes(DATA + b"more")
-    fetch(server.url, path, SHA)
-    assert server.asked == [f"bytes={len(DATA) + 4}-", None]
-    assert path.read_bytes() == DATA
-
-
-def test_server_that_continues_at_the_wrong_byte(server, path, part, pauses):
-    server.shift = 7
-    part.write_bytes(DATA[:1000])
-    fetch(server.url, path, SHA)
-    assert server.asked == ["bytes=1000-", None]
     assert path.read_bytes() == DATA
 
 
@@ -215,7 +149,7 @@ def test_wrong_content(server, path):
     assert found in str(info.value)
     assert SHA in str(info.value)
     assert list(path.parent.iterdir()) == []
-    assert len(server.asked) == 1
+    assert server.requests == 1
 
 
 def test_wrong_content_over_a_bad_line_ends(server, path, pauses):
@@ -224,7 +158,7 @@ def test_wrong_content_over_a_bad_line_ends(server, path, pauses):
     with pytest.raises(FetchError, match="not the expected file"):
         fetch(server.url, path, SHA)
     assert list(path.parent.iterdir()) == []
-    assert len(server.asked) == 4  # half, rest, and the same once more from the start
+    assert server.requests == 2
 
 
 def test_404_is_final(server, path, pauses):
@@ -233,7 +167,7 @@ def test_404_is_final(server, path, pauses):
         fetch(url, path, SHA)
     assert f"By hand: curl -L -o {path} {url}" in str(info.value)
     assert SHA in str(info.value)
-    assert len(server.asked) == 1
+    assert server.requests == 1
     assert pauses == []
 
 
@@ -270,7 +204,7 @@ def test_folder_that_cannot_be_made(server, tmp_path):
     (tmp_path / "new").write_text("a file")
     with pytest.raises(FetchError, match=r"cannot write .*new/file\.bin"):
         fetch(server.url, tmp_path / "new" / "file.bin", SHA)
-    assert server.asked == []
+    assert server.requests == 0
 
 
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://host/file", "host/file"])

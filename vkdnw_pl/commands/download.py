@@ -35,7 +35,7 @@ class DownloadOptions:
 def download(options: DownloadOptions) -> int:
     """Fetch and verify public accuracy tables.
 
-    An interrupted download is continued by the next call; files that are already there and right are left alone.
+    Files that are already there and right are left alone, so that the next call goes on after an interruption.
 
     Returns:
         0 if every file is there and right, 1 if one could not be fetched.

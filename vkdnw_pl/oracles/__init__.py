@@ -17,11 +17,9 @@ class TableSource(NamedTuple):
     """A table that has a name."""
 
     space: str
-    """Key of the space whose architectures it knows."""
     load: Callable[[Path | None], Oracle]
     """Loads it from a folder, by default the cache folder."""
     has_folder: bool = True
-    """Whether it takes a folder at all."""
 
 
 _SOURCES = {
@@ -53,8 +51,7 @@ def load_oracle(name: str, oracle_path: str | Path | None = None, space: str = "
         space: name of the space that the architectures must be of.
 
     Raises:
-        ValueError: if the name is not known, the table is of another space, missing or damaged, ``auto`` finds none for
-            the space, or ``oracle_path`` has no use.
+        ValueError: if there is no such table of the space, it is damaged, or ``oracle_path`` has no use.
     """
     oracle = find_oracle(name, oracle_path, space)
     if oracle is None:

@@ -14,11 +14,7 @@ from vkdnw_pl.errors import nearest
 
 @dataclass(frozen=True)
 class Oracle:
-    """Known accuracies of a set of architectures on one or several data sets.
-
-    Raises:
-        ValueError: if there is no data set, a data set has no split, or two data sets know different architectures.
-    """
+    """Known accuracies of a set of architectures on one or several data sets."""
 
     name: str
     """``digits``, ``nb201``, ``nats``, ``timm`` or the path of a CSV file."""
@@ -53,17 +49,18 @@ class Oracle:
         return list(self.tables[self.datasets[0]])
 
     def accuracies(self, dataset: str) -> dict[str, float]:
-        """Return architecture string -> accuracy in percent (higher is better).
-
-        Raises:
-            ValueError: if the oracle does not know the data set.
-        """
+        """Return architecture string -> accuracy in percent (higher is better)."""
         if dataset not in self.tables:
             raise ValueError(
                 f"dataset={dataset!r} is not known to the oracle {self.name!r}{nearest(dataset, self.datasets)} "
                 f"(known: {', '.join(self.datasets)})"
             )
         return dict(self.tables[dataset])
+
+
+def num_archs(tables: Mapping[str, Mapping[str, float]]) -> int:
+    """Number of architectures of an oracle's tables."""
+    return len(next(iter(tables.values())))
 
 
 class TableFile(NamedTuple):

@@ -8,29 +8,19 @@ import math
 import re
 from pathlib import Path
 
-from vkdnw_pl.oracles.base import Oracle
+from vkdnw_pl.oracles.base import Oracle, num_archs
 from vkdnw_pl.spaces import Space
 
 
 def load_csv(path: Path, space: Space) -> Oracle:
-    """Load a CSV file; see ``parse_table`` for what it must contain.
-
-    Raises:
-        ValueError: if the file is missing or unreadable, or ``parse_table`` refuses it.
-    """
+    """Load a CSV file; see ``parse_table`` for what it must contain."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"oracle={str(path)!r} cannot be read: {error}") from error
     tables = parse_table(text, str(path), space)
-    num_archs = len(next(iter(tables.values())))
-    return Oracle(
-        name=str(path),
-        description=f"table {path} ({num_archs:,} architectures): {', '.join(tables)}",
-        split=dict.fromkeys(tables, "unspecified"),
-        tables=tables,
-        space=space.key,
-    )
+    description = f"table {path} ({num_archs(tables):,} architectures): {', '.join(tables)}"
+    return Oracle(str(path), description, dict.fromkeys(tables, "unspecified"), tables, space.key)
 
 
 def parse_table(text: str, where: str, space: Space) -> dict[str, dict[str, float]]:
@@ -39,17 +29,10 @@ def parse_table(text: str, where: str, space: Space) -> dict[str, dict[str, floa
     The first column is ``arch``; every other column is a data set with accuracies in percent, one for every
     architecture. Columns ``<data set>_std`` and ``<data set>_seed<N>`` beside their data set tell where its value
     comes from and are left out.
-
-    Args:
-        text: contents of the CSV file, with a header.
-        where: name of the file for error texts.
-        space: the space that the architecture strings are of.
+    Errors name the file as ``where``, the line and the column.
 
     Returns:
         Data set -> canonical architecture string -> accuracy in percent, rows in the order of the file.
-
-    Raises:
-        ValueError: naming the file, the line and the column of what is not as described.
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
@@ -89,9 +72,8 @@ def parse_table(text: str, where: str, space: Space) -> dict[str, dict[str, floa
 def _datasets(header: list[str], where: str) -> list[str]:
     expected = "the header must be arch,<data set>,... with one column of accuracies per data set"
     if not header or header[0] != "arch":
-        raise ValueError(
-            f"{where}, line 1: the first column is {header[0] if header else ''!r}, not 'arch'; {expected}"
-        )
+        first = header[0] if header else ""
+        raise ValueError(f"{where}, line 1: the first column is {first!r}, not 'arch'; {expected}")
     for number, name in enumerate(header, start=1):
         if not name:
             raise ValueError(f"{where}, line 1: column {number} has no name; {expected}")

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vkdnw_pl.oracles.base import Oracle, cache_dir
+from vkdnw_pl.oracles.base import Oracle, cache_dir, num_archs
 from vkdnw_pl.oracles.csv_file import parse_table
 from vkdnw_pl.runs.files import write_atomically
 from vkdnw_pl.spaces import NB201
@@ -37,12 +37,7 @@ def load_nats(folder: Path | None) -> Oracle:
     """Load test accuracies after 200 epochs, averaged over the training seeds that there are.
 
     CIFAR-10 is the benchmark's ``ori-test`` of networks trained on all training images, the other two are ``x-test``.
-
-    Args:
-        folder: the benchmark's folder or the one that contains it; None for the cache folder.
-
-    Raises:
-        ValueError: if the folder is not there, incomplete or damaged, or ``nats_bench`` is not installed.
+    ``folder`` is the benchmark's or the one that contains it; None for the cache folder.
     """
     folder = cache_dir() if folder is None else folder
     if not (folder / _META).is_file():
@@ -60,17 +55,16 @@ def load_nats(folder: Path | None) -> Oracle:
     else:
         text = _read_benchmark(folder)
         tables = parse_table(text, str(folder), NB201())
-        _keep(text, kept)
-    num_archs = len(next(iter(tables.values())))
-    return Oracle(
-        name="nats",
-        description=(
-            f"NATS-Bench in {folder} ({num_archs:,} architectures, test accuracy after {_HP} epochs): "
-            f"{', '.join(tables)}; for the embedded table: oracle=digits"
-        ),
-        split=dict.fromkeys(tables, "test"),
-        tables=tables,
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(kept, text)
+        except OSError as error:  # only the next start is slower for it
+            print(f"the accuracies read from NATS-Bench could not be kept in {kept}: {error}", file=sys.stderr)
+    description = (
+        f"NATS-Bench in {folder} ({num_archs(tables):,} architectures, test accuracy after {_HP} epochs): "
+        f"{', '.join(tables)}; for the embedded table: oracle=digits"
     )
+    return Oracle("nats", description, dict.fromkeys(tables, "test"), tables)
 
 
 def _read_benchmark(folder: Path) -> str:
@@ -126,12 +120,3 @@ def _fingerprint(folder: Path) -> str:
                 stat = entry.stat()
                 digest.update(f"\n{entry.name} {stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
-
-
-def _keep(text: str, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text)
-    except OSError as error:
-        # Only the next start is slower for it.
-        print(f"the accuracies read from NATS-Bench could not be kept in {path}: {error}", file=sys.stderr)

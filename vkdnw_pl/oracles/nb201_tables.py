@@ -13,7 +13,7 @@ import json
 from importlib.resources import files
 from pathlib import Path
 
-from vkdnw_pl.oracles.base import Oracle, TableFile, cache_dir, download_command
+from vkdnw_pl.oracles.base import Oracle, TableFile, cache_dir, download_command, num_archs
 from vkdnw_pl.oracles.csv_file import parse_table
 from vkdnw_pl.oracles.fetch import sha256_of
 from vkdnw_pl.spaces import NB201
@@ -48,11 +48,8 @@ def missing_files(folder: Path) -> list[str]:
 def load_nb201(folder: Path | None) -> Oracle:
     """Load the public tables: data sets ``cifar10``, ``cifar100`` and ``ImageNet16-120``.
 
-    Args:
-        folder: with the three files, or with a subfolder ``nb201`` of them; None for the cache folder.
-
-    Raises:
-        ValueError: if a file is missing or is not, byte for byte, the published one.
+    ``folder`` has the three files, or a subfolder ``nb201`` of them; None for the cache folder. ValueError if a file is
+    missing or is not, byte for byte, the published one.
     """
     folder = _public_folder(folder)
     if missing := missing_files(folder):
@@ -73,48 +70,28 @@ def load_nb201(folder: Path | None) -> Oracle:
             )
         entries = json.loads(path.read_text(encoding="utf-8"))
         tables[dataset] = {arch: float(entry["test_acc_200"]) for arch, entry in entries.items()}
-    num_archs = len(next(iter(tables.values())))
-    return Oracle(
-        name="nb201",
-        description=(
-            f"public NAS-Bench-201 tables in {folder} ({num_archs:,} architectures, test accuracy after 200 epochs): "
-            f"{', '.join(tables)}; for the embedded table: oracle=digits"
-        ),
-        split=dict.fromkeys(tables, "test"),
-        tables=tables,
+    description = (
+        f"public NAS-Bench-201 tables in {folder} ({num_archs(tables):,} architectures, test accuracy after 200 epochs): "
+        f"{', '.join(tables)}; for the embedded table: oracle=digits"
     )
+    return Oracle("nb201", description, dict.fromkeys(tables, "test"), tables)
 
 
 def load_digits() -> Oracle:
-    """Load the table that comes with the package: data set ``digits``, mean test accuracy over training seeds.
-
-    Raises:
-        ValueError: if the installation lacks the table.
-    """
+    """Load the table that comes with the package: data set ``digits``, mean test accuracy over training seeds."""
     if not DIGITS.is_file():
-        raise ValueError(
-            f"oracle='digits': the installation is incomplete, {DIGITS} is missing; install vkdnw_pl again"
-        )
+        raise ValueError(f"oracle='digits': the installation is incomplete, {DIGITS} is missing; install it again")
     tables = parse_table(DIGITS.read_text(encoding="utf-8"), str(DIGITS), NB201())
-    num_archs = len(next(iter(tables.values())))
-    return Oracle(
-        name="digits",
-        description=(
-            f"embedded table nb201_digits ({num_archs:,} NAS-Bench-201 cells trained by this project on handwritten "
-            "digits, test accuracy); for CIFAR-10, CIFAR-100 and ImageNet16-120: python -m vkdnw_pl download nb201, "
-            "then oracle=nb201"
-        ),
-        split=dict.fromkeys(tables, "test"),
-        tables=tables,
+    description = (
+        f"embedded table nb201_digits ({num_archs(tables):,} NAS-Bench-201 cells trained by this project on handwritten "
+        "digits, test accuracy); for CIFAR-10, CIFAR-100 and ImageNet16-120: python -m vkdnw_pl download nb201, "
+        "then oracle=nb201"
     )
+    return Oracle("digits", description, dict.fromkeys(tables, "test"), tables)
 
 
 def load_auto(folder: Path | None) -> Oracle:
-    """Load the public tables where they are, else, without a folder, the embedded one.
-
-    Raises:
-        ValueError: if the folder does not hold the public tables, or a file is damaged.
-    """
+    """Load the public tables where they are, else, without a folder, the embedded one."""
     public = _public_folder(folder)
     missing = missing_files(public)
     if not missing:

@@ -72,28 +72,21 @@ def choose_weights(rows: Iterable[Weights]) -> Weights | None:
 
     Of weights that saw ImageNet-1k alone, those without a teacher if there are any; of these the rows evaluated nearest to
     224 pixels (the smaller of two that are equally near), which is where budgets are counted; of these the highest top-1.
-
-    Returns:
-        None where all weights saw other images too.
+    None where all weights saw other images too.
     """
     usable = [row for row in rows if row.level != "other data"]
-    if not usable:
-        return None
-    return min(
-        usable,
-        key=lambda row: (row.level != "plain", abs(row.image_size - _SIZE), row.image_size, -row.top1, row.tag),
-    )
+
+    def order(row: Weights) -> tuple[bool, int, int, float, str]:
+        return row.level != "plain", abs(row.image_size - _SIZE), row.image_size, -row.top1, row.tag
+
+    return min(usable, key=order, default=None)
 
 
 def load_timm(path: Path | None) -> Oracle:
     """Load the tables.
 
-    Args:
-        path: one such file, or a folder with them (or a clone of the timm repository); None for the cache folder. Of a
-            folder, the tables of `FILES` that are there are data sets.
-
-    Raises:
-        ValueError: if there is no ``results-imagenet.csv``, or a file is not such a table.
+    ``path`` is one such file, or a folder with them (or a clone of the timm repository); None for the cache folder. Of a
+    folder, the tables of `FILES` that are there are data sets.
     """
     files = _find(path)
     rows = {dataset: read_results(file) for dataset, file in files.items()}
@@ -117,16 +110,11 @@ def load_timm(path: Path | None) -> Oracle:
             )
         tables[dataset] = {arch: dataset_rows[key].top1 for arch, key in keys.items()}
     taught = sum(row.level == "taught" for row in chosen)
-    return Oracle(
-        name="timm",
-        description=(
-            f"timm's results in {next(iter(files.values())).parent} ({len(chosen):,} architectures, top-1 of weights trained "
-            f"on ImageNet-1k alone, {taught} of them with a teacher): {', '.join(tables)}"
-        ),
-        split=dict.fromkeys(tables, "val"),
-        tables=tables,
-        space=SPACE,
+    description = (
+        f"timm's results in {next(iter(files.values())).parent} ({len(chosen):,} architectures, top-1 of weights trained "
+        f"on ImageNet-1k alone, {taught} of them with a teacher): {', '.join(tables)}"
     )
+    return Oracle("timm", description, dict.fromkeys(tables, "val"), tables, SPACE)
 
 
 def load_auto(folder: Path | None) -> Oracle | None:
