@@ -49,14 +49,13 @@ def describe_options(kind: type) -> list[Option]:
             if parameter.description:
                 texts.setdefault(parameter.arg_name, " ".join(parameter.description.split()))
         groups |= dict.fromkeys(base.__annotations__, base)
-    return [
-        Option(
-            name, types[name], _default(declared[name]), texts.get(name, ""), _title(base) if base is not kind else ""
-        )
-        for base in classes
-        for name in base.__annotations__
-        if name in declared and groups[name] is base
-    ]
+    options = []
+    for base in classes:
+        title = "" if base is kind else (base.__doc__ or "").partition(".")[0]
+        for name in base.__annotations__:
+            if name in declared and groups[name] is base:
+                options.append(Option(name, types[name], _default(declared[name]), texts.get(name, ""), title))
+    return options
 
 
 class NarrowTypesFirst:
@@ -104,9 +103,10 @@ class CommandParser:
         self.options = describe_options(self._kind)
         self._types: dict[str, Any] = {option.name: option.type for option in self.options}
         self._positional = [option.name for option in self.options if option.default is MISSING]
+        places = [name.upper() + "..." * (get_origin(self._types[name]) is list) for name in self._positional]
         self._parser = _Parser(
             prog=prog,
-            usage=" ".join([prog, *self._places(), *["[--config FILE]"] * config_file, "[OPTIONS]"]),
+            usage=" ".join([prog, *places, *["[--config FILE]"] * config_file, "[OPTIONS]"]),
             description=_summary(command),
             allow_abbrev=False,
             exit_on_error=False,
@@ -120,7 +120,8 @@ class CommandParser:
                 action=ActionConfigFile,
                 help="YAML file with options; options that follow it replace its values.",
             )
-        groups = {title: self._parser.add_argument_group(title) for title in self._titles()}
+        titles = dict.fromkeys(option.group for option in self.options if option.group)
+        groups = {title: self._parser.add_argument_group(title) for title in titles}
         for option in self.options:
             parent = groups.get(option.group, self._parser)
             if option.default is not MISSING:
@@ -145,12 +146,6 @@ class CommandParser:
             raise UsageError(self._readable(str(error))) from error
         with user_input():
             return self._kind(**{name: options[name] for name in self._types})
-
-    def _titles(self) -> list[str]:
-        return list(dict.fromkeys(option.group for option in self.options if option.group))
-
-    def _places(self) -> list[str]:
-        return [name.upper() + "..." * (get_origin(self._types[name]) is list) for name in self._positional]
 
     def _with_underscores(self, argument: str) -> str:
         """``--batch-size=8`` is ``--batch_size=8``."""
@@ -235,11 +230,6 @@ def _summary(command: Callable[..., Any]) -> str:
     parsed = docstring_parser.parse(command.__doc__ or "", docstring_parser.DocstringStyle.GOOGLE)
     parts = [parsed.short_description, parsed.long_description]
     return "\n\n".join(" ".join(part.split()) for part in parts if part)
-
-
-def _title(group: type) -> str:
-    """First sentence of a group's docstring, without its full stop."""
-    return (group.__doc__ or "").partition(".")[0]
 
 
 def _default(item: Field[Any]) -> Any:

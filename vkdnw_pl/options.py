@@ -1,8 +1,8 @@
 """Options that several commands share.
 
-Each group is a frozen dataclass with a text under each field, which is the option's help. A command has one dataclass of
-its own that inherits from the groups it needs, so that all options stand flat on its command line and in its YAML, and
-every check, text and default stands once. Torch-free, but for the methods that say so.
+Each group is a frozen dataclass with a text under each field, which is the option's help. A command's own dataclass
+inherits from the groups it needs: all options stand flat on its command line and in its YAML. Torch-free, but for the
+methods that say so.
 """
 
 from __future__ import annotations
@@ -88,11 +88,7 @@ class ProxyOptions(OptionGroup):
             object.__setattr__(self, "proxies", [proxy.record() for proxy in make_proxies(self.proxies)])
 
     def make_proxies(self) -> list[Proxy]:
-        """The proxies, checked against the other options. Imports torch.
-
-        Raises:
-            ValueError: for what is not allowed.
-        """
+        """The proxies, checked against the other options. Imports torch."""
         from vkdnw_pl.proxies import make_proxies
 
         proxies = make_proxies(self.proxies)
@@ -100,11 +96,7 @@ class ProxyOptions(OptionGroup):
         return proxies
 
     def check_proxies(self, proxies: Sequence[Proxy]) -> None:
-        """Check initialisation and batch size for these proxies. Imports torch.
-
-        Raises:
-            ValueError: for what is not allowed.
-        """
+        """Check initialisation and batch size for these proxies. Imports torch."""
         from vkdnw_pl.networks.init import INITS
         from vkdnw_pl.proxies.scoring import check_samples
 
@@ -112,16 +104,9 @@ class ProxyOptions(OptionGroup):
         check_samples(proxies, self.batch_size)
 
     def check_images(self, proxies: Sequence[Proxy], size: tuple[int, int, int], num_classes: int, seed: int) -> None:
-        """Make the first batch of images that proxies look at. Imports torch.
+        """Make the first batch of images that proxies look at, of ``size`` (channels, height, width). Imports torch.
 
-        Args:
-            proxies: those that will be computed.
-            size: (channels, height, width) of the network's images.
-            num_classes: logits of the network.
-            seed: of random images.
-
-        Raises:
-            ValueError: if images cannot be had, or have no labels that the network could have.
+        ValueError if there are no such images, or their labels are not below ``num_classes`` where a proxy needs them.
         """
         from vkdnw_pl.data.batches import image_batch
 
@@ -162,11 +147,7 @@ class ComputeOptions(OptionGroup):
             check_number("row_timeout", self.row_timeout, 0, open_low=True)
 
     def resolve_device(self) -> str:
-        """``cpu`` or ``cuda``. Imports torch.
-
-        Raises:
-            ValueError: if CUDA is asked for and not there.
-        """
+        """``cpu`` or ``cuda``; ValueError where CUDA is asked for and not there. Imports torch."""
         if self.device == "cpu":
             return "cpu"
         import torch
@@ -178,11 +159,7 @@ class ComputeOptions(OptionGroup):
         return "cpu"
 
     def resolve_workers(self, device: str) -> int:
-        """Number of processes on this device. Imports torch where that is ``cuda``.
-
-        Raises:
-            ValueError: if there are fewer GPUs.
-        """
+        """Number of processes on this device; ValueError where there are fewer GPUs. Imports torch for ``cuda``."""
         if device == "cpu":
             return usable_cores() if self.workers == "auto" else self.workers
         import torch
@@ -205,11 +182,7 @@ class OracleOptions(OptionGroup):
     """Folder of the public tables, of NATS-Bench or of timm's results, if it is not the cache folder."""
 
     def find_oracle(self, space: str) -> Oracle | None:
-        """The known accuracies of a space; None where ``auto`` finds none, or none are asked for.
-
-        Raises:
-            ValueError: if they are not known, not there, or damaged.
-        """
+        """The known accuracies of a space; None where ``auto`` finds none, or none are asked for."""
         if self.oracle is None:
             if self.oracle_path is not None:
                 raise ValueError(f"oracle_path={self.oracle_path!r} has no use without oracle; give --oracle nb201")
@@ -269,14 +242,10 @@ class WandbOptions(OptionGroup):
 
 
 def wandb_environment() -> tuple[str | None, dict[str, float]]:
-    """The mode that ``WANDB_MODE`` asks for, None where it does not, and W&B's timeouts in seconds.
-
-    Raises:
-        ValueError: naming the environment variable, its value and what is allowed.
-    """
+    """The mode that ``WANDB_MODE`` asks for, None where it does not, and W&B's timeouts in seconds."""
     mode = os.environ.get("WANDB_MODE") or None
     if mode is not None:
-        check_choice("WANDB_MODE", mode, _WANDB_MODES)
+        check_choice("WANDB_MODE", mode, ("online", "offline", "disabled", "shared", "dryrun", "run"))
     timeouts: dict[str, Any] = {"init_timeout": 15.0, "finish_timeout": 60.0}
     for name, default in timeouts.items():
         variable = f"WANDB_{name.upper()}"
@@ -287,7 +256,6 @@ def wandb_environment() -> tuple[str | None, dict[str, float]]:
     return mode, timeouts
 
 
-_WANDB_MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
 _MAX_PROJECT, _MAX_TAG = 128, 64
 _NOT_IN_PROJECT = "/\\#?%:"
 

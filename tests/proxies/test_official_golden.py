@@ -14,7 +14,7 @@ from vkdnw_pl.proxies.az_nas import block_trainability
 from vkdnw_pl.proxies.borrow import borrow
 from vkdnw_pl.proxies.functional.batchnorm import BatchNormMode
 from vkdnw_pl.proxies.functional.spectrum import feature_entropy
-from vkdnw_pl.proxies.vkdnw_official import official_fisher
+from vkdnw_pl.proxies.vkdnw import official_fisher
 from vkdnw_pl.spaces import NB201
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "nb201_official.json").read_text())

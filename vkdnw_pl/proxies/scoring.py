@@ -32,6 +32,11 @@ class Scores:
     seconds: dict[str, float] = field(default_factory=dict)
     """Proxy → wall time; a forward pass that proxies share counts for the first."""
 
+    def leave_out(self, columns: Sequence[str], reason: str) -> None:
+        """Note why these have no value."""
+        self.values |= dict.fromkeys(columns)
+        self.reasons |= dict.fromkeys(columns, reason)
+
 
 @dataclass(frozen=True)
 class Images:
@@ -105,11 +110,17 @@ def release_freed_memory() -> None:
 def _run(scores: Scores, proxy: Proxy, borrowed: Borrowed) -> None:
     started_at = time.perf_counter()
     try:
-        _record(scores, proxy, borrowed.run(proxy.compute))
+        values = borrowed.run(proxy.compute)
+        for name, column in zip(proxy.columns, proxy.table_columns, strict=True):
+            if math.isfinite(values[name]):
+                scores.values[column] = values[name]
+            else:
+                scores.leave_out([column], f"the value is {values[name]}")
+                scores.failed = True
     except UndefinedScore as reason:
-        _missing(scores, proxy.table_columns, str(reason))
+        scores.leave_out(proxy.table_columns, str(reason))
     except Exception as error:
-        _missing(scores, proxy.table_columns, _describe(error))
+        scores.leave_out(proxy.table_columns, _describe(error))
         scores.failed = True
     scores.seconds[proxy.label or proxy.name] = time.perf_counter() - started_at
 
@@ -167,22 +178,6 @@ def score(
     if scores.failed:
         raise RuntimeError("; ".join(f"{column}: {reason}" for column, reason in scores.reasons.items()))
     return scores.values
-
-
-def _record(scores: Scores, proxy: Proxy, values: dict[str, float]) -> None:
-    for name, column in zip(proxy.columns, proxy.table_columns, strict=True):
-        value = values[name]
-        if math.isfinite(value):
-            scores.values[column] = value
-        else:
-            _missing(scores, [column], f"the value is {value}")
-            scores.failed = True
-
-
-def _missing(scores: Scores, columns: Sequence[str], reason: str) -> None:
-    for column in columns:
-        scores.values[column] = None
-        scores.reasons[column] = reason
 
 
 def _describe(error: Exception) -> str:

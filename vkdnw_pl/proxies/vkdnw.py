@@ -1,20 +1,24 @@
-"""VKDNW: entropy of the deciles of the Fisher spectrum."""
+"""VKDNW, the entropy of the deciles of the Fisher spectrum: as the paper defines it, and as its published code computes it."""
 
 from __future__ import annotations
 
+import random
 from math import inf
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from vkdnw_pl.errors import check_choice, check_number, check_whole
 from vkdnw_pl.proxies.base import Proxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, check_batch_norm
-from vkdnw_pl.proxies.functional.fisher import fisher_root, smoothed_probabilities
+from vkdnw_pl.proxies.functional.fisher import fisher_root, lower_root, smoothed_probabilities
 from vkdnw_pl.proxies.functional.jacobian import DEFAULT_MEMORY_BYTES, ENGINES, Engine, jacobian
 from vkdnw_pl.proxies.functional.scalars import Scalar, layer_weights, spread_entries
-from vkdnw_pl.proxies.functional.spectrum import eigenvalues_of_root, entropy, quantiles
+from vkdnw_pl.proxies.functional.spectrum import DECILES, eigenvalues_of_root, entropy, quantiles
+
+_SMALL = 1e-10
 
 
 class VKDNW(Proxy):
@@ -24,13 +28,11 @@ class VKDNW(Proxy):
     convolution and linear layer, p the (smoothed) class probabilities; the score is the entropy of the deciles 1..9 of
     the eigenvalues of F, at most ln 9 = 2.197. Higher is better.
 
-    Where it differs from the official code: see ``vkdnw_official``.
-
     Args:
         alpha: label smoothing of p in [0, 1); 0 is the paper's formula.
         weights_per_layer: entries of every layer's weight, evenly spread, the first entry being one of them.
-        place: which entry stands for a layer where it is one: its relative place in the flattened weight, from 0 (the
-            first) to 1 (the last), or ``random``.
+        place: which entry stands for a layer where it is one: its place in the flattened weight, from 0 (the first) to 1
+            (the last), or ``random``.
         scalars: ``weights`` (convolutions and linear layers) or ``all`` (every parameter tensor: normalisation and
             biases too).
         batchnorm: ``sample``, ``running`` or ``batch``.
@@ -61,9 +63,8 @@ class VKDNW(Proxy):
         if place != "random":
             check_number("vkdnw.place", place, 0, 1)
         if place != 0 and weights_per_layer != 1:
-            raise ValueError(
-                f"vkdnw.place={place!r} has no meaning with weights_per_layer={weights_per_layer}: several are spread evenly"
-            )
+            several = f"weights_per_layer={weights_per_layer}: several are spread evenly"
+            raise ValueError(f"vkdnw.place={place!r} has no meaning with {several}")
         check_choice("vkdnw.scalars", scalars, ("weights", "all"))
         check_choice("vkdnw.engine", engine, ENGINES)
         check_number("vkdnw.max_memory_mb", max_memory_mb, 0, inf, open_low=True, open_high=True)
@@ -104,3 +105,112 @@ class VKDNW(Proxy):
         if self.place:
             return [int(self.place * (numel - 1))]
         return list(spread_entries(numel, self.weights_per_layer))
+
+
+class VKDNWOfficial(Proxy):
+    """The reference code's behaviour; the defaults are those of its NAS-Bench-201 runs.
+
+    Differences from ``vkdnw``: the first 128 parameter tensors (normalisation and biases among them) instead of one
+    weight per layer; batch norm by its running statistics; label smoothing held in half precision, so that the
+    probabilities do not quite sum to one; ``A = L J`` instead of ``Lᵀ J`` with the lower-triangular root L, so that
+    ``AᵀA`` is not the Fisher matrix and depends on the order of the classes; float32; 1e-10 added inside the
+    normalisation and the logarithm. Higher is better.
+
+    Columns: the entropy, the number of parameter tensors of the network (``dim``), the quantiles.
+
+    Args:
+        num_tensors: how many parameter tensors enter; all where the network has fewer.
+        tensors: ``first``, ``last``, or ``random`` (drawn by ``random.Random(T)``, T the number of tensors).
+        weights_per_tensor: entries of every tensor, evenly spread, the first entry being one of them.
+        alpha: label smoothing.
+        alpha_precision: ``float16`` or ``float64``.
+        root: ``lower`` (L J) or ``exact`` (Lᵀ J).
+        quantiles: ``interior`` (deciles 1..9) or ``all`` (0..10, the reference's MobileNetV2 variant).
+        batchnorm: ``running`` as in the reference, or ``sample`` or ``batch``.
+        precision: ``float32`` or ``float64`` for everything after the Jacobian.
+        max_memory_mb: bound of the tensors alive in a pass, in MiB; changes the cost, not the score.
+    """
+
+    info = ProxyInfo(
+        name="vkdnw_official",
+        title="VKDNW (reference code)",
+        input="images",
+        batchnorm="running",
+        source="github.com/ondratybl/VKDNW, NB201/ZeroShotProxy/compute_vkdnw_score.py",
+    )
+
+    def __init__(
+        self,
+        num_tensors: int = 128,
+        tensors: Literal["first", "last", "random"] = "first",
+        weights_per_tensor: int = 1,
+        alpha: float = 0.05,
+        alpha_precision: Literal["float16", "float64"] = "float16",
+        root: Literal["lower", "exact"] = "lower",
+        quantiles: Literal["interior", "all"] = "interior",
+        batchnorm: BatchNorm = "running",
+        precision: Literal["float32", "float64"] = "float32",
+        max_memory_mb: int = DEFAULT_MEMORY_BYTES // 2**20,
+    ) -> None:
+        check_choice("vkdnw_official.tensors", tensors, ("first", "last", "random"))
+        check_choice("vkdnw_official.alpha_precision", alpha_precision, ("float16", "float64"))
+        check_choice("vkdnw_official.root", root, ("lower", "exact"))
+        check_choice("vkdnw_official.quantiles", quantiles, ("interior", "all"))
+        check_choice("vkdnw_official.precision", precision, ("float32", "float64"))
+        check_number("vkdnw_official.alpha", alpha, 0, 1, open_high=True)
+        check_whole("vkdnw_official.num_tensors", num_tensors, 1)
+        check_whole("vkdnw_official.weights_per_tensor", weights_per_tensor, 1)
+        check_number("vkdnw_official.max_memory_mb", max_memory_mb, 0, inf, open_low=True, open_high=True)
+        self.num_tensors = num_tensors
+        self.tensors = tensors
+        self.weights_per_tensor = weights_per_tensor
+        self.alpha = alpha
+        self.alpha_precision = alpha_precision
+        self.root = root
+        self.quantiles = quantiles
+        self.batchnorm = check_batch_norm(batchnorm)
+        self.precision = precision
+        self.max_memory_mb = max_memory_mb
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.name, f"{self.name}_dim", *(f"{self.name}_decile_{round(10 * at)}" for at in self._quantiles_at()))
+
+    def _quantiles_at(self) -> tuple[float, ...]:
+        return DECILES if self.quantiles == "interior" else (0.0, *DECILES, 1.0)
+
+    def _choose(self, names: list[str]) -> list[str]:
+        if len(names) <= self.num_tensors:
+            return names
+        if self.tensors == "random":
+            return random.Random(len(names)).sample(names, self.num_tensors)
+        return names[: self.num_tensors] if self.tensors == "first" else names[-self.num_tensors :]
+
+    def compute(self, borrowed: Borrowed) -> dict[str, float]:
+        parameters = dict(borrowed.network.named_parameters())
+        if not parameters:
+            raise UndefinedScore("the network has no parameters")
+        scalars = [
+            Scalar(name, index)
+            for name in self._choose(list(parameters))
+            for index in spread_entries(parameters[name].numel(), self.weights_per_tensor)
+        ]
+        memory = int(self.max_memory_mb * 2**20)
+        result = jacobian(borrowed.network, borrowed.inputs, scalars, self.batchnorm, max_memory_bytes=memory)
+        dtype = getattr(torch, self.precision)
+        fisher = official_fisher(result.jac_BCP, result.logits_BC, self.alpha, self.alpha_precision, self.root, dtype)
+        at = quantiles(torch.linalg.svdvals(fisher), self._quantiles_at())
+        share = at / (at.abs().sum() + _SMALL)
+        score = -(share * torch.log(share + _SMALL)).sum()
+        return dict(zip(self.columns, [float(score), float(len(parameters)), *at.tolist()], strict=True))
+
+
+def official_fisher(
+    jac_BCP: Tensor, logits_BC: Tensor, alpha: float, alpha_precision: str, root: str, dtype: torch.dtype
+) -> Tensor:
+    """The reference's matrix (P, P): mean over samples of AᵀA with ``A = L J`` or, ``root='exact'``, ``Lᵀ J``."""
+    held = torch.tensor(alpha, dtype=getattr(torch, alpha_precision))
+    keep, spread = (1 - held).to(dtype), (held / logits_BC.shape[1]).to(dtype)
+    lower = lower_root(torch.softmax(logits_BC.to(dtype), -1) * keep + spread)
+    product = (lower if root == "lower" else lower.mT) @ jac_BCP.to(dtype)
+    return torch.einsum("bcp,bcq->pq", product, product) / len(product)
