@@ -181,10 +181,8 @@ def _make_proxy(spec: ProxySpec) -> Proxy:
     cls = options.pop("name")
     if isinstance(cls, type):
         PROXIES.check(cls)
-    elif isinstance(cls, str):
-        cls = PROXIES[cls]
     else:
-        raise ValueError(f"proxies: {cls!r} is neither a name nor a mapping (known: {', '.join(PROXIES)})")
+        cls = PROXIES[cls]
     name = cls.info.name
     parameters = [*inspect.signature(cls).parameters, *(["init"] if cls.info.input == "none" else _PROTOCOL), "label"]
     for option in options:
