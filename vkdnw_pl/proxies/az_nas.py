@@ -80,15 +80,12 @@ class Trainability(GraphProxy):
 def block_trainability(before: Tensor, after: Tensor, signs: Tensor) -> float:
     """``2 - σ - 1 / (σ + 1e-6)`` of the block that maps ``before`` (B, C, H, W) to ``after``, with cotangent ``signs``.
 
-    Raises:
-        UndefinedScore: where the block is the identity.
-        ValueError: where the block does not divide height and width by the same whole number.
+    ValueError where the block does not divide height and width by the same whole number.
     """
-    if not after.requires_grad:
-        pulled = torch.zeros_like(before)
-    else:
+    pulled = torch.zeros_like(before)
+    if after.requires_grad:
         (grad,) = torch.autograd.grad(after, before, signs, retain_graph=True, allow_unused=True)
-        pulled = torch.zeros_like(before) if grad is None else grad
+        pulled = pulled if grad is None else grad
     if pulled.shape == signs.shape and torch.equal(pulled, signs):
         raise UndefinedScore("a block is the identity")
     stride = before.shape[-1] // after.shape[-1]

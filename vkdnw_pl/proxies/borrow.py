@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vkdnw_pl.data.batches import Batch, Batches
 from vkdnw_pl.networks.init import Init, initialise
+from vkdnw_pl.proxies.functional import UndefinedScore
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm
 from vkdnw_pl.proxies.functional.spectrum import feature_entropy
 from vkdnw_pl.proxies.functional.trace import Trace, trace
@@ -142,13 +143,15 @@ class Borrowed:
         """Entropies of the feature maps, shallow to deep."""
         return self.derived(batchnorm, "entropies", lambda _: [feature_entropy(t) for t in self.taps(batchnorm)])
 
-    def input_gradient(self, batchnorm: BatchNorm) -> Tensor | None:
-        """∂(Σ logits)/∂x, (B, C, H, W); None where the logits do not depend on the input."""
+    def input_gradient(self, batchnorm: BatchNorm) -> Tensor:
+        """∂(Σ logits)/∂x, (B, C, H, W); UndefinedScore where the logits do not depend on the input."""
 
-        def gradient(graph: Graph) -> Tensor | None:
-            if not graph.logits.requires_grad:
-                return None
-            (grad,) = torch.autograd.grad(graph.logits.sum(), graph.inputs, retain_graph=True, allow_unused=True)
+        def gradient(graph: Graph) -> Tensor:
+            grad = None
+            if graph.logits.requires_grad:
+                (grad,) = torch.autograd.grad(graph.logits.sum(), graph.inputs, retain_graph=True, allow_unused=True)
+            if grad is None:
+                raise UndefinedScore("the logits do not depend on the input")
             return grad
 
         return self.derived(batchnorm, "input gradient", gradient)
@@ -158,10 +161,7 @@ class Borrowed:
         return self.derived(batchnorm, "loss", lambda graph: cross_entropy(graph.logits, self.labels))
 
     def loss_gradients(self, batchnorm: BatchNorm, index: int = 0) -> dict[str, Tensor]:
-        """Gradients of the mean cross-entropy by parameter name; one that it does not depend on is left out.
-
-        Those of batch 0 come from the shared forward pass and are kept.
-        """
+        """Gradients of the mean cross-entropy by parameter name, without those that it does not depend on."""
         if index == 0:
             return self.derived(
                 batchnorm, "loss gradients", lambda graph: loss_gradients(graph, self.loss(batchnorm), True)
@@ -198,7 +198,7 @@ def borrow(
 
     Args:
         network: any torch module that returns logits.
-        images: (B, ...) one batch, with or without labels, or numbered batches; moved to the network's device and dtype.
+        images: (B, ...) one batch, with or without labels, or numbered batches, anywhere and of any dtype.
         seed: of the initialisation and of the proxies' random draws.
         init: see ``networks.init.initialise``.
         samples: use only so many of a batch's first images.

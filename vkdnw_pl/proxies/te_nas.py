@@ -68,10 +68,8 @@ class NTKCondition(GraphProxy):
         weights = [graph.parameters[name] for name in names]
         rows = []
         for logits in graph.logits:
-            grads = torch.autograd.grad(logits.sum(), weights, retain_graph=True, allow_unused=True)
-            rows.append(
-                torch.cat([torch.zeros_like(w).flatten() if g is None else g.flatten() for g, w in zip(grads, weights)])
-            )
+            grads = torch.autograd.grad(logits.sum(), weights, retain_graph=True, materialize_grads=True)
+            rows.append(torch.cat([g.flatten() for g in grads]))
         return torch.stack(rows)
 
     def _at_once(self, borrowed: Borrowed, names: list[str]) -> Tensor:
@@ -82,12 +80,7 @@ class NTKCondition(GraphProxy):
 
 
 def condition(grad_BP: Tensor) -> float:
-    """λmax / λmin of ``G Gᵀ``, G the gradients (B, P).
-
-    Raises:
-        UndefinedScore: where the matrix is singular to the gradients' precision.
-        FloatingPointError: where a gradient is not finite.
-    """
+    """λmax / λmin of ``G Gᵀ``, G the gradients (B, P); UndefinedScore where it is singular to their precision."""
     if not torch.isfinite(grad_BP).all():
         raise FloatingPointError("a gradient is not finite")
     kernel = torch.zeros(len(grad_BP), len(grad_BP), dtype=torch.float64, device=grad_BP.device)

@@ -49,11 +49,7 @@ class Zen(Proxy):
 
 @torch.no_grad()
 def zen(network: nn.Module, images: Tensor, moved: Tensor, variance: Literal["running", "batch"] = "running") -> float:
-    """Score of the images (B, C, H, W) and the moved ones, see ``Zen``.
-
-    Raises:
-        UndefinedScore: where the features do not change.
-    """
+    """Score of the images (B, C, H, W) and the moved ones, see ``Zen``."""
     with BatchVarianceMode() as first:
         before = _features(network, images)
     with BatchVarianceMode() as second:
