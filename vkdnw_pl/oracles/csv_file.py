@@ -28,8 +28,7 @@ def parse_table(text: str, where: str, space: Space) -> dict[str, dict[str, floa
 
     The first column is ``arch``; every other column is a data set with accuracies in percent, one for every
     architecture. Columns ``<data set>_std`` and ``<data set>_seed<N>`` beside their data set tell where its value
-    comes from and are left out.
-    Errors name the file as ``where``, the line and the column.
+    comes from and are left out. Errors name the file as ``where``, the line and the column.
 
     Returns:
         Data set -> canonical architecture string -> accuracy in percent, rows in the order of the file.

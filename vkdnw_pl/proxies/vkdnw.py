@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
@@ -21,6 +22,7 @@ from vkdnw_pl.proxies.functional.spectrum import DECILES, eigenvalues_of_root, e
 _SMALL = 1e-10
 
 
+@dataclass(eq=False)
 class VKDNW(Proxy):
     """Variance of Knowledge for Deep Network Weights, as the paper defines it.
 
@@ -48,33 +50,26 @@ class VKDNW(Proxy):
         source="Tybl & Neumann, CVPR 2025, eq. 9-11",
     )
 
-    def __init__(
-        self,
-        alpha: float = 0.05,
-        weights_per_layer: int = 1,
-        place: float | Literal["random"] = 0.0,
-        scalars: Literal["weights", "all"] = "weights",
-        batchnorm: BatchNorm = "sample",
-        engine: Engine = "auto",
-        max_memory_mb: int = DEFAULT_MEMORY_BYTES // 2**20,
-    ) -> None:
-        check_number("vkdnw.alpha", alpha, 0, 1, open_high=True)
-        check_whole("vkdnw.weights_per_layer", weights_per_layer, 1)
-        if place != "random":
-            check_number("vkdnw.place", place, 0, 1)
-        if place != 0 and weights_per_layer != 1:
-            several = f"weights_per_layer={weights_per_layer}: several are spread evenly"
-            raise ValueError(f"vkdnw.place={place!r} has no meaning with {several}")
-        check_choice("vkdnw.scalars", scalars, ("weights", "all"))
-        check_choice("vkdnw.engine", engine, ENGINES)
-        check_number("vkdnw.max_memory_mb", max_memory_mb, 0, inf, open_low=True, open_high=True)
-        self.alpha = alpha
-        self.weights_per_layer = weights_per_layer
-        self.place = place
-        self.scalars = scalars
-        self.batchnorm = check_batch_norm(batchnorm)
-        self.engine = engine
-        self.max_memory_mb = max_memory_mb
+    alpha: float = 0.05
+    weights_per_layer: int = 1
+    place: float | Literal["random"] = 0.0
+    scalars: Literal["weights", "all"] = "weights"
+    batchnorm: BatchNorm = "sample"
+    engine: Engine = "auto"
+    max_memory_mb: int = DEFAULT_MEMORY_BYTES // 2**20
+
+    def __post_init__(self) -> None:
+        check_number("vkdnw.alpha", self.alpha, 0, 1, open_high=True)
+        check_whole("vkdnw.weights_per_layer", self.weights_per_layer, 1)
+        if self.place != "random":
+            check_number("vkdnw.place", self.place, 0, 1)
+        if self.place != 0 and self.weights_per_layer != 1:
+            several = f"weights_per_layer={self.weights_per_layer}: several are spread evenly"
+            raise ValueError(f"vkdnw.place={self.place!r} has no meaning with {several}")
+        check_choice("vkdnw.scalars", self.scalars, ("weights", "all"))
+        check_batch_norm(self.batchnorm)
+        check_choice("vkdnw.engine", self.engine, ENGINES)
+        check_number("vkdnw.max_memory_mb", self.max_memory_mb, 0, inf, open_low=True, open_high=True)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -107,6 +102,7 @@ class VKDNW(Proxy):
         return list(spread_entries(numel, self.weights_per_layer))
 
 
+@dataclass(eq=False)
 class VKDNWOfficial(Proxy):
     """The reference code's behaviour; the defaults are those of its NAS-Bench-201 runs.
 
@@ -139,38 +135,28 @@ class VKDNWOfficial(Proxy):
         source="github.com/ondratybl/VKDNW, NB201/ZeroShotProxy/compute_vkdnw_score.py",
     )
 
-    def __init__(
-        self,
-        num_tensors: int = 128,
-        tensors: Literal["first", "last", "random"] = "first",
-        weights_per_tensor: int = 1,
-        alpha: float = 0.05,
-        alpha_precision: Literal["float16", "float64"] = "float16",
-        root: Literal["lower", "exact"] = "lower",
-        quantiles: Literal["interior", "all"] = "interior",
-        batchnorm: BatchNorm = "running",
-        precision: Literal["float32", "float64"] = "float32",
-        max_memory_mb: int = DEFAULT_MEMORY_BYTES // 2**20,
-    ) -> None:
-        check_choice("vkdnw_official.tensors", tensors, ("first", "last", "random"))
-        check_choice("vkdnw_official.alpha_precision", alpha_precision, ("float16", "float64"))
-        check_choice("vkdnw_official.root", root, ("lower", "exact"))
-        check_choice("vkdnw_official.quantiles", quantiles, ("interior", "all"))
-        check_choice("vkdnw_official.precision", precision, ("float32", "float64"))
-        check_number("vkdnw_official.alpha", alpha, 0, 1, open_high=True)
-        check_whole("vkdnw_official.num_tensors", num_tensors, 1)
-        check_whole("vkdnw_official.weights_per_tensor", weights_per_tensor, 1)
-        check_number("vkdnw_official.max_memory_mb", max_memory_mb, 0, inf, open_low=True, open_high=True)
-        self.num_tensors = num_tensors
-        self.tensors = tensors
-        self.weights_per_tensor = weights_per_tensor
-        self.alpha = alpha
-        self.alpha_precision = alpha_precision
-        self.root = root
-        self.quantiles = quantiles
-        self.batchnorm = check_batch_norm(batchnorm)
-        self.precision = precision
-        self.max_memory_mb = max_memory_mb
+    num_tensors: int = 128
+    tensors: Literal["first", "last", "random"] = "first"
+    weights_per_tensor: int = 1
+    alpha: float = 0.05
+    alpha_precision: Literal["float16", "float64"] = "float16"
+    root: Literal["lower", "exact"] = "lower"
+    quantiles: Literal["interior", "all"] = "interior"
+    batchnorm: BatchNorm = "running"
+    precision: Literal["float32", "float64"] = "float32"
+    max_memory_mb: int = DEFAULT_MEMORY_BYTES // 2**20
+
+    def __post_init__(self) -> None:
+        check_choice("vkdnw_official.tensors", self.tensors, ("first", "last", "random"))
+        check_choice("vkdnw_official.alpha_precision", self.alpha_precision, ("float16", "float64"))
+        check_choice("vkdnw_official.root", self.root, ("lower", "exact"))
+        check_choice("vkdnw_official.quantiles", self.quantiles, ("interior", "all"))
+        check_choice("vkdnw_official.precision", self.precision, ("float32", "float64"))
+        check_number("vkdnw_official.alpha", self.alpha, 0, 1, open_high=True)
+        check_whole("vkdnw_official.num_tensors", self.num_tensors, 1)
+        check_whole("vkdnw_official.weights_per_tensor", self.weights_per_tensor, 1)
+        check_number("vkdnw_official.max_memory_mb", self.max_memory_mb, 0, inf, open_low=True, open_high=True)
+        check_batch_norm(self.batchnorm)
 
     @property
     def columns(self) -> tuple[str, ...]:
