@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import re
 from pathlib import Path
 
@@ -94,6 +93,6 @@ def _percent(cell: str, at: str) -> float:
         value = float(cell)
     except ValueError:
         raise ValueError(f"{at}: {cell!r} is not a number; give an accuracy in percent") from None
-    if not (math.isfinite(value) and 0 <= value <= 100):
+    if not 0 <= value <= 100:
         raise ValueError(f"{at}: {cell!r} is not an accuracy in percent (0..100)")
     return value

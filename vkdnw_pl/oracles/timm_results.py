@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,18 +34,30 @@ FILES: dict[str, TableFile] = {
 
 _SIZE = 224
 _OTHER_DATA = frozenset(
-    (
-        *("in12k", "in21k", "in22k", "jft", "ig1b", "yfcc100m", "laion2b", "laiona", "openai", "webli", "clip", "m30m"),
-        *("m38m", "seer", "swag", "indomain", "6m", "stage2"),
-    )
+    [
+        "in12k",
+        "in21k",
+        "in22k",
+        "jft",
+        "ig1b",
+        "yfcc100m",
+        "laion2b",
+        "laiona",
+        "openai",
+        "webli",
+        "clip",
+        "m30m",
+        "m38m",
+        "seer",
+        "swag",
+        "indomain",
+        "6m",
+        "stage2",
+    ]
 )
 """Parts of a tag that name images beyond ImageNet-1k (the second stage of SSLD follows one on ImageNet-22k)."""
 _TEACHER = frozenset(("dist", "distilled", "ssld", "usi", "teacher"))
 """Parts of a tag that say that a trained network taught this one."""
-_OWN_TESTS = "test_"
-"""Beginning of the names of tiny networks that timm tests itself with."""
-
-Level = Literal["plain", "taught", "other data"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ class Weights:
     top1: float
 
     @property
-    def level(self) -> Level:
+    def level(self) -> Literal["plain", "taught", "other data"]:
         """How the weights were trained, as far as the tag says it."""
         parts = set(self.tag.split("_"))
         if parts & _OTHER_DATA:
@@ -93,7 +104,7 @@ def load_timm(path: Path | None) -> Oracle:
     first = next(iter(rows.values()))
     by_arch: dict[str, list[Weights]] = {}
     for row in first.values():
-        if not row.arch.startswith(_OWN_TESTS):
+        if not row.arch.startswith("test_"):  # tiny networks that timm tests itself with
             by_arch.setdefault(row.arch, []).append(row)
     chosen = [row for row in map(choose_weights, by_arch.values()) if row is not None]
     if not chosen:
@@ -124,11 +135,7 @@ def load_auto(folder: Path | None) -> Oracle | None:
 
 def in_cache() -> bool:
     """Whether `load_timm(None)` finds something."""
-    return (_cache() / FILES["imagenet"].name).is_file()
-
-
-def _cache() -> Path:
-    return cache_dir() / "timm"
+    return (cache_dir() / "timm" / FILES["imagenet"].name).is_file()
 
 
 def _find(path: Path | None) -> dict[str, Path]:
@@ -136,7 +143,7 @@ def _find(path: Path | None) -> dict[str, Path]:
     if path is not None and path.is_file():
         datasets = {file.name: dataset for dataset, file in FILES.items()}
         return {datasets.get(path.name, "imagenet"): path}
-    folder = _cache() if path is None else path
+    folder = cache_dir() / "timm" if path is None else path
     name = FILES["imagenet"].name
     for results in (folder, folder / "results", folder / "timm"):
         if (results / name).is_file():
@@ -167,7 +174,7 @@ def read_results(path: Path) -> dict[tuple[str, int], Weights]:
             image_size, accuracy = int(size), float(top1)
         except ValueError:
             raise ValueError(f"{at}: img_size={size!r} and top1={top1!r} must be numbers") from None
-        if not model or not (math.isfinite(accuracy) and 0 <= accuracy <= 100):
+        if not model or not 0 <= accuracy <= 100:
             raise ValueError(f"{at}: {model!r} with top1={top1!r} is not a model with an accuracy in percent")
         arch, _, tag = model.partition(".")
         rows[model, image_size] = Weights(arch, tag, image_size, accuracy)
