@@ -67,6 +67,9 @@ class Registry(Generic[Value]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def __contains__(self, name: object) -> bool:
+        return any(name == listed for listed in self)
+
     def __getitem__(self, name: Any) -> Value:
         """What stands for the class of this name; ``ValueError`` where the name or the class is of no use."""
         return self.of(self.find(name), name)
