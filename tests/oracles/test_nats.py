@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from vkdnw_pl.oracles import load_oracle, nats
-from vkdnw_pl.oracles.nats import FOLDER, load_nats
+from vkdnw_pl.oracles.nb201_tables import NATS_FOLDER, load_nats
 
 ARCHS = [
     "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|",
@@ -66,7 +66,7 @@ def record(index, arch, seeds):
 @pytest.fixture
 def folder(tmp_path):
     """A benchmark of two architectures in the layout of NATS-tss-v1_0-3ffb9-simple."""
-    place = tmp_path / FOLDER
+    place = tmp_path / NATS_FOLDER
     place.mkdir()
     write(place / "meta.pickle.pbz2", {"meta_archs": ARCHS, "total_archs": 2, "evaluated_indexes": {0, 1}})
     for index, arch in enumerate(ARCHS):
@@ -92,7 +92,7 @@ class TestFolder:
         assert load_oracle("nats", folder).archs == ARCHS
         assert load_oracle("nats", folder.parent).archs == ARCHS
         cache.mkdir(exist_ok=True)
-        folder.rename(cache / FOLDER)
+        folder.rename(cache / NATS_FOLDER)
         assert load_oracle("nats").archs == ARCHS
 
     def test_the_second_time_nothing_is_unpickled(self, folder, monkeypatch):
@@ -150,5 +150,5 @@ def test_without_the_package(folder, monkeypatch):
 
 
 def test_without_the_folder(tmp_path):
-    with pytest.raises(ValueError, match=rf"needs the folder {FOLDER} .*looked in {tmp_path} and "):
+    with pytest.raises(ValueError, match=rf"needs the folder {NATS_FOLDER} .*looked in {tmp_path} and "):
         load_nats(tmp_path)

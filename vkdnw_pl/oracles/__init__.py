@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vkdnw_pl.errors import nearest
-from vkdnw_pl.oracles import nats, nb201_tables, timm_results
+from vkdnw_pl.oracles import nb201_tables, timm_results
 from vkdnw_pl.oracles.base import Oracle, cache_dir, download_command
 from vkdnw_pl.oracles.csv_file import load_csv
 from vkdnw_pl.spaces import SPACES
@@ -25,7 +25,7 @@ class TableSource(NamedTuple):
 _SOURCES = {
     "digits": TableSource(nb201_tables.SPACE, lambda folder: nb201_tables.load_digits(), has_folder=False),
     "nb201": TableSource(nb201_tables.SPACE, nb201_tables.load_nb201),
-    "nats": TableSource(nats.SPACE, nats.load_nats),
+    "nats": TableSource(nb201_tables.SPACE, nb201_tables.load_nats),
     "timm": TableSource(timm_results.SPACE, timm_results.load_timm),
 }
 _AUTO = {nb201_tables.SPACE: nb201_tables.load_auto, timm_results.SPACE: timm_results.load_auto}
