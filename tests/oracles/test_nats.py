@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from vkdnw_pl.oracles import load_oracle, nats
+from vkdnw_pl.oracles import load_oracle, nb201_tables
 from vkdnw_pl.oracles.nb201_tables import NATS_FOLDER, load_nats
 
 ARCHS = [
@@ -97,7 +97,7 @@ class TestFolder:
 
     def test_the_second_time_nothing_is_unpickled(self, folder, monkeypatch):
         first = load_nats(folder)
-        monkeypatch.setattr(nats, "_read_benchmark", lambda folder: pytest.fail("read again"))
+        monkeypatch.setattr(nb201_tables, "_read_benchmark", lambda folder: pytest.fail("read again"))
         assert load_nats(folder) == first
 
     def test_a_changed_file_is_read_again(self, folder):

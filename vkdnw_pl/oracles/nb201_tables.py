@@ -34,7 +34,6 @@ SPACE = NB201.name
 BASE_URL = "https://raw.githubusercontent.com/mingkai-zheng/GENIUS/97361d30b2da337edd0c8e1ed71b7c88b4a85d38/benchmark/"
 """Public address of the three files, at a fixed commit."""
 
-
 FILES: dict[str, TableFile] = {
     "cifar10": TableFile(
         "nasbench201_cifar10.json", "7c5d7d890a285deb41556f95e904fab854f8fcfd65da7eb39410fdedd87215ec"
@@ -48,11 +47,9 @@ FILES: dict[str, TableFile] = {
 }
 """Data set -> its file."""
 
-
 NATS_FOLDER = "NATS-tss-v1_0-3ffb9-simple"
 _META = "meta.pickle.pbz2"
 _HP = "200"
-_DATASETS = ("cifar10", "cifar100", "ImageNet16-120")
 # What unpickling and reading of a damaged or foreign file raises.
 _DAMAGE = (
     *(OSError, EOFError, pickle.UnpicklingError, LookupError, ValueError, TypeError, AttributeError, ImportError),
@@ -195,10 +192,10 @@ def _read_benchmark(folder: Path) -> str:
         )
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["arch", *_DATASETS])
+    writer.writerow(["arch", *FILES])
     for index in tqdm(range(len(api)), "reading NATS-Bench"):
         try:
-            writer.writerow([api.arch(index), *(_accuracy(api, index, dataset) for dataset in _DATASETS)])
+            writer.writerow([api.arch(index), *(_accuracy(api, index, dataset) for dataset in FILES)])
         except _DAMAGE as error:
             raise ValueError(f"oracle='nats': {folder / _file_name(index)} is damaged: {error!r}") from error
         api.arch2infos_dict.pop(index)  # the package would hold on to gigabytes
