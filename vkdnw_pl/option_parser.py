@@ -132,12 +132,7 @@ class CommandParser:
                 parent.add_argument(option.name, type=option.type, help=option.help)
 
     def parse(self, arguments: Sequence[str]) -> Any:
-        """Turn arguments into the command's options.
-
-        Raises:
-            UsageError: for what is not allowed.
-            SystemExit: after --help and --print_config.
-        """
+        """Turn arguments into the command's options; SystemExit after --help and --print_config."""
         arguments = self._with_values([self._with_underscores(argument) for argument in arguments])
         self._check_known(arguments)
         try:

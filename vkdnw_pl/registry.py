@@ -136,9 +136,7 @@ class Registry(Generic[Value]):
         """The name to write down so that every other process finds the class.
 
         That of the built-in class or the entry point, else the dotted name; not a name that was only registered here.
-
-        Raises:
-            ValueError: if the class is defined within a function or another class, where no name leads to it.
+        ValueError for a class within a function or another class, where no name leads to it.
         """
         names = [name for name, builtin in self.builtin.items() if builtin is cls]
         place = (cls.__module__, cls.__qualname__)

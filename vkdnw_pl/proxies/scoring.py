@@ -167,13 +167,14 @@ def score(
         if num_classes is not None and num_logits != num_classes:
             raise ValueError(f"num_classes={num_classes} was given, but the network returns {num_logits} logits")
         num_classes = num_logits
-    random, real = (batches(source, batch_size, size, seed, num_classes) for source in ("random", data))
+    images = Images(
+        batches("random", batch_size, size, seed, num_classes), batches(data, batch_size, size, seed, num_classes)
+    )
     # A wrong batch size or source is the caller's mistake, not a failed proxy.
     if any(proxy.input != "none" for proxy in made_proxies):
-        random(0)
+        images.images(0)
     if any(proxy.input == "data" for proxy in made_proxies):
-        real(0)
-    images = Images(random, real)
+        images.data(0)
     scores = score_network(network, images, made_proxies, seed, init)
     if scores.failed:
         raise RuntimeError("; ".join(f"{column}: {reason}" for column, reason in scores.reasons.items()))

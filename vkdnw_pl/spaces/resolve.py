@@ -36,8 +36,7 @@ def resolve_arch(arch: str, space: str | Space = AUTO) -> ResolvedArch:
         space: the space or its name, or ``auto``: the first that knows the string.
 
     Raises:
-        ValueError: if the space is not known, the file is no such file, or the space (with ``auto`` each of them)
-            refuses the string; the text says why.
+        ValueError: if the space is not known, the file is no such file, or the space refuses the string.
     """
     if isinstance(space, str) and "." not in space and space not in (names := [AUTO, *SPACES]):
         raise ValueError(f"space={space!r} is not known{nearest(space, names)} (allowed: {', '.join(names)})")
