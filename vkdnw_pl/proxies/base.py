@@ -178,11 +178,10 @@ def _make_proxy(spec: ProxySpec) -> Proxy:
     options = dict(spec) if isinstance(spec, Mapping) else {"name": spec}
     if "name" not in options:
         raise ValueError(f"proxies: {options!r} has no 'name'; write {{name: vkdnw, alpha: 0.05}} or a bare name")
-    cls = options.pop("name")
-    if isinstance(cls, type):
-        PROXIES.check(cls)
-    else:
-        cls = PROXIES[cls]
+    named: Any = options.pop("name")
+    if isinstance(named, type):
+        PROXIES.check(named)
+    cls: type[Proxy] = named if isinstance(named, type) else PROXIES[named]
     name = cls.info.name
     parameters = [*inspect.signature(cls).parameters, *(["init"] if cls.info.input == "none" else _PROTOCOL), "label"]
     for option in options:
