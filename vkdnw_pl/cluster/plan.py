@@ -14,12 +14,15 @@ import yaml
 from vkdnw_pl.cluster.options import TRAINING, LaunchOptions
 from vkdnw_pl.cluster.record import Launch, LaunchFolder, Task
 from vkdnw_pl.errors import UsageError, user_input
+from vkdnw_pl.networks.arch_file import read_arch_file
 from vkdnw_pl.options import WandbOptions, as_config
-from vkdnw_pl.runs.folder import Record, RunFolder
+from vkdnw_pl.runs.folder import Record, RunFolder, digest
 from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.scoring.plan import ScoreOptions, Shard, plan_scoring
 from vkdnw_pl.search.folder import SearchFolder
 from vkdnw_pl.search.plan import SearchOptions, plan_search
+from vkdnw_pl.spaces.resolve import resolve_arch
+from vkdnw_pl.training.folder import TrainingFolder, training_settings
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ _COMMAND_SCRIPT = "command.sbatch"
 _NOT_OF_TASKS = ("out", "overwrite", "retry_failed", "shard", "nodes")
 _UNKNOWN_BEFORE = ("device", "how_to_measure")
 """Settings that depend on the node."""
+_SHELL_NAMES = ("bash", "interactive")  # of a job in which Lightning takes itself for a shell on a node
+_OF_THE_NETWORK = ("model.arch", "model.space", "model.network")
 
 
 def plan_launch(command: str, options: Any, arguments: Sequence[str], launch_options: LaunchOptions) -> LaunchPlan:
@@ -57,16 +62,16 @@ def plan_launch(command: str, options: Any, arguments: Sequence[str], launch_opt
     for name, commands in (("array", ("score", "fit")), ("nodes", ("search", *TRAINING))):
         if getattr(launch_options, name) is not None and command not in commands:
             raise UsageError(f"--{name} is not for {command}; it is for {', '.join(commands)}")
+    if command in TRAINING and launch_options.job_name in _SHELL_NAMES:
+        raise UsageError(f"job_name={launch_options.job_name!r} is not allowed: Lightning takes such a job for a shell")
     with user_input():
         if command == "score":
             return _plan_score(options, arguments, launch_options)
         if command == "search":
             return _plan_search(options, arguments, launch_options)
-        if command == "evaluate":
-            return _plan_evaluate(options, arguments, launch_options)
-        from vkdnw_pl.cluster.plan_training import plan_training
-
-        return plan_training(command, options, arguments, launch_options)
+        if command == "fit":
+            return _plan_fit(options, arguments, launch_options)
+        return _plan_other(command, options, arguments, launch_options)
 
 
 def _plan_score(options: ScoreOptions, arguments: Sequence[str], launch_options: LaunchOptions) -> LaunchPlan:
@@ -76,7 +81,7 @@ def _plan_score(options: ScoreOptions, arguments: Sequence[str], launch_options:
     archs, count = plan.settings.archs, launch_options.num_tasks
     if count is not None and count > len(archs):
         raise UsageError(f"array={count} is not allowed: there are only {len(archs)} architectures")
-    folder = ScoreFolder(out_folder(options.out or plan.default_out))
+    folder = ScoreFolder(_out_folder(options.out or plan.default_out))
     settings, config = _comparable(plan.settings.record(), options.device), as_config(options)
     folder.check_continues(settings, options.overwrite, partial=True)
     if not options.overwrite:
@@ -84,12 +89,12 @@ def _plan_score(options: ScoreOptions, arguments: Sequence[str], launch_options:
     resources = _with_cores(launch_options, options.workers)
     if count is None:
         tasks = [Task("score", rows=len(plan.keys))]
-        return plan_run(folder, config, settings, arguments, resources, _COMMAND_SCRIPT, tasks)
+        return _plan_run(folder, config, settings, arguments, resources, _COMMAND_SCRIPT, tasks)
     rows = [len(Shard(i, count).of(archs)) * len(plan.settings.seeds) for i in range(count)]
     tasks = [Task(f"{i}-of-{count}", f"shards/{i}-of-{count}", i, rows[i]) for i in range(count)]
     shards = ["--shards", str(count)]
     merge = [*shards, *_wandb_arguments(options)]
-    return plan_run(folder, config, settings, arguments, resources, "score_array.sbatch", tasks, shards, merge=merge)
+    return _plan_run(folder, config, settings, arguments, resources, "score_array.sbatch", tasks, shards, merge=merge)
 
 
 def _plan_search(options: SearchOptions, arguments: Sequence[str], launch_options: LaunchOptions) -> LaunchPlan:
@@ -104,22 +109,37 @@ def _plan_search(options: SearchOptions, arguments: Sequence[str], launch_option
         per_node = num_cpus if options.workers == "auto" else options.workers
         sbatch = [f"--ntasks-per-node={per_node}", *launch_options.sbatch_options]
         resources = replace(launch_options, nodes=nodes, cpus=None, sbatch=sbatch)
-    folder = SearchFolder(out_folder(options.out or plan.default_out))
+    folder = SearchFolder(_out_folder(options.out or plan.default_out))
     settings = _comparable(plan.settings.record(), options.device)
     tasks = [Task("search", rows=options.evaluations)]
-    return plan_run(folder, as_config(options), settings, arguments, resources, "search.sbatch", tasks)
+    return _plan_run(folder, as_config(options), settings, arguments, resources, "search.sbatch", tasks)
 
 
-def _plan_evaluate(options: Any, arguments: Sequence[str], launch_options: LaunchOptions) -> LaunchPlan:
-    if options.out is None:
-        raise UsageError("out is missing: with --launch, say where the results go, such as --out runs/evaluation")
-    for path in options.paths:
-        if not Path(path).expanduser().exists():
-            raise UsageError(f"{path} cannot be read: there is no such file or folder")
-    return plan_other("evaluate", options.out, arguments, launch_options)
+def _plan_fit(config: dict[str, Any], arguments: Sequence[str], launch_options: LaunchOptions) -> LaunchPlan:
+    arch, count = str(config["model"]["arch"]), launch_options.num_tasks
+    if count is not None:
+        if not arch.endswith(".json"):
+            raise UsageError(
+                f"array={count} trains the best networks of a search: give --model.arch found.json, not {arch!r}"
+            )
+        read_arch_file(f"{arch}#{count}")  # refuses more than it holds
+    until = {key: config["trainer"][key] for key in ("max_epochs", "max_steps")}
+    settings = _training_settings(config)
+    # What is set here would stand in the way of the number of processes that the job has.
+    launch_options = _with_processes(config["trainer"], launch_options)
+    if count is None:
+        folder = TrainingFolder(_out_folder(config["out"] or f"runs/fit-{digest(settings)}"))
+        return _plan_run(
+            folder, config, settings, arguments, launch_options, "fit_ddp.sbatch", [Task("fit", until=until)]
+        )
+    settings = {name: value for name, value in settings.items() if not name.startswith(_OF_THE_NETWORK)}
+    folder = TrainingFolder(_out_folder(config["out"] or f"runs/sweep-{digest(settings)}"))
+    tasks = [Task(f"rank-{i + 1}", f"rank-{i + 1}", i, until=until) for i in range(count)]
+    script, script_arguments = "sweep_train.sbatch", ["--model.arch", arch]
+    return _plan_run(folder, config, settings, arguments, launch_options, script, tasks, script_arguments)
 
 
-def plan_run(
+def _plan_run(
     folder: RunFolder,
     config: Mapping[str, Any],
     settings: Record,
@@ -150,10 +170,16 @@ def plan_run(
     return LaunchPlan(launch, options, overwrite, bool(config.get("retry_failed")), folder)
 
 
-def plan_other(command: str, out: str, arguments: Sequence[str], launch_options: LaunchOptions) -> LaunchPlan:
+def _plan_other(command: str, options: Any, arguments: Sequence[str], launch_options: LaunchOptions) -> LaunchPlan:
     """A command that runs as one task, with its arguments as they are."""
+    out = options["out"] if command in TRAINING else options.out
+    if out is None:
+        raise UsageError("out is missing: with --launch, give the run folder, such as --out runs/x")
+    for path in options.paths if command == "evaluate" else ():
+        if not Path(path).expanduser().exists():
+            raise UsageError(f"{path} cannot be read: there is no such file or folder")
     tasks = [Task(command, meta=False)]
-    launch = _new_launch(command, out_folder(out), arguments, launch_options, _COMMAND_SCRIPT, tasks)
+    launch = _new_launch(command, _out_folder(out), arguments, launch_options, _COMMAND_SCRIPT, tasks)
     launch.script_arguments = [command, *_without_out(arguments)]
     return LaunchPlan(launch, repeat=True)
 
@@ -177,7 +203,7 @@ def _new_launch(
     )
 
 
-def out_folder(out: str) -> str:
+def _out_folder(out: str) -> str:
     """The run folder as the jobs are given it."""
     path = Path(out).expanduser()
     if path.exists() and not path.is_dir():
@@ -230,3 +256,38 @@ def _check_count(out: Path, count: int | None) -> None:
             f"{out}/shards holds parts of {', '.join(counts)}; give --array {counts[0]} to go on with them, another folder "
             "with --out, or --overwrite to delete them"
         )
+
+
+def _training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the training's result, with the network in place of the name of a file."""
+    model = config["model"]
+    resolved = resolve_arch(model["arch"], model["space"])
+    network = {**resolved.network, **(model["network"] or {})}
+    return training_settings(
+        {**config, "model": {**model, "arch": resolved.arch, "space": resolved.space, "network": network}}
+    )
+
+
+def _with_processes(trainer: Mapping[str, Any], launch_options: LaunchOptions) -> LaunchOptions:
+    """Options for a job with one task for each device, which the trainer's options must not contradict."""
+    devices, accelerator, gpus = _device_count(trainer["devices"]), trainer["accelerator"], launch_options.gpu_count
+    nodes = launch_options.nodes or trainer["num_nodes"]
+    if trainer["num_nodes"] not in (1, nodes):
+        raise UsageError(f"trainer.num_nodes={trainer['num_nodes']}, but --nodes {nodes}: leave out the former")
+    if gpus is None and accelerator in ("gpu", "cuda"):
+        raise UsageError(f"trainer.accelerator={accelerator} needs --gpus N, for example --gpus {devices or 1}")
+    if gpus is not None and accelerator == "cpu":
+        raise UsageError(f"trainer.accelerator=cpu has no use for --gpus {gpus}; leave one of them out")
+    if gpus is not None and devices not in (None, gpus):
+        raise UsageError(f"trainer.devices={devices}, but --gpus {gpus}: leave out the former")
+    sbatch = launch_options.sbatch_options
+    if not any("ntasks" in option for option in sbatch):
+        sbatch = [f"--ntasks-per-node={gpus or devices or 1}", *sbatch]
+    return replace(launch_options, nodes=None if nodes == 1 else nodes, sbatch=sbatch)
+
+
+def _device_count(devices: Any) -> int | None:
+    """How many devices; None where that is open."""
+    if isinstance(devices, list | tuple):
+        return len(devices)
+    return int(devices) if str(devices).isdecimal() and int(devices) > 0 else None
