@@ -43,13 +43,9 @@ def report(options: ReportOptions) -> int:
     beside them, figures, what searches found and trainings reached, differences between the configurations, where the
     runs were made, and what failed. Runs that are not finished are shown as far as they are.
 
-    Returns:
-        0.
-
     Raises:
         UsageError: if a folder is no run folder, a file in it is damaged, or a file to write is there and was not written
             by report.
-        CommandFailed: if the package that makes reports on Weights & Biases is not installed.
         OSError: if Weights & Biases cannot be reached or refuses.
     """
     from vkdnw_pl.report.outputs import output_files

@@ -98,7 +98,7 @@ def _make_and_evaluate(
             f"Continue with: python -m vkdnw_pl score --config {shlex.quote(str(folder.config))}",
             file=sys.stderr,
         )
-        return 128 + stopped.signum
+        return stopped.exit_code
     log_scores(run, table)
     if plan.shard is None:
         evaluation = write_results(folder, table, plan.oracle, plan.rankings, options.top_k)

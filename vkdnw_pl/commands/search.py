@@ -115,7 +115,7 @@ def _search_and_describe(
             f"{folder.path}{best}. Continue with: python -m vkdnw_pl search --config {shlex.quote(str(folder.config))}",
             file=sys.stderr,
         )
-        return 128 + stopped.signum
+        return stopped.exit_code
     if exhausted:
         print(f"the search ends after {len(history)} of {options.evaluations} networks: {exhausted}")
     print_failures(list(history), "networks", "history")

@@ -48,7 +48,7 @@ def training_command(command: str, arguments: Sequence[str], prog: str) -> int:
             return _train(command, arguments, prog)
     except Stopped as stop:
         print(f"\nstopped by {stop.name}; the same command continues", file=sys.stderr)
-        return 128 + stop.signum
+        return stop.exit_code
 
 
 def _train(command: str, arguments: Sequence[str], prog: str) -> int:

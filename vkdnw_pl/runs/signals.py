@@ -28,18 +28,12 @@ class Stopped(BaseException):
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
-        self.signum = signum
-
-    @property
-    def name(self) -> str:
-        """Name of the signal, such as ``SIGINT``."""
-        return signal.Signals(self.signum).name
+        self.signum, self.name = signum, signal.Signals(signum).name
+        self.exit_code = 128 + signum
 
 
 def exit_code(error: BaseException) -> int:
     """Exit code of a command that ends with this exception."""
-    if isinstance(error, Stopped):
-        return 128 + error.signum
     if isinstance(error, KeyboardInterrupt):
         return 128 + signal.SIGINT
     if isinstance(error, SystemExit):
