@@ -12,7 +12,8 @@ from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 
-from vkdnw_pl.callbacks.history import HistoryLogger, HistoryResume, read_history
+from vkdnw_pl.callbacks import read_history
+from vkdnw_pl.callbacks.history import HistoryLogger, HistoryResume
 from vkdnw_pl.callbacks.throughput import Throughput
 
 

@@ -3,7 +3,8 @@ from callback_training import TWO_PROCESSES, Clock, SmallData, SmallModule, trai
 from torch.utils.data import DataLoader, Dataset
 
 from vkdnw_pl.callbacks import throughput
-from vkdnw_pl.callbacks.history import HistoryLogger, read_history
+from vkdnw_pl.callbacks import read_history
+from vkdnw_pl.callbacks.history import HistoryLogger
 from vkdnw_pl.callbacks.throughput import Throughput
 
 

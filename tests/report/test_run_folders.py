@@ -8,7 +8,7 @@ import pytest
 import run_samples as samples
 import yaml
 
-from vkdnw_pl.callbacks.history import read_history
+from vkdnw_pl.callbacks import read_history
 from vkdnw_pl.report.runs import read_run, read_runs, run_folders, unique_names
 from vkdnw_pl.runs.table import read_table
 

@@ -9,7 +9,7 @@ import torch
 from test_resume import BATCHES, EPOCHS, PLAIN, assert_same_training, curve
 from training_runs import run_fit, run_tasks
 
-from vkdnw_pl.callbacks.history import read_history
+from vkdnw_pl.callbacks import read_history
 
 TWO = {**PLAIN, "data": {**PLAIN["data"], "init_args": {**PLAIN["data"]["init_args"], "batch_size": 25}}}
 SHORT = {**TWO, "trainer": {**TWO["trainer"], "max_epochs": 1}, "model": {**TWO["model"], "schedule": {}}}

@@ -4,7 +4,7 @@ import pytest
 from test_resume import EVERYTHING
 from training_runs import run_fit
 
-from vkdnw_pl.callbacks.history import read_history
+from vkdnw_pl.callbacks import read_history
 
 CLIP = 0.05
 CONFIG = {**EVERYTHING, "trainer": {**EVERYTHING["trainer"], "max_epochs": 2, "gradient_clip_val": CLIP}}

@@ -7,7 +7,7 @@ import torch
 import yaml
 from training_runs import TINY_ARCH, run_fit
 
-from vkdnw_pl.callbacks.history import read_history
+from vkdnw_pl.callbacks import read_history
 
 EPOCHS, BATCHES = 3, 4
 PLAIN = {

@@ -12,7 +12,7 @@ import yaml
 from test_resume import PLAIN, assert_same_training, curve
 from training_runs import TINY_ARCH, run_tasks
 
-from vkdnw_pl.callbacks.history import read_history
+from vkdnw_pl.callbacks import read_history
 from vkdnw_pl.cluster.slurm import job_states
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from vkdnw_pl.errors import check_choice, check_whole
+from vkdnw_pl.errors import check_choice, check_number, check_whole
 
 Buffers = Literal["average", "copy"]
 
@@ -55,8 +55,7 @@ class EMA(WeightAveraging):
         buffers: Buffers = "average",
         device: str | None = None,
     ) -> None:
-        if not 0.0 <= decay < 1.0:
-            raise ValueError(f"ema.decay={decay!r} is not allowed: give a number of at least 0 and below 1")
+        check_number("ema.decay", decay, 0, 1, open_high=True)
         check_whole("ema.every_n_steps", every_n_steps, 1)
         check_choice("ema.buffers", buffers, get_args(Buffers))
         super().__init__(device=device, use_buffers=True)
@@ -77,16 +76,15 @@ class EMA(WeightAveraging):
         self._latest_update_step = trainer.global_step
         sharded = (FSDPStrategy, ModelParallelStrategy, DeepSpeedStrategy)
         if stage == "fit" and isinstance(trainer.strategy, sharded):
-            raise ValueError(
-                f"EMA does not work with {type(trainer.strategy).__name__}, which shards the model; use ddp"
-            )
+            strategy = type(trainer.strategy).__name__
+            raise ValueError(f"EMA does not work with {strategy}, which shards the model; use ddp")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for checkpoint in trainer.checkpoint_callbacks:
             if getattr(checkpoint, "save_weights_only", False):
                 raise ValueError(
-                    "save_weights_only=True is not allowed with EMA: Lightning asks no callback about such a checkpoint, "
-                    "which would hold the last weights and not their average"
+                    "save_weights_only=True is not allowed with EMA: such a checkpoint would hold the last weights, not "
+                    "their average"
                 )
         self._make(pl_module)
 
@@ -102,8 +100,7 @@ class EMA(WeightAveraging):
             pl_module.log("ema_decay", self._average_model.last_decay)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._average_model is not None and not self._swapped:
-            self._show_average(pl_module)
+        self._show_average(pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._show_model(pl_module)
@@ -113,8 +110,7 @@ class EMA(WeightAveraging):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Swapped and not overwritten: a checkpoint that is saved from here on still has the weights that train.
-        if self._average_model is not None and not self._swapped:
-            self._show_average(pl_module)
+        self._show_average(pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if self._average_model is None:
@@ -131,19 +127,17 @@ class EMA(WeightAveraging):
             return
         half = [name for name, p in pl_module.named_parameters() if p.dtype in (torch.float16, torch.bfloat16)]
         if half:
-            raise ValueError(
-                f"EMA needs weights in float32 or float64, and {half[0]} is {pl_module.get_parameter(half[0]).dtype}: take "
-                "a mixed precision (bf16-mixed, 16-mixed)"
-            )
+            dtype = pl_module.get_parameter(half[0]).dtype
+            raise ValueError(f"EMA needs float32 or float64, and {half[0]} is {dtype}: take bf16-mixed or 16-mixed")
         device = self._device if self._device is not None else pl_module.device
         self._average_model = _Average(pl_module, torch.device(device), self.decay, self.warmup, self.buffers)
 
     def _show_average(self, pl_module: LightningModule) -> None:
         """Put the average into the module, and the module's weights where the average was."""
-        assert self._average_model is not None
-        self._average_model.follow(pl_module)
-        self._swap_models(pl_module)
-        self._swapped = True
+        if self._average_model is not None and not self._swapped:
+            self._average_model.follow(pl_module)
+            self._swap_models(pl_module)
+            self._swapped = True
 
     def _show_model(self, pl_module: LightningModule) -> None:
         if self._average_model is not None and self._swapped:
@@ -152,11 +146,7 @@ class EMA(WeightAveraging):
 
 
 class _Average(AveragedModel):
-    """torch's averaged model with one update for all tensors at once, which never waits for the GPU.
-
-    torch's own reads its count of updates back from the GPU at every one, and with a function for single tensors goes
-    through them one by one.
-    """
+    """torch's averaged model, but with one update for all tensors at once, which never waits for the GPU."""
 
     def __init__(self, model: nn.Module, device: torch.device, decay: float, warmup: bool, buffers: Buffers) -> None:
         super().__init__(model, device=device, use_buffers=True)

@@ -26,9 +26,7 @@ class NonFiniteLoss(RuntimeError):
 
     def __init__(self, message: str, file: Path | None = None, epoch: int = 0, step: int = 0) -> None:
         super().__init__(message)
-        self.file = file
-        self.epoch = epoch
-        self.step = step
+        self.file, self.epoch, self.step = file, epoch, step
 
 
 @dataclass
@@ -77,9 +75,7 @@ class FiniteLoss(Callback):
             callback.save_on_exception = True
         self._switched_off = []
         # Lightning does not ask callbacks before it writes a checkpoint of weights only.
-        self._unguarded = any(
-            getattr(callback, "save_weights_only", False) for callback in trainer.checkpoint_callbacks
-        )
+        self._unguarded = any(getattr(item, "save_weights_only", False) for item in trainer.checkpoint_callbacks)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._verify(trainer)
@@ -89,18 +85,15 @@ class FiniteLoss(Callback):
         step = self._now
         if step is None or step.batch_idx % self.every_n_steps:
             return
-        step.loss = loss.detach()
-        finite = torch.isfinite(step.loss).all()
         self._pending = step
-        if not self._deferred(step.loss):
-            step.finite = finite
+        step.loss = loss.detach()
+        step.finite = finite = torch.isfinite(step.loss).all()
+        if not self._deferred(loss):
             self._verify(trainer)
         elif loss.is_cuda:
             step.finite = torch.empty_like(finite, device="cpu", pin_memory=True).copy_(finite, non_blocking=True)
             step.copied = torch.cuda.Event()
             step.copied.record()
-        else:
-            step.finite = finite
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -121,11 +114,7 @@ class FiniteLoss(Callback):
             self._verify_weights(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of broken weights.
-
-        Raises:
-            NonFiniteLoss: before anything is written.
-        """
+        """Raise ``NonFiniteLoss`` before a checkpoint of broken weights is written."""
         if self._broken is not None:
             raise self._broken
         self._verify(trainer)
@@ -150,7 +139,6 @@ class FiniteLoss(Callback):
         step, self._pending = self._pending, None
         if step is None:
             return
-        assert step.finite is not None
         assert step.loss is not None
         if step.copied is not None:
             step.copied.synchronize()
@@ -165,22 +153,20 @@ class FiniteLoss(Callback):
             self._abort(trainer, self._now, "a weight is not finite after the backward pass of a finite loss,")
 
     def _abort(self, trainer: Trainer, step: _Step, what: str) -> None:
-        file = Path(trainer.default_root_dir) / f"nonfinite_batch_rank{trainer.global_rank}.pt"
+        rank = trainer.global_rank
+        file = Path(trainer.default_root_dir) / f"nonfinite_batch_rank{rank}.pt"
         kept = f"The batch is in {file}."
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with replaced(file) as draft:
-                torch.save({**_content(step), "rank": trainer.global_rank, "losses": _losses(trainer, step)}, draft)
+                torch.save({**_content(step), "rank": rank, "losses": _losses(trainer, step)}, draft)
         except (OSError, RuntimeError) as error:
             kept = f"The batch could not be written to {file} ({error})."
-        where = (
-            f"epoch {step.epoch}, step {step.step} (batch {step.batch_idx} of the epoch, process {trainer.global_rank})"
-        )
         self._broken = NonFiniteLoss(
-            f"{what} at {where}. {kept} No checkpoint was written since; continue from the last one, or start again, "
-            "with a lower learning rate or a longer warm-up, with trainer.gradient_clip_val, or with a wider "
-            f"trainer.precision (bf16-mixed instead of 16-mixed, 32-true instead of either; now {trainer.precision}). "
-            "If the images or labels in the file are at fault, the data is.",
+            f"{what} at epoch {step.epoch}, step {step.step} (batch {step.batch_idx} of the epoch, process {rank}). {kept} "
+            "No checkpoint was written since; continue from the last one, or start again, with a lower learning rate, a "
+            "longer warm-up, trainer.gradient_clip_val, or a wider trainer.precision (bf16-mixed instead of 16-mixed, "
+            f"32-true instead of either; now {trainer.precision}), unless images or labels in the file are at fault.",
             file if file.exists() else None,
             step.epoch,
             step.step,
@@ -191,10 +177,8 @@ class FiniteLoss(Callback):
 def _content(step: _Step) -> dict[str, Any]:
     content: dict[str, Any] = {"epoch": step.epoch, "step": step.step, "batch_idx": step.batch_idx}
     if isinstance(step.batch, Sequence) and len(step.batch) >= 2:
-        content.update(images=_cpu(step.batch[0]), labels=_cpu(step.batch[1]))
-    else:
-        content["batch"] = _cpu(step.batch)
-    return content
+        return {**content, "images": _cpu(step.batch[0]), "labels": _cpu(step.batch[1])}
+    return {**content, "batch": _cpu(step.batch)}
 
 
 def _cpu(value: Any) -> Any:
@@ -209,11 +193,9 @@ def _cpu(value: Any) -> Any:
 
 
 def _losses(trainer: Trainer, step: _Step) -> dict[str, float]:
-    """Name -> value."""
+    """Name -> value of the loss and its parts."""
     parts = {name: value for name, value in step.outputs.items() if isinstance(value, Tensor) and value.numel() == 1}
     if len(parts) <= 1:
-        parts.update({name: value for name, value in trainer.callback_metrics.items() if name.startswith("train/")})
-    losses = {name: float(value) for name, value in parts.items()}
-    if step.loss is not None:
-        losses.setdefault("loss", float(step.loss))
-    return losses
+        parts |= {name: value for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+    loss = {} if step.loss is None else {"loss": step.loss}
+    return {name: float(value) for name, value in (loss | parts).items()}

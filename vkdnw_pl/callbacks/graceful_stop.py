@@ -45,10 +45,8 @@ class GracefulStop(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.began = True
         self._first = trainer.global_step
-        TRAINING_SIGNALS.wait_for(
-            *BY_STRENGTH[1:],
-            note="the training stops after this step (a validation is finished first; Ctrl-C again ends it at once)",
-        )
+        note = "the training stops after this step (a validation is finished first; Ctrl-C again ends it at once)"
+        TRAINING_SIGNALS.wait_for(*BY_STRENGTH[1:], note=note)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: object, **kwargs: object) -> None:
         self.steps = trainer.global_step - self._first
@@ -71,11 +69,7 @@ class GracefulStop(Callback):
         self._taken.close()
 
     def check(self, trainer: Trainer) -> None:
-        """After the training: end here what all processes were asked to end.
-
-        Raises:
-            Stopped: in all processes, if one of them was sent a signal.
-        """
+        """After the training: raise ``Stopped`` in all processes if one of them was sent a signal."""
         signum = self._ask(trainer)
         if signum and (signum != SIGUSR1 or self.steps):
             TRAINING_SIGNALS.stop(signum)
@@ -103,10 +97,9 @@ class GracefulStop(Callback):
     def _await_no_step(self) -> None:
         if self.steps:
             TRAINING_SIGNALS.wait_for()
-        else:
-            TRAINING_SIGNALS.wait_for(
-                SIGUSR1, note="there was no step in this job's time; the test goes on as long as it can"
-            )
+            return
+        note = "there was no step in this job's time; the test goes on as long as it can"
+        TRAINING_SIGNALS.wait_for(SIGUSR1, note=note)
 
 
 def _is_last_epoch(trainer: Trainer) -> bool:

@@ -16,10 +16,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from vkdnw_pl.callbacks.history_lines import HISTORY, history_records, read_history
-from vkdnw_pl.runs.files import LineFile, write_atomically, write_json
-
-__all__ = ["HPARAMS", "HistoryLogger", "HistoryResume", "read_history"]
+from vkdnw_pl.callbacks import HISTORY
+from vkdnw_pl.runs.files import LineFile, json_lines, write_atomically, write_json
 
 HPARAMS = "hparams.json"
 
@@ -78,7 +76,7 @@ class HistoryLogger(Logger):
         if epoch is not None:
             record["epoch"] = int(epoch)
         nonfinite = [name for name, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
-        record.update({name: None if name in nonfinite else value for name, value in values.items()})
+        record |= values | dict.fromkeys(nonfinite)
         if nonfinite:
             record["nonfinite"] = nonfinite
         self._open().append(json.dumps(record, allow_nan=False, ensure_ascii=False, default=str) + "\n")
@@ -96,16 +94,13 @@ class HistoryLogger(Logger):
 
         What this process has logged stays, so that it does not matter what was logged before this call. A training
         that starts anew (0) keeps nothing.
-
-        Raises:
-            ValueError: if the file is damaged in another place than its end.
         """
         self._open()
         if not self._inherited:
             return
         content = self.path.read_bytes()
         kept, last, step = [], set[str](), 0
-        for line, record in history_records(content[: self._inherited], self.path):
+        for line, record in json_lines(content[: self._inherited], self.path):
             # A line without a step was logged after the one before it.
             step = step if record.get("step") is None else record["step"]
             if step < global_step:
@@ -137,10 +132,7 @@ class HistoryLogger(Logger):
 
 
 class HistoryResume(Callback):
-    """Makes the history of a resumed training that of one that was never interrupted.
-
-    Lines of steps that the resumed training takes again are dropped from each ``HistoryLogger`` of the trainer.
-    """
+    """Drops from each ``HistoryLogger`` of the trainer the lines of steps that a resumed training takes again."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for logger in trainer.loggers:

@@ -46,16 +46,9 @@ class PredictionWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Keep the rows of a batch.
-
-        Raises:
-            ValueError: if the prediction has no logits, there are several loaders, or the places of the images in the
-                data set are not known and several processes share them.
-        """
         if not isinstance(prediction, Mapping) or "logits" not in prediction:
-            raise ValueError(
-                f"predict_step returned {type(prediction).__name__}; needed: a mapping with 'logits' (B, K)"
-            )
+            kind = type(prediction).__name__
+            raise ValueError(f"predict_step returned {kind}; needed: a mapping with 'logits' (B, K)")
         if dataloader_idx > 0:
             raise ValueError("predictions of one data set are written; predict_dataloader gives several loaders")
         logits, labels = prediction["logits"], prediction.get("labels")
@@ -63,10 +56,7 @@ class PredictionWriter(BasePredictionWriter):
         count = len(predicted)
         if not batch_indices:
             if trainer.world_size > 1:
-                raise ValueError(
-                    "several processes share the images, and the loader does not tell which each has: it needs a data "
-                    "set with a length (or predict with one process)"
-                )
+                raise ValueError("the loader does not tell which each has of the images: predict with one process")
             batch_indices = range(self._count, self._count + count)
         self._count += count
         classes = [None] * count if labels is None else labels.tolist()

@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import torch
+import torch.nn.functional as F
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.seed import isolate_rng
+from torch import nn
 
 from vkdnw_pl.callbacks.lightning_private import initial_hparams
-from vkdnw_pl.callbacks.proxy_values import MODULE, ProxyValues, measure, no_values, training_batches
-from vkdnw_pl.data.batches import Batches
+from vkdnw_pl.data.batches import Batch, Batches, Source, batches
 from vkdnw_pl.errors import check_whole
 from vkdnw_pl.networks.init import Init
 from vkdnw_pl.options import ProxyOptions
 from vkdnw_pl.proxies.base import Proxy
-from vkdnw_pl.proxies.scoring import Images
+from vkdnw_pl.proxies.scoring import Images, release_freed_memory, score_network
 from vkdnw_pl.runs.files import write_csv
 from vkdnw_pl.runs.table import FAILED, OK, ScoreRow, ScoreTable, read_table, write_table
 
 SCORES, DRIFT = "scores.csv", "proxy_drift.csv"
+MODULE = "module"
+"""As a source of images: the data module of the training."""
 _NEEDED = ("network", "input_size", "num_classes")
+
+ProxyValues = dict[str, Any]
+"""``values`` (column -> value or None), ``reasons`` (column -> text), ``failed``, ``seconds``, as plain as a checkpoint
+that ``weights_only`` reads must be."""
 
 
 class ProxyCallback(Callback):
@@ -83,12 +93,9 @@ class ProxyCallback(Callback):
             proxy.protocol = replace(proxy.protocol, init=None)
         self.columns = tuple(column for proxy in self.proxies for column in proxy.table_columns)
         self._scores = [proxy.table_columns[0] for proxy in self.proxies]  # without what belongs to them
-        self.batch_size = batch_size
-        self.seed = seed
+        self.batch_size, self.seed, self.every_n_epochs = batch_size, seed, every_n_epochs
         self.init = cast(Init | Literal["auto"], init)
-        self.every_n_epochs = every_n_epochs
-        self.input = input
-        self.data = data
+        self.input, self.data = input, data
         self._before: ProxyValues | None = None
         self._new = self._resumed = False
         self._drift: list[dict[str, Any]] = []
@@ -100,11 +107,7 @@ class ProxyCallback(Callback):
         return {} if self._before is None else dict(self._before["values"])
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check all that can be checked before the first network is scored.
-
-        Raises:
-            ValueError: if the module lacks an attribute, images cannot be had, or the run folder holds another table.
-        """
+        """Refuse a module without the needed attributes, images that cannot be had, and a folder with another table."""
         if stage != "fit":
             return
         if trainer.global_step == 0:
@@ -154,7 +157,7 @@ class ProxyCallback(Callback):
                 self._before = self._compute(trainer, pl_module, self.proxies, self.init)
             self._new = True
             if trainer.is_global_zero:
-                self._tell()
+                self._tell(self._before)
         if self.every_n_epochs and not self._resumed and not self._drift:
             self._add_drift(trainer, pl_module, epoch=0)
 
@@ -162,8 +165,8 @@ class ProxyCallback(Callback):
         # Not before: Lightning logs the module's own hyper-parameters in between, and a logger may replace.
         if not trainer.is_global_zero or self._before is None:
             return
-        self._log_scores(trainer, pl_module)
-        self._write_scores(trainer, pl_module)
+        self._log_scores(trainer, pl_module, self._before)
+        self._write_scores(trainer, pl_module, self._before)
         if self.every_n_epochs:
             if self._drift and not self._resumed:
                 self._log_drift(trainer, self._drift[0])
@@ -179,19 +182,32 @@ class ProxyCallback(Callback):
             self._write_drift(trainer)
 
     def _settings(self) -> dict[str, Any]:
-        return {
-            "proxies": [proxy.record() for proxy in self.proxies],
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-            "init": self.init,
-            "input": self.input,
-            "data": self.data,
-        }
+        options = {name: getattr(self, name) for name in ("batch_size", "seed", "init", "input", "data")}
+        return {"proxies": [proxy.record() for proxy in self.proxies], **options}
 
     def _batches(self, option: str, trainer: Trainer, pl_module: LightningModule) -> Batches:
-        source, size, classes = getattr(self, option), cast(Any, pl_module.input_size), cast(Any, pl_module.num_classes)
-        datamodule = getattr(trainer, "datamodule", None)
-        return training_batches(source, self.batch_size, size, self.seed, classes, datamodule)
+        """Numbered batches of the network's input size, from the option's source."""
+        module: Any = pl_module
+        source: Source = getattr(self, option)
+        channels, height, width = (int(size) for size in module.input_size)
+        if source != MODULE:
+            return batches(source, self.batch_size, (channels, height, width), self.seed, module.num_classes)
+        make = getattr(getattr(trainer, "datamodule", None), "proxy_batch", None)
+        if make is None:
+            raise ValueError("the training has no data module with a method proxy_batch; choose another source of images")
+
+        @lru_cache(maxsize=2)
+        def numbered(index: int) -> Batch:
+            batch = make(self.batch_size, self.seed, index)
+            _, given, *size = batch.images.shape
+            if given != channels:
+                raise ValueError(f"the data module's images have {given} channels, the network takes {channels}")
+            if size == [height, width]:
+                return batch
+            images = F.interpolate(batch.images, (height, width), mode="bilinear", align_corners=False)
+            return Batch(images, batch.labels)
+
+        return numbered
 
     def _images(self, trainer: Trainer, pl_module: LightningModule) -> Images:
         images = self._batches("input", trainer, pl_module)
@@ -209,12 +225,11 @@ class ProxyCallback(Callback):
             values = measure(cast(Any, pl_module.network), images, proxies, self.seed, init)
         return trainer.strategy.broadcast(values)
 
-    def _tell(self) -> None:
-        assert self._before is not None
-        scores = ((name, self._before["values"][name]) for name in self._scores)
+    def _tell(self, before: ProxyValues) -> None:
+        scores = ((name, before["values"][name]) for name in self._scores)
         text = ", ".join(f"{name} {'-' if value is None else f'{value:.6g}'}" for name, value in scores)
-        _say(f"proxies before training: {text} ({self._before['seconds']:.1f} s)")
-        self._tell_reasons(self._before["reasons"])
+        _say(f"proxies before training: {text} ({before['seconds']:.1f} s)")
+        self._tell_reasons(before["reasons"])
 
     def _tell_reasons(self, reasons: Mapping[str, str]) -> None:
         by_reason: dict[str, list[str]] = {}
@@ -230,9 +245,8 @@ class ProxyCallback(Callback):
     def _defined(self, prefix: str, values: Mapping[str, float | None]) -> dict[str, float]:
         return {f"{prefix}/{name}": value for name in self._scores if (value := values[name]) is not None}
 
-    def _log_scores(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert self._before is not None
-        scores = self._defined("proxy", self._before["values"])
+    def _log_scores(self, trainer: Trainer, pl_module: LightningModule, before: ProxyValues) -> None:
+        scores = self._defined("proxy", before["values"])
         hparams = initial_hparams(pl_module)
         for logger in trainer.loggers:
             logger.log_hyperparams({**hparams, **scores})
@@ -243,16 +257,11 @@ class ProxyCallback(Callback):
             logger.save()
         self._new = False
 
-    def _write_scores(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert self._before is not None
-        row = ScoreRow(
-            str(getattr(pl_module, "arch", _name(pl_module))),
-            self.seed,
-            self._before["values"],
-            FAILED if self._before["failed"] else OK,
-            "; ".join(f"{column}: {text}" for column, text in self._before["reasons"].items()),
-            self._before["seconds"],
-        )
+    def _write_scores(self, trainer: Trainer, pl_module: LightningModule, before: ProxyValues) -> None:
+        arch = str(getattr(pl_module, "arch", _name(pl_module)))
+        reason = "; ".join(f"{column}: {text}" for column, text in before["reasons"].items())
+        status = FAILED if before["failed"] else OK
+        row = ScoreRow(arch, self.seed, before["values"], status, reason, before["seconds"])
         write_table(_folder(trainer) / SCORES, ScoreTable(self.columns, [row]))
 
     def _add_drift(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
@@ -272,6 +281,56 @@ class ProxyCallback(Callback):
     def _write_drift(self, trainer: Trainer) -> None:
         rows = [[row["epoch"], row["step"], *map(row["values"].get, self.columns)] for row in self._drift]
         write_csv(_folder(trainer) / DRIFT, ["epoch", "step", *self.columns], rows)
+
+
+def measure(
+    network: nn.Module,
+    images: Callable[[], Images],
+    proxies: Sequence[Proxy],
+    seed: int,
+    init: Init | Literal["auto"],
+) -> ProxyValues:
+    """Scores as ``score`` computes them, or the reason why there are none; network and random streams stay as they are."""
+    started_at = time.perf_counter()
+    network = getattr(network, "_orig_mod", network)  # what torch.compile wraps
+    columns = [column for proxy in proxies for column in proxy.table_columns]
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    try:
+        with isolate_rng(include_cuda=device.type == "cuda"), torch.enable_grad(), _as_in_score(device):
+            # As the space builds it, whatever the trainer's precision and memory order: the bits depend on both.
+            lent = copy.deepcopy(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            if init != "keep":
+                lent.float()
+            scores = score_network(lent, images(), proxies, seed, init)
+            del lent
+    except Exception as error:
+        values = no_values(columns, f"{type(error).__name__}: {error}")
+    else:
+        values = {"values": dict(scores.values), "reasons": dict(scores.reasons), "failed": scores.failed}
+    release_freed_memory()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return {**values, "seconds": time.perf_counter() - started_at}
+
+
+def no_values(columns: Sequence[str], reason: str) -> ProxyValues:
+    """Values of a network that has none, for one reason."""
+    return {"values": dict.fromkeys(columns), "reasons": dict.fromkeys(columns, reason), "failed": True, "seconds": 0.0}
+
+
+@contextmanager
+def _as_in_score(device: torch.device) -> Iterator[None]:
+    """One thread on CPU, full precision on CUDA: the bits of a score depend on both."""
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    else:
+        torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
 
 
 def _folder(trainer: Trainer) -> Path:

@@ -6,8 +6,9 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
+from functools import partial
 from typing import Any, TextIO
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -22,16 +23,7 @@ _EPOCHS = 10
 
 
 def progress_callbacks(file: TextIO | None = None, enable_progress_bar: bool = True) -> list[Callback]:
-    """What shows the progress of a training on ``file``.
-
-    Args:
-        file: default: standard error.
-        enable_progress_bar: the trainer's option of that name. Without it there is no bar on a terminal either:
-            Lightning refuses a bar then.
-
-    Returns:
-        A bar on a terminal, otherwise ``TrainProgress``, which leaves Lightning's own bar off.
-    """
+    """A bar where ``file`` (default: standard error) is a terminal and the trainer allows one, otherwise lines."""
     if enable_progress_bar and (file or sys.stderr).isatty():
         return [TrainBar(file)]
     return [TrainProgress(file)]
@@ -44,7 +36,7 @@ class Pace:
         self._marks: deque[tuple[float, int]] = deque(maxlen=_EPOCHS)
 
     def start(self, trainer: Trainer) -> None:
-        """Begin anew; what an earlier process did before a resume tells nothing of this one's speed."""
+        """Begin anew: what an earlier process did tells nothing of this one's speed."""
         self._marks.clear()
         self.mark(trainer)
 
@@ -68,10 +60,8 @@ class TrainProgress(Callback):
     """Writes a line per epoch where there is no terminal; Lightning's bar, which would fill a file, is off there.
 
     ``epoch 3/480: loss 2.314, val top-1 45.20 %, top-5 70.11 %, lr 0.1873, 1,230 images/s, 12 s, about 1.2 h left``:
-    mean training loss of the epoch, accuracies where the epoch was validated, learning rate of its last step, speed
-    where there is a ``Throughput``. A long epoch, validation, test or prediction tells now and then how far it is.
-
-    On a terminal nothing is written. Only the process of rank zero writes.
+    mean training loss of the epoch, accuracies where it was validated, learning rate of its last step, speed where there
+    is a ``Throughput``. A long epoch or evaluation tells now and then how far it is. Only rank zero writes.
 
     Args:
         file: where to write (default: standard error).
@@ -120,15 +110,10 @@ class TrainProgress(Callback):
             self._loss = self._loss + loss.detach() * trainer.accumulate_grad_batches
             self._losses += 1
         if self._due():
+            head = f"{_epoch(trainer, trainer.current_epoch)}: {_of(batch_idx + 1, trainer.num_training_batches)}, "
+            loss = float(self._loss) / self._losses if self._losses else None
             rate = None if self._throughput is None else self._throughput.rate(trainer)
-            self._say(
-                f"{_epoch(trainer, trainer.current_epoch)}: {_of(batch_idx + 1, trainer.num_training_batches)}",
-                None if not self._losses else f"loss {float(self._loss) / self._losses:.4g}",
-                self._lr_text(),
-                None if rate is None else _rate(rate),
-                duration(time.monotonic() - self._began_at),
-                self._left(trainer),
-            )
+            self._say_numbers(trainer, head, {"loss {:.4g}": loss}, rate, time.monotonic() - self._began_at)
             self._loss, self._losses = 0.0, 0
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -148,13 +133,11 @@ class TrainProgress(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._said_at = time.monotonic()
 
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._said_at = time.monotonic()
+    on_predict_start = on_test_start
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         if not trainer.sanity_checking:
-            totals = trainer.num_val_batches
-            self._evaluated("validation", args[2] + 1, totals)
+            self._evaluated("validation", args[2] + 1, trainer.num_val_batches)
 
     def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         self._evaluated("test", args[2] + 1, trainer.num_test_batches)
@@ -183,31 +166,23 @@ class TrainProgress(Callback):
         if not self._active:
             return
         metrics = trainer.callback_metrics
-        top1, top5 = (metrics.get(f"val/{name}") if self._validated else None for name in ("top1", "top5"))
-        loss = metrics.get("train/loss_epoch", metrics.get("train/loss"))
-        rate = metrics.get("images_per_s")
-        self._say(
-            _epoch(trainer, epoch) + ":",
-            None if loss is None else f"loss {float(loss):.4g}",
-            None if top1 is None else f"val top-1 {float(top1):.2f} %",
-            None if top5 is None else f"top-5 {float(top5):.2f} %",
-            self._lr_text(),
-            None if rate is None else _rate(float(rate)),
-            duration(took_s),
-            self._left(trainer),
-        )
+        values = {"loss {:.4g}": metrics.get("train/loss_epoch", metrics.get("train/loss"))}
+        if self._validated:
+            values |= {"val top-1 {:.2f} %": metrics.get("val/top1"), "top-5 {:.2f} %": metrics.get("val/top5")}
+        self._say_numbers(trainer, f"{_epoch(trainer, epoch)}: ", values, metrics.get("images_per_s"), took_s)
 
-    def _lr_text(self) -> str | None:
-        return None if self._lr is None else f"lr {float(self._lr):.4g}"
-
-    def _left(self, trainer: Trainer) -> str | None:
+    def _say_numbers(
+        self, trainer: Trainer, head: str, values: Mapping[str, Any], rate: Tensor | float | None, took_s: float
+    ) -> None:
+        """Write the values (format -> value, None for one that is not known), speed, and times."""
+        rate_format = "{:,.0f} images/s" if rate is not None and rate >= 10 else "{:.2g} images/s"
+        numbers = {**values, "lr {:.4g}": self._lr, rate_format: rate}
+        texts = [text.format(float(value)) for text, value in numbers.items() if value is not None]
         left_s = self._pace.left_s(trainer)
-        return f"about {duration(left_s)} left" if left_s else None
+        self._say(head + ", ".join([*texts, duration(took_s), *([f"about {duration(left_s)} left"] if left_s else [])]))
 
-    def _say(self, head: str, *parts: str | None) -> None:
-        tail = ", ".join(part for part in parts if part is not None)
-        joint = " " if head.endswith(":") else ", "
-        print(head + (joint + tail if tail else ""), file=self._out(), flush=True)
+    def _say(self, text: str) -> None:
+        print(text, file=self._out(), flush=True)
         self._said_at = time.monotonic()
 
     def _out(self) -> TextIO:
@@ -218,8 +193,7 @@ class TrainBar(TQDMProgressBar):
     """Lightning's bar with the loss, the validation accuracy and the learning rate only.
 
     Args:
-        file: where it is drawn (default: standard error; Lightning's own is drawn on standard output, which is for
-            results here).
+        file: where it is drawn (default: standard error; standard output is for results here).
         refresh_rate: batches between two drawings; each reads the loss, and so waits for the GPU.
     """
 
@@ -228,6 +202,9 @@ class TrainBar(TQDMProgressBar):
     def __init__(self, file: TextIO | None = None, refresh_rate: int = 10) -> None:
         super().__init__(refresh_rate=refresh_rate)
         self._file = file
+        for stage in ("sanity", "train", "predict", "validation", "test"):
+            name = f"init_{stage}_tqdm"
+            setattr(self, name, partial(self._drawn_on_file, getattr(self, name)))
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         metrics = trainer.callback_metrics
@@ -236,21 +213,6 @@ class TrainBar(TQDMProgressBar):
             if name in metrics:
                 shown.setdefault(label, f"{float(metrics[name]):.4g}")
         return shown
-
-    def init_sanity_tqdm(self) -> Tqdm:
-        return self._drawn_on_file(super().init_sanity_tqdm)
-
-    def init_train_tqdm(self) -> Tqdm:
-        return self._drawn_on_file(super().init_train_tqdm)
-
-    def init_predict_tqdm(self) -> Tqdm:
-        return self._drawn_on_file(super().init_predict_tqdm)
-
-    def init_validation_tqdm(self) -> Tqdm:
-        return self._drawn_on_file(super().init_validation_tqdm)
-
-    def init_test_tqdm(self) -> Tqdm:
-        return self._drawn_on_file(super().init_test_tqdm)
 
     def _drawn_on_file(self, make: Callable[[], Tqdm]) -> Tqdm:
         with redirect_stdout(self._file or sys.stderr):
@@ -264,7 +226,3 @@ def _epoch(trainer: Trainer, epoch: int) -> str:
 
 def _of(done: int, total: int | float) -> str:
     return f"{done:,} of {total:,} batches" if math.isfinite(total) else f"{done:,} batches"
-
-
-def _rate(rate: float) -> str:
-    return f"{rate:,.0f} images/s" if rate >= 10 else f"{rate:.2g} images/s"

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from vkdnw_pl.callbacks.history_lines import read_history as read_training
+from vkdnw_pl.callbacks import read_history as read_training
 from vkdnw_pl.report.run_files import numbers, read_csv, read_frame, read_json, read_text, read_yaml
 from vkdnw_pl.report.text import counted
 from vkdnw_pl.runs.folder import RunFolder

@@ -82,6 +82,20 @@ def whole_lines(content: bytes) -> bytes:
     return content[: content.rfind(b"\n") + 1]
 
 
+def json_lines(content: bytes, path: Path) -> list[tuple[bytes, dict[str, Any]]]:
+    """Each line, its end included, with the JSON object that it holds; a ``ValueError`` names ``path`` and a damaged line."""
+    records = []
+    for number, line in enumerate(content.splitlines(keepends=True), 1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}, line {number} is damaged: {error}") from None
+        if not isinstance(record, dict):
+            raise ValueError(f"{path}, line {number} is damaged: it must hold 'name: value' pairs, it holds {record!r}")
+        records.append((line, record))
+    return records
+
+
 def csv_line(cells: Iterable[Any]) -> str:
     """One line of CSV, with its line end; see `exact` for cells that are numbers."""
     out = io.StringIO()

@@ -13,7 +13,7 @@ import yaml
 from torch import nn
 
 import vkdnw_pl.data
-from vkdnw_pl.callbacks.history_lines import HISTORY, read_history
+from vkdnw_pl.callbacks import HISTORY, read_history
 from vkdnw_pl.networks.arch_file import TASK, is_arch_file
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.spaces.resolve import ResolvedArch, resolve_arch

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from vkdnw_pl.callbacks.checkpoints import ExactResume
 from vkdnw_pl.callbacks.lightning_private import logs_this_step
 from vkdnw_pl.errors import check_number
 from vkdnw_pl.networks.init import Init, initialise, zero_residual_gammas
@@ -26,7 +27,6 @@ from vkdnw_pl.training.distillation import Distillation
 from vkdnw_pl.training.exported import load_weights
 from vkdnw_pl.training.losses import in_full_precision, mixup, smooth_targets
 from vkdnw_pl.training.optimizer import OptimizerOptions, make_optimizer, parameter_groups
-from vkdnw_pl.training.resume import ExactResume
 from vkdnw_pl.training.schedule import ScheduleOptions, learning_rate_factor, scaled_lr
 from vkdnw_pl.training.teacher import TeacherOptions
 
