@@ -15,8 +15,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from vkdnw_pl.callbacks import proxy_callback
-from vkdnw_pl.callbacks import read_history
+from vkdnw_pl.callbacks import proxy_callback, read_history
 from vkdnw_pl.callbacks.history import HistoryLogger, HistoryResume
 from vkdnw_pl.callbacks.proxy_callback import ProxyCallback, measure
 from vkdnw_pl.data.batches import image_batch

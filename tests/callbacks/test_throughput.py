@@ -2,8 +2,7 @@ import pytest
 from callback_training import TWO_PROCESSES, Clock, SmallData, SmallModule, trainer
 from torch.utils.data import DataLoader, Dataset
 
-from vkdnw_pl.callbacks import throughput
-from vkdnw_pl.callbacks import read_history
+from vkdnw_pl.callbacks import read_history, throughput
 from vkdnw_pl.callbacks.history import HistoryLogger
 from vkdnw_pl.callbacks.throughput import Throughput
 

@@ -194,7 +194,7 @@ class ProxyCallback(Callback):
             return batches(source, self.batch_size, (channels, height, width), self.seed, module.num_classes)
         make = getattr(getattr(trainer, "datamodule", None), "proxy_batch", None)
         if make is None:
-            raise ValueError("the training has no data module with a method proxy_batch; choose another source of images")
+            raise ValueError("the training has no data module with a proxy_batch; choose another source of images")
 
         @lru_cache(maxsize=2)
         def numbered(index: int) -> Batch:
