@@ -19,8 +19,7 @@ from vkdnw_pl.data import DATA_MODULES
 from vkdnw_pl.training.cli import TrainingParser
 from vkdnw_pl.training.help import class_help, train_help
 from vkdnw_pl.training.module import TrainingModule
-from vkdnw_pl.training.optimizer import OptimizerOptions
-from vkdnw_pl.training.schedule import ScheduleOptions
+from vkdnw_pl.training.optimizer import OptimizerOptions, ScheduleOptions
 from vkdnw_pl.training.teacher import TeacherOptions
 
 ARCH = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|nor_conv_1x1~2|"

@@ -8,8 +8,7 @@ from training_runs import TINY_ARCH
 
 from vkdnw_pl.data import Digits
 from vkdnw_pl.training.module import TrainingModule
-from vkdnw_pl.training.optimizer import OptimizerOptions
-from vkdnw_pl.training.schedule import ScheduleOptions
+from vkdnw_pl.training.optimizer import OptimizerOptions, ScheduleOptions
 from vkdnw_pl.training.teacher import TeacherOptions
 
 TINY = {"network": {"channels": 4, "cells": 1}, "num_classes": 10, "input_size": (3, 16, 16)}

@@ -48,8 +48,12 @@ _TRAINER = {
     "deterministic": "true for results that repeat bit by bit on one kind of device.",
     "callbacks, logger": "More of them, such as ProxyCallback, EMA, WandbLogger.",
 }
-_OPTION_GROUPS = {"optimizer": "OptimizerOptions", "schedule": "ScheduleOptions", "teacher": "TeacherOptions"}
-"""Option of the module -> its class, in the file of the option's name."""
+_OPTION_GROUPS = {
+    "optimizer": ("optimizer.py", "OptimizerOptions"),
+    "schedule": ("optimizer.py", "ScheduleOptions"),
+    "teacher": ("teacher.py", "TeacherOptions"),
+}
+"""Option of the module -> file and name of its class."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,8 @@ def _model() -> list[str]:
         if name not in _OPTION_GROUPS:
             rows[name] = _with_default(text, module.defaults.get(name))
             continue
-        group = class_help(_PACKAGE / "training" / f"{name}.py", _OPTION_GROUPS[name])
+        file, options = _OPTION_GROUPS[name]
+        group = class_help(_PACKAGE / "training" / file, options)
         rows[name] = text
         rows |= {f"{name}.{key}": _with_default(line, group.defaults.get(key)) for key, line in group.arguments.items()}
     return _table(rows)

@@ -23,11 +23,16 @@ from vkdnw_pl.errors import check_number
 from vkdnw_pl.networks.init import Init, initialise, zero_residual_gammas
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.spaces.resolve import AUTO, resolve_arch
-from vkdnw_pl.training.distillation import Distillation
 from vkdnw_pl.training.exported import load_weights
-from vkdnw_pl.training.losses import in_full_precision, mixup, smooth_targets
-from vkdnw_pl.training.optimizer import OptimizerOptions, make_optimizer, parameter_groups
-from vkdnw_pl.training.schedule import ScheduleOptions, learning_rate_factor, scaled_lr
+from vkdnw_pl.training.losses import Distillation, in_full_precision, mixup, smooth_targets
+from vkdnw_pl.training.optimizer import (
+    OptimizerOptions,
+    ScheduleOptions,
+    learning_rate_factor,
+    make_optimizer,
+    parameter_groups,
+    scaled_lr,
+)
 from vkdnw_pl.training.teacher import TeacherOptions
 
 Options = TypeVar("Options", OptimizerOptions, ScheduleOptions, TeacherOptions)

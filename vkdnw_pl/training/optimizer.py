@@ -1,9 +1,10 @@
-"""The optimizer: its options, and which parameters decay."""
+"""The optimizer and its learning rate: options, which parameters decay, warm-up, cosine, scaling with the batch size."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Literal, get_args
@@ -17,6 +18,7 @@ from vkdnw_pl.errors import check_choice, check_number, check_whole, nearest
 from vkdnw_pl.networks.init import ATTENTION_WEIGHTS, WEIGHTED
 
 Decay = Literal["weights", "all"]
+Schedule = Literal["cosine", "cosine_per_epoch", "constant"]
 
 _DECAYING = (*WEIGHTED, nn.Bilinear)
 
@@ -51,17 +53,34 @@ class OptimizerOptions:
             check_whole("model.optimizer.lr_batch_size", self.lr_batch_size, 1, "or null")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScheduleOptions:
+    """How the learning rate goes.
+
+    Args:
+        name: cosine changes it at every step and ends at 0, cosine_per_epoch at every epoch, constant only warms up.
+        warmup_epochs: Linear warm-up from 0, in epochs; not for cosine_per_epoch.
+    """
+
+    name: Schedule = "cosine"
+    warmup_epochs: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number("model.schedule.warmup_epochs", self.warmup_epochs, 0)
+        if self.name == "cosine_per_epoch" and self.warmup_epochs:
+            raise ValueError(
+                f"model.schedule.warmup_epochs={self.warmup_epochs!r} is not allowed: cosine_per_epoch has no warm-up"
+            )
+
+
 def parameter_groups(
     modules: nn.Module | Iterable[nn.Module], weight_decay: float, decay: Decay = "weights"
 ) -> list[dict[str, Any]]:
     """Optimizer groups of the trainable parameters of some modules.
 
-    ``weights``: only the weights of convolutions and linear layers decay (attention projections are linear layers);
-    normalisation and all biases do not, nor do other parameters such as position embeddings (the ImageNet recipe of
-    ZenNAS, ZiCo and AZ-NAS). ``all``: everything decays (NAS-Bench-201).
-
-    timm's ``param_groups_weight_decay`` decides by the number of dimensions, and so would decay embeddings as well; it
-    takes one module and gives its groups no names.
+    ``weights``: only the weights of convolutions and linear layers decay (attention projections are linear layers), as
+    in the ImageNet recipe of ZenNAS, ZiCo and AZ-NAS; normalisation, biases and position embeddings do not. (timm's
+    ``param_groups_weight_decay`` would decay embeddings as well.) ``all``: everything decays (NAS-Bench-201).
 
     Args:
         modules: one or several without common parameters.
@@ -69,13 +88,8 @@ def parameter_groups(
         decay: which parameters decay.
 
     Returns:
-        One or two groups, none of them empty: ``name`` (``decay``, ``no_decay``; Lightning's monitor of the learning rate
-        shows it), ``params`` in the modules' order, ``weight_decay``. Frozen parameters are left out, and a parameter
-        that a module uses twice is there once.
-
-    Raises:
-        ValueError: if ``decay`` is not known, the weight decay is negative, a parameter belongs to two of the modules,
-            or there is nothing to train.
+        One or two groups, none of them empty: ``name`` (``decay``, ``no_decay``), ``params`` in the modules' order,
+        ``weight_decay``. Frozen parameters are left out; a parameter that a module uses twice is there once.
     """
     check_choice("decay", decay, get_args(Decay))
     check_number("weight_decay", weight_decay, 0, inf, open_high=True)
@@ -109,22 +123,18 @@ def make_optimizer(
 
     Args:
         groups: of :func:`parameter_groups`; each has a weight decay of its own.
-        name: as in ``timm.optim.list_optimizers()``, ``lookahead_`` may stand before it. ``sgd`` is SGD with Nesterov
-            momentum, ``momentum`` SGD with plain momentum.
+        name: as in ``timm.optim.list_optimizers()``, ``lookahead_`` may stand before it.
         lr: learning rate (the peak, where there is a schedule).
         momentum: for the optimizers that have one; must be left at its default for others.
         **options: further arguments of the optimizer, such as ``betas`` or ``eps``.
-
-    Raises:
-        ValueError: if the name is not known (names the nearest), or the optimizer does not take an option or its value.
     """
     plain = name.lower().removeprefix("lookahead_")
     check_choice("model.optimizer.name", plain, map(str, timm.optim.list_optimizers()))
     taken = inspect.signature(timm.optim.get_optimizer_class(plain, bind_defaults=False)).parameters
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values())
+    if "weight_decay" in options:
+        raise ValueError("weight_decay is not an option of the optimizer here: every group has its own")
     for option in options:
-        if option == "weight_decay":
-            raise ValueError("weight_decay is not an option of the optimizer here: every group has its own")
         if option not in taken and not open_ended:
             allowed = [key for key in taken if key not in ("params", "lr", "momentum", "weight_decay")]
             hint = nearest(option, allowed) or f"; it takes {', '.join(allowed)}"
@@ -132,9 +142,7 @@ def make_optimizer(
     if "momentum" not in taken and not open_ended and momentum != 0.9:
         raise ValueError(f"momentum={momentum!r} is not allowed: {name} has none")
     if plain in ("sgd", "nesterov") and momentum == 0 and options.get("nesterov", True):
-        raise ValueError(
-            f"momentum=0 is not allowed with {name!r}, whose momentum is Nesterov's; use 'momentum' for plain SGD"
-        )
+        raise ValueError(f"momentum=0 is not allowed with {name!r} (Nesterov's); use 'momentum' for plain SGD")
     try:
         return timm.optim.create_optimizer_v2(list(groups), opt=name, lr=lr, momentum=momentum, **options)
     except (TypeError, ValueError) as error:
@@ -153,3 +161,90 @@ def _weights(module: nn.Module) -> list[nn.Parameter]:
         elif isinstance(layer, nn.MultiheadAttention):
             weights.extend(p for name in ATTENTION_WEIGHTS if (p := getattr(layer, name)) is not None)
     return weights
+
+
+def warmup_cosine(step: int, total_steps: int, warmup_steps: int) -> float:
+    """Factor of the peak learning rate at an optimizer step: linear warm-up, then a cosine to 0.
+
+    With n = ``step`` + 1 (steps taken including this one), W = ``warmup_steps`` and T = ``total_steps`` it is n / W up
+    to n = W and 1/2 (1 + cos(π (n - W) / (T - W))) after. The peak is reached at n = W; the last step of a run (n = T)
+    has factor 0, and so have all steps after it.
+
+    The training code of ZenNAS, ZiCo and AZ-NAS (``LearningRateScheduler`` of github.com/cvlab-yonsei/AZ-NAS,
+    ImageNet_MBV2/global_utils.py, 5e6683a) counts images where this counts steps, and adds one image to n:
+    (n + 1) / W and 1/2 (1 + cos(π (n - W + 1) / (T - W))). That is one image per run, and up to one batch per epoch
+    where the last incomplete batch is dropped: at most 2.3e-5 of the peak in the ImageNet recipe (1,281,167 images,
+    batch 512, 5 of 480 epochs warm-up).
+
+    Args:
+        step: index of the optimizer step, from 0.
+        total_steps: optimizer steps of the whole run.
+        warmup_steps: steps until the peak; 0 for none.
+    """
+    check_whole("total_steps", total_steps, 1)
+    if not 0 <= warmup_steps < total_steps:
+        raise ValueError(
+            f"warmup_steps={warmup_steps} is not allowed: it must be at least 0 and less than total_steps={total_steps}"
+        )
+    check_whole("step", step, 0)
+    n = step + 1
+    if n <= warmup_steps:
+        return n / warmup_steps
+    return _half_cosine((n - warmup_steps) / (total_steps - warmup_steps))
+
+
+def cosine_per_epoch(epoch: int, epochs: int) -> float:
+    """Factor of the initial learning rate in an epoch, 1/2 (1 + cos(π epoch / epochs)); no warm-up (NAS-Bench-201).
+
+    The first epoch (0) has factor 1, the last one a little above 0; from ``epochs`` on it is 0.
+    """
+    check_whole("epochs", epochs, 1)
+    check_whole("epoch", epoch, 0)
+    return _half_cosine(epoch / epochs)
+
+
+def learning_rate_factor(
+    schedule: Schedule, total_steps: int, warmup_steps: int, steps_per_epoch: int
+) -> Callable[[int], float]:
+    """The factor of the peak learning rate as a function of the optimizer step, for torch's ``LambdaLR``.
+
+    Args:
+        schedule: ``cosine`` (:func:`warmup_cosine`), ``cosine_per_epoch`` (:func:`cosine_per_epoch`, the epoch being that
+            of the step), or ``constant`` (1 after the linear warm-up).
+        total_steps: optimizer steps of the whole run.
+        warmup_steps: steps until the peak; ``cosine_per_epoch`` has none.
+        steps_per_epoch: optimizer steps of an epoch.
+    """
+    check_choice("schedule", schedule, get_args(Schedule))
+    check_whole("steps_per_epoch", steps_per_epoch, 1)
+    if schedule == "cosine":
+        warmup_cosine(0, total_steps, warmup_steps)  # refuses what it cannot do now, not at the first step
+        return lambda step: warmup_cosine(step, total_steps, warmup_steps)
+    if schedule == "cosine_per_epoch":
+        if warmup_steps:
+            raise ValueError(f"warmup_steps={warmup_steps} is not allowed with cosine_per_epoch, which has no warm-up")
+        epochs = -(-total_steps // steps_per_epoch)
+        cosine_per_epoch(0, epochs)
+        return lambda step: cosine_per_epoch(step // steps_per_epoch, epochs)
+    check_whole("warmup_steps", warmup_steps, 0)
+    return lambda step: min(1.0, (step + 1) / max(1, warmup_steps))
+
+
+def scaled_lr(lr: float, lr_batch_size: int | None, global_batch: int) -> float:
+    """Learning rate for a batch size: ``lr`` * ``global_batch`` / ``lr_batch_size``.
+
+    Args:
+        lr: learning rate at a batch of ``lr_batch_size`` images (256 in the ImageNet recipes).
+        lr_batch_size: batch size that ``lr`` is given for; None takes ``lr`` as it is.
+        global_batch: images per optimizer step, over all processes and accumulated batches.
+    """
+    check_number("lr", lr, 0, inf, open_high=True)
+    check_whole("global_batch", global_batch, 1)
+    if lr_batch_size is None:
+        return lr
+    check_whole("lr_batch_size", lr_batch_size, 1, "or null")
+    return lr * global_batch / lr_batch_size
+
+
+def _half_cosine(progress: float) -> float:
+    return 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
