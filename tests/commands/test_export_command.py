@@ -14,7 +14,7 @@ import vkdnw_pl.networks.timm_models  # noqa: F401  (registers vkdnw_mbv2)
 from vkdnw_pl import cli
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.spaces.resolve import resolve_arch
-from vkdnw_pl.training import onnx_file
+from vkdnw_pl.training import exported as exported_files
 from vkdnw_pl.training.exported import load_exported, read_exported
 from vkdnw_pl.training.module import TrainingModule
 
@@ -175,9 +175,9 @@ def test_onnxruntime_computes_the_same(exported, images):
 def test_a_wrong_onnx_file_is_an_error(exported, run, capsys, tmp_path, monkeypatch):
     """The file of one network does not pass for another's, and none is left behind."""
     other = SPACES["mbv2"].build(TINY, use_se=True, num_classes=10).eval()
-    with pytest.raises(onnx_file.OnnxMismatch, match="differ by"):
-        onnx_file.compare(other, exported / "model.onnx", (3, 12, 12))
-    monkeypatch.setattr(onnx_file, "_export", lambda *_: shutil.copy(exported / "model.onnx", _[2]))
+    with pytest.raises(exported_files.OnnxMismatch, match="differ by"):
+        exported_files.compare(other, exported / "model.onnx", (3, 12, 12))
+    monkeypatch.setattr(exported_files, "_export", lambda *_: shutil.copy(exported / "model.onnx", _[2]))
     options = ["--num_classes", 10, "--image_size", 12, "--network", "{use_se: true}", "--format", "onnx"]
     code, _, err = call(capsys, "export", TINY, "--untrained", "true", "--out", tmp_path / "out", *options)
     assert code == 1
@@ -188,13 +188,13 @@ def test_a_wrong_onnx_file_is_an_error(exported, run, capsys, tmp_path, monkeypa
 def test_logits_that_are_not_finite_are_no_success(tmp_path):
     network = SPACES["mbv2"].build(TINY, num_classes=2).eval()
     torch.nn.init.constant_(network.classifier.bias, float("nan"))
-    with pytest.raises(onnx_file.OnnxMismatch, match="not finite"):
-        onnx_file.write_onnx(network, tmp_path / "model.onnx", (3, 8, 8))
+    with pytest.raises(exported_files.OnnxMismatch, match="not finite"):
+        exported_files.write_onnx(network, tmp_path / "model.onnx", (3, 8, 8))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_packages(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_file, "PACKAGES", ("onnx", "no_such_package"))
+    monkeypatch.setattr(exported_files, "_ONNX_PACKAGES", ("onnx", "no_such_package"))
     code, _, err = call(capsys, "export", TINY, "--untrained", "true", "--out", tmp_path / "x", "--format", "onnx")
     assert code == 1
     assert "needs no_such_package: pip install 'vkdnw_pl[onnx]'" in err
@@ -294,7 +294,7 @@ def test_a_checkpoint_whose_found_file_has_moved(run, capsys, tmp_path):
         (["mbv2_480m", "--untrained", "true", "--network", "{use_see: true}"], "did you mean 'use_se'?"),
         (
             ["{run}", "--checkpoint", "epoch_7"],
-            "there is no file {run}/checkpoints/epoch_7.ckpt (there are: best, last)",
+            "there is no {run}/checkpoints/epoch_7.ckpt (there are: best, last)",
         ),
         (["{run}", "--num_classes", "3"], "num_classes is not allowed here"),
         (["{run}", "--network", "{use_se: false}"], "are those of another network"),

@@ -26,12 +26,11 @@ def export(options: ExportOptions) -> int:
         0 if every file is written and right, 1 if the ONNX file does not compute what the network computes.
     """
     if "onnx" in options.formats:
-        from vkdnw_pl.training.onnx_file import check_onnx
+        from vkdnw_pl.training.exported import check_onnx
 
         with user_input():
             check_onnx(options.opset)
-    from vkdnw_pl.training.export_files import kept_files, make_card, write_files  # imports torch
-    from vkdnw_pl.training.export_source import read_source
+    from vkdnw_pl.training.export import kept_files, make_card, read_source, write_files  # imports torch
 
     with user_input():
         source = read_source(options)

@@ -1,10 +1,15 @@
-"""Files of weights, read safely; and a network as a file of its own, with all that is needed to build it again."""
+"""Files of weights, read safely; and a network as a file of its own (state dict, safetensors, ONNX), to be built again."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib.util
+import io
 import json
-from collections.abc import Mapping
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,20 +17,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vkdnw_pl.errors import CommandFailed, check_whole
 from vkdnw_pl.runs.files import replaced
 from vkdnw_pl.spaces import SPACES
 
 SAFETENSORS = ".safetensors"
 WEIGHTS = ("model.pt", "model.safetensors")
 """Files of weights in an export's folder, in the order in which they are looked for."""
+OPSET = 18
+"""The oldest opset of ONNX that both of PyTorch's exporters write themselves."""
+TOLERANCE = 1e-4
+"""Largest allowed difference of an ONNX file's logits, as a share of the largest logit."""
+INPUT, OUTPUT = "images", "logits"
+CHECKED_BATCHES = (1, 3)
+_ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+# The exporter on top of torch.export is PyTorch's default from 2.9 on; the one of 2.6 fails on a batch of any size here.
+_BY_TORCH_EXPORT = torch.__version__ >= (2, 9)  # type: ignore[operator]
+
+
+class OnnxMismatch(RuntimeError):
+    """The ONNX file does not compute what the network computes."""
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a state dict into ``network``, all of it.
-
-    Args:
-        network: takes the weights.
-        path: see `read_weights`.
+    """Load a state dict into ``network``, all of it; for what ``path`` may be see `read_weights`.
 
     Raises:
         ValueError: if the file cannot be read without running code from it, or holds weights of another network.
@@ -34,11 +50,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
 
 def put_weights(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load a state dict that was read from ``path``.
-
-    Raises:
-        ValueError: if it is another network's.
-    """
+    """Load a state dict that was read from ``path``."""
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
@@ -46,11 +58,7 @@ def put_weights(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Content of a file that torch.save or safetensors wrote.
-
-    Raises:
-        ValueError: if it cannot be read without running code from it.
-    """
+    """Content of a file that torch.save or safetensors wrote, if it can be read without running code from it."""
     if not path.is_file():
         raise ValueError(f"weights={str(path)!r}: there is no such file")
     try:
@@ -60,9 +68,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             return load_file(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(
-            f"weights={str(path)!r} is not a file of weights that can be read safely: {_first_line(error)}"
-        ) from None
+        reason = _first_line(error)
+        raise ValueError(f"weights={str(path)!r} is not a file of weights that can be read safely: {reason}") from None
     if not isinstance(content, dict):
         raise ValueError(f"weights={str(path)!r} holds no state dict")
     return content
@@ -75,9 +82,6 @@ def read_weights(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
         content: a state dict, ``{"state_dict": ...}`` as ``export`` writes it, or a checkpoint of ``fit`` (whose names
             begin with ``network.``; with EMA these are the averaged weights; a teacher's parts are left out).
         path: for the error.
-
-    Raises:
-        ValueError: if there is none.
     """
     state = content.get("state_dict", content)
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
@@ -89,25 +93,19 @@ def read_weights(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
 
 
 def check_checkpoint(path: Path, hparams: Mapping[str, Any]) -> None:
-    """Make sure that ``path`` is a whole checkpoint of the network that the hyper-parameters say.
-
-    Raises:
-        ValueError: naming the file, and what differs.
-    """
+    """Make sure that ``path`` is a whole checkpoint of the network that the hyper-parameters say."""
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
-        raise ValueError(
-            f"ckpt_path={str(path)!r} is damaged, or no checkpoint of a training: {_first_line(error)}"
-        ) from None
+        reason = _first_line(error)
+        raise ValueError(f"ckpt_path={str(path)!r} is damaged, or no checkpoint of a training: {reason}") from None
     if not isinstance(content, dict) or "state_dict" not in content or "loops" not in content:
         raise ValueError(f"ckpt_path={str(path)!r} is no checkpoint of a training; model.weights takes bare weights")
     saved = content.get("hyper_parameters", {})
     for name in ("arch", "space", "network", "num_classes", "input_size", "student_size"):
         if name in saved and saved[name] != hparams.get(name):
-            raise ValueError(
-                f"ckpt_path={str(path)!r} is of another network: {name} is {saved[name]!r} there, {hparams.get(name)!r} here"
-            )
+            there, here = saved[name], hparams.get(name)
+            raise ValueError(f"ckpt_path={str(path)!r} is of another network: {name} is {there!r} there, {here!r} here")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,11 +134,7 @@ class NetworkRecord:
 
 
 def read_record(content: Mapping[str, Any], path: Path) -> NetworkRecord:
-    """The record in the content of an exported file.
-
-    Raises:
-        ValueError: if it has none, or the space does not know the architecture.
-    """
+    """The record in the content of an exported file; refuses what has none and what the space does not know."""
     names = NetworkRecord.__dataclass_fields__
     try:
         record = NetworkRecord(**{name: content[name] for name in names if name in content})
@@ -158,9 +152,9 @@ def read_record(content: Mapping[str, Any], path: Path) -> NetworkRecord:
 
 
 def save_exported(path: Path, record: NetworkRecord, state: Mapping[str, Tensor]) -> None:
-    """Write ``model.pt`` (torch.save of the record's fields and ``state_dict``), or a ``.safetensors`` file.
+    """Replace ``model.pt`` (torch.save of the record's fields and ``state_dict``) or a ``.safetensors`` file.
 
-    Both are replaced in one step. A safetensors file has the record as JSON in its metadata.
+    A safetensors file has the record as JSON in its metadata.
     """
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     with replaced(path) as draft:
@@ -183,11 +177,7 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
 
 
 def read_exported(path: str | Path) -> tuple[NetworkRecord, dict[str, Tensor]]:
-    """Record and state dict of an exported file, or of a folder with one.
-
-    Raises:
-        ValueError: if it cannot be read safely, or is no exported network.
-    """
+    """Record and state dict of an exported file, or of a folder with one."""
     file = exported_file(path)
     content = read_checkpoint(file)
     return read_record(_fields(content, file), file), read_weights(content, file)
@@ -235,3 +225,113 @@ def load_exported(path: str | Path) -> nn.Module:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def check_onnx(opset: int) -> None:
+    """Make sure that ONNX files of this opset can be written: ``CommandFailed`` where a package is not installed."""
+    check_whole("opset", opset, OPSET)
+    if missing := [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]:
+        install = "pip install 'vkdnw_pl[onnx]' (or: pip install onnx onnxscript onnxruntime)"
+        raise CommandFailed(f"the format onnx needs {', '.join(missing)}: {install}")
+
+
+def write_onnx(
+    network: nn.Module,
+    path: Path,
+    input_size: Sequence[int],
+    opset: int = OPSET,
+    metadata: Mapping[str, str] | None = None,
+) -> float:
+    """Write an ONNX file with a batch of any size, and check it with onnxruntime before it takes its name.
+
+    Args:
+        network: on the CPU; maps images (B, C, H, W) to logits (B, K), in evaluation mode.
+        path: file; an existing one is replaced when the new one is right.
+        input_size: C, H, W.
+        opset: version of ONNX's operators.
+        metadata: texts that the file carries along.
+
+    Returns:
+        Largest difference of logits, see `compare`.
+
+    Raises:
+        ValueError: if the exporter does not write that opset.
+        OnnxMismatch: if onnxruntime's logits differ by more than `TOLERANCE`.
+    """
+    import onnx
+
+    training = network.training
+    network.eval()
+    try:
+        _logits(network, torch.zeros(1, *input_size))
+        with replaced(path) as draft:
+            with _quiet():
+                _export(network, torch.zeros(2, *input_size), draft, opset)
+            model = onnx.load(str(draft))
+            written = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+            if written != opset:
+                raise ValueError(f"opset={opset} is not allowed: PyTorch {torch.__version__} writes {written} instead")
+            onnx.helper.set_model_props(model, dict(metadata or {}))
+            onnx.checker.check_model(model)
+            onnx.save(model, str(draft))
+            return compare(network, draft, input_size)
+    finally:
+        network.train(training)
+
+
+def compare(network: nn.Module, path: Path, input_size: Sequence[int], seed: int = 0) -> float:
+    """Largest difference between logits of an ONNX file and of its network, as a share of the largest logit.
+
+    Raises:
+        OnnxMismatch: if logits differ by more than `TOLERANCE`, or one is not finite.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    generator = torch.Generator().manual_seed(seed)
+    difference = 0.0
+    for batch in CHECKED_BATCHES:
+        images = torch.randn(batch, *input_size, generator=generator)
+        expected = _logits(network, images)
+        (logits,) = session.run([OUTPUT], {INPUT: images.numpy()})
+        scale = float(expected.abs().max()) or 1.0
+        apart = float((torch.from_numpy(logits) - expected).abs().max())
+        difference = max(difference, apart / scale)
+        if not apart <= TOLERANCE * scale:  # also where it is not a number
+            raise OnnxMismatch(
+                f"logits of the ONNX file differ by {apart:.3g} from PyTorch's; allowed is {TOLERANCE:g} of {scale:.3g}"
+            )
+    return difference
+
+
+@torch.no_grad()
+def _logits(network: nn.Module, images: Tensor) -> Tensor:
+    logits = network(images)
+    if not logits.isfinite().all():
+        raise OnnxMismatch("the network's own logits are not finite, so that nothing can be compared")
+    return logits
+
+
+def _export(network: nn.Module, images: Tensor, path: Path, opset: int) -> None:
+    options: dict[str, Any] = dict(input_names=[INPUT], output_names=[OUTPUT], opset_version=opset)
+    if _BY_TORCH_EXPORT:
+        batch = torch.export.Dim("batch", min=1)
+        options |= dict(dynamo=True, dynamic_shapes=({0: batch},), external_data=False, verbose=False)
+    else:
+        options |= dict(dynamo=False, dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}})
+    torch.onnx.export(network, (images,), str(path), **options)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what the exporter says about its steps; an error brings its own text along."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

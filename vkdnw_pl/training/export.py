@@ -1,10 +1,11 @@
-"""What ``export`` is given: a training, a checkpoint, an exported network, or an architecture; and what is known of it."""
+"""``export``: what its source is and what is known of it, and the files that it writes: weights, and a card about them."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,30 @@ from torch import nn
 
 import vkdnw_pl.data
 from vkdnw_pl.callbacks import HISTORY, read_history
+from vkdnw_pl.errors import CommandFailed, UsageError, user_input
 from vkdnw_pl.networks.arch_file import TASK, is_arch_file
+from vkdnw_pl.runs.environment import environment_record
+from vkdnw_pl.runs.files import write_json
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.spaces.resolve import ResolvedArch, resolve_arch
-from vkdnw_pl.training.export_options import CARD, ExportOptions
+from vkdnw_pl.training.export_options import CARD, FILES, ExportOptions
 from vkdnw_pl.training.exported import (
+    CHECKED_BATCHES,
+    INPUT,
+    OUTPUT,
+    TOLERANCE,
     WEIGHTS,
     NetworkRecord,
+    OnnxMismatch,
     exported_file,
     is_exported,
     put_weights,
     read_checkpoint,
     read_exported,
     read_weights,
+    save_exported,
+    weights_digest,
+    write_onnx,
 )
 from vkdnw_pl.training.folder import TrainingFolder
 
@@ -50,11 +62,7 @@ class ExportSource:
 
 
 def read_source(options: ExportOptions) -> ExportSource:
-    """Find out what the source is, and make its network.
-
-    Raises:
-        ValueError: if it is nothing that can be exported; the text says what is missing.
-    """
+    """Find out what the source is, and make its network."""
     source = options.source
     path = Path(source).expanduser()
     if path.is_dir():
@@ -76,9 +84,7 @@ def _from_folder(path: Path, options: ExportOptions) -> ExportSource:
         checkpoint = folder.checkpoint(options.checkpoint)
         if not checkpoint.is_file():
             existing = ", ".join(sorted(file.stem for file in folder.checkpoints.glob("*.ckpt"))) or "none"
-            raise ValueError(
-                f"checkpoint={options.checkpoint!r}: there is no file {checkpoint} (there are: {existing})"
-            )
+            raise ValueError(f"checkpoint={options.checkpoint!r}: there is no {checkpoint} (there are: {existing})")
         return _from_file(checkpoint, options)
     if (path / FOUND).is_file():
         return _untrained(str(path / FOUND), options)
@@ -100,7 +106,6 @@ def _from_file(path: Path, options: ExportOptions) -> ExportSource:
 
 
 def _from_checkpoint(path: Path, content: Mapping[str, Any], options: ExportOptions) -> ExportSource:
-    """A checkpoint of ``fit``: what was trained on which images stands in it."""
     hparams = content["hyper_parameters"]
     if not isinstance(hparams, dict) or not {"arch", "space", "num_classes", "input_size"} <= set(hparams):
         raise ValueError(f"source={str(path)!r} is a checkpoint of another program, not of fit")
@@ -119,12 +124,13 @@ def _from_checkpoint(path: Path, content: Mapping[str, Any], options: ExportOpti
     task = {"num_classes": hparams["num_classes"], "image_size": size, "in_channels": channels}
     record = _record(resolved, task, {**(hparams.get("network") or {}), **(options.network or {})})
     network = _loaded(record, content, path)
-    run = path.resolve().parent.parent if path.resolve().parent.name == "checkpoints" else None
-    facts = {"source": {"file": path.name, **_progress(content)}}
-    if run is not None and (run / "meta.json").is_file():
+    averaged = "current_model_state" in content  # by EMA
+    progress = {"epoch": content.get("epoch"), "steps": content.get("global_step"), "averaged": averaged}
+    facts = {"source": {"file": path.name, **progress}}
+    folder = path.resolve().parent
+    run = folder.parent if folder.name == "checkpoints" and (folder.parent / "meta.json").is_file() else None
+    if run is not None:
         facts |= _facts_of_run(TrainingFolder(run), content)
-    else:
-        run = None
     return ExportSource(record=record, network=network, trained=True, facts=facts, run=run)
 
 
@@ -165,28 +171,14 @@ def _record(resolved: ResolvedArch, task: Mapping[str, Any], network: Mapping[st
     channels, height, width = space.input_size(**options)
     # Of timm: where weights come from is no property of the network that has them.
     kept = {name: value for name, value in options.items() if name not in (*TASK, "pretrained")}
-    return NetworkRecord(
-        space=resolved.space,
-        arch=resolved.arch,
-        num_classes=space.num_classes(**options),
-        input_size=[channels, height, width],
-        network=kept,
-    )
+    size, classes = [channels, height, width], space.num_classes(**options)
+    return NetworkRecord(space=resolved.space, arch=resolved.arch, num_classes=classes, input_size=size, network=kept)
 
 
 def _loaded(record: NetworkRecord, content: Mapping[str, Any], path: Path) -> nn.Module:
     network = record.build()
     put_weights(network, read_weights(content, path), path)
     return network.eval()
-
-
-def _progress(content: Mapping[str, Any]) -> dict[str, Any]:
-    """How far the training was; with EMA, the weights are averages."""
-    return {
-        "epoch": content.get("epoch"),
-        "steps": content.get("global_step"),
-        "averaged": "current_model_state" in content,
-    }
 
 
 def _facts_of_run(folder: TrainingFolder, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,3 +218,77 @@ def _normalisation(data: Mapping[str, Any]) -> dict[str, list[float]] | None:
         return None
     mean, std = module.image_statistics
     return {"mean": [float(x) for x in mean], "std": [float(x) for x in std]}
+
+
+def make_card(source: ExportSource) -> dict[str, Any]:
+    """What ``model.json`` says of a network, but for the digests of files."""
+    record = source.record
+    space = SPACES[record.space]
+    card = {**asdict(record), "trained": source.trained, **asdict(space.cost(record.arch, **record.options))}
+    if (reference := space.reference_cost(record.arch, **record.options)) is not None:
+        card["reference"] = asdict(reference)
+    facts = {"accuracy": None, "normalisation": None, **source.facts}
+    weights = weights_digest(source.network.state_dict())
+    return {**card, **facts, "versions": environment_record()["versions"], "weights": weights, "files": {}}
+
+
+def kept_files(folder: Path, formats: Sequence[str], weights: str, overwrite: bool) -> dict[str, Any]:
+    """Entries of the card for files that stay in the folder: those of the same weights in another format.
+
+    Args:
+        folder: of the export.
+        formats: that will be written.
+        weights: digest of the weights that will be written.
+        overwrite: files that are there may be replaced.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"out={str(folder)!r} is not allowed: it is a file")
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        same = card["weights"] == weights
+    except (OSError, ValueError, KeyError, TypeError):
+        same = False
+    written = [FILES[name] for name in formats]
+    existing = [name for name in (CARD, *FILES.values()) if (folder / name).exists()]
+    clash = [name for name in existing if name in written or not same]
+    if clash and not overwrite:
+        raise UsageError(f"{folder} has {', '.join(clash)} already: give another --out, or --overwrite true")
+    if not same:
+        return {}
+    files = {name: digest for name, digest in card["files"].items() if name in existing and name not in written}
+    return {"files": files, **({"onnx": card["onnx"]} if FILES["onnx"] in files else {})}
+
+
+def write_files(
+    folder: Path, formats: Sequence[str], source: ExportSource, card: dict[str, Any], opset: int
+) -> dict[str, Any]:
+    """Write the network in all formats, then its card; returns the card with the digests of the files."""
+    # The folder holds one network: what is left of another one goes, its card first.
+    (folder / CARD).unlink(missing_ok=True)
+    for name in set(FILES.values()) - set(card["files"]):
+        (folder / name).unlink(missing_ok=True)
+    for name in formats:
+        path = folder / FILES[name]
+        if name == "onnx":
+            card["onnx"] = _write_onnx(path, source, card, opset)
+        else:
+            save_exported(path, source.record, source.network.state_dict())
+        card["files"][path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    write_json(folder / CARD, card)
+    return card
+
+
+def _write_onnx(path: Path, source: ExportSource, card: dict[str, Any], opset: int) -> dict[str, Any]:
+    record = source.record
+    metadata = {"arch": record.arch, "space": record.space, "normalisation": json.dumps(card["normalisation"])}
+    try:
+        with user_input():
+            difference = write_onnx(source.network, path, record.input_size, opset, metadata)
+    except OnnxMismatch as error:
+        raise CommandFailed(f"{path} was not written: {error}") from error
+    print(
+        f"onnxruntime against PyTorch: largest difference of logits {difference:.1e} of the largest logit "
+        f"(allowed {TOLERANCE:g}), batches of {' and '.join(map(str, CHECKED_BATCHES))} images"
+    )
+    shapes = {INPUT: ["batch", *record.input_size], OUTPUT: ["batch", record.num_classes]}
+    return {"opset": opset, "shapes": shapes, "difference": difference, "tolerance": TOLERANCE}
