@@ -104,7 +104,6 @@ class TrainingCLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_seed)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Read the command line."""
         check_given(sys.argv[2:], self._parser(self._command))
         try:
             super().parse_arguments(parser, args)
@@ -130,9 +129,7 @@ class TrainingCLI(LightningCLI):
         options.trainer.default_root_dir = options.out
         strategy = str(options.trainer.strategy)
         if self._command == "fit" and strategy.startswith(("ddp_fork", "ddp_spawn", "ddp_notebook")):
-            raise UsageError(
-                f"trainer.strategy={strategy} is not allowed for fit: it cannot be stopped in good order; use ddp"
-            )
+            raise UsageError(f"trainer.strategy={strategy} is not allowed for fit, which it cannot stop: use ddp")
 
     def instantiate_classes(self) -> None:
         try:

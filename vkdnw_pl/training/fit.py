@@ -41,16 +41,7 @@ class ExitCode(Exception):
 
 
 class TrainingRecord(RunRecord):
-    """Record of one attempt of a training.
-
-    Args:
-        folder: run folder, locked.
-        config: options as they stand in ``config.yaml``.
-        settings: what decides the result.
-        until: ``max_epochs`` and ``max_steps``.
-        trainer: of the training.
-        resume: checkpoint that it goes on from.
-    """
+    """Record of one attempt of a training, up to ``until`` (``max_epochs`` and ``max_steps``)."""
 
     def __init__(
         self,
@@ -76,15 +67,12 @@ class TrainingRecord(RunRecord):
             self._compare(self.earlier["runs"][-1] if self.earlier else {}, trainer, module)
         params = sum(parameter.numel() for parameter in module.network.parameters())
         where = trainer.strategy.root_device.type + (f", {trainer.world_size} processes" * (trainer.world_size > 1))
-        print(
-            f"training {module.arch} of {module.space} ({params / 1e6:.3g} M parameters) on {where}, run folder "
-            f"{self.folder.path}",
-            flush=True,
-        )
+        what = f"{module.arch} of {module.space} ({params / 1e6:.3g} M parameters)"
+        print(f"training {what} on {where}, run folder {self.folder.path}", flush=True)
         self._announced_at = time.monotonic()
 
     def end(self, status: str, **facts: Any) -> None:
-        """Write how the attempt ended, and say so; see `RunRecord.end`."""
+        """Write how the attempt ended, and say so."""
         super().end(status, **facts)
         if status == "finished":
             seconds = time.monotonic() - self._announced_at
@@ -99,30 +87,19 @@ class TrainingRecord(RunRecord):
     def _compare(self, earlier: Mapping[str, Any], trainer: Trainer, module: TrainingModule) -> None:
         processes, until = earlier.get("processes"), earlier.get("until")
         if processes not in (None, trainer.world_size):
-            print(
-                f"note: {processes} process(es) trained here before, now {trainer.world_size}: with the same "
-                "data.init_args.batch_size for each, the global batch and the learning rate change",
-                file=sys.stderr,
+            _note(
+                f"{processes} process(es) trained here before, now {trainer.world_size}: with the same "
+                "data.init_args.batch_size for each, the global batch and the learning rate change"
             )
         if until not in (None, self.until) and module.schedule_options.name.startswith("cosine"):
-            print(
-                f"note: the cosine schedule was one of {_span(until)} and is now one of {_span(self.until)}: the learning "
-                "rate goes on where the new curve is at this step, also if the old one has come down to 0",
-                file=sys.stderr,
+            _note(
+                f"the cosine schedule was one of {_span(until)} and is now one of {_span(self.until)}: the learning rate "
+                "goes on where the new curve is at this step, also if the old one has come down to 0"
             )
 
 
 class Fit:
-    """One call of ``fit`` in one process.
-
-    Args:
-        trainer: with a `GracefulStop`.
-        module: to train.
-        data: to train on.
-        folder: run folder; only the process of rank zero writes to it.
-        until: ``max_epochs`` and ``max_steps``.
-        test_after: test the final weights.
-    """
+    """One call of ``fit`` in one process; the trainer has a `GracefulStop`."""
 
     def __init__(
         self,
@@ -140,11 +117,6 @@ class Fit:
 
     def as_first(self, config: Mapping[str, Any], settings: Mapping[str, Any], resume: str | None) -> None:
         """Train as the process that keeps the record and talks to the user.
-
-        Args:
-            config: options as they stand in ``config.yaml``.
-            settings: what decides the result.
-            resume: checkpoint to go on from.
 
         Raises:
             ExitCode: if it was stopped.
@@ -172,12 +144,7 @@ class Fit:
             record.end("finished" if finished else "stopped", stopped_by=None, steps=self._trainer.global_step)
 
     def as_other(self, resume: str | None) -> None:
-        """Train as another process than the first.
-
-        Raises:
-            ExitCode: if it was stopped.
-            CommandFailed: as ``as_first``.
-        """
+        """Train as another process than the first; raises as ``as_first``."""
         try:
             self._train_and_test(resume)
         except _STOP_REQUESTS as request:
@@ -214,11 +181,12 @@ class Fit:
     def _reached_the_end(self) -> bool:
         """Whether the training went as far as was asked, or a callback found that enough."""
         trainer, epochs, steps = self._trainer, self._until["max_epochs"], self._until["max_steps"]
-        if any(isinstance(item, EarlyStopping) and item.stopped_epoch for item in trainer.callbacks):
-            return True
-        if steps not in (None, -1) and trainer.global_step >= steps:
-            return True
-        return (epochs not in (None, -1) and trainer.current_epoch >= epochs) or bool(trainer.fast_dev_run)
+        return bool(
+            any(isinstance(item, EarlyStopping) and item.stopped_epoch for item in trainer.callbacks)
+            or (steps not in (None, -1) and trainer.global_step >= steps)
+            or (epochs not in (None, -1) and trainer.current_epoch >= epochs)
+            or trainer.fast_dev_run
+        )
 
     def _failed(self, text: str) -> CommandFailed:
         file = self._folder.path / "traceback.txt"
@@ -255,6 +223,10 @@ def is_finished(folder: TrainingFolder, until: Mapping[str, Any]) -> bool:
 
 def _read_results(folder: TrainingFolder) -> dict[str, float]:
     return json.loads(folder.results.read_text(encoding="utf-8")) if folder.results.is_file() else {}
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
 def _span(until: Mapping[str, Any]) -> str:

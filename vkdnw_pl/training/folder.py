@@ -67,29 +67,19 @@ class TrainingFolder(RunFolder):
             self.earlier_meta()
 
     def resume_path(self, ckpt_path: str | None, hparams: Mapping[str, Any]) -> str | None:
-        """Checkpoint to train on from: the one that is named, else the last one; None where there is none.
-
-        Raises:
-            UsageError: if the one that is named is not there, damaged, or of another network than ``hparams`` say.
-        """
+        """Checkpoint to train on from: the one that is named, else the last one; None where there is none."""
         if ckpt_path in (None, "last") and not self.checkpoint("last").is_file():
             return None
         return self._checked(ckpt_path or "last", hparams)
 
     def evaluated_path(self, ckpt_path: str | None, hparams: Mapping[str, Any]) -> str | None:
-        """Checkpoint to evaluate: the one that is named, else the best one; ``none`` is the bare network.
-
-        Raises:
-            UsageError: as `resume_path`, and if there is none and none is named.
-        """
+        """Checkpoint to evaluate: the one that is named, else the best one; ``none`` is the bare network."""
         if ckpt_path == "none":
             return None
         names = [name for name in ("best", "last") if self.checkpoint(name).is_file()]
         if ckpt_path is None and not names:
-            raise UsageError(
-                f"there is no {self.checkpoint('best')} to evaluate: give --ckpt_path FILE (or last, best), or "
-                "--ckpt_path none for the network as it is built"
-            )
+            best = self.checkpoint("best")
+            raise UsageError(f"there is no {best}: give --ckpt_path FILE, or none for the network as it is built")
         return self._checked(ckpt_path or names[0], hparams)
 
     def _checked(self, ckpt_path: str, hparams: Mapping[str, Any]) -> str:

@@ -129,13 +129,12 @@ class TrainingModule(LightningModule):
         self.network = self._build_network(init, zero_gamma, bn_momentum)
         if weights is not None:
             load_weights(self.network, Path(weights))
-        self.distillation = (
-            None
-            if self.teacher_options is None
-            else Distillation(
-                self.teacher_options, self.network, self.input_size, num_classes, self._seed_of("teacher")
+        self.distillation: Distillation | None = None
+        if self.teacher_options is not None:
+            teacher_seed = self._seed_of("teacher")
+            self.distillation = Distillation(
+                self.teacher_options, self.network, self.input_size, num_classes, teacher_seed
             )
-        )
         self._make_optimizer(self.optimizer_options.lr)  # refuses now what it could not do later
         # One state for each kind of evaluation; top-5 of fewer than five classes is all of them.
         self.measured = nn.ModuleDict({f"{stage}_images": self._make_measures() for stage in ("train", "val", "test")})
@@ -230,9 +229,7 @@ class TrainingModule(LightningModule):
         loader = self.trainer.train_dataloader
         batch_size = getattr(loader, "batch_size", None)
         if batch_size is None and options.lr_batch_size is not None:
-            raise ValueError(
-                "the training loader has no batch_size to scale model.optimizer.lr by; set lr_batch_size=null"
-            )
+            raise ValueError("the loader has no batch_size to scale model.optimizer.lr by; set lr_batch_size=null")
         global_batch = (batch_size or 1) * self.trainer.world_size * self.trainer.accumulate_grad_batches
         steps_per_epoch = max(1, -(-num_batches // self.trainer.accumulate_grad_batches))
         optimizer = self._make_optimizer(scaled_lr(options.lr, options.lr_batch_size, global_batch))
@@ -261,8 +258,8 @@ class TrainingModule(LightningModule):
             raise ValueError(f"input_size={self.input_size} is not allowed: images must be square")
         if taken := [name for name in options if name in self.network_options]:
             raise ValueError(
-                f"model.network has {taken[0]!r}, which comes from the data module: leave it out (model.student_size "
-                "changes the size of the network's images)"
+                f"model.network has {taken[0]!r}, which comes from the data module: leave it out (or give "
+                "model.student_size)"
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed_of("network"))

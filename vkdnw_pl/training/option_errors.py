@@ -30,15 +30,7 @@ _LINKED = {
 
 
 def check_given(arguments: Sequence[str], parser: ArgumentParser) -> None:
-    """Refuse what LightningCLI would leave out or replace without a word.
-
-    Args:
-        arguments: of the command line; config files that they name are read.
-        parser: knows the options.
-
-    Raises:
-        UsageError: for a value that comes from elsewhere, or a group in a file that does not exist.
-    """
+    """Refuse on the command line, and in the files that it names, what LightningCLI would leave out or replace silently."""
     groups = sorted({name.partition(".")[0] for name in _options(parser)} - {"config", "print_config"})
     for argument, follower in zip(arguments, [*arguments[1:], ""], strict=True):
         flag, _, value = argument.partition("=")
@@ -59,12 +51,7 @@ def check_given(arguments: Sequence[str], parser: ArgumentParser) -> None:
 
 
 def readable(message: str, parser: ArgumentParser) -> str:
-    """Say a parser's message shortly.
-
-    Args:
-        message: of the parser's ``ArgumentError``.
-        parser: knows the options.
-    """
+    """The message of the parser's ``ArgumentError`` in one line."""
     text = " ".join(message.split())
     if match := re.search(r"unrecognized arguments: (--\S+)", text):
         name = match[1].partition("=")[0]
@@ -87,7 +74,7 @@ def readable(message: str, parser: ArgumentParser) -> str:
 
 
 def _names_in(path: str) -> list[str]:
-    """Dotted names of all in a config file, or in a mapping written out; none if it is no such file, which the parser says."""
+    """Dotted names of all in a config file or a mapping written out; none where it cannot be read, as the parser will say."""
     try:
         text = path if path.lstrip().startswith("{") else Path(path).expanduser().read_text(encoding="utf-8")
         content = yaml.safe_load(text)
@@ -107,8 +94,7 @@ def _missing(text: str) -> tuple[str, str] | None:
     """Class and name of an argument that has no default and was not given."""
     for path, init_args in re.findall(r"class_path='([\w.]+)', init_args=Namespace\((.*?)\)", text):
         module, _, name = path.rpartition(".")
-        parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters.values()
-        for item in parameters:
+        for item in inspect.signature(getattr(importlib.import_module(module), name)).parameters.values():
             named = item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)
             if named and item.default is item.empty and re.search(rf"\b{item.name}=None", init_args):
                 return name, item.name

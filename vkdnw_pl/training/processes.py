@@ -21,14 +21,12 @@ _PLAN_VARIABLE = "_VKDNW_PL_PLAN"
 
 @dataclass(frozen=True)
 class Processes:
-    """Processes that were started from outside, one for each device."""
+    """Processes that were started by ``Slurm`` or ``torchrun``, one for each device."""
 
     launcher: str
-    """``Slurm`` or ``torchrun``."""
     total: int
     nodes: int
     rank: int
-    """Of this one among all."""
 
     @property
     def per_node(self) -> int:
@@ -37,20 +35,17 @@ class Processes:
 
     @property
     def options(self) -> str:
-        """What their launcher was, or should be, given for so many."""
+        """The launcher's options for so many."""
         if self.launcher == "Slurm":
             return f"--nodes {self.nodes} --ntasks-per-node {self.per_node}"
         return f"--nnodes {self.nodes} --nproc-per-node {self.per_node}"
 
 
 def started_processes(environment: Mapping[str, str] | None = None) -> Processes | None:
-    """Find out who started this process; None where it stands alone and may start others itself.
+    """Who started this process; None where it stands alone and may start others itself.
 
     That is also so in a shell on a node (``srun --pty bash``, ``salloc``), where Slurm's variables are those of the
     shell, and for the processes that Lightning starts.
-
-    Raises:
-        ValueError: if Slurm has several tasks and this process is not one of them, or nodes have different numbers.
     """
     env = os.environ if environment is None else environment
     if "TORCHELASTIC_RUN_ID" in env:
@@ -67,7 +62,7 @@ def started_processes(environment: Mapping[str, str] | None = None) -> Processes
         if len(counts) > 1:
             raise ValueError(
                 f"Slurm started {total} tasks on {nodes} nodes, not the same number on each "
-                f"({env['SLURM_STEP_TASKS_PER_NODE']}): give sbatch or srun --nodes and --ntasks-per-node"
+                f"({env['SLURM_STEP_TASKS_PER_NODE']}): give --nodes and --ntasks-per-node"
             )
         return Processes("Slurm", total, nodes, int(env["SLURM_PROCID"]))
     if shell:
@@ -75,8 +70,8 @@ def started_processes(environment: Mapping[str, str] | None = None) -> Processes
     total = int(env.get("SLURM_NTASKS") or "1")
     if total > 1:
         raise ValueError(
-            f"the Slurm job has {total} tasks (SLURM_NTASKS), but this process was not started by srun, and would wait for "
-            "the others for ever: put srun before the command, or take slurm/fit_ddp.sbatch"
+            f"the Slurm job has {total} tasks (SLURM_NTASKS), but this process, which would wait for the others, was not "
+            "started by srun: put srun before the command, or take slurm/fit_ddp.sbatch"
         )
     return Processes("Slurm", 1, 1, 0)
 
@@ -84,13 +79,8 @@ def started_processes(environment: Mapping[str, str] | None = None) -> Processes
 def trainer_options(processes: Processes, devices: Any, num_nodes: int) -> dict[str, int]:
     """``devices`` and ``num_nodes`` of the trainer, for as many processes as were started.
 
-    Args:
-        processes: those that were started.
-        devices: what the user gave; ``auto`` takes them all.
-        num_nodes: what the user gave; 1 where it was left out.
-
-    Raises:
-        ValueError: if the user's numbers make others: processes would wait for ever, or see a part of the images.
+    The user's numbers must make no others (``auto`` devices take all, 1 node was left out): processes would wait for
+    ever, or see a part of the images.
     """
     number = _number_of(devices)
     nodes = num_nodes if num_nodes > 1 else processes.nodes
@@ -98,12 +88,12 @@ def trainer_options(processes: Processes, devices: Any, num_nodes: int) -> dict[
         return {"devices": processes.per_node, "num_nodes": processes.nodes}
     per_node = processes.per_node if number is None else number
     if (per_node, nodes) != (processes.per_node, processes.nodes):
-        by_options = Processes(processes.launcher, per_node * nodes, nodes, 0)
+        launcher = processes.launcher
+        by_options = Processes(launcher, per_node * nodes, nodes, 0)
         raise ValueError(
             f"trainer.devices={devices} and trainer.num_nodes={num_nodes} make {by_options.total} process(es), but "
-            f"{processes.launcher} started {processes.total} ({processes.options}). Leave both options out to take what "
-            f"{processes.launcher} started, or start as many: {by_options.options}"
-            + (" for sbatch, and srun before the command" if processes.launcher == "Slurm" else "")
+            f"{launcher} started {processes.total} ({processes.options}). Leave both options out, or start as many: "
+            f"{by_options.options}{' for sbatch, and srun before the command' if launcher == 'Slurm' else ''}"
         )
     return {"num_nodes": nodes}
 
@@ -136,25 +126,15 @@ class SlurmTasks(SLURMEnvironment):
     def _validate_srun_used() -> None:
         """Nothing: `started_processes` has done it."""
 
-    @staticmethod
-    def _validate_srun_variables() -> None:
-        """Nothing, as above."""
+    _validate_srun_variables = _validate_srun_used
 
 
 def launched_options(processes: Processes | None, user_options: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of the trainer that follow from how the processes were started.
-
-    Args:
-        processes: None where nobody else did.
-        user_options: the trainer's options by the user.
-
-    Raises:
-        UsageError: if the user's options make other processes.
-    """
+    """Arguments of the trainer that follow from how the processes were started."""
     if processes is None:
         return {}
+    devices, num_nodes = user_options.get("devices", "auto"), user_options.get("num_nodes", 1)
     with user_input():
-        devices, num_nodes = user_options.get("devices", "auto"), user_options.get("num_nodes", 1)
         options: dict[str, Any] = dict(trainer_options(processes, devices, num_nodes))
     if processes.launcher == "Slurm":
         plugins = user_options.get("plugins") or []
@@ -163,20 +143,12 @@ def launched_options(processes: Processes | None, user_options: Mapping[str, Any
 
 
 def check_world(trainer: Trainer, processes: Processes | None) -> None:
-    """Make sure that every process of the training is there, and knows of the others.
-
-    Lightning itself lets a process train alone that then sees a part of the images only.
-
-    Raises:
-        UsageError: if not.
-    """
+    """Make sure that every process is there and knows of the others: Lightning lets one train alone on a part of the images."""
     devices = trainer.num_devices * trainer.num_nodes
     total = devices if processes is None else processes.total
     if devices == trainer.world_size == total:
         return
-    started = ""
-    if processes is not None:
-        started = f"{processes.launcher} started {total} process(es) ({processes.options}), but "
+    started = f"{processes.launcher} started {total} process(es) ({processes.options}), but " if processes else ""
     raise UsageError(
         f"{started}this process trains as one of {trainer.world_size}, with {trainer.num_devices} device(s) on "
         f"{trainer.num_nodes} node(s): take trainer.strategy=ddp (or auto) and no cluster environment in trainer.plugins"
@@ -185,12 +157,9 @@ def check_world(trainer: Trainer, processes: Processes | None) -> None:
 
 def with_gpu_hint(processes: Processes | None, text: str) -> str:
     """Lightning's message, with what is mostly behind it under Slurm."""
-    if processes is not None and processes.total > 1 and "requested gpu" in text.lower():
-        return (
-            f"{text} Each of the {processes.total} tasks must see all GPUs of its node: give Slurm --gpus-per-node, not "
-            "--gpus-per-task or --gpu-bind"
-        )
-    return text
+    if processes is None or processes.total == 1 or "requested gpu" not in text.lower():
+        return text
+    return f"{text} Each task must see all GPUs of its node: give --gpus-per-node, not --gpus-per-task or --gpu-bind"
 
 
 @dataclass(frozen=True)
@@ -205,14 +174,7 @@ class FitPlan:
 
 @contextmanager
 def shared_plan(trainer: Trainer, plan: FitPlan | None) -> Iterator[FitPlan]:
-    """Give the plan of rank zero to all processes.
-
-    Processes that were started from outside meet here; it is the first thing that they do together.
-
-    Args:
-        trainer: not used before.
-        plan: None in all processes but the one of rank zero.
-    """
+    """Give the plan of rank zero (None in the others) to all processes: the first thing that they do together."""
     inherited = os.environ.get(_PLAN_VARIABLE)
     if plan is None and inherited is not None:
         yield FitPlan(**json.loads(inherited))

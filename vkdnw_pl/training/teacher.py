@@ -71,30 +71,24 @@ class TeacherOutput(NamedTuple):
 
 
 class Teacher:
-    """A frozen timm classifier with its logits and feature maps.
+    """A frozen timm classifier with its logits and feature maps, in evaluation mode and outside autocast.
 
-    It is no ``nn.Module``, and a deep copy of it is the teacher itself: as the attribute of a training module it is in
-    none of its parameters, state dict, checkpoint, optimizer and averages, and is never broadcast. It is always in
-    evaluation mode, without gradients and outside autocast, and follows the images to their device.
+    It is no ``nn.Module``, and a deep copy of it is the teacher itself: so it is in no state dict, checkpoint, optimizer
+    or average of the training module that has it. It follows the images to their device.
 
-    Feature maps: at each asked reduction the output of the *first* stage there, but at the deepest reduction of the
-    network its last map. In EfficientNet and its kin (``conv_head`` and ``bn2`` behind the blocks) that is the head after
-    batch norm and before the activation, in other families the output of the last stage. For the default teacher this
-    is as in the reference code: 96 channels at 1/16 and 1536 at 1/32 (github.com/cvlab-yonsei/AZ-NAS,
+    Feature maps: at each reduction the output of the *first* stage there, but at the deepest reduction of the network
+    its last map: in EfficientNet and its kin (``conv_head`` and ``bn2`` behind the blocks) the head after batch norm and
+    before the activation, in other families the output of the last stage. For the default teacher this is as in the
+    reference code: 96 channels at 1/16 and 1536 at 1/32 (github.com/cvlab-yonsei/AZ-NAS,
     ImageNet_MBV2/ModelLoader/geffnet/gen_efficientnet.py, 5e6683a).
 
     Args:
-        options: name, weights and the like; features are taken where the feature loss has a weight. ``pretrained=False``
-            without weights gives an untrained network, drawn from a fixed seed, which is of use in tests only. Images of
-            another size than ``image_size`` are resized (bilinear, without antialiasing, as the reference does).
+        options: features are taken where the feature loss has a weight. ``pretrained=False`` without weights gives an
+            untrained network, drawn from a fixed seed, which is of use in tests only. Images of another size than
+            ``image_size`` are resized (bilinear, without antialiasing, as the reference does).
         num_classes: K, the classes of the student; the teacher must know just as many.
         statistics: mean and standard deviation of each channel that the images were normalised with. If the teacher was
             trained with others, the images are normalised anew for it.
-
-    Raises:
-        ValueError: if the name is not known (names the nearest), the weights cannot be had or do not fit, the number of
-            classes differs, or there is no stage at a reduction. Texts name the options as they stand in a config
-            (``model.teacher.…``).
     """
 
     def __init__(
@@ -122,11 +116,6 @@ class Teacher:
             self.image_size = config["input_size"][-1]  # it takes no other
         self._renormalisation = _renormalisation(*statistics, config["mean"], config["std"])
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.network.parameters()).device
-
     def to(self, device: torch.device | str) -> Teacher:
         """Move the weights; returns the teacher itself."""
         self.network.to(device)
@@ -139,14 +128,15 @@ class Teacher:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> TeacherOutput:
         """Logits and features of images (B, 3, H, W) that are normalised with ``mean`` and ``std``."""
-        if images.device != self.device:
+        weight = next(self.network.parameters())
+        if images.device != weight.device:
             self.to(images.device)
         if self._renormalisation is not None:
             scale, shift = self._renormalisation
             images = images * scale.to(images) + shift.to(images)
         if self.image_size is not None and images.shape[-2:] != (self.image_size, self.image_size):
             images = F.interpolate(images, (self.image_size, self.image_size), mode="bilinear", align_corners=False)
-        images = images.to(next(self.network.parameters()).dtype, memory_format=self._memory_format)
+        images = images.to(weight.dtype, memory_format=self._memory_format)
         with torch.autocast(images.device.type, enabled=False):
             logits = self.network(images)
         return TeacherOutput(logits.float(), [feature.float() for feature in self._tap.take()])
@@ -164,10 +154,7 @@ def teacher_stages(name: str, reductions: Sequence[int], image_size: int | None 
     Args:
         name: a model of timm.
         reductions: as image height over map height.
-        image_size: of its images; None is what the model was trained with. Matters for unusual sizes only.
-
-    Raises:
-        ValueError: if the name is not known, or the model has no stage at a reduction (names those there are).
+        image_size: of its images; None is what the model was trained with.
     """
     if not reductions:
         return []
@@ -215,7 +202,6 @@ def _check_name(name: str) -> None:
 
 
 def _build(options: TeacherOptions, num_classes: int) -> nn.Module:
-    """The network with its weights."""
     name = options.name
     _check_name(name)
     arguments: dict[str, Any] = {"num_classes": num_classes}
@@ -238,13 +224,15 @@ def _build(options: TeacherOptions, num_classes: int) -> nn.Module:
         except Exception as error:
             text = " ".join(str(error).split()) or type(error).__name__
             if options.weights is not None:
-                raise ValueError(
+                text = (
                     f"model.teacher.weights={str(options.weights)!r} does not hold the weights of {name} with {num_classes} "
                     f"classes in a file that can be read safely: {text}"
-                ) from error
-            if options.pretrained:
-                raise ValueError(_how_to_get(name, text)) from error
-            raise ValueError(f"model.teacher.name={name!r} cannot be built: {text}") from error
+                )
+            elif options.pretrained:
+                text = _how_to_get(name, text)
+            else:
+                text = f"model.teacher.name={name!r} cannot be built: {text}"
+            raise ValueError(text) from error
 
 
 def _check_published(name: str, num_classes: int) -> None:
@@ -264,7 +252,7 @@ def _check_published(name: str, num_classes: int) -> None:
     if config.num_classes != num_classes:
         raise ValueError(
             f"model.teacher.name={name!r} knows {config.num_classes} classes and the student has {num_classes}: choose "
-            f"a teacher that was trained for these classes, or give its file with model.teacher.weights"
+            "another, or give a file for these classes with model.teacher.weights"
         )
 
 
@@ -275,8 +263,8 @@ def _how_to_get(name: str, error: str) -> str:
         places += [str(config.url)] if config.url else []
     where = f" from {' or '.join(places)}" if places else ""
     return (
-        f"the weights of the teacher {name!r} could not be fetched. On a machine without network, get the file{where} "
-        f"elsewhere and give its path with model.teacher.weights. The error was: {error}"
+        f"the weights of the teacher {name!r} could not be fetched ({error}); on a machine without network, get the "
+        f"file{where} elsewhere and give its path with model.teacher.weights"
     )
 
 
