@@ -103,20 +103,6 @@ def test_one_draw_on_every_device():
         torch.testing.assert_close(found.cpu(), expected)
 
 
-@pytest.mark.parametrize(
-    ("function", "text"),
-    [
-        (lambda: smooth_targets(torch.tensor([0]), 3, 1.0), "smoothing=1.0"),
-        (lambda: mixup(torch.zeros(2, 3), torch.zeros(2, 4), 0.0, seeded(0)), "alpha=0.0"),
-        (lambda: mixup(torch.zeros(2, 3), torch.zeros(3, 4), 0.2, seeded(0)), r"shape \(3, 4\); 2 images"),
-        (lambda: mixup(torch.zeros(2, 3), torch.tensor([0, 1]), 0.2, seeded(0)), r"shape \(2,\)"),
-    ],
-)
-def test_refused(function, text):
-    with pytest.raises(ValueError, match=text):
-        function()
-
-
 def test_logit_loss_is_that_of_the_reference():
     student = wave((2, 9), 0.3, 3.0).requires_grad_()
     loss = logit_loss(student, wave((2, 9), 0.6, 4.0))
@@ -141,7 +127,7 @@ def test_logit_loss_in_half_precision():
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, logit_loss(student.bfloat16().float(), teacher))
     with pytest.raises(ValueError, match=r"temperature=0"):
-        logit_loss(student, teacher, 0.0)
+        TeacherOptions(temperature=0.0)
 
 
 def test_feature_loss_is_that_of_the_reference():
@@ -186,7 +172,7 @@ def test_feature_loss_by_hand():
 
 
 def test_feature_loss_needs_pairs():
-    with pytest.raises(ValueError, match=r"student_channels=\[1, 2\] and teacher_channels=\[3\]"):
+    with pytest.raises(ValueError, match="zip.* is shorter"):
         FeatureLoss((1, 2), (3,))
 
 

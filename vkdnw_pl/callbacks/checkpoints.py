@@ -46,11 +46,6 @@ class RunCheckpoints(Checkpoint):
         self._saved_at: int | None = None
         self._epoch_ended_at: int | None = None
 
-    @staticmethod
-    def path(trainer: Trainer, name: str) -> Path:
-        """File of the checkpoint ``name`` in the trainer's run folder."""
-        return Path(trainer.default_root_dir) / "checkpoints" / f"{name}.ckpt"
-
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         step = trainer.global_step
         if not self.every_n_steps or not step or step % self.every_n_steps or self._saved_at == step:
@@ -92,7 +87,7 @@ class RunCheckpoints(Checkpoint):
         if trainer.fast_dev_run or trainer.sanity_checking:  # type: ignore[attr-defined]
             return
         # Lightning's own way goes through the system's temporary folder: a copy where that is another file system.
-        path = self.path(trainer, name)
+        path = Path(trainer.default_root_dir) / "checkpoints" / f"{name}.ckpt"
         with replaced(path) if trainer.is_global_zero else nullcontext(path) as draft:
             trainer.save_checkpoint(draft)  # of all processes the first writes
             if trainer.is_global_zero:

@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pytorch_lightning import LightningDataModule, Trainer
@@ -98,22 +99,19 @@ class TrainingRecord(RunRecord):
             )
 
 
+@dataclass
 class Fit:
     """One call of ``fit`` in one process; the trainer has a `GracefulStop`."""
 
-    def __init__(
-        self,
-        trainer: Any,
-        module: TrainingModule,
-        data: LightningDataModule,
-        folder: TrainingFolder,
-        until: Mapping[str, Any],
-        test_after: bool = True,
-    ) -> None:
-        self._trainer = trainer  # its attributes are set in a way that type checkers do not see
-        self._module, self._data, self._folder = module, data, folder
-        self._until, self._test_after = until, test_after
-        self._stop: GracefulStop = next(item for item in trainer.callbacks if isinstance(item, GracefulStop))
+    trainer: Any  # its attributes are set in a way that type checkers do not see
+    module: TrainingModule
+    data: LightningDataModule
+    folder: TrainingFolder
+    until: Mapping[str, Any]
+    test_after: bool = True
+
+    def __post_init__(self) -> None:
+        self._stop: GracefulStop = next(item for item in self.trainer.callbacks if isinstance(item, GracefulStop))
 
     def as_first(self, config: Mapping[str, Any], settings: Mapping[str, Any], resume: str | None) -> None:
         """Train as the process that keeps the record and talks to the user.
@@ -122,26 +120,26 @@ class Fit:
             ExitCode: if it was stopped.
             CommandFailed: if it cannot go on with what the user gave.
         """
-        with TrainingRecord(self._folder, config, settings, self._until, self._trainer, resume) as record:
+        with TrainingRecord(self.folder, config, settings, self.until, self.trainer, resume) as record:
             try:
-                record.announce(self._trainer, self._module)
+                record.announce(self.trainer, self.module)
                 finished = self._train_and_test(resume)
             except _STOP_REQUESTS as request:
                 signum = self._signum(request)
-                launcher = self._trainer.strategy.launcher
+                launcher = self.trainer.strategy.launcher
                 if launcher is not None and not self._stop.agreed:
                     launcher.kill(signal.SIGTERM)  # else processes that Lightning started wait for this one
-                record.end("stopped", stopped_by=signal.Signals(signum).name, steps=self._trainer.global_step)
+                record.end("stopped", stopped_by=signal.Signals(signum).name, steps=self.trainer.global_step)
                 raise self._exit(128 + signum) from request
             except Exception as error:
                 if self._stop.began or not record.put_back():
-                    record.end("failed", stopped_by=None, steps=self._trainer.global_step)
+                    record.end("failed", stopped_by=None, steps=self.trainer.global_step)
                 if isinstance(error, _OF_USER):
                     raise self._failed(str(error)) from error
                 if self._was_left_alone(error):
                     raise self._failed(f"another process of the training ended ({_first_line(error)})") from error
                 raise
-            record.end("finished" if finished else "stopped", stopped_by=None, steps=self._trainer.global_step)
+            record.end("finished" if finished else "stopped", stopped_by=None, steps=self.trainer.global_step)
 
     def as_other(self, resume: str | None) -> None:
         """Train as another process than the first; raises as ``as_first``."""
@@ -151,7 +149,7 @@ class Fit:
             # Where all stop together the first process says why: a launcher may end it when this one ends with an error.
             raise self._exit(0 if self._stop.agreed else 128 + self._signum(request)) from request
         except _OF_USER as error:
-            raise CommandFailed(f"process {self._trainer.global_rank}: {error}") from error
+            raise CommandFailed(f"process {self.trainer.global_rank}: {error}") from error
         except RuntimeError as error:
             if not self._was_left_alone(error):
                 raise
@@ -159,28 +157,28 @@ class Fit:
 
     def _train_and_test(self, resume: str | None) -> bool:
         """Whether the training reached its end."""
-        self._trainer.fit(self._module, self._data, ckpt_path=resume)
+        self.trainer.fit(self.module, self.data, ckpt_path=resume)
         self._write_results()
         if not self._reached_the_end():
             return False
-        if self._test_after and not self._trainer.fast_dev_run:
-            if getattr(self._data, "validates_on_test", False):
+        if self.test_after and not self.trainer.fast_dev_run:
+            if getattr(self.data, "validates_on_test", False):
                 rank_zero_only(print)("validation images are the test images here: the last validation is the test")
             else:
-                self._stop.check(self._trainer)
-                self._trainer.test(self._module, self._data, verbose=False)
+                self._stop.check(self.trainer)
+                self.trainer.test(self.module, self.data, verbose=False)
                 self._write_results()
         return True
 
     def _write_results(self) -> None:
         """Keep the latest value of each metric; those of a test do not take the place of the training's."""
-        if self._trainer.is_global_zero:
-            metrics = {name: float(value) for name, value in self._trainer.callback_metrics.items()}
-            write_json(self._folder.results, dict(sorted((_read_results(self._folder) | metrics).items())))
+        if self.trainer.is_global_zero:
+            metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+            write_json(self.folder.results, dict(sorted((_read_results(self.folder) | metrics).items())))
 
     def _reached_the_end(self) -> bool:
         """Whether the training went as far as was asked, or a callback found that enough."""
-        trainer, epochs, steps = self._trainer, self._until["max_epochs"], self._until["max_steps"]
+        trainer, epochs, steps = self.trainer, self.until["max_epochs"], self.until["max_steps"]
         return bool(
             any(isinstance(item, EarlyStopping) and item.stopped_epoch for item in trainer.callbacks)
             or (steps not in (None, -1) and trainer.global_step >= steps)
@@ -189,13 +187,13 @@ class Fit:
         )
 
     def _failed(self, text: str) -> CommandFailed:
-        file = self._folder.path / "traceback.txt"
+        file = self.folder.path / "traceback.txt"
         file.write_text(traceback.format_exc(), encoding="utf-8")
         return CommandFailed(f"{text} (more in {file})")
 
     def _was_left_alone(self, error: Exception) -> bool:
         """Whether it is because another process ended that this one cannot go on."""
-        if self._trainer.world_size == 1 or not isinstance(error, RuntimeError):
+        if self.trainer.world_size == 1 or not isinstance(error, RuntimeError):
             return False
         return TRAINING_SIGNALS.signum != 0 or any(sign in str(error) for sign in _LOST_CONNECTION)
 
@@ -205,7 +203,7 @@ class Fit:
         return TRAINING_SIGNALS.signum or default
 
     def _exit(self, code: int) -> ExitCode:
-        if self._trainer.world_size > 1:
+        if self.trainer.world_size > 1:
             TRAINING_SIGNALS.ignore_until_exit()
         return ExitCode(code)
 

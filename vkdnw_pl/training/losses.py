@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vkdnw_pl.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from vkdnw_pl.errors import check_number
 from vkdnw_pl.networks.features import FeatureTap, first_stage_at
 from vkdnw_pl.training.teacher import Teacher, TeacherOptions, teacher_stages
 
@@ -33,7 +32,6 @@ def smooth_targets(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> 
     Returns:
         Float32 ``(B, K)`` on the labels' device; rows sum to 1.
     """
-    check_number("smoothing", smoothing, 0, 1, open_high=True)
     one_hot = F.one_hot(labels, num_classes).to(torch.float32)
     return one_hot.mul_(1.0 - smoothing).add_(smoothing / num_classes)
 
@@ -55,10 +53,6 @@ def mixup(images: Tensor, targets: Tensor, alpha: float, generator: torch.Genera
     Returns:
         New images and targets of the same shapes, dtypes and device.
     """
-    check_number("alpha", alpha, 0, math.inf, open_low=True, open_high=True)
-    if targets.ndim != 2 or len(targets) != len(images):
-        count = len(images)
-        raise ValueError(f"targets have shape {tuple(targets.shape)}; {count} images need ({count}, classes)")
     # torch's Beta distribution takes no generator; numpy's, seeded from ours, does the same.
     gamma = np.random.default_rng(int(torch.randint(2**62, (), generator=generator))).beta(alpha, alpha)
     partners = torch.randperm(len(images), generator=generator).to(images.device)
@@ -81,7 +75,6 @@ def logit_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: floa
     Returns:
         A scalar in float32 (or the student's dtype where that is wider).
     """
-    check_number("temperature", temperature, 0, open_low=True)
     student = in_full_precision(student_logits)
     teacher = in_full_precision(teacher_logits).to(student)
     return F.cross_entropy(student / temperature, F.softmax(teacher / temperature, dim=1))
@@ -106,10 +99,6 @@ class FeatureLoss(nn.Module):
 
     def __init__(self, student_channels: Sequence[int], teacher_channels: Sequence[int], seed: int = 0) -> None:
         super().__init__()
-        if len(student_channels) != len(teacher_channels):
-            raise ValueError(
-                f"student_channels={list(student_channels)} and teacher_channels={list(teacher_channels)} must be as many"
-            )
         generator = torch.Generator().manual_seed(seed)
         self.projections = nn.ModuleList()
         for c_in, c_out in zip(student_channels, teacher_channels, strict=True):

@@ -92,7 +92,6 @@ def parameter_groups(
         ``weight_decay``. Frozen parameters are left out; a parameter that a module uses twice is there once.
     """
     check_choice("decay", decay, get_args(Decay))
-    check_number("weight_decay", weight_decay, 0, inf, open_high=True)
     modules = [modules] if isinstance(modules, nn.Module) else list(modules)
     weights = {id(p) for module in modules for p in _weights(module)}
     owners: dict[int, str] = {}
@@ -181,12 +180,6 @@ def warmup_cosine(step: int, total_steps: int, warmup_steps: int) -> float:
         total_steps: optimizer steps of the whole run.
         warmup_steps: steps until the peak; 0 for none.
     """
-    check_whole("total_steps", total_steps, 1)
-    if not 0 <= warmup_steps < total_steps:
-        raise ValueError(
-            f"warmup_steps={warmup_steps} is not allowed: it must be at least 0 and less than total_steps={total_steps}"
-        )
-    check_whole("step", step, 0)
     n = step + 1
     if n <= warmup_steps:
         return n / warmup_steps
@@ -198,8 +191,6 @@ def cosine_per_epoch(epoch: int, epochs: int) -> float:
 
     The first epoch (0) has factor 1, the last one a little above 0; from ``epochs`` on it is 0.
     """
-    check_whole("epochs", epochs, 1)
-    check_whole("epoch", epoch, 0)
     return _half_cosine(epoch / epochs)
 
 
@@ -212,38 +203,21 @@ def learning_rate_factor(
         schedule: ``cosine`` (:func:`warmup_cosine`), ``cosine_per_epoch`` (:func:`cosine_per_epoch`, the epoch being that
             of the step), or ``constant`` (1 after the linear warm-up).
         total_steps: optimizer steps of the whole run.
-        warmup_steps: steps until the peak; ``cosine_per_epoch`` has none.
+        warmup_steps: steps until the peak; fewer than all, and none for ``cosine_per_epoch``.
         steps_per_epoch: optimizer steps of an epoch.
     """
     check_choice("schedule", schedule, get_args(Schedule))
-    check_whole("steps_per_epoch", steps_per_epoch, 1)
     if schedule == "cosine":
-        warmup_cosine(0, total_steps, warmup_steps)  # refuses what it cannot do now, not at the first step
         return lambda step: warmup_cosine(step, total_steps, warmup_steps)
     if schedule == "cosine_per_epoch":
-        if warmup_steps:
-            raise ValueError(f"warmup_steps={warmup_steps} is not allowed with cosine_per_epoch, which has no warm-up")
         epochs = -(-total_steps // steps_per_epoch)
-        cosine_per_epoch(0, epochs)
         return lambda step: cosine_per_epoch(step // steps_per_epoch, epochs)
-    check_whole("warmup_steps", warmup_steps, 0)
     return lambda step: min(1.0, (step + 1) / max(1, warmup_steps))
 
 
 def scaled_lr(lr: float, lr_batch_size: int | None, global_batch: int) -> float:
-    """Learning rate for a batch size: ``lr`` * ``global_batch`` / ``lr_batch_size``.
-
-    Args:
-        lr: learning rate at a batch of ``lr_batch_size`` images (256 in the ImageNet recipes).
-        lr_batch_size: batch size that ``lr`` is given for; None takes ``lr`` as it is.
-        global_batch: images per optimizer step, over all processes and accumulated batches.
-    """
-    check_number("lr", lr, 0, inf, open_high=True)
-    check_whole("global_batch", global_batch, 1)
-    if lr_batch_size is None:
-        return lr
-    check_whole("lr_batch_size", lr_batch_size, 1, "or null")
-    return lr * global_batch / lr_batch_size
+    """Learning rate for ``global_batch`` images per optimizer step, from that for ``lr_batch_size`` (None: as it is)."""
+    return lr if lr_batch_size is None else lr * global_batch / lr_batch_size
 
 
 def _half_cosine(progress: float) -> float:
