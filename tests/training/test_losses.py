@@ -172,7 +172,7 @@ def test_feature_loss_by_hand():
 
 
 def test_feature_loss_needs_pairs():
-    with pytest.raises(ValueError, match="zip.* is shorter"):
+    with pytest.raises(ValueError, match=r"zip.* is shorter"):
         FeatureLoss((1, 2), (3,))
 
 

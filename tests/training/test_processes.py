@@ -11,9 +11,14 @@ from vkdnw_pl.training.processes import (
     check_world,
     launched_options,
     started_processes,
-    trainer_options,
     with_gpu_hint,
 )
+
+
+def trainer_options(processes, devices, num_nodes):
+    options = launched_options(processes, {"devices": devices, "num_nodes": num_nodes})
+    return {name: value for name, value in options.items() if name != "plugins"}
+
 
 BATCH = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "fit", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
 

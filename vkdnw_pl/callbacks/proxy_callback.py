@@ -157,7 +157,11 @@ class ProxyCallback(Callback):
                 self._before = self._compute(trainer, pl_module, self.proxies, self.init)
             self._new = True
             if trainer.is_global_zero:
-                self._tell(self._before)
+                values, seconds = self._before["values"], self._before["seconds"]
+                scores = ((name, values[name]) for name in self._scores)
+                text = ", ".join(f"{name} {'-' if value is None else f'{value:.6g}'}" for name, value in scores)
+                _say(f"proxies before training: {text} ({seconds:.1f} s)")
+                self._tell_reasons(self._before["reasons"])
         if self.every_n_epochs and not self._resumed and not self._drift:
             self._add_drift(trainer, pl_module, epoch=0)
 
@@ -224,12 +228,6 @@ class ProxyCallback(Callback):
             images = partial(self._images, trainer, pl_module)
             values = measure(cast(Any, pl_module.network), images, proxies, self.seed, init)
         return trainer.strategy.broadcast(values)
-
-    def _tell(self, before: ProxyValues) -> None:
-        scores = ((name, before["values"][name]) for name in self._scores)
-        text = ", ".join(f"{name} {'-' if value is None else f'{value:.6g}'}" for name, value in scores)
-        _say(f"proxies before training: {text} ({before['seconds']:.1f} s)")
-        self._tell_reasons(before["reasons"])
 
     def _tell_reasons(self, reasons: Mapping[str, str]) -> None:
         by_reason: dict[str, list[str]] = {}

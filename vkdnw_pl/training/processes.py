@@ -13,7 +13,7 @@ from typing import Any
 from lightning_fabric.plugins.environments import SLURMEnvironment
 from pytorch_lightning import Trainer
 
-from vkdnw_pl.errors import UsageError, user_input
+from vkdnw_pl.errors import UsageError
 
 _PLAN_VARIABLE = "_VKDNW_PL_PLAN"
 """Of the processes that Lightning starts when the training begins, and the plan is made."""
@@ -76,28 +76,6 @@ def started_processes(environment: Mapping[str, str] | None = None) -> Processes
     return Processes("Slurm", 1, 1, 0)
 
 
-def trainer_options(processes: Processes, devices: Any, num_nodes: int) -> dict[str, int]:
-    """``devices`` and ``num_nodes`` of the trainer, for as many processes as were started.
-
-    The user's numbers must make no others (``auto`` devices take all, 1 node was left out): processes would wait for
-    ever, or see a part of the images.
-    """
-    number = _number_of(devices)
-    nodes = num_nodes if num_nodes > 1 else processes.nodes
-    if number is None and nodes == processes.nodes:
-        return {"devices": processes.per_node, "num_nodes": processes.nodes}
-    per_node = processes.per_node if number is None else number
-    if (per_node, nodes) != (processes.per_node, processes.nodes):
-        launcher = processes.launcher
-        by_options = Processes(launcher, per_node * nodes, nodes, 0)
-        raise ValueError(
-            f"trainer.devices={devices} and trainer.num_nodes={num_nodes} make {by_options.total} process(es), but "
-            f"{launcher} started {processes.total} ({processes.options}). Leave both options out, or start as many: "
-            f"{by_options.options}{' for sbatch, and srun before the command' if launcher == 'Slurm' else ''}"
-        )
-    return {"num_nodes": nodes}
-
-
 class SlurmTasks(SLURMEnvironment):
     """The tasks of a job step as the processes of a training.
 
@@ -130,13 +108,27 @@ class SlurmTasks(SLURMEnvironment):
 
 
 def launched_options(processes: Processes | None, user_options: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of the trainer that follow from how the processes were started."""
+    """Arguments of the trainer that follow from how the processes were started.
+
+    The user's ``devices`` and ``num_nodes`` must make no other processes, which would wait for ever, or see a part of
+    the images; ``auto`` takes all, and 1 node was left out.
+    """
     if processes is None:
         return {}
+    launcher = processes.launcher
     devices, num_nodes = user_options.get("devices", "auto"), user_options.get("num_nodes", 1)
-    with user_input():
-        options: dict[str, Any] = dict(trainer_options(processes, devices, num_nodes))
-    if processes.launcher == "Slurm":
+    number = _number_of(devices)
+    nodes = num_nodes if num_nodes > 1 else processes.nodes
+    per_node = processes.per_node if number is None else number
+    if (per_node, nodes) != (processes.per_node, processes.nodes):
+        by_options = Processes(launcher, per_node * nodes, nodes, 0)
+        raise UsageError(
+            f"trainer.devices={devices} and trainer.num_nodes={num_nodes} make {by_options.total} process(es), but "
+            f"{launcher} started {processes.total} ({processes.options}). Leave both options out, or start as many: "
+            f"{by_options.options}{' for sbatch, and srun before the command' if launcher == 'Slurm' else ''}"
+        )
+    options: dict[str, Any] = {"num_nodes": nodes} if number is not None else {"devices": per_node, "num_nodes": nodes}
+    if launcher == "Slurm":
         plugins = user_options.get("plugins") or []
         options["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), SlurmTasks(processes)]
     return options
