@@ -150,7 +150,7 @@ def test_before_anything_else(tmp_path):
             order.append("validation")
 
     class Noted(ProxyCallback):
-        def _tell(self):
+        def _tell_reasons(self, reasons):
             order.append("proxies")
 
     fit(tmp_path, Noted(["params"]), module=Module(), max_epochs=1, num_sanity_val_steps=1)
