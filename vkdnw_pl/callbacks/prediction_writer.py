@@ -12,8 +12,6 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 
 from vkdnw_pl.runs.files import write_csv
 
-Prediction = tuple[int, int | None, int, float]
-"""Index of the image, label, predicted class, probability of that class."""
 _COLUMNS = ("index", "label", "predicted", "probability", "correct")
 
 
@@ -30,7 +28,7 @@ class PredictionWriter(BasePredictionWriter):
     def __init__(self, filename: str = "predictions.csv") -> None:
         super().__init__(write_interval="batch")
         self.filename = filename
-        self._rows: dict[int, Prediction] = {}
+        self._rows: dict[int, list[Any]] = {}
         self._count = 0
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -60,8 +58,12 @@ class PredictionWriter(BasePredictionWriter):
             batch_indices = range(self._count, self._count + count)
         self._count += count
         classes = [None] * count if labels is None else labels.tolist()
-        for row in zip(batch_indices, classes, predicted.tolist(), probability.tolist(), strict=True):
-            self._rows[row[0]] = row
+        for index, label, best, share in zip(
+            batch_indices, classes, predicted.tolist(), probability.tolist(), strict=True
+        ):
+            label = None if label is None or label < 0 else label  # data sets write -1 for an image without a label
+            correct = None if label is None else int(best == label)
+            self._rows[index] = [index, label, best, f"{share:.9g}", correct]
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         rows = self._rows
@@ -70,13 +72,6 @@ class PredictionWriter(BasePredictionWriter):
             torch.distributed.all_gather_object(parts, rows)
             rows = {index: row for part in parts for index, row in part.items()}
         if trainer.is_global_zero:
-            write_csv(Path(trainer.default_root_dir) / self.filename, _COLUMNS, (_cells(rows[i]) for i in sorted(rows)))
+            write_csv(Path(trainer.default_root_dir) / self.filename, _COLUMNS, [rows[i] for i in sorted(rows)])
         self._rows = {}
         trainer.strategy.barrier("predictions")  # no process reports success before the file is there
-
-
-def _cells(prediction: Prediction) -> tuple[int | str | None, ...]:
-    index, label, predicted, probability = prediction
-    label = None if label is not None and label < 0 else label  # data sets write -1 for an image without a label
-    correct = None if label is None else int(predicted == label)
-    return index, label, predicted, f"{probability:.9g}", correct

@@ -31,11 +31,11 @@ from vkdnw_pl.training.exported import (
     NetworkRecord,
     OnnxMismatch,
     exported_file,
-    is_exported,
     put_weights,
     read_checkpoint,
     read_exported,
     read_weights,
+    record_fields,
     save_exported,
     weights_digest,
     write_onnx,
@@ -95,7 +95,7 @@ def _from_file(path: Path, options: ExportOptions) -> ExportSource:
     content = read_checkpoint(path)
     if "hyper_parameters" in content:
         return _from_checkpoint(path, content, options)
-    if is_exported(content, path):
+    if "arch" in record_fields(content, path):
         return _from_exported(path, options)
     if options.arch is None:
         raise ValueError(f"source={str(path)!r} is a state dict without its architecture: say it with --arch")

@@ -133,24 +133,6 @@ class NetworkRecord:
         return SPACES[self.space].build(self.arch, **self.options)
 
 
-def read_record(content: Mapping[str, Any], path: Path) -> NetworkRecord:
-    """The record in the content of an exported file; refuses what has none and what the space does not know."""
-    names = NetworkRecord.__dataclass_fields__
-    try:
-        record = NetworkRecord(**{name: content[name] for name in names if name in content})
-    except TypeError:
-        missing = [name for name in ("space", "arch", "num_classes", "input_size") if name not in content]
-        raise ValueError(f"{path} is no exported network: {', '.join(missing)} missing") from None
-    if record.format != 1:
-        raise ValueError(f"{path} has format {record.format!r}, which this version cannot read")
-    try:
-        space = SPACES[record.space]
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
-    space.validate(record.arch)
-    return record
-
-
 def save_exported(path: Path, record: NetworkRecord, state: Mapping[str, Tensor]) -> None:
     """Replace ``model.pt`` (torch.save of the record's fields and ``state_dict``) or a ``.safetensors`` file.
 
@@ -178,17 +160,26 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
 
 def read_exported(path: str | Path) -> tuple[NetworkRecord, dict[str, Tensor]]:
     """Record and state dict of an exported file, or of a folder with one."""
-    file = exported_file(path)
-    content = read_checkpoint(file)
-    return read_record(_fields(content, file), file), read_weights(content, file)
+    path = exported_file(path)
+    content = read_checkpoint(path)
+    fields = record_fields(content, path)
+    try:
+        record = NetworkRecord(**{name: fields[name] for name in NetworkRecord.__dataclass_fields__ if name in fields})
+    except TypeError:
+        missing = [name for name in ("space", "arch", "num_classes", "input_size") if name not in fields]
+        raise ValueError(f"{path} is no exported network: {', '.join(missing)} missing") from None
+    if record.format != 1:
+        raise ValueError(f"{path} has format {record.format!r}, which this version cannot read")
+    try:
+        space = SPACES[record.space]
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    space.validate(record.arch)
+    return record, read_weights(content, path)
 
 
-def is_exported(content: Mapping[str, Any], path: Path) -> bool:
-    """Whether what `read_checkpoint` read from ``path`` says what network it is."""
-    return "arch" in _fields(content, path)
-
-
-def _fields(content: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+def record_fields(content: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+    """Fields of `NetworkRecord` (``arch`` among them) in what `read_checkpoint` read from ``path``, if it is exported."""
     if path.suffix != SAFETENSORS:
         return content
     from safetensors import safe_open

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 import yaml
@@ -93,11 +93,11 @@ def _names_in(path: str) -> list[str]:
 def _missing(text: str) -> tuple[str, str] | None:
     """Class and name of an argument that has no default and was not given."""
     for path, init_args in re.findall(r"class_path='([\w.]+)', init_args=Namespace\((.*?)\)", text):
-        module, _, name = path.rpartition(".")
-        for item in inspect.signature(getattr(importlib.import_module(module), name)).parameters.values():
+        cls: Any = locate(path)
+        for item in inspect.signature(cls).parameters.values():
             named = item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)
             if named and item.default is item.empty and re.search(rf"\b{item.name}=None", init_args):
-                return name, item.name
+                return cls.__name__, item.name
     return None
 
 
@@ -107,9 +107,8 @@ def _options(parser: ArgumentParser) -> list[str]:
 
 def _arguments(class_path: str) -> list[str]:
     """Constructor arguments of a class, also those that it passes on to its parents."""
-    module, _, name = class_path.rpartition(".")
     parser = ArgumentParser()
-    parser.add_class_arguments(getattr(importlib.import_module(module), name), "it")
+    parser.add_class_arguments(locate(class_path), "it")
     return [key.removeprefix("it.") for key in _options(parser) if key.startswith("it.")]
 
 
