@@ -32,6 +32,11 @@ def user_input() -> Iterator[None]:
         raise UsageError(str(error)) from error
 
 
+def first_line(error: BaseException) -> str:
+    """First line of what an error says, or its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def nearest(name: object, known: Iterable[str], count: int = 1, cutoff: float = 0.6) -> str:
     """``; did you mean 'x'?`` with the known names that come nearest to ``name``, or an empty text."""
     near = difflib.get_close_matches(str(name), list(known), count, cutoff)

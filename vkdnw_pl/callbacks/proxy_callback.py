@@ -203,9 +203,11 @@ class ProxyCallback(Callback):
         @lru_cache(maxsize=2)
         def numbered(index: int) -> Batch:
             batch = make(self.batch_size, self.seed, index)
-            _, given, *size = batch.images.shape
-            if given != channels:
-                raise ValueError(f"the data module's images have {given} channels, the network takes {channels}")
+            _, image_channels, *size = batch.images.shape
+            if image_channels != channels:
+                raise ValueError(
+                    f"the data module's images have {image_channels} channels, the network takes {channels}"
+                )
             if size == [height, width]:
                 return batch
             images = F.interpolate(batch.images, (height, width), mode="bilinear", align_corners=False)

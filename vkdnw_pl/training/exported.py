@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vkdnw_pl.errors import CommandFailed, check_whole
+from vkdnw_pl.errors import CommandFailed, check_whole, first_line
 from vkdnw_pl.runs.files import replaced
 from vkdnw_pl.spaces import SPACES
 
@@ -68,7 +68,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             return load_file(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         raise ValueError(f"weights={str(path)!r} is not a file of weights that can be read safely: {reason}") from None
     if not isinstance(content, dict):
         raise ValueError(f"weights={str(path)!r} holds no state dict")
@@ -97,15 +97,15 @@ def check_checkpoint(path: Path, hparams: Mapping[str, Any]) -> None:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         raise ValueError(f"ckpt_path={str(path)!r} is damaged, or no checkpoint of a training: {reason}") from None
     if not isinstance(content, dict) or "state_dict" not in content or "loops" not in content:
         raise ValueError(f"ckpt_path={str(path)!r} is no checkpoint of a training; model.weights takes bare weights")
     saved = content.get("hyper_parameters", {})
     for name in ("arch", "space", "network", "num_classes", "input_size", "student_size"):
         if name in saved and saved[name] != hparams.get(name):
-            there, here = saved[name], hparams.get(name)
-            raise ValueError(f"ckpt_path={str(path)!r} is of another network: {name} is {there!r} there, {here!r} here")
+            value = f"{saved[name]!r} there, {hparams.get(name)!r} here"
+            raise ValueError(f"ckpt_path={str(path)!r} is of another network: {name} is {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,10 +212,6 @@ def load_exported(path: str | Path) -> nn.Module:
     network = record.build()
     put_weights(network, state, exported_file(path))
     return network.eval()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def check_onnx(opset: int) -> None:

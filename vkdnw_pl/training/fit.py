@@ -18,7 +18,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from vkdnw_pl.callbacks.graceful_stop import GracefulStop
-from vkdnw_pl.errors import CommandFailed
+from vkdnw_pl.errors import CommandFailed, first_line
 from vkdnw_pl.runs.files import write_json
 from vkdnw_pl.runs.record import RunRecord
 from vkdnw_pl.runs.signals import TRAINING_SIGNALS, Stopped
@@ -137,7 +137,7 @@ class Fit:
                 if isinstance(error, _OF_USER):
                     raise self._failed(str(error)) from error
                 if self._was_left_alone(error):
-                    raise self._failed(f"another process of the training ended ({_first_line(error)})") from error
+                    raise self._failed(f"another process of the training ended ({first_line(error)})") from error
                 raise
             record.end("finished" if finished else "stopped", stopped_by=None, steps=self.trainer.global_step)
 
@@ -235,7 +235,3 @@ def _span(until: Mapping[str, Any]) -> str:
 def _accuracies(metrics: Mapping[str, float]) -> str:
     names = [name for name in ("val/top1", "val/top5", "test/top1", "test/top5") if name in metrics]
     return ", ".join(f"{name} {metrics[name]:.2f} %" for name in names) or "done"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

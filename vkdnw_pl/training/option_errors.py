@@ -108,7 +108,8 @@ def _options(parser: ArgumentParser) -> list[str]:
 def _arguments(class_path: str) -> list[str]:
     """Constructor arguments of a class, also those that it passes on to its parents."""
     parser = ArgumentParser()
-    parser.add_class_arguments(locate(class_path), "it")
+    cls: Any = locate(class_path)
+    parser.add_class_arguments(cls, "it")
     return [key.removeprefix("it.") for key in _options(parser) if key.startswith("it.")]
 
 
