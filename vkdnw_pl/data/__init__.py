@@ -1,7 +1,4 @@
-"""Images: data sets and input batches.
-
-The data modules can be had from here by their names; they are imported when first asked for, since that takes seconds.
-"""
+"""Images: data sets and input batches. The data modules are imported when first asked for, since that takes seconds."""
 
 from importlib import import_module
 from typing import Any

@@ -97,11 +97,7 @@ class ImageDataModule(LightningDataModule):
 
     @abstractmethod
     def load(self, part: Part) -> ImageSet:
-        """Stored images for one use; called once for each.
-
-        Raises:
-            ValueError: if they are missing or damaged; says what was expected where, and how to get it.
-        """
+        """Stored images for one use, asked for once; a ValueError says what is missing or damaged and how to get it."""
 
     @abstractmethod
     def transforms(self, train: bool) -> tuple[Transform, Transform]:
@@ -135,13 +131,7 @@ class ImageDataModule(LightningDataModule):
     def proxy_batch(self, batch_size: int, seed: int = 1, index: int = 0) -> Batch:
         """Training images with the training's transform, drawn without replacement; a pure function of the arguments.
 
-        Args:
-            batch_size: B.
-            seed: decides which images are drawn, and their augmentation.
-            index: number of the batch; batches of one seed share no image.
-
-        Raises:
-            ValueError: if there are not so many training images.
+        Batches of one seed with different ``index`` share no image; more than there are is a ``ValueError``.
         """
         check_whole("seed", seed, 0)
         check_whole("batch_size", batch_size, 1)
@@ -195,7 +185,7 @@ class ImageDataModule(LightningDataModule):
 
 
 class ImageLoader(DataLoader):
-    """A ``DataLoader`` that reads its sampler, and starts its workers, when the first batch is asked for.
+    """Reads its sampler, and starts its workers, when the first batch is asked for.
 
     Lightning asks for an iterator before it tells the sampler the epoch, and before a resumed module can say how many
     batches of the epoch are done; with workers, PyTorch's own loader would have drawn images by then.
@@ -206,10 +196,9 @@ class ImageLoader(DataLoader):
 
 
 def automatic_workers(num_processes: int) -> int:
-    """This process' share of the CPU cores that may be used, at most 12, beside ``num_processes`` on this machine."""
+    """This process' share of the usable CPU cores, at most 12, beside ``num_processes`` on this machine."""
     return min(usable_cores() // num_processes, _MOST_WORKERS)
 
 
 def _unchanged(batch: Any) -> Any:
-    """Collate nothing: the data set gives batches."""
     return batch

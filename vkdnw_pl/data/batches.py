@@ -6,7 +6,7 @@ import importlib
 import json
 import zlib
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +22,8 @@ if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule
 
 NAMED_INPUTS = ("random", "digits")
-_ALLOWED = (
-    f"{', '.join(NAMED_INPUTS)}, the path of a .npy or .npz file, or a data module {{class_path: ..., init_args: ...}}"
-)
 _Draw = Callable[[int, int, int], Batch]
 """(batch_size, seed, index) -> batch."""
-
 Source = str | Mapping[str, Any]
 """Where images come from: a name, a file, or a data module as ``class_path`` and ``init_args``."""
 
@@ -38,21 +34,9 @@ Batches = Callable[[int], Batch]
 def batches(
     source: Source, batch_size: int, input_size: tuple[int, int, int], seed: int, num_classes: int | None = None
 ) -> Batches:
-    """Numbered batches of one source; ``batches(...)(i)`` is a pure function of the arguments and ``i``.
+    """Numbered batches of one source; ``batches(...)(i)`` is ``image_batch`` with ``index=i``."""
 
-    Args:
-        source: see ``image_batch``.
-        batch_size: images per batch.
-        input_size: (channels, height, width).
-        seed: of the values, or of which images are drawn.
-        num_classes: labels of random images are drawn from so many; None gives them none.
-    """
-
-    @lru_cache(maxsize=2)
-    def numbered_batch(index: int) -> Batch:
-        return image_batch(source, batch_size, input_size, seed, num_classes, index)
-
-    return numbered_batch
+    return lru_cache(maxsize=2)(partial(image_batch, source, batch_size, input_size, seed, num_classes))
 
 
 def image_batch(
@@ -63,7 +47,7 @@ def image_batch(
     num_classes: int | None = None,
     index: int = 0,
 ) -> Batch:
-    """A batch of images, a pure function of its arguments.
+    """A batch of images on the CPU, a pure function of its arguments.
 
     Args:
         source: ``random`` (independent N(0, 1) values and uniform labels), ``digits`` (scikit-learn's digits,
@@ -77,9 +61,6 @@ def image_batch(
         seed: of the values, or of which images are drawn.
         num_classes: labels of random images are drawn from so many; None gives them none.
         index: number of the batch; batches of one seed share no image of a data set.
-
-    Returns:
-        Images and labels on the CPU.
 
     Raises:
         ValueError: for an unknown source, a batch that is larger than the data set, or images of another size.
@@ -105,14 +86,16 @@ def image_batch(
 
 @lru_cache(maxsize=4)
 def _data_set(source: str, input_size: tuple[int, int, int]) -> _Draw:
-    """A function that makes numbered batches."""
     if source.startswith("{"):
         return _from_module(json.loads(source))
     if source == "digits":
         return _drawn(source, *_digits(input_size))
     if source.endswith((".npy", ".npz")):
         return _drawn(source, *_from_file(Path(source).expanduser(), input_size))
-    raise ValueError(f"{source!r} is not known as a source of images; allowed: {_ALLOWED}")
+    raise ValueError(
+        f"{source!r} is not known as a source of images; allowed: {', '.join(NAMED_INPUTS)}, the path of a .npy or .npz "
+        "file, or a data module {class_path: ..., init_args: ...}"
+    )
 
 
 def _drawn(name: str, images: Tensor, labels: Tensor | None) -> _Draw:

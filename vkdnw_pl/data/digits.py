@@ -1,11 +1,7 @@
-"""Scikit-learn's 1,797 digits: a data module of real images that need no download, and how they are made hard.
+"""Scikit-learn's 1,797 digits as images that need no download, and the corruptions that make them hard.
 
-Clean digits do not tell architectures apart, since nearly every network classifies them. The corruptions keep the
-handwriting real and make the task discriminate. The only randomness is that of the given seeds, and the global random
-state is not touched.
-
-Source of the images: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning
-Repository (1998), as shipped by :func:`sklearn.datasets.load_digits`.
+Clean digits do not tell architectures apart, since nearly every network classifies them. Source: E. Alpaydin and
+C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository (1998), as in scikit-learn.
 """
 
 from __future__ import annotations
@@ -107,7 +103,7 @@ def mild_motion(image_size: int) -> v2.RandomAffine:
 
 @dataclass(frozen=True, kw_only=True)
 class Corruption:
-    """How strongly a digit is corrupted; every amount is drawn uniformly per image."""
+    """How strongly a digit is corrupted; amounts are drawn uniformly per image. `nb201_digits` has the defaults."""
 
     rotation: float = 30.0
     """Largest rotation either way, degrees."""
@@ -125,10 +121,6 @@ class Corruption:
     """Largest standard deviation of the Gaussian pixel noise."""
 
 
-DEFAULT_CORRUPTION = Corruption()
-"""What `nb201_digits` was made with."""
-
-
 def split_indices(split: Split) -> Tensor:
     """Indices into scikit-learn's digits of a fixed random split, int64 ``(1000,)`` or ``(797,)``."""
     check_choice("split", split, get_args(Split))
@@ -144,17 +136,9 @@ def clean_digits(split: Split) -> tuple[Tensor, Tensor]:
     return images[chosen], labels[chosen]
 
 
-def corrupt(images: Tensor, seed: int, corruption: Corruption = DEFAULT_CORRUPTION) -> Tensor:
-    """Corrupt digits.
-
-    Args:
-        images: float ``(n, 1, h, w)`` in [0, 1], ink is 1.
-        seed: decides every draw.
-        corruption: what is drawn.
-
-    Returns:
-        Float32 ``(n, 1, 16, 16)`` in [0, 1].
-    """
+def corrupt(images: Tensor, seed: int, corruption: Corruption | None = None) -> Tensor:
+    """Corrupt digits, float ``(n, 1, h, w)`` in [0, 1] with ink 1; the result is float32 ``(n, 1, 16, 16)`` in [0, 1]."""
+    corruption = corruption or Corruption()
     generator = torch.Generator().manual_seed(seed)
     n = len(images)
 

@@ -14,6 +14,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,12 +91,7 @@ class ImageNet(ImageDataModule):
         self.num_classes, self.input_size = classes, (3, image_size, image_size)
         self.crop_pct, self.val_size, self.subset, self.extract = crop_pct, val_size, subset, extract
         self.validates_on_test, self.image_statistics = not val_size, (IMAGENET_MEAN, IMAGENET_STD)
-        self._augmentation = dict(
-            auto_augment=auto_augment,
-            color_jitter=color_jitter,
-            lighting=lighting,
-            erase_probability=erase_probability,
-        )
+        self._augmentation = (auto_augment, color_jitter, lighting, erase_probability)
         self._photos: dict[Folder, Photos] = {}
 
     def prepare_data(self) -> None:
@@ -118,14 +114,12 @@ class ImageNet(ImageDataModule):
     def transforms(self, train: bool) -> tuple[Transform, Transform]:
         size = self.input_size[1]
         if train:
-            return photo_training(size, **self._augmentation)  # type: ignore[arg-type]
+            return photo_training(size, *self._augmentation)
         return photo_evaluation(size, self.crop_pct)
 
     def _read(self, folder: Folder) -> Photos:
         if folder not in self._photos:
-            photos = Photos.of(self._folder(folder))
-            self._check(folder, photos)
-            self._photos[folder] = photos
+            self._photos[folder] = self._checked(folder, Photos.of(self._folder(folder)))
         return self._photos[folder]
 
     def _folder(self, name: Folder) -> Path:
@@ -141,7 +135,7 @@ class ImageNet(ImageDataModule):
             f"class ({name}/n01440764/*.JPEG); {how}"
         )
 
-    def _check(self, folder: Folder, photos: Photos) -> None:
+    def _checked(self, folder: Folder, photos: Photos) -> Photos:
         where = str(self.root / folder)
         if len(photos.classes) != self.num_classes:
             raise ValueError(f"{where!r} has {len(photos.classes)} class folders; classes={self.num_classes}")
@@ -158,28 +152,25 @@ class ImageNet(ImageDataModule):
                 f"root={str(self.root)!r}: the class folders of {folder} and {other} differ; the first that do are "
                 f"{first[0]} and {first[1]}, and classes are numbered in the order of their names"
             )
+        return photos
 
 
+@dataclass
 class Photos:
     """Image files, decoded when asked for.
 
-    Args:
-        folder: where they are.
-        files: their paths in it, as bytes in one array: a million Python strings would be copied into every worker.
-        labels: int64 (n,).
-        classes: names of the class folders.
+    ``files`` are their paths in ``folder`` as bytes in one array: a million Python strings would be copied into every
+    worker. ``labels`` is int64 (n,), ``classes`` has the names of the class folders.
     """
 
-    def __init__(self, folder: Path, files: np.ndarray, labels: np.ndarray, classes: list[str]) -> None:
-        self.folder, self.files, self.labels, self.classes = folder, files, labels, classes
+    folder: Path
+    files: np.ndarray
+    labels: np.ndarray
+    classes: list[str]
 
     @classmethod
     def of(cls, folder: Path) -> Photos:
-        """All images of a folder of class folders.
-
-        Raises:
-            ValueError: if it has no class folder, or one without an image.
-        """
+        """All images of a folder of class folders."""
         try:
             listed = ImageFolder(str(folder))
         except FileNotFoundError as error:
@@ -189,7 +180,6 @@ class Photos:
         return cls(folder, files, np.array(listed.targets, np.int64), listed.classes)
 
     def only(self, chosen: torch.Tensor) -> Photos:
-        """Those of the given numbers."""
         return Photos(self.folder, self.files[chosen.numpy()], self.labels[chosen.numpy()], self.classes)
 
     def __len__(self) -> int:
@@ -207,30 +197,18 @@ def _class_folders(folder: Path) -> list[str]:
 
 
 def open_photo(path: str) -> Image.Image:
-    """Decode an image file to RGB.
-
-    Raises:
-        ValueError: if it is missing, damaged or cut short; names the file.
-    """
+    """Decode an image file to RGB; a ``ValueError`` names one that is missing, damaged or cut short."""
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(
-            f"image file {path!r} cannot be read: {error}; put a whole copy in its place, or remove the file"
+            f"image file {path!r} cannot be read: {error}; replace it by a whole copy or remove it"
         ) from None
 
 
 def extract_train(root: Path, classes: int) -> None:
-    """Extract the training images: a tar of one tar for each class.
-
-    Args:
-        root: has the tar file, and gets the folder ``train``.
-        classes: how many classes there must be.
-
-    Raises:
-        ValueError: if the tar file is missing, damaged, incomplete or something else.
-    """
+    """Make the folder ``train`` from the tar file in ``root``, a tar of one tar for each of ``classes``."""
     part = root / "train.part"
     with _opened(root / _TRAIN) as tar, _progress(root / _TRAIN) as bar:
         for member in tar:
@@ -247,23 +225,14 @@ def extract_train(root: Path, classes: int) -> None:
 
 
 def extract_val(root: Path) -> None:
-    """Extract the validation images; which class they show is in the development kit.
-
-    Args:
-        root: has the two tar files, and gets the folder ``val``.
-
-    Raises:
-        ValueError: if a tar file is missing, damaged, incomplete or something else.
-    """
+    """Make the folder ``val`` from the tar file in ``root``; which class an image shows is in the development kit."""
     wnids = _validation_classes(root / _DEVKIT)
     part, num_images = root / "val.part", 0
     with _opened(root / _VAL) as tar, _progress(root / _VAL) as bar:
         for member in tar:
             match = _VAL_IMAGE.fullmatch(member.name)
             if not match or not member.isfile() or not 1 <= int(match[1]) <= len(wnids):
-                raise ValueError(
-                    f"it holds {member.name!r}; expected are ILSVRC2012_val_00000001.JPEG to {len(wnids):08}"
-                )
+                raise ValueError(f"it holds {member.name!r}; expected: ILSVRC2012_val_00000001.JPEG to {len(wnids):08}")
             member = member.replace(name=f"{wnids[int(match[1]) - 1]}/{member.name}", deep=False)
             target = part / member.name
             if not target.is_file() or target.stat().st_size != member.size:
@@ -287,14 +256,13 @@ def _extract_class(tar: tarfile.TarFile, member: tarfile.TarInfo, part: Path, wn
 
 
 def _validation_classes(devkit: Path) -> list[str]:
-    """Class of every validation image, in the order of their numbers."""
     with _opened(devkit) as tar:
         wnid_of = _numbered_classes(_content(tar, _META))
         return [wnid_of[int(line)] for line in _content(tar, _TRUTH).decode("ascii").split()]
 
 
 def _numbered_classes(meta: bytes) -> dict[int, str]:
-    """Names of the classes by their numbers in the development kit, which are those of the ground truth."""
+    """Names of the classes by their numbers in the development kit."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 

@@ -1,8 +1,7 @@
 """Reads the pickled image batches of CIFAR and ImageNet16 without running anything that is in them.
 
-A pickle is a program. This reader knows the few words that NumPy arrays, numbers, texts, lists and dicts are written
-with, gives each of them a meaning of its own, and refuses every other one; not even NumPy's functions are called with
-what the file says, apart from reading numbers out of bytes.
+A pickle is a program. This reader gives the few words that NumPy arrays are written with a meaning of its own and
+refuses every other one; of NumPy it only calls what reads numbers out of bytes.
 """
 
 from __future__ import annotations
@@ -18,19 +17,14 @@ from typing import Any
 import numpy as np
 
 _NUMBERS = re.compile(r"[|<>=]?(b1|[iu][1248]|f[248])")
-_PACKAGES = ("numpy.core", "numpy._core")  # before and since NumPy 2
 
 
 def read_batch(path: Path, md5: str | None = None) -> dict[str, Any]:
     """Read a pickled dict of arrays, lists and plain values; texts and bytes of Python 2 are read as Latin-1.
 
-    Args:
-        path: the file.
-        md5: what the file's MD5 must be; None checks nothing. What is checked are the very bytes that are read.
-
     Raises:
-        ValueError: if the file is not there, has another MD5, is damaged, is not a dict, or holds anything else than
-            arrays of numbers, lists, dicts, texts, bytes and numbers.
+        ValueError: if the file is not there, has another MD5 than ``md5``, is damaged, is not a dict, or holds anything
+            else than arrays of numbers, lists, dicts, texts, bytes and numbers.
     """
     try:
         content = path.read_bytes()
@@ -107,20 +101,22 @@ class _Array:
 
 class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if module in ("builtins", "__builtin__") and name == "bytes":
-            return _Word(_bytes)
-        if (module, name) == ("_codecs", "encode"):
-            return _Word(_encode)
-        if (module, name) == ("numpy", "ndarray"):
-            return _Word(_never)  # only named, never called, by what NumPy writes
-        if (module, name) == ("numpy", "dtype"):
-            return _Word(_Type)
-        if (module, name) in [(f"{package}.multiarray", "_reconstruct") for package in _PACKAGES]:
-            return _Word(lambda *_: _Array())
-        if (module, name) in [(f"{package}.multiarray", "scalar") for package in _PACKAGES]:
-            return _Word(lambda kind, raw: _numbers(raw, kind, (), "C").item())
-        if (module, name) in [(f"{package}.numeric", "_frombuffer") for package in _PACKAGES]:
-            return _Word(lambda raw, kind, shape, order: _Array(_numbers(raw, kind, shape, order)))
+        # The same places before and since NumPy 2, and in Python 2.
+        match module.replace("numpy._core", "numpy.core").replace("__builtin__", "builtins"), name:
+            case "builtins", "bytes":
+                return _Word(_bytes)
+            case "_codecs", "encode":
+                return _Word(_encode)
+            case "numpy", "ndarray":
+                return _Word(_never)  # only named, never called, by what NumPy writes
+            case "numpy", "dtype":
+                return _Word(_Type)
+            case "numpy.core.multiarray", "_reconstruct":
+                return _Word(lambda *_: _Array())
+            case "numpy.core.multiarray", "scalar":
+                return _Word(lambda kind, raw: _numbers(raw, kind, (), "C").item())
+            case "numpy.core.numeric", "_frombuffer":
+                return _Word(lambda raw, kind, shape, order: _Array(_numbers(raw, kind, shape, order)))
         raise _Refused(f"it asks for {module}.{name}, which no batch of images needs; do not use a file like this")
 
 

@@ -29,20 +29,9 @@ class Batch:
 
 
 def draw(count: int, batch_size: int, seed: int, index: int, name: str) -> Tensor:
-    """Draw the images of a numbered batch without replacement; batches of one seed share none.
+    """Numbers (int64, (batch_size,)) of the images of batch ``index``, of ``count`` images of the data set ``name``.
 
-    Args:
-        count: images of the data set.
-        batch_size: images to be drawn.
-        seed: decides which.
-        index: number of the batch.
-        name: of the data set.
-
-    Returns:
-        Their numbers, int64 (batch_size,).
-
-    Raises:
-        ValueError: if there are not so many.
+    Drawn without replacement: batches of one seed share no image. More than there are is a ``ValueError``.
     """
     first, last = index * batch_size, (index + 1) * batch_size
     if last > count:
@@ -52,7 +41,7 @@ def draw(count: int, batch_size: int, seed: int, index: int, name: str) -> Tenso
 
 
 def mix(*numbers: int) -> int:
-    """Make one seed of 64 bits out of whole numbers, every bit depending on all of them (SplitMix64's finaliser)."""
+    """One seed of 64 bits out of whole numbers, every bit depending on all of them (SplitMix64's finaliser)."""
     state = 0
     for number in numbers:
         state = (state + number + 0x9E37_79B9_7F4A_7C15) & _MASK
@@ -72,13 +61,7 @@ class ImageSet(Protocol):
 
 
 class ImageArrays:
-    """Images in memory.
-
-    Args:
-        images: (n, channels, height, width).
-        labels: int64 (n,).
-        chosen: numbers of those that belong to the set, in this order; None for all.
-    """
+    """Images (n, channels, height, width) and labels in memory; ``chosen`` numbers those of the set, None for all."""
 
     def __init__(self, images: Tensor, labels: Tensor, chosen: Tensor | None = None) -> None:
         self.images, self.chosen = images, torch.arange(len(images)) if chosen is None else chosen
@@ -100,7 +83,7 @@ class SeededDataset(Dataset[tuple[Tensor, Tensor]]):
     Args:
         data: stored images.
         transform: makes a tensor of a stored image, perhaps at random; None for nothing.
-        finish: deterministic; takes (channels, height, width) and, with the same result, whole batches of it.
+        finish: deterministic; takes (channels, height, width) or whole batches of it.
         seed: None where nothing is random.
     """
 
@@ -159,21 +142,10 @@ def _kept_streams(needed: bool) -> Iterator[None]:
 class TrainingSampler(DistributedSampler[Key]):
     """Keys (epoch, image) of one process, in an order that is a pure function of (seed, epoch).
 
-    Global batch k of an epoch, all processes together, is the same set of images for any number of processes with the
-    same number of images in it: process r takes every world-th image of the order, from r. It is a
-    ``DistributedSampler`` because Lightning replaces every other one when there are several processes; it needs no
-    process group.
-
-    Args:
-        data: what has the images.
-        batch_size: images per batch and process.
-        num_replicas: processes.
-        rank: this process.
-        seed: of the order.
-        drop_last: leave out the incomplete global batch at the end; else it is cut to a multiple of the processes.
-
-    Raises:
-        ValueError: if there are fewer images than one global batch takes.
+    Global batch k of an epoch is the same set of images for any number of processes: process ``rank`` takes every
+    ``num_replicas``-th image of the order. With ``drop_last`` the incomplete global batch is left out, else cut to a
+    multiple of the processes. A ``DistributedSampler`` because Lightning replaces every other one when there are several
+    processes; it needs no process group.
     """
 
     skip_batches: int
@@ -195,8 +167,7 @@ class TrainingSampler(DistributedSampler[Key]):
 
     def __iter__(self) -> Iterator[Key]:
         # A generator, so that epoch and skip_batches are read when the first image is asked for.
-        first, self.skip_batches = self.skip_batches * self.batch_size, 0
-        epoch = self.epoch
+        first, self.skip_batches, epoch = self.skip_batches * self.batch_size, 0, self.epoch
         generator = torch.Generator().manual_seed(mix(self.seed, epoch))
         order = torch.randperm(len(self.dataset), generator=generator)  # type: ignore[arg-type]
         for index in order[self.rank : self.total_size : self.num_replicas][first:].tolist():
@@ -218,10 +189,9 @@ class EvaluationSampler(DistributedSampler[int]):
 def even_batch_size(count: int, batch_size: int, num_replicas: int) -> int:
     """Largest batch size, up to a given one, with which all processes evaluate the same number of batches.
 
-    DDP broadcasts buffers at every batch, of an evaluation too, so a process with one batch more would get out of step
-    with the others or wait for ever. No image may come twice, so some processes have one image more than others; that
-    makes one batch more only where the others' batches are all full. The given size is returned where every size
-    fills them, as up to 4 with 12 images.
+    DDP broadcasts buffers at every batch, of an evaluation too, so a process with one batch more would wait for ever. As no
+    image may come twice, some processes have one image more; that makes one batch more only where the others' are all full.
+    The given size is returned where every size fills them, as up to 4 with 12 images.
     """
     if count % num_replicas:
         for size in range(batch_size, 1, -1):

@@ -1,8 +1,7 @@
 """CIFAR and ImageNet16: small images held in memory, with NAS-Bench-201's augmentation and splits.
 
-The pickled batches are read by our own reader. Torchvision's data sets unpickle what a check of an earlier reading has
-passed, so a file that changes in between runs code, and MD5 does not keep out whoever can write both an innocent and a
-hostile file of one sum. Names, sums and the download of CIFAR are torchvision's.
+Torchvision's data sets unpickle what a check of an earlier reading has passed, so a file that changes in between runs
+code; the pickled batches are read by our own reader. Names, sums and download of CIFAR are torchvision's.
 """
 
 from __future__ import annotations
@@ -49,14 +48,7 @@ _IMAGENET16_ORIGIN = (
 
 
 class SmallImages(ImageDataModule):
-    """Small images that are held in memory.
-
-    Args:
-        root: folder of the files.
-        val_size: training images held out for validation, always the same ones; None for 5,000, or as ``splits`` says.
-        splits: path of a file of splits.
-        loader: see ``ImageDataModule``.
-    """
+    """Small images that are held in memory; ``read`` gives those that were published."""
 
     auto_workers = 4
     padding: int
@@ -149,10 +141,8 @@ class CIFAR10(SmallImages):
                 published.url, str(self.root), filename=published.filename, md5=published.tgz_md5
             )
         except (OSError, RuntimeError) as error:
-            raise ValueError(
-                f"{published.url} could not be downloaded: {error}; get {published.filename} another way and unpack it "
-                f"in {str(self.root)!r}"
-            ) from None
+            unpack = f"get {published.filename} another way and unpack it in {str(self.root)!r}"
+            raise ValueError(f"{published.url} could not be downloaded: {error}; {unpack}") from None
 
     def read(self, source: Source) -> tuple[Tensor, Tensor]:
         files = self._files(source)
@@ -190,16 +180,6 @@ class CIFAR100(CIFAR10):
     std = (68.2, 65.4, 70.4)
     published = datasets.CIFAR100
     label_key = "fine_labels"
-
-    def __init__(
-        self,
-        root: str,
-        download: bool = False,
-        val_size: int | None = None,
-        splits: str | None = None,
-        **loader: Any,
-    ) -> None:
-        super().__init__(root, download, val_size, splits, **loader)
 
 
 class ImageNet16(SmallImages):
@@ -268,19 +248,9 @@ class ImageNet16(SmallImages):
 def read_batches(
     files: Sequence[tuple[Path, str | None]], image_size: int, label_key: str, largest_label: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read the pickled batches of one set of images.
+    """Images uint8 (n, 3, height, width) and labels int64 (n,) of pickled files; an MD5 of None is not checked.
 
-    Args:
-        files: paths and their MD5; None where it is not checked.
-        image_size: height and width.
-        label_key: where the labels are.
-        largest_label: labels are whole numbers from 0 to this.
-
-    Returns:
-        Images uint8 (n, 3, height, width), and labels int64 (n,) as they are in the files.
-
-    Raises:
-        ValueError: if a file is damaged or holds something else.
+    A ``ValueError`` names a file that is damaged or holds anything else than labels from 0 to ``largest_label``.
     """
     all_images, all_labels = [], []
     for path, md5 in files:
@@ -295,8 +265,7 @@ def read_batches(
             raise ValueError(f"{str(path)!r} has labels that are not a list of whole numbers")
         if len(labels) != len(images) or not all(0 <= k <= largest_label for k in labels):
             raise ValueError(
-                f"{str(path)!r} has {len(labels)} labels for {len(images)} images, or some above {largest_label} or "
-                "below 0"
+                f"{str(path)!r} has {len(labels)} labels for {len(images)} images, or some not in 0 to {largest_label}"
             )
         all_images.append(images.reshape(-1, 3, image_size, image_size))
         all_labels.append(np.asarray(labels, np.int64))

@@ -22,14 +22,7 @@ _ORIGIN = "github.com/D-X-Y/AutoDL-Projects, folder configs/nas-benchmark"
 
 
 def hold_out(count: int, size: int) -> tuple[Tensor, Tensor]:
-    """Draw ``size`` of ``count`` images to be held out of the training, always the same ones.
-
-    Returns:
-        Numbers of the others and of those held out, ascending, int64.
-
-    Raises:
-        ValueError: if ``size`` is negative or leaves no image.
-    """
+    """Numbers (int64, ascending) of the images kept and of the ``size`` held out of ``count``, always the same ones."""
     if not is_whole(size, 0) or size >= count:
         raise ValueError(f"val_size={size!r} is not allowed: give a whole number from 0 to {count - 1}")
     order = torch.randperm(count, generator=torch.Generator().manual_seed(_HOLD_OUT_SEED))
@@ -37,14 +30,10 @@ def hold_out(count: int, size: int) -> tuple[Tensor, Tensor]:
 
 
 def read_splits(path: str | Path) -> tuple[Source, Tensor, Tensor]:
-    """Read a file of splits of NAS-Bench-201 and NATS-Bench.
+    """Read a file of splits of NAS-Bench-201 or NATS-Bench: which images are split, and the numbers of either half (int64).
 
-    Such a file is JSON with two names, ``train`` and ``valid`` (a split of the training images) or ``xvalid`` and
-    ``xtest`` (one of the images that the data set is evaluated on); each has ``["int", ["0", "5", ...]]`` or a plain
-    list of numbers from 0.
-
-    Returns:
-        Which images are split, and the numbers of either half, int64.
+    It is JSON with two names, ``train`` and ``valid`` (a split of the training images) or ``xvalid`` and ``xtest`` (of the
+    images for evaluation); each has ``["int", ["0", "5", ...]]`` or a plain list of numbers from 0.
 
     Raises:
         ValueError: if the file is missing, is no such file, or its halves overlap.
@@ -68,11 +57,7 @@ def read_splits(path: str | Path) -> tuple[Source, Tensor, Tensor]:
 
 
 def check_cover(first: Tensor, second: Tensor, count: int, path: str | Path) -> None:
-    """Check that two halves are all ``count`` images.
-
-    Raises:
-        ValueError: if they are of another number of images.
-    """
+    """Refuse two halves that are not all ``count`` images."""
     largest = int(max(first.max(), second.max()))
     if len(first) + len(second) != count or largest >= count:
         raise ValueError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from vkdnw_pl.data.seeded import mix
 from vkdnw_pl.data.splits import Part
 from vkdnw_pl.errors import check_number, check_whole, is_whole
 
-_PARTS = ("train", "val", "test")
+_PARTS = get_args(Part)
 _GRID = 4
 
 
@@ -45,12 +46,9 @@ class Synthetic(ImageDataModule):
     ) -> None:
         super().__init__(**loader)
         if len(input_size) != 3 or not all(is_whole(size, 1) for size in input_size):
-            raise ValueError(
-                f"input_size={input_size!r} is not allowed: give channels, height and width, whole numbers of at least 1"
-            )
-        check_whole("num_classes", num_classes, 1)
-        check_whole("train_size", train_size, 1)
-        check_whole("val_size", val_size, 1)
+            raise ValueError(f"input_size={input_size!r} is not allowed: give three whole numbers of at least 1")
+        for name, size in (("num_classes", num_classes), ("train_size", train_size), ("val_size", val_size)):
+            check_whole(name, size, 1)
         check_number("signal", signal, 0, 1)
         check_whole("images_seed", images_seed, 0)
         channels, height, width = input_size
@@ -68,19 +66,15 @@ class Synthetic(ImageDataModule):
         return None, None
 
 
+@dataclass
 class SyntheticImages:
-    """Images that are made when asked for.
+    """Noise over one of the coarse ``patterns`` (classes, channels, h, w), made when asked for."""
 
-    Args:
-        size: how many.
-        input_size: (channels, height, width).
-        patterns: (classes, channels, h, w), coarse.
-        signal: share of the variance that is the pattern's.
-        seed: of the noise.
-    """
-
-    def __init__(self, size: int, input_size: tuple[int, int, int], patterns: Tensor, signal: float, seed: int) -> None:
-        self.size, self.input_size, self.patterns, self.signal, self.seed = size, input_size, patterns, signal, seed
+    size: int
+    input_size: tuple[int, int, int]
+    patterns: Tensor
+    signal: float
+    seed: int
 
     def __len__(self) -> int:
         return self.size

@@ -21,11 +21,8 @@ class PCALighting:
     """Adds one colour to a whole image: a random mixture of the main axes of ImageNet's colours.
 
     ``image + Σ_k v_k α_k λ_k`` with ``α_k ~ N(0, std)`` and λ, v the eigenvalues and eigenvectors of the covariance of
-    the RGB values of ImageNet's pixels, in units in which white is 1. Krizhevsky, Sutskever & Hinton, NIPS 2012,
-    section 4.1; the numbers are those of fb.resnet.torch, which everybody has used since.
-
-    Args:
-        std: standard deviation of α; 0.1 in the paper.
+    the RGB values of ImageNet's pixels, white = 1 (Krizhevsky et al., NIPS 2012, section 4.1, where std is 0.1; numbers
+    of fb.resnet.torch).
     """
 
     values = torch.tensor([0.2175, 0.0188, 0.0045])
@@ -48,32 +45,17 @@ def normalisation(mean: Sequence[float], std: Sequence[float]) -> v2.Compose:
 
 
 def flip_and_crop(image_size: int, padding: int) -> v2.Compose:
-    """Augmentation of NAS-Bench-201: half of the images are mirrored, then all are shifted by up to ``padding``.
-
-    Takes and gives uint8 tensors; what is shifted in is black.
-    """
+    """NAS-Bench-201's augmentation of uint8 tensors: half are mirrored, all shifted by up to ``padding`` over black."""
     return v2.Compose([v2.RandomHorizontalFlip(), v2.RandomCrop(image_size, padding=padding)])
 
 
 def photo_training(
-    image_size: int,
-    *,
-    auto_augment: bool,
-    color_jitter: float,
-    lighting: float,
-    erase_probability: float,
+    image_size: int, auto_augment: bool, color_jitter: float, lighting: float, erase_probability: float
 ) -> tuple[Step, Step | None]:
-    """Augmentation of photographs (PIL images, RGB) for training.
+    """Augmentation of photographs (PIL images, RGB) for training; ``ImageNet`` documents the arguments.
 
     Random crop of 8 to 100 % of the area, resized (bicubic), mirrored or not, AutoAugment's policy for ImageNet,
     change of brightness, contrast and saturation, lighting, normalisation, and a random rectangle of zeros.
-
-    Args:
-        image_size: height and width of the result.
-        auto_augment: whether to apply AutoAugment.
-        color_jitter: largest relative change of brightness, contrast and saturation.
-        lighting: standard deviation of ``PCALighting``.
-        erase_probability: of the rectangle.
     """
     steps: list[Step] = [
         v2.RandomResizedCrop(image_size, interpolation=InterpolationMode.BICUBIC),
@@ -98,9 +80,7 @@ def photo_training(
 def photo_evaluation(image_size: int, crop_pct: float) -> tuple[Step, Step]:
     """Photographs (PIL images, RGB) for evaluation: the shorter side resized (bicubic), then the middle cut out.
 
-    Args:
-        image_size: height and width of the result.
-        crop_pct: ``image_size`` over the shorter side, which is rounded upwards.
+    ``crop_pct`` is ``image_size`` over the shorter side, which is rounded upwards.
     """
     shorter = math.ceil(round(image_size / crop_pct, 6))  # 300 / 0.6 must not become 501
     resize = v2.Resize(shorter, interpolation=InterpolationMode.BICUBIC)
