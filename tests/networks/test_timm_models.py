@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from vkdnw_pl.networks import timm_models
-from vkdnw_pl.networks.mbv2_named import NAMED
+from vkdnw_pl.networks.mbv2_blocks import NAMED
 from vkdnw_pl.networks.timm_models import TimmMBV2
 from vkdnw_pl.spaces import SPACES
 

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vkdnw_pl.networks.mbv2_blocks import EXPANSIONS, KERNELS, OPERATORS, ConvBlock, ResBlock, name_of, round8
-from vkdnw_pl.networks.mbv2_named import NAMED
+from vkdnw_pl.networks.mbv2_blocks import EXPANSIONS, KERNELS, NAMED, OPERATORS, ConvBlock, ResBlock, name_of, round8
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.spaces.mbv2 import MBV2, OPERATOR_WEIGHTS, channel_choices, mutate_blocks, sub_layer_choices
 

@@ -137,7 +137,7 @@ def clean_digits(split: Split) -> tuple[Tensor, Tensor]:
 
 
 def corrupt(images: Tensor, seed: int, corruption: Corruption | None = None) -> Tensor:
-    """Corrupt digits, float ``(n, 1, h, w)`` in [0, 1] with ink 1; the result is float32 ``(n, 1, 16, 16)`` in [0, 1]."""
+    """Corrupt digits, float ``(n, 1, h, w)`` in [0, 1] with ink 1; gives float32 ``(n, 1, 16, 16)`` in [0, 1]."""
     corruption = corruption or Corruption()
     generator = torch.Generator().manual_seed(seed)
     n = len(images)

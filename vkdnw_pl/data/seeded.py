@@ -144,8 +144,8 @@ class TrainingSampler(DistributedSampler[Key]):
 
     Global batch k of an epoch is the same set of images for any number of processes: process ``rank`` takes every
     ``num_replicas``-th image of the order. With ``drop_last`` the incomplete global batch is left out, else cut to a
-    multiple of the processes. A ``DistributedSampler`` because Lightning replaces every other one when there are several
-    processes; it needs no process group.
+    multiple of the processes. A ``DistributedSampler`` because Lightning replaces every other one when there are
+    several processes; it needs no process group.
     """
 
     skip_batches: int
@@ -189,9 +189,9 @@ class EvaluationSampler(DistributedSampler[int]):
 def even_batch_size(count: int, batch_size: int, num_replicas: int) -> int:
     """Largest batch size, up to a given one, with which all processes evaluate the same number of batches.
 
-    DDP broadcasts buffers at every batch, of an evaluation too, so a process with one batch more would wait for ever. As no
-    image may come twice, some processes have one image more; that makes one batch more only where the others' are all full.
-    The given size is returned where every size fills them, as up to 4 with 12 images.
+    DDP broadcasts buffers at every batch, of an evaluation too, so a process with one batch more would wait for ever.
+    As no image may come twice, some processes have one image more; that makes one batch more only where the others' are
+    all full. The given size is returned where every size fills them, as up to 4 with 12 images.
     """
     if count % num_replicas:
         for size in range(batch_size, 1, -1):

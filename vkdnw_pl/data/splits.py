@@ -30,10 +30,10 @@ def hold_out(count: int, size: int) -> tuple[Tensor, Tensor]:
 
 
 def read_splits(path: str | Path) -> tuple[Source, Tensor, Tensor]:
-    """Read a file of splits of NAS-Bench-201 or NATS-Bench: which images are split, and the numbers of either half (int64).
+    """Read a file of splits of NAS-Bench-201 or NATS-Bench: which images are split, and the int64 numbers of each half.
 
-    It is JSON with two names, ``train`` and ``valid`` (a split of the training images) or ``xvalid`` and ``xtest`` (of the
-    images for evaluation); each has ``["int", ["0", "5", ...]]`` or a plain list of numbers from 0.
+    It is JSON with two names, ``train`` and ``valid`` (a split of the training images) or ``xvalid`` and ``xtest`` (of
+    the images for evaluation); each has ``["int", ["0", "5", ...]]`` or a plain list of numbers from 0.
 
     Raises:
         ValueError: if the file is missing, is no such file, or its halves overlap.

@@ -1,12 +1,8 @@
 """Rank metrics as functions: how well scores (``preds``) order what is true (``target``).
 
-All of them take
-
-* ``preds``: scores of shape (n,), higher = predicted to be better; ``inf`` and ``-inf`` are extremes,
-* ``target``: true values of shape (n,), higher = better,
-
-give a float64 tensor without dimensions, and raise ``ValueError`` if there are no items, the shapes differ, ``preds``
-holds NaN or ``target`` a value that is not finite.
+``preds`` are scores of shape (n,), higher = predicted to be better, with ``inf`` and ``-inf`` as extremes; ``target``
+are true values of shape (n,), higher = better. All metrics are float64 tensors without dimensions, and raise
+``ValueError`` if there are no items, the shapes differ, ``preds`` holds NaN or ``target`` a value that is not finite.
 """
 
 from __future__ import annotations
@@ -31,8 +27,8 @@ def kendall_tau(preds: Any, target: Any) -> Tensor:
     """Kendall's rank correlation tau-b, by scipy's O(n log n) algorithm.
 
     tau_b = (concordant - discordant) / sqrt((pairs - ties in preds) (pairs - ties in target)), in [-1, 1], higher is
-    better; NaN (undefined, as in scipy) where ``preds`` or ``target`` is constant, which a single item always is.
-    Source: Kendall, "The treatment of ties in ranking problems", Biometrika 1945; VKDNW, Section 3.
+    better; NaN where ``preds`` or ``target`` is constant, as a single item always is. Source: Kendall, "The treatment
+    of ties in ranking problems", Biometrika 1945; VKDNW, Section 3.
     """
     x, y, device = _arrays(preds, target)
     return _result(math.nan if _is_constant(x) or _is_constant(y) else float(kendalltau(x, y).statistic), device)
@@ -41,9 +37,8 @@ def kendall_tau(preds: Any, target: Any) -> Tensor:
 def spearman_rho(preds: Any, target: Any) -> Tensor:
     """Spearman's rank correlation: Pearson's correlation of the ranks, ties by their average rank. O(n log n).
 
-    In [-1, 1], higher is better; NaN (undefined, as in scipy) where ``preds`` or ``target`` is constant, which a single
-    item always is. Source: Spearman, "The proof and measurement of association between two things", 1904; VKDNW,
-    Section 3.
+    In [-1, 1], higher is better; NaN where ``preds`` or ``target`` is constant, as a single item always is. Source:
+    Spearman, "The proof and measurement of association between two things", 1904; VKDNW, Section 3.
     """
     x, y, device = _arrays(preds, target)
     if _is_constant(x) or _is_constant(y):
@@ -58,7 +53,7 @@ def spearman_rho(preds: Any, target: Any) -> Tensor:
 def ndcg(
     preds: Any, target: Any, top_k: int = 1000, ties: Ties = "average", seed: int = 0, places: float = 1.0
 ) -> Tensor:
-    """nDCG of a ranking's first ``top_k`` items: DCG = sum over j = 1..k of (2^acc_j - 1) / log2(1 + j), over the ideal.
+    """nDCG of the first ``top_k`` items: DCG = sum over j = 1..k of (2^acc_j - 1) / log2(1 + j), over the ideal one.
 
     With accuracies in percent one point doubles the gain, so only the best networks count. In [0, 1], higher is better;
     NaN (undefined) where all accuracies are 0. Source: VKDNW, Equation 14 (with P = ``top_k``).
@@ -103,11 +98,7 @@ def ndcg(
 
 
 def discount_sums(n: int, top_k: int, places: float = 1.0) -> Array:
-    """Sums of nDCG's discounts of the first 0..n items, shape (n + 1,), each item taking ``places`` places.
-
-    Raises:
-        ValueError: if ``places`` is below 1.
-    """
+    """Sums of nDCG's discounts of the first 0..n items, shape (n + 1,), each item taking ``places`` places."""
     if not 1 <= places < math.inf:
         raise ValueError(f"places={places!r} is not allowed: an item takes at least 1 place")
     if places == 1:
@@ -117,11 +108,7 @@ def discount_sums(n: int, top_k: int, places: float = 1.0) -> Array:
 
 
 def check_options(top_k: int, ties: str) -> None:
-    """Refuse options that `ndcg` does not know.
-
-    Raises:
-        ValueError: naming the option, its value and what is allowed.
-    """
+    """Refuse options that `ndcg` does not know."""
     check_whole("top_k", top_k, 1)
     check_choice("ties", ties, get_args(Ties))
 
@@ -129,30 +116,20 @@ def check_options(top_k: int, ties: str) -> None:
 def check_pair(preds: Any, target: Any) -> tuple[Tensor, Tensor]:
     """Predictions and targets as float64 tensors of shape (n,), detached, on the device of the predictions.
 
-    Apple's GPUs have no float64, so tensors on them come to the CPU.
-
-    Raises:
-        ValueError: if the two are not one-dimensional and equally long, ``preds`` holds NaN, or ``target`` holds a
-            value that is not finite.
+    Apple's GPUs have no float64, so tensors on them come to the CPU. What is no such pair is a ``ValueError``.
     """
     preds = _double(preds)
     target = _double(target).to(preds.device)
     if preds.ndim != 1 or preds.shape != target.shape:
-        raise ValueError(
-            f"preds has shape {tuple(preds.shape)} and target {tuple(target.shape)}; both must be (n,), one value per item"
-        )
+        raise ValueError(f"preds has shape {tuple(preds.shape)} and target {tuple(target.shape)}; both must be (n,)")
     if num_nan := int(preds.isnan().sum()):
-        raise ValueError(
-            f"preds has {num_nan} NaN among {len(preds)} values; a NaN has no place in a ranking: drop these items, or "
-            "give -inf for those that rank last"
-        )
+        raise ValueError(f"preds has {num_nan} NaN among {len(preds)} values; drop these items or give -inf")
     if num_bad := int((~target.isfinite()).sum()):
         raise ValueError(f"target has {num_bad} value(s) of {len(target)} that are not finite; drop these items")
     return preds, target
 
 
 def _arrays(preds: Any, target: Any) -> tuple[Array, Array, torch.device]:
-    """Both as numpy arrays, and the device for the result."""
     preds, target = check_pair(preds, target)
     if len(preds) == 0:
         raise ValueError("preds and target are empty; a rank metric needs at least one item")

@@ -45,16 +45,10 @@ class RankMetric(Metric, ABC):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, preds: Any, target: Any, ids: Any = None) -> None:
-        """Add items.
+        """Add items: scores, true values (percent for nDCG) and perhaps ids, all of shape (n,).
 
-        Args:
-            preds: scores of shape (n,), higher = predicted to be better; ``inf`` and ``-inf`` are extremes.
-            target: true values of shape (n,), higher = better (accuracies in percent for nDCG).
-            ids: whole numbers from 0 of shape (n,) that tell the items apart; for all updates or for none.
-
-        Raises:
-            ValueError: if the shapes differ, ``preds`` holds NaN, ``target`` a non-finite value, or ``ids`` something
-                else than whole numbers from 0.
+        ``inf`` and ``-inf`` are extreme scores. ``ids`` are whole numbers from 0 that tell the items apart; for all
+        updates or for none.
         """
         preds, target = check_pair(preds, target)
         ids = torch.full_like(preds, _NO_ID) if ids is None else _check_ids(ids, preds)
@@ -89,7 +83,7 @@ class RankMetric(Metric, ABC):
             return preds, target
         if with_id < len(ids):
             raise ValueError(
-                f"{with_id} of {len(ids)} items have an id and the others have none; give ids to every update or to none"
+                f"{with_id} of {len(ids)} items have an id and the others none; give ids to all or to none"
             )
         order = np.lexsort([s.cpu().numpy() for s in (preds, target, ids)])
         preds, target, ids = (s[torch.from_numpy(order).to(s.device)] for s in states)
@@ -133,7 +127,7 @@ class SpearmanRho(RankMetric):
 
 
 class NDCG(RankMetric):
-    """nDCG of everything added, gains 2^accuracy - 1 (see `vkdnw_pl.metrics.functional.ndcg`).
+    """nDCG of everything added, gains 2^accuracy - 1; for the arguments see `vkdnw_pl.metrics.functional.ndcg`.
 
     ``ties="arbitrary"`` depends on the order of the items: with ids that is the order of the ids, without them the
     order of the updates.
@@ -142,15 +136,6 @@ class NDCG(RankMetric):
     >>> metric.update([0.1, 0.2, 0.3], [1.0, 3.0, 2.0])
     >>> metric.compute()
     tensor(0.8340, dtype=torch.float64)
-
-    Args:
-        top_k: how many items from the top count; all of them where there are fewer.
-        ties: ``average``, ``random`` or ``arbitrary``.
-        seed: of ``ties="random"``.
-        kwargs: options of `torchmetrics.Metric`.
-
-    Raises:
-        ValueError: if ``top_k`` is not a positive whole number or ``ties`` is unknown.
     """
 
     plot_lower_bound: float = 0.0

@@ -1,6 +1,7 @@
 """Files that name an architecture: the ``found.json`` of a search and the ``model.json`` of an export. Torch-free.
 
-``found.json`` stands for the best network of the search, ``found.json#2`` for the second of the best ones that it lists.
+``found.json`` stands for the best network of the search, ``found.json#2`` for the second of the best ones that it
+lists.
 """
 
 from __future__ import annotations
@@ -49,11 +50,8 @@ def is_arch_file(arch: str) -> bool:
 def read_arch_file(path: str | Path) -> ArchFile:
     """Read a file with the key ``arch`` and perhaps ``space``, ``network``, ``num_classes``, ``input_size``, ``top``.
 
-    Args:
-        path: of the file, perhaps with ``#`` and a rank behind it, from 1 on: that network of ``top`` alone.
-
-    Raises:
-        ValueError: if it cannot be read, does not hold what it should, or not so many networks; the text says what.
+    Behind the path may stand ``#`` and a rank, from 1 on: that network of ``top`` alone. A ``ValueError`` says what is
+    wrong.
     """
     path = Path(path).expanduser()
     ranked = _RANKED.fullmatch(str(path))

@@ -1,7 +1,7 @@
 """What a network costs, found by running it: multiply-adds, latency by the clock, peak memory.
 
-Latency and memory are those of a private copy in evaluation mode: the caller's network, its mode and its device, and the
-random state are afterwards as before.
+Latency and memory are those of a private copy in evaluation mode; network, mode, device and random state stay as
+before.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import gc
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
 from typing import Any
 
@@ -50,8 +50,8 @@ def measure_latency(
 ) -> float:
     """Median time in milliseconds of one forward pass of a batch in inference mode, in the network's own precision.
 
-    Each pass is timed from its call until the device is done, so that on CUDA the time includes the launch of the
-    kernels. Copying images to the device is not part of it. The clock sees whatever else the machine does.
+    Each pass is timed from its call until the device is done, so on CUDA with the launch of the kernels, but without
+    copying images to the device. The clock sees whatever else the machine does.
 
     Args:
         network: maps images (B, ...) to anything.
@@ -70,7 +70,7 @@ def measure_latency(
     check_whole("repeats", repeats, 1)
     if threads is not None:
         check_whole("threads", threads, 1)
-    with _random_state(target), _threads(threads), _no_garbage_collection():
+    with _random_state(target), _steady(threads):
         copied = _private_copy(network, target)
         images = _random_input(copied, input_size, batch_size, target)
         times_ms = []
@@ -95,14 +95,13 @@ def measure_peak_memory(
 ) -> float:
     """Most megabytes (10⁶ bytes) of tensors that a forward pass in evaluation mode, without gradients, holds at a time.
 
-    Counted are the batch of images and everything that is computed from it; training, which keeps activations for the
-    backward pass, needs more.
+    Counted are the batch of images and everything that is computed from it; training needs more.
 
-    On CPU the bytes of the tensors that are alive are added up, operation by operation: exact, repeatable and independent
-    of the machine. A kernel's scratch space and the allocator's rounding are not in it, and attention counts with its
-    matrix, which fused kernels never form. The pass is made with shapes alone (meta device) wherever the network allows
-    that, so it takes no memory. On CUDA it is what PyTorch's allocator says, scratch space and rounding included, after
-    one pass that makes libraries take their lasting workspace; this resets the device's peak statistics.
+    On CPU the bytes of the tensors that are alive are added up, operation by operation: exact, repeatable and
+    independent of the machine, without kernels' scratch space; attention counts with its matrix, which fused kernels
+    never form. The pass is made with shapes alone (meta device) wherever the network allows that, so it takes no
+    memory. On CUDA it is what PyTorch's allocator says after one pass that makes libraries take their lasting
+    workspace; this resets the device's peak statistics.
 
     Args:
         network: maps images (B, ...) to anything.
@@ -132,8 +131,7 @@ def _counted_on_cpu(network: nn.Module, input_size: Sequence[int], batch_size: i
     except Exception:
         if any(weight.is_meta for weight in _weights(network)):
             raise
-        # Some networks need values: they branch on one, or make a tensor on the CPU. If it is the network that is wrong,
-        # this fails as well, and says why.
+        # Some networks need values: they branch on one, or make a tensor on the CPU. A wrong network fails again.
         return _count(network, input_size, batch_size, device)
 
 
@@ -159,12 +157,7 @@ def _allocated_on_cuda(network: nn.Module, input_size: Sequence[int], batch_size
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Follows the bytes of all storages that operations give, except those of the weights.
-
-    Attributes:
-        live: bytes of those that are alive.
-        peak: the most that ``live`` has been.
-    """
+    """Follows the bytes of all storages that operations give, except those of the weights."""
 
     def __init__(self, weights: Sequence[torch.UntypedStorage]) -> None:
         super().__init__()
@@ -206,11 +199,8 @@ def _weight_storages(network: nn.Module) -> list[torch.UntypedStorage]:
 
 
 def _checked_device(input_size: Sequence[int], batch_size: int, name: str | torch.device) -> torch.device:
-    """Check what both measurements take, and return the device."""
     if not input_size or not all(is_whole(size, 1) for size in input_size):
-        raise ValueError(
-            f"input_size={input_size!r} is not allowed: give whole numbers of at least 1, such as (3, 224, 224)"
-        )
+        raise ValueError(f"input_size={input_size!r} is not allowed: give whole numbers such as (3, 224, 224)")
     check_whole("batch_size", batch_size, 1)
     try:
         device = torch.device(name)
@@ -219,9 +209,7 @@ def _checked_device(input_size: Sequence[int], batch_size: int, name: str | torc
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device={str(name)!r} is not allowed: give cpu, cuda or cuda:<number>")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device={str(name)!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices"
-        )
+        raise ValueError(f"device={str(name)!r} is not there: there are {torch.cuda.device_count()} CUDA devices")
     return device
 
 
@@ -237,7 +225,7 @@ def _private_copy(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _random_input(network: nn.Module, input_size: Sequence[int], batch_size: int, device: torch.device) -> Tensor:
-    """Standard normal input (batch_size, *input_size) in the network's precision; global random state is not used."""
+    """Standard normal input in the network's precision; global random state is not used."""
     weight = next((p for p in network.parameters() if p.is_floating_point()), None)
     dtype = torch.float32 if weight is None else weight.dtype
     if device.type == "meta":
@@ -246,8 +234,7 @@ def _random_input(network: nn.Module, input_size: Sequence[int], batch_size: int
     return torch.randn(batch_size, *input_size, generator=generator).to(device, dtype)
 
 
-def _random_state(device: torch.device) -> Any:
-    """Within this context random draws leave the global state as it is."""
+def _random_state(device: torch.device) -> AbstractContextManager[None]:
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
@@ -257,22 +244,14 @@ def _wait_for(device: torch.device) -> None:
 
 
 @contextmanager
-def _threads(threads: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    enabled = gc.isenabled()
+def _steady(threads: int | None) -> Iterator[None]:
+    """A number of CPU threads, and no garbage collection."""
+    threads_before, collected_before = torch.get_num_threads(), gc.isenabled()
+    torch.set_num_threads(threads or threads_before)
     gc.disable()
     try:
         yield
     finally:
-        if enabled:
+        torch.set_num_threads(threads_before)
+        if collected_before:
             gc.enable()

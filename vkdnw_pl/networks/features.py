@@ -19,8 +19,8 @@ class Stage:
     """Of the module, as in ``network.named_modules()``."""
     channels: int
     reduction: int
-    """Height of the input over that of the map: the smallest power of two that gives the map's height, rounded up or down
-    (300 pixels become 10 at 32); where there is none, the rounded quotient."""
+    """Height of the input over that of the map: the smallest power of two that gives the map's height, rounded up or
+    down (300 pixels become 10 at 32); where there is none, the rounded quotient."""
 
 
 def stage_names(network: nn.Module) -> list[str]:
@@ -28,9 +28,6 @@ def stage_names(network: nn.Module) -> list[str]:
 
     These are the network's own ``stages`` where it has that attribute; else the children of ``blocks`` (MobileNet and
     EfficientNet of timm, NAS-Bench-201); else the modules of timm's ``feature_info`` (nearly all its other families).
-
-    Raises:
-        ValueError: if the network has none of the three.
     """
     network = _plain(network)
     stages = getattr(network, "stages", None)
@@ -54,10 +51,7 @@ def stage_outputs(network: nn.Module, input_size: Sequence[int]) -> list[Stage]:
     """Stages of a network with the channels and reductions of their outputs, found by a forward pass of zeros.
 
     Network, modes and random state are afterwards as before. Modules that return no (B, C, H, W) map are left out.
-
-    Args:
-        network: any network; see :func:`stage_names`.
-        input_size: channels, height, width of its images.
+    ``input_size`` is (channels, height, width).
     """
     network = _plain(network)
     channels, height, width = input_size
@@ -77,11 +71,7 @@ def stage_outputs(network: nn.Module, input_size: Sequence[int]) -> list[Stage]:
 
 
 def first_stage_at(network: nn.Module, input_size: Sequence[int], reduction: int) -> Stage:
-    """The first stage of a network whose map is ``reduction`` times smaller than its input.
-
-    Raises:
-        ValueError: if there is none; names the reductions of its stages.
-    """
+    """The first stage of a network whose map is ``reduction`` times smaller than its input."""
     stages = stage_outputs(network, input_size)
     for stage in stages:
         if stage.reduction == reduction:
@@ -102,16 +92,8 @@ class FeatureTap:
         logits = network(images)
         early, late = tap.take()
 
-    A tap is no module and adds nothing to a state dict; a deep copy of an object that holds network and tap has a tap of
-    its own on the copied network. Make the tap before the first call of a compiled network (``network.compile()``), which
-    ignores later hooks.
-
-    Args:
-        network: the network.
-        names: of its submodules, as in ``named_modules()``.
-
-    Raises:
-        ValueError: if a name is no submodule of the network.
+    A tap adds nothing to a state dict; a deep copy of an object that holds network and tap has a tap of its own on the
+    copied network. Make the tap before the first call of a compiled network, which ignores later hooks.
     """
 
     def __init__(self, network: nn.Module, names: Sequence[str]) -> None:
@@ -129,15 +111,13 @@ class FeatureTap:
     def take(self) -> list[Any]:
         """Outputs of the last forward pass in the order of ``names``; the tap does not hold them any longer.
 
-        Raises:
-            RuntimeError: if a module has not run since the last call, or a layer behind it has overwritten its output.
+        A ``RuntimeError`` if a module has not run since the last call, or a layer behind it has overwritten its output.
         """
         outputs = []
         for name, record in zip(self.names, self.records, strict=True):
             if record.output is None:
                 raise RuntimeError(
-                    f"no output of {name!r} was seen: run the network first (and make the tap before the first call of a "
-                    "compiled network)"
+                    f"no output of {name!r} was seen: run the network first (tap a compiled one before its first call)"
                 )
             if record.version is not None and record.output._version != record.version:
                 raise RuntimeError(
@@ -149,7 +129,6 @@ class FeatureTap:
         return outputs
 
     def close(self) -> None:
-        """Take the hooks off the network."""
         for handle in self._handles:
             handle.remove()
         for record in self.records:
@@ -188,7 +167,6 @@ def _reduction(height: int, map_height: int) -> int:
 
 
 def _plain(network: nn.Module) -> nn.Module:
-    """The network itself, where ``torch.compile`` has wrapped it."""
     return getattr(network, "_orig_mod", network)
 
 

@@ -1,4 +1,4 @@
-"""The one place where networks are initialised, so that a comparison of proxies never mixes initialisations."""
+"""Initialisation of networks, in one place so that a comparison of proxies never mixes initialisations."""
 
 from __future__ import annotations
 
@@ -73,7 +73,6 @@ def initialise(network: nn.Module, init: Init = "kaiming_normal", seed: int = 0)
 
 
 def _construct_anew(network: nn.Module, seed: int) -> nn.Module:
-    """``reset_parameters`` of every module that has it, from a private stream."""
     for module in network.modules():
         reset = getattr(module, "reset_parameters", None)
         parameters = list(module.parameters(recurse=False))
@@ -93,7 +92,7 @@ def _construct_anew(network: nn.Module, seed: int) -> nn.Module:
 
 
 def _draw(weight: Tensor, generator: torch.Generator, init: Init) -> Tensor:
-    """A normal draw of the weight's shape; fan_in is the number of elements of ``weight[0]``, fan_out of ``weight[:, 0]``."""
+    """A normal draw of the weight's shape; fan_in is the size of ``weight[0]``, fan_out that of ``weight[:, 0]``."""
     _refuse_lazy(weight)
     # In float32 on the CPU whatever the network's dtype and device: one seed means one network.
     draw = torch.randn(weight.shape, generator=generator, dtype=torch.float32, device="cpu")
@@ -113,15 +112,9 @@ def _refuse_lazy(parameter: Tensor) -> None:
 
 @torch.no_grad()
 def zero_residual_gammas(network: nn.Module) -> int:
-    """Let every residual branch begin as zero: the weight of the batch norm that ends it becomes 0 (in place).
+    """Set the last batch norm's weight of every residual branch to 0, in place, and return the number of blocks.
 
-    Blocks say themselves which norm that is, with timm's method ``zero_init_last()``.
-
-    Returns:
-        The number of blocks that were changed.
-
-    Raises:
-        ValueError: if no module of the network has the method.
+    Blocks say themselves which norm that is, with timm's method ``zero_init_last()``; none is a ``ValueError``.
     """
     blocks = [module for module in network.modules() if callable(getattr(module, "zero_init_last", None))]
     if not blocks:

@@ -1,4 +1,4 @@
-"""The MobileNetV2 ("IDW") network of ZenNAS, ZiCo, AZ-NAS and VKDNW: a stem, blocks of inverted residuals, a linear head."""
+"""The MobileNetV2 ("IDW") network of ZenNAS, ZiCo, AZ-NAS and VKDNW: stem, inverted residuals, linear head."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from vkdnw_pl.networks.mbv2_blocks import Block, ConvBlock, ResBlock, Residual, 
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales each channel by a number in (0, 1) made from the channel means: pool, conv, norm, ReLU, conv, norm, sigmoid.
+    """Scales each channel by a number in (0, 1): pool, conv, norm, ReLU, conv, norm, sigmoid.
 
-    Its convolutions have no bias and are followed by batch norms, unlike torchvision's and timm's. A batch norm over one
-    pixel needs more than one image in training mode.
+    Its convolutions have no bias and are followed by batch norms, unlike torchvision's and timm's.
     """
 
     def __init__(self, channels: int, squeezed: int, bn_eps: float) -> None:
@@ -53,7 +52,6 @@ class InvertedResidual(nn.Module):
         return self.act(self.main(x) + self.shortcut(x))
 
     def zero_init_last(self) -> None:
-        """Set the last batch norm's weight of the main branch to 0, so that the block begins as its shortcut."""
         last = self.main[-1]
         assert isinstance(last, Conv2dNormActivation)
         nn.init.zeros_(last[1].weight)
@@ -70,8 +68,9 @@ class MBV2Network(nn.Module):
             without).
         bn_eps: epsilon of every batch norm (1e-3 in the reference, 1e-5 is PyTorch's default).
 
-    Input ``(B, blocks[0].in_channels, H, W)``, output logits ``(B, K)``. Initialisation is PyTorch's default. Parameters
-    come in the order of the reference network's. Any input size works; a stride of 2 gives half the size, rounded up.
+    Input ``(B, blocks[0].in_channels, H, W)``, output logits ``(B, K)``. Initialisation is PyTorch's default.
+    Parameters come in the order of the reference network's. Any input size works; a stride of 2 gives half the size,
+    rounded up.
     """
 
     def __init__(

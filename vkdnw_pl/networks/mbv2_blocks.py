@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import NamedTuple
 
 from vkdnw_pl.errors import check_whole, nearest
@@ -32,8 +33,22 @@ def round8(x: float) -> int:
     return max(8, 8 * round(x / 8))
 
 
+class _Checked:
+    """A block whose numbers are checked when it is made."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        allowed = _ALLOWED[type(self).__name__]
+        for name in self.__slots__:
+            value = getattr(self, name)
+            check_whole(name, value, 1)
+            if name in allowed and value not in allowed[name]:
+                raise ValueError(f"{name}={value} is not allowed; allowed: {', '.join(map(str, allowed[name]))}")
+
+
 @dataclass(frozen=True, slots=True)
-class ConvBlock:
+class ConvBlock(_Checked):
     """``sub_layers`` times convolution, batch norm, ReLU; the first has the stride."""
 
     kernel: int
@@ -43,12 +58,9 @@ class ConvBlock:
     stride: int
     sub_layers: int
 
-    def __post_init__(self) -> None:
-        _check(self)
-
 
 @dataclass(frozen=True, slots=True)
-class ResBlock:
+class ResBlock(_Checked):
     """``sub_layers`` times two inverted residuals, see `inverted_residuals`; the first of all has the stride."""
 
     expansion: int
@@ -62,16 +74,13 @@ class ResBlock:
     """Channels between the two inverted residuals of a sub-layer."""
     sub_layers: int
 
-    def __post_init__(self) -> None:
-        _check(self)
-
 
 Block = ConvBlock | ResBlock
 Blocks = tuple[Block, ...]
 
 
 class Residual(NamedTuple):
-    """One inverted residual: 1×1 convolution to ``hidden``, depthwise convolution, 1×1 convolution, beside a shortcut."""
+    """One inverted residual: 1×1 convolution to ``hidden``, depthwise convolution, 1×1 convolution; and a shortcut."""
 
     in_channels: int
     hidden: int
@@ -99,15 +108,6 @@ def inverted_residuals(block: ResBlock) -> tuple[list[Residual], list[Residual]]
     return [entry, up], [down, up]
 
 
-def _check(block: Block) -> None:
-    allowed = _ALLOWED[type(block).__name__]
-    for name in block.__slots__:
-        value = getattr(block, name)
-        check_whole(name, value, 1)
-        if name in allowed and value not in allowed[name]:
-            raise ValueError(f"{name}={value} is not allowed; allowed: {', '.join(map(str, allowed[name]))}")
-
-
 OPERATORS = tuple((expansion, kernel) for kernel in KERNELS for expansion in EXPANSIONS)
 """(expansion, kernel) of the twelve residual blocks, in the reference's order."""
 
@@ -122,28 +122,11 @@ _CONV_FIELDS, _RES_FIELDS = (
 )
 _BLOCK = re.compile(r"(\w+)\((?:[^()|]*\|)?([^()|]*)\)")
 _SPACE = re.compile(r"\s+")
-_parsed: dict[str, Blocks] = {}
-"""The latest strings and what they mean: a search mutates, costs, counts and builds one string."""
 
 
+@lru_cache(maxsize=4096)  # a search mutates, costs, counts and builds one string
 def parse_structure(text: str) -> Blocks:
-    """Read a structure string.
-
-    Raises:
-        ValueError: naming the block, its place in the string (spaces not counted), what is there and what is allowed.
-    """
-    blocks = _parsed.get(text)
-    return _remember(text, _parse(text)) if blocks is None else blocks
-
-
-def _remember(text: str, blocks: Blocks) -> Blocks:
-    if len(_parsed) >= 4096:
-        _parsed.clear()
-    _parsed[text] = blocks
-    return blocks
-
-
-def _parse(text: str) -> Blocks:
+    """Read a structure string; a ``ValueError`` names the block, its place (spaces not counted) and what is allowed."""
     text = _SPACE.sub("", text)
     blocks: list[Block] = []
     position = 0
@@ -151,10 +134,8 @@ def _parse(text: str) -> Blocks:
         match = _BLOCK.match(text, position)
         where = f"mbv2 architecture, block {len(blocks) + 1} at character {position + 1}"
         if match is None:
-            raise ValueError(
-                f"{where}: found {_excerpt(text, position)!r}; a block is written Name(number,number,...), with Name "
-                f"one of {_ALLOWED_NAMES}"
-            )
+            excerpt = text[position : position + 30] + ("..." if len(text) > position + 30 else "")
+            raise ValueError(f"{where}: found {excerpt!r}; a block is Name(number,...), Name one of {_ALLOWED_NAMES}")
         blocks.append(_read_block(match[1], match[2], where))
         position = match.end()
     check_structure(blocks)
@@ -162,19 +143,13 @@ def _parse(text: str) -> Blocks:
 
 
 def format_structure(blocks: Sequence[Block]) -> str:
-    """Write the canonical structure string.
-
-    Raises:
-        ValueError: if the blocks are no architecture of the space (see `check_structure`).
-    """
+    """The canonical structure string of blocks that pass `check_structure`."""
     check_structure(blocks)
-    text = "".join(map(_write_block, blocks))
-    _remember(text, tuple(blocks))
-    return text
+    return "".join(map(_write_block, blocks))
 
 
 def check_structure(blocks: Sequence[Block]) -> None:
-    """Raise ValueError unless blocks are stem, residuals, last convolution, and each takes what the one before gives."""
+    """Refuse blocks that are not stem, residuals, last convolution, each taking what the one before gives."""
     rule = f"an architecture is one {_STEM}, any number of SuperResIDWE..K.. blocks, one {_LAST}"
     if len(blocks) < 2:
         raise ValueError(f"mbv2 architecture has {len(blocks)} block(s); {rule}")
@@ -184,10 +159,10 @@ def check_structure(blocks: Sequence[Block]) -> None:
         if not fits:
             raise ValueError(f"mbv2 architecture, block {i + 1} of {len(blocks)} is {name_of(block)}; {rule}")
         if i and block.in_channels != blocks[i - 1].out_channels:
+            before = blocks[i - 1]
             raise ValueError(
                 f"mbv2 architecture, block {i + 1} of {len(blocks)} ({_write_block(block)}) has in_channels="
-                f"{block.in_channels}, but the block before it ({_write_block(blocks[i - 1])}) gives "
-                f"{blocks[i - 1].out_channels}"
+                f"{block.in_channels}, but the block before it ({_write_block(before)}) gives {before.out_channels}"
             )
 
 
@@ -199,12 +174,8 @@ def name_of(block: Block) -> str:
 
 
 def _write_block(block: Block) -> str:
-    if isinstance(block, ResBlock):
-        return (
-            f"SuperResIDWE{block.expansion}K{block.kernel}({block.in_channels},{block.out_channels},{block.stride},"
-            f"{block.bottleneck_channels},{block.sub_layers})"
-        )
-    return f"{name_of(block)}({block.in_channels},{block.out_channels},{block.stride},{block.sub_layers})"
+    field_names = _RES_FIELDS if isinstance(block, ResBlock) else _CONV_FIELDS
+    return f"{name_of(block)}({','.join(str(getattr(block, name)) for name in field_names)})"
 
 
 def _read_block(name: str, numbers: str, where: str) -> Block:
@@ -213,9 +184,7 @@ def _read_block(name: str, numbers: str, where: str) -> Block:
     field_names = _CONV_FIELDS if name in _CONVS else _RES_FIELDS
     parts = numbers.split(",") if numbers else []
     if len(parts) != len(field_names):
-        raise ValueError(
-            f"{where}: {name}({numbers}) has {len(parts)} number(s), it needs {len(field_names)}: {field_names}"
-        )
+        raise ValueError(f"{where}: {name}({numbers}) has {len(parts)} number(s), it needs {field_names}")
     for field, part in zip(field_names, parts, strict=True):
         if not (part.isascii() and part.isdigit()):
             raise ValueError(f"{where}: {name}({numbers}) has {field}={part!r}; allowed: a whole number of at least 1")
@@ -228,5 +197,77 @@ def _read_block(name: str, numbers: str, where: str) -> Block:
         raise ValueError(f"{where}: {name}({numbers}): {error}") from None
 
 
-def _excerpt(text: str, position: int, length: int = 30) -> str:
-    return text[position : position + length] + ("..." if len(text) > position + length else "")
+@dataclass(frozen=True)
+class NamedArch:
+    """An architecture that has a name."""
+
+    arch: str
+    macs: int
+    """MACs of convolutions and the linear layer, biases counted, 224×224 pixels, 1000 classes, without SE."""
+    num_params: int
+    """Learnable scalars of the same network."""
+    origin: str
+
+
+NAMED: dict[str, NamedArch] = {
+    "mbv2_initial": NamedArch(
+        "SuperConvK3BNRELU(3,8,2,1)SuperResIDWE6K3(8,32,2,8,1)SuperResIDWE6K3(32,48,2,32,1)"
+        "SuperResIDWE6K3(48,96,2,48,1)SuperResIDWE6K3(96,128,2,96,1)SuperConvK1BNRELU(128,2048,1,1)",
+        macs=159_562_440,
+        num_params=2_824_264,
+        origin="start of the searches: ImageNet_MBV2/scripts/search_*.sh of github.com/cvlab-yonsei/AZ-NAS (5e6683a)",
+    ),
+    "mbv2_480m": NamedArch(
+        "SuperConvK3BNRELU(3,48,2,1)SuperResIDWE1K7(48,40,2,40,1)SuperResIDWE1K3(40,96,2,96,2)"
+        "SuperResIDWE4K7(96,96,2,96,5)SuperResIDWE2K7(96,224,2,224,5)SuperConvK1BNRELU(224,2048,1,1)",
+        macs=485_342_664,
+        num_params=5_770_656,
+        origin="first of the 480M, 14-layer run in NB201/tss_choose_best.ipynb, history of github.com/ondratybl/VKDNW "
+        "(beb332b); which candidate the paper trained is not recorded",
+    ),
+    "zico_450m": NamedArch(
+        "SuperConvK3BNRELU(3,16,2,1)SuperResIDWE1K7(16,40,2,40,1)SuperResIDWE2K7(40,80,2,64,1)"
+        "SuperResIDWE4K7(80,96,2,96,5)SuperResIDWE2K7(96,224,2,224,5)SuperConvK1BNRELU(224,2048,1,1)",
+        macs=438_641_352,
+        num_params=5_741_264,
+        origin="ZiCo/ZiCo_imagenet1k_flops450M_res224.txt of github.com/SLDGroup/ZiCo (b0fec65)",
+    ),
+    "zico_600m": NamedArch(
+        "SuperConvK3BNRELU(3,24,2,1)SuperResIDWE1K7(24,48,2,48,1)SuperResIDWE2K7(48,72,2,72,1)"
+        "SuperResIDWE6K5(72,160,2,96,1)SuperResIDWE6K7(160,200,2,112,5)SuperResIDWE6K7(200,168,1,168,4)"
+        "SuperConvK1BNRELU(168,2048,1,1)",
+        macs=591_285_368,
+        num_params=9_703_144,
+        origin="ZiCo/ZiCo_imagenet1k_flops600M_res224.txt of github.com/SLDGroup/ZiCo (b0fec65)",
+    ),
+    "zico_1g": NamedArch(
+        "SuperConvK3BNRELU(3,48,2,1)SuperResIDWE1K7(48,48,2,72,1)SuperResIDWE1K7(48,80,2,128,1)"
+        "SuperResIDWE2K7(80,160,2,144,3)SuperResIDWE4K7(160,288,2,232,4)SuperResIDWE6K5(288,232,1,208,5)"
+        "SuperConvK1BNRELU(232,2048,1,1)",
+        macs=987_480_944,
+        num_params=15_314_624,
+        origin="ZiCo/ZiCo_imagenet1k_flops1G_res224.txt of github.com/SLDGroup/ZiCo (b0fec65)",
+    ),
+    "params_450m": NamedArch(
+        "SuperConvK3BNRELU(3,8,2,1)SuperResIDWE1K3(8,8,2,8,1)SuperResIDWE1K3(8,8,2,8,1)SuperResIDWE1K5(8,64,2,8,1)"
+        "SuperResIDWE6K5(64,1024,2,48,1)SuperConvK1BNRELU(1024,2048,1,1)",
+        macs=449_080_312,
+        num_params=11_022_144,
+        origin="found by the number of parameters alone: ZiCo/Params_imagenet1k_flops450M_res224.txt of "
+        "github.com/SLDGroup/ZiCo (b0fec65)",
+    ),
+}
+"""Published architectures by name. Which of its many candidates AZ-NAS trained is not recorded."""
+
+
+def read_arch(text: str) -> Blocks:
+    """The typed form of a structure string or of one of the names in ``NAMED``."""
+    if "(" in text:
+        return parse_structure(text)
+    named = NAMED.get(text.strip())
+    if named is None:
+        raise ValueError(
+            f"mbv2 architecture {text!r} is not known{nearest(text, NAMED)} (known names: {', '.join(NAMED)}; or a "
+            "structure such as SuperConvK3BNRELU(3,8,2,1)SuperResIDWE6K3(8,32,2,8,1)SuperConvK1BNRELU(32,64,1,1))"
+        )
+    return parse_structure(named.arch)

@@ -6,8 +6,9 @@
     timm.create_model("vkdnw_mbv2", arch="runs/search/found.json", num_classes=10)
     timm.create_model("vkdnw_mbv2_480m", features_only=True)
 
-``vkdnw_mbv2`` takes any architecture of the space; every published one (`vkdnw_pl.networks.mbv2_named`) is a model of its
-own, its name behind ``vkdnw_``. None has trained weights here; ``checkpoint_path=`` reads those that ``export`` wrote.
+``vkdnw_mbv2`` takes any architecture of the space; every published one (`vkdnw_pl.networks.mbv2_blocks`) is a model of
+its own, its name behind ``vkdnw_``. None has trained weights here; ``checkpoint_path=`` reads those that ``export``
+wrote.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from torch import Tensor, nn
 
 from vkdnw_pl.networks.arch_file import is_arch_file, read_arch_file
 from vkdnw_pl.networks.mbv2 import MBV2Network
-from vkdnw_pl.networks.mbv2_blocks import Blocks, ConvBlock, format_structure
-from vkdnw_pl.networks.mbv2_named import NAMED, read_arch
+from vkdnw_pl.networks.mbv2_blocks import NAMED, Blocks, ConvBlock, format_structure, read_arch
 
 __all__ = ["TimmMBV2"]
 
@@ -38,8 +38,8 @@ class TimmMBV2(MBV2Network):
     """`MBV2Network` with the interface of timm's models. State dicts are those of `MBV2Network`.
 
     Args:
-        arch: structure string, name (``mbv2_480m``), or path of a JSON file that names one (a search's ``found.json``, an
-            export's ``model.json``), whose network options are then the defaults of the following arguments.
+        arch: structure string, name (``mbv2_480m``), or path of a JSON file that names one (a search's ``found.json``,
+            an export's ``model.json``), whose network options are then the defaults of the following arguments.
         num_classes: K; 0 for no classifier, so that the output is what would go into it.
         in_chans: channels of the images, whatever ``arch`` says. Default: what it says.
         use_se: squeeze-and-excitation after the depthwise convolutions.
@@ -76,7 +76,6 @@ class TimmMBV2(MBV2Network):
             self.classifier = initial  # whose draws are MBV2Network's
 
     def get_classifier(self) -> nn.Module:
-        """The last linear layer, or an identity."""
         return self.classifier
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
@@ -112,15 +111,10 @@ class TimmMBV2(MBV2Network):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Maps of ``feature_info`` along with the last one.
+        """Maps of ``feature_info`` along with the last one, of images (B, C, H, W).
 
-        Args:
-            x: images (B, C, H, W).
-            indices: stages of ``feature_info``; a number n means the last n, None all.
-            norm: for timm's interface; there is no final norm.
-            stop_early: end after the last map that was asked for; needs ``intermediates_only``.
-            output_fmt: for timm's interface; ``NCHW``.
-            intermediates_only: return the list of maps without the last map before it.
+        ``indices`` are stages of ``feature_info``; a number n means the last n, None all. ``norm`` is timm's; there is
+        none.
         """
         if output_fmt != "NCHW":
             raise ValueError(f"output_fmt={output_fmt!r} is not allowed: maps of this network are NCHW")
@@ -160,13 +154,11 @@ class TimmMBV2(MBV2Network):
         return {"stem": r"^blocks\.0\.", "blocks": r"^blocks\.(\d+)" if coarse else r"^blocks\.(\d+)\.(\d+)"}
 
     def _chosen_stages(self, indices: int | Sequence[int] | None) -> tuple[list[int], int]:
-        """Numbers of stages in ``feature_info``, and the last of them."""
         if indices is not None and not isinstance(indices, int):
             indices = list(indices)
         return feature_take_indices(len(self.feature_info), indices)
 
     def _block_number(self, stage: int) -> int:
-        """Number of the super-block that gives a stage of ``feature_info``."""
         return int(self.feature_info[stage]["module"].rpartition(".")[2])
 
 
@@ -180,9 +172,7 @@ def _read(arch: str) -> tuple[Blocks, dict[str, Any]]:
         arch, options = file.arch, {**file.network, **file.task}
         options.pop("image_size", None)
         if unknown_options := [name for name in options if name not in _TIMM_NAMES]:
-            raise ValueError(
-                f"arch={str(file.path)!r} has the network option {unknown_options[0]!r}, which mbv2 does not have"
-            )
+            raise ValueError(f"arch={str(file.path)!r} has the network option {unknown_options[0]!r}, unknown to mbv2")
     blocks = read_arch(arch)
     named = {_TIMM_NAMES[name]: value for name, value in options.items()}
     return blocks, {"in_chans": blocks[0].in_channels, **named}
@@ -230,23 +220,19 @@ def _published(name: str) -> Callable[..., nn.Module]:
     return create
 
 
-def _cfg() -> dict[str, Any]:
-    """What timm should know of networks that have no weights yet."""
-    return {
-        "url": "",
-        "num_classes": 1000,
-        "input_size": (3, 224, 224),
-        "pool_size": (7, 7),
-        "crop_pct": 0.875,
-        "interpolation": "bicubic",
-        "mean": IMAGENET_DEFAULT_MEAN,
-        "std": IMAGENET_DEFAULT_STD,
-        "first_conv": "blocks.0.0.0",
-        "classifier": "classifier",
-    }
-
-
-default_cfgs = generate_default_cfgs({f"vkdnw_{name}": _cfg() for name in ("mbv2", *NAMED)})
+_CFG = {
+    "url": "",
+    "num_classes": 1000,
+    "input_size": (3, 224, 224),
+    "pool_size": (7, 7),
+    "crop_pct": 0.875,
+    "interpolation": "bicubic",
+    "mean": IMAGENET_DEFAULT_MEAN,
+    "std": IMAGENET_DEFAULT_STD,
+    "first_conv": "blocks.0.0.0",
+    "classifier": "classifier",
+}
+default_cfgs = generate_default_cfgs({f"vkdnw_{name}": dict(_CFG) for name in ("mbv2", *NAMED)})
 
 
 @register_model

@@ -9,14 +9,9 @@ METRICS = ("kendall", "spearman", "ndcg")
 
 
 def rank_agreement(score: Any, accuracy: Any, top_k: int, ties: str, places: float = 1.0) -> dict[str, float | None]:
-    """Kendall's tau-b, Spearman's rho and nDCG of scores, by the names in `METRICS`; None where one is undefined.
+    """Kendall's tau-b, Spearman's rho and nDCG of scores (n,) for accuracies (n,), by `METRICS`; None where undefined.
 
-    Args:
-        score: shape (n,), higher = predicted to be better.
-        accuracy: shape (n,).
-        top_k: nDCG looks at this many from the top.
-        ties: nDCG's rule for equal scores, see ``metrics.functional.ndcg``.
-        places: how many places each architecture takes in nDCG, see there.
+    See ``metrics.functional.ndcg`` for the other arguments.
     """
     from vkdnw_pl.metrics.functional import kendall_tau, ndcg, spearman_rho
 

@@ -76,20 +76,9 @@ def has_graph_features(space: str) -> bool:
 
 
 def graph_features(archs: Sequence[str]) -> tuple[Array, tuple[str, ...]]:
-    """Compute the GRAF features of NAS-Bench-201 architectures.
+    """GRAF features float64 (n, 191) of architectures of the space ``nb201``, and their names, `COLUMNS`.
 
-    The strings are taken as they are: what unreachable operations there are is counted, as in the source
-    (`NB201.canonicalise` replaces them by ``none``).
-
-    Args:
-        archs: n architectures of the space ``nb201``.
-
-    Returns:
-        float64 features of shape (n, 191) and their names, `COLUMNS`.
-
-    Raises:
-        ValueError: if ``archs`` is a single string, or one of them is not an architecture of the space; the text says
-            which and what is allowed.
+    Unreachable operations are counted too, as in the source (`NB201.canonicalise` replaces them by ``none``).
     """
     if isinstance(archs, str):
         raise ValueError(f"archs={archs!r} is not allowed: give a list of architectures, here perhaps [{archs!r}]")

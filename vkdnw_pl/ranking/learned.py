@@ -91,8 +91,7 @@ def make_features(row: str, columns: Mapping[str, Any], archs: Sequence[str], sp
         space: the name of their space.
 
     Raises:
-        ValueError: if the row is unknown, needs a column that is not there, or has graph features that the space
-            lacks; if an architecture repeats or is not of the space; or if a column has another length.
+        ValueError: if the row is unknown or cannot be made, or an architecture repeats or is not of the space.
     """
     check_choice("row", row, LEARNED_ROWS)
     if problem := _problem(row, columns, space):
@@ -113,15 +112,9 @@ def default_train_size(n: int) -> int:
 
 
 def split(n: int, train_size: int, seed: int) -> tuple[Indices, Indices]:
-    """Draw the architectures to train on; the others are for the metrics.
+    """Draw the architectures to train on; the others are for the metrics. Gives the places of both parts.
 
     Equal to scikit-learn's ``train_test_split`` with ``random_state=seed``, as in the reference code.
-
-    Returns:
-        Places of the training part, shape (train_size,), and of the rest, shape (n - train_size,).
-
-    Raises:
-        ValueError: if either part would have fewer than two architectures.
     """
     from sklearn.model_selection import train_test_split
 
@@ -153,7 +146,7 @@ class LearnedRanking:
     """Architectures of which the training part was drawn; the metrics are about the ``num_archs - train_size`` left."""
     dataset: str
     metrics: dict[str, float | None]
-    """``kendall``, ``spearman``, ``ndcg`` (None where undefined) and ``ndcg_k``, on the part that was not trained on."""
+    """``kendall``, ``spearman``, ``ndcg`` (None: undefined) and ``ndcg_k``, on the part that was not trained on."""
     versions: dict[str, str]
     """Versions of this package and of the libraries."""
     pipeline: Any
@@ -188,14 +181,14 @@ class LearnedRanking:
             model: a name of `MODELS`.
             seed: of the split and of the model.
             train_size: how many to train on; None: see `default_train_size`.
-            dataset: what the accuracies belong to; kept as a note.
+            dataset: what the accuracies are of, for the record.
             top_k: nDCG looks at this many from the top.
-            ties: nDCG's rule for equal predictions, see ``metrics.functional.ndcg``.
-            places: how many places each architecture takes in nDCG, see there.
+            ties: nDCG's rule for equal scores.
+            places: how many places each architecture takes in nDCG.
 
         Raises:
-            ValueError: if an option is not allowed, the shapes differ, an accuracy is not finite, or a feature has no
-                finite value in the training part.
+            ValueError: if an option is not allowed, an accuracy is not finite, or a feature has no finite value in the
+                training part.
         """
         pipeline = _make_pipeline(model, seed)
         accuracy, n = np.asarray(accuracy, dtype=np.float64), len(features.archs)
@@ -229,19 +222,10 @@ class LearnedRanking:
         )
 
     def predict(self, columns: Mapping[str, Any], archs: Sequence[str]) -> Array:
-        """Predict the accuracies, in percent, of architectures of the model's space.
+        """Predict the accuracies, in percent, of n architectures of the model's space.
 
-        Args:
-            columns: columns of their score table by name, each of shape (n,), made with the settings of the table
-                that the model was trained on; graph features are computed.
-            archs: the n architectures.
-
-        Returns:
-            float64 of shape (n,).
-
-        Raises:
-            ValueError: if a column that the model uses is missing or has another length, or an architecture is not of
-                the space.
+        ``columns`` are those of their score table by name, each of shape (n,), made with the settings of the table that
+        the model was trained on; graph features are computed.
         """
         missing = [name for name in self.features if name not in columns and name not in graf.COLUMNS]
         if missing:
@@ -276,10 +260,6 @@ class LearnedRanking:
         """Read a model that `save` wrote; a type that no such model holds is refused before anything of it is built.
 
         Warns where it was written with another version of scikit-learn.
-
-        Raises:
-            ValueError: if the file cannot be read, is of another kind (a pickle, say), holds a type that this package
-                does not write, or is of another version.
         """
         parts = _read(Path(path))
         if set(parts) != {field.name for field in fields(cls)}:
@@ -309,7 +289,6 @@ def _problem(row: str, columns: Collection[str], space: str) -> str | None:
 
 
 def _matrix(names: Sequence[str], columns: Mapping[str, Any], archs: Sequence[str]) -> Array:
-    """Values of the features by column, shape (n, number of names)."""
     graph_columns: dict[str, Array] = {}
     if any(name in graf.COLUMNS for name in names):
         values, graph_names = graf.graph_features(archs)
@@ -352,7 +331,6 @@ def _make_pipeline(model: str, seed: int) -> Any:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read the parts of a model file, refusing types that this package does not write."""
     import skops.io
 
     try:

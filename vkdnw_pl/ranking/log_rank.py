@@ -29,35 +29,19 @@ NAMED_SETS: dict[str, tuple[Term, ...]] = {
     "vkdnw_mbv2_official": ("macs", "expressivity", "progressivity", "vkdnw_official", "trainability"),
     "te_nas": (RankSum(("ntk_condition", "linear_regions")),),
     "vkdnw_official_single": (("vkdnw_official_dim", "vkdnw_official"),),
-    "vkdnw_official_agg": (
-        ("vkdnw_official_dim", "vkdnw_official"),
-        "jacov",
-        "expressivity",
-        "trainability",
-        "macs",
-    ),
+    "vkdnw_official_agg": (("vkdnw_official_dim", "vkdnw_official"), "jacov", "expressivity", "trainability", "macs"),
 }
-"""The rankings of the paper: VKDNW Section 5 (V, J, E, T, F), AZ-NAS (E, P, T, F) and TE-NAS; ``vkdnw_mbv2_official`` is
-what the official MobileNetV2 search adds up; ``vkdnw_plus`` is this project's (docs/beyond_the_paper.md)."""
+"""The rankings of the paper: VKDNW Section 5 (V, J, E, T, F), AZ-NAS (E, P, T, F) and TE-NAS; what the official
+MobileNetV2 search adds up (``vkdnw_mbv2_official``); and this project's ``vkdnw_plus`` (docs/beyond_the_paper.md)."""
 
 _RANK_SUM = re.compile(r"rank_sum\((.*)\)")
 _SPECTRUM = re.compile(r".*_decile_\d+")
 
 
 def rank_values(values: Any, higher_is_better: bool = True) -> Array:
-    """Rank values from 1 (worst) to n (best); equal values share the average of their ranks.
+    """Rank values (n,) from 1 (worst) to n (best); equal values share the average of their ranks.
 
     Every value that is not finite (NaN, ``inf``, ``-inf``) ranks last, all of them tied.
-
-    Args:
-        values: shape (n,).
-        higher_is_better: the direction of the values.
-
-    Returns:
-        float64 ranks of shape (n,).
-
-    Raises:
-        ValueError: if ``values`` is not one-dimensional.
     """
     from scipy.stats import rankdata  # half a second, which modules that only read NAMED_SETS should not pay
 
@@ -69,7 +53,7 @@ def rank_values(values: Any, higher_is_better: bool = True) -> Array:
 
 
 def aggregate(columns: Mapping[str, Any], terms: Sequence[Term], directions: Mapping[str, bool] | None = None) -> Array:
-    """Score architectures by the sum over ``terms`` of log(rank / n), higher = better.
+    """Score architectures by the sum over ``terms`` of log(rank / n), at most 0, higher = better.
 
     The logarithm makes a bad rank under one proxy weigh more than a good rank under another. A tuple of columns is
     one rank: lexicographic, its first column decides, the next ones break ties. An architecture with a value that is
@@ -80,12 +64,6 @@ def aggregate(columns: Mapping[str, Any], terms: Sequence[Term], directions: Map
         columns: values of the proxies by name, each of shape (n,).
         terms: what to rank by; see `NAMED_SETS` and `parse_ranking`.
         directions: whether higher is better, by column; a column that is not named counts as higher = better.
-
-    Returns:
-        float64 scores of shape (n,), at most 0.
-
-    Raises:
-        ValueError: if a term names an unknown column, there are no terms, or the columns differ in length.
     """
     if isinstance(terms, str) or not terms or not all(terms):
         raise ValueError(f"terms={terms!r} is not allowed: give at least one column or tuple of columns")
@@ -118,10 +96,7 @@ def parse_ranking(ranking: str | Sequence[Term]) -> tuple[Term, ...]:
 
     A name of `NAMED_SETS`; columns and names joined by ``+`` (``"vkdnw+jacov"``, ``"vkdnw_single+macs"``), where
     ``a>b`` is the pair that is ordered by a, then by b (``"aleph>vkdnw+jacov"``) and ``rank_sum(a,b)`` the sum of
-    their ranks; or a list of columns and tuples.
-
-    Raises:
-        ValueError: if a name is empty.
+    their ranks; or a list of columns and tuples. An empty name is a ``ValueError``.
     """
     terms: list[Term] = []
     for part in ranking.split("+") if isinstance(ranking, str) else ranking:

@@ -13,6 +13,7 @@ from vkdnw_pl.errors import check_bool, check_choice, check_number, check_whole
 from vkdnw_pl.networks.mbv2_blocks import (
     EXPANSIONS,
     KERNELS,
+    NAMED,
     OPERATORS,
     Block,
     Blocks,
@@ -22,9 +23,9 @@ from vkdnw_pl.networks.mbv2_blocks import (
     check_structure,
     format_structure,
     inverted_residuals,
+    read_arch,
     round8,
 )
-from vkdnw_pl.networks.mbv2_named import NAMED, read_arch
 from vkdnw_pl.spaces.base import BuildOptions, Cost, Space, read_options
 
 if TYPE_CHECKING:

@@ -27,11 +27,7 @@ BATCH_NORMS: tuple[str, ...] = get_args(BatchNorm)
 
 
 def check_batch_norm(value: str) -> BatchNorm:
-    """Return ``value`` if it names a behaviour.
-
-    Raises:
-        ValueError: naming the allowed ones.
-    """
+    """Return ``value`` if it names a behaviour; else a ``ValueError`` names the allowed ones."""
     check_choice("batchnorm", value, BATCH_NORMS)
     return cast(BatchNorm, value)
 
@@ -39,8 +35,7 @@ def check_batch_norm(value: str) -> BatchNorm:
 class _SampleNorm(torch.autograd.Function):
     """Instance normalisation without affine part.
 
-    PyTorch's own reshapes to one batch of B * C channels, which copies channels-last tensors; this one does not,
-    and is several times faster on CPU there.
+    PyTorch's own copies channels-last tensors; this one does not, and is several times faster on CPU there.
     """
 
     @staticmethod
@@ -63,10 +58,7 @@ def normalise(x: Tensor, dims: tuple[int, ...], eps: float) -> tuple[Tensor, Ten
 
 
 def normalised_tangent(t: Tensor, out: Tensor, rstd: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Derivative of ``out = (x - mean(x)) * rstd`` along ``t``; the map is symmetric, so its vjp is the same.
-
-    ``mean`` runs over ``dims``; the arguments broadcast.
-    """
+    """Derivative of ``out = (x - mean(x)) * rstd`` along ``t``, ``mean`` over ``dims``; symmetric, so the vjp too."""
     slope = (t * out).mean(dims, keepdim=True)
     # The mean goes first: it can be much larger than what is left.
     return (t - t.mean(dims, keepdim=True)).addcmul_(out, slope, value=-1).mul_(rstd)
@@ -105,9 +97,7 @@ def has_spatial_statistics(x: Tensor) -> bool:
 class BatchNormMode(TorchFunctionMode):
     """Within this context every batch norm behaves as ``behaviour`` says; buffers are never written.
 
-    Args:
-        behaviour: ``sample``, ``running`` or ``batch``.
-        composite: build ``sample`` from elementary operations, for use under ``torch.func`` transforms.
+    ``composite`` builds ``sample`` from elementary operations, for use under ``torch.func`` transforms.
     """
 
     def __init__(self, behaviour: BatchNorm, composite: bool = False) -> None:

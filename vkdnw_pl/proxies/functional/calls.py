@@ -105,11 +105,7 @@ class Call:
         return outputs * (weight[0].numel() + (self.arguments["bias"] is not None))
 
     def derivative(self, role: str, index: int) -> LocalDerivative:
-        """Derivative with respect to entry ``index`` of the argument ``role`` (``weight`` or ``bias``).
-
-        Raises:
-            Unsupported: where the derivative is not known here.
-        """
+        """Derivative with respect to entry ``index`` of the argument ``role`` (``weight`` or ``bias``)."""
         if self.func in CONVOLUTIONS:
             return self._conv_derivative(role, index)
         if self.func is F.linear:

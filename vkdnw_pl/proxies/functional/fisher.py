@@ -16,25 +16,15 @@ from torch import Tensor
 
 
 def smoothed_probabilities(logits: Tensor, alpha: float) -> Tensor:
-    """Softmax mixed with the uniform distribution: ``(1 - alpha) softmax(logits) + alpha / C``, in float64.
-
-    Args:
-        logits: (..., C).
-        alpha: share of the uniform distribution, in [0, 1].
-    """
+    """``(1 - alpha) softmax + alpha / C`` of logits (..., C), in float64."""
     p = torch.softmax(logits.double(), dim=-1)
     return (1.0 - alpha) * p + alpha / logits.shape[-1]
 
 
 def fisher_root(jac_BCP: Tensor, p_BC: Tensor) -> Tensor:
-    """Exact root of the empirical Fisher matrix, all samples stacked.
+    """Exact root of the empirical Fisher matrix of a Jacobian (B, C, P) and class probabilities (B, C).
 
-    Args:
-        jac_BCP: (B, C, P) Jacobian of the logits.
-        p_BC: (B, C) class probabilities, summing to one.
-
-    Returns:
-        (B * C, P) float64 matrix A with ``AᵀA = 1/B Σ_b J_bᵀ (diag p_b - p_b p_bᵀ) J_b`` (VKDNW, eq. 10).
+    It is a (B * C, P) float64 matrix A with ``AᵀA = 1/B Σ_b J_bᵀ (diag p_b - p_b p_bᵀ) J_b`` (VKDNW, eq. 10).
     """
     jac, p = jac_BCP.double(), p_BC.double().unsqueeze(-1)
     centred = jac - (p * jac).sum(1, keepdim=True)
@@ -42,14 +32,10 @@ def fisher_root(jac_BCP: Tensor, p_BC: Tensor) -> Tensor:
 
 
 def lower_root(p: Tensor) -> Tensor:
-    """Analytic lower-triangular root L of ``diag(p) - p pᵀ`` (Tanabe & Sagae 1992): ``L Lᵀ`` is the matrix.
+    """Analytic lower-triangular root L of ``diag(p) - p pᵀ`` (Tanabe & Sagae 1992), (..., C, C) for p (..., C).
 
-    Args:
-        p: (..., C) probabilities in any floating dtype.
-
-    Returns:
-        (..., C, C). With q_j = 1 - p_1 - ... - p_j: ``L_jj = √(p_j q_j / q_{j-1})``, ``L_ij = -(p_i / q_j) L_jj``; the
-        last column is zero.
+    With q_j = 1 - p_1 - ... - p_j: ``L_jj = √(p_j q_j / q_{j-1})``, ``L_ij = -(p_i / q_j) L_jj``; the last column is
+    zero.
     """
     q = 1.0 - p.cumsum(-1)
     q[..., -1] = 0.0

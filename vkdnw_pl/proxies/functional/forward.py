@@ -120,7 +120,6 @@ class _Pusher(TorchFunctionMode):
     def _push(
         self, func: Callable[..., Any], call: Call | None, leaves: list[Any], spec: Any, tracked: list[int]
     ) -> tuple[Any, Any]:
-        """Value and tangents of a call some of whose arguments carry tangents."""
         args, kwargs = tree_unflatten(leaves, spec)
         first = leaves[tracked[0]]
         incoming: Tangents = self.table[first]
@@ -295,7 +294,7 @@ def forward_jacobian(
     num_columns: int,
     batchnorm: BatchNorm,
 ) -> tuple[Tensor, Tensor]:
-    """Jacobian of the logits with respect to the targets; exact for coupled samples too.
+    """Jacobian (B, C, P) of the logits with respect to the targets, and the logits; exact for coupled samples too.
 
     Args:
         network: in evaluation mode.
@@ -304,12 +303,8 @@ def forward_jacobian(
         num_columns: P.
         batchnorm: behaviour of batch norm.
 
-    Returns:
-        (B, C, P) Jacobian, (B, C) logits.
-
     Raises:
-        Unsupported: where the network uses a function that has no forward derivative, or writes in place into memory
-            that is seen elsewhere.
+        Unsupported: where a function has no forward derivative, or writes in place into memory that is seen elsewhere.
     """
     pusher = _Pusher(targets)
     with sdpa_kernel(SDPBackend.MATH), pusher, BatchNormMode(batchnorm):

@@ -1,4 +1,4 @@
-"""Jacobian by ``torch.func``, or else by plain autograd: slow, but for any network, with whatever use of its weights."""
+"""Jacobian by ``torch.func``, or else by plain autograd: slow, but for any network and any use of its weights."""
 
 from __future__ import annotations
 
@@ -15,13 +15,10 @@ from vkdnw_pl.proxies.functional.scalars import Scalar
 def generic_jacobian(
     network: nn.Module, inputs: Tensor, scalars: Sequence[Scalar], batchnorm: BatchNorm
 ) -> tuple[Tensor, Tensor]:
-    """Jacobian of the logits with respect to ``scalars``, one Jacobian-vector product of the whole batch for each.
+    """Jacobian (B, C, P) of the logits with respect to ``scalars``, and the logits; one product for each scalar.
 
     Exact for shared and functionally used weights and for coupled samples. Where the network calls something that has
     no forward derivative (weight norm, custom autograd functions), one backward pass for each logit of each sample.
-
-    Returns:
-        (B, C, P) Jacobian, (B, C) logits.
     """
     parameters = dict(network.named_parameters())
     aliases = {id(p): name for name, p in parameters.items()}

@@ -26,7 +26,7 @@ def per_sample_gradients(
     extra: tuple[Tensor, ...] = (),
     batchnorm: BatchNorm = "sample",
 ) -> Iterator[dict[str, Tensor]]:
-    """Gradients of ``value(logits_C, *extra of the sample)``, for parts of the batch in order.
+    """Gradients of ``value(logits_C, *extra of the sample)``, name -> (b, *shape), for b <= ``CHUNK`` samples at a time.
 
     Args:
         network: its logits of one sample must not depend on the others.
@@ -34,13 +34,7 @@ def per_sample_gradients(
         inputs: (B, ...).
         value: scalar of the logits (C,) of one sample and its ``extra``.
         extra: tensors (B, ...) of further arguments.
-        batchnorm: ``sample`` or ``running``.
-
-    Yields:
-        name -> (b, *shape of the parameter), b at most ``CHUNK``.
-
-    Raises:
-        ValueError: for ``batch``, which couples the samples, or where the network does not return logits.
+        batchnorm: ``sample`` or ``running``; ``batch`` couples the samples and is refused.
     """
     if batchnorm == "batch":
         raise ValueError("batchnorm='batch' couples the samples, so none has a gradient by itself")
@@ -57,11 +51,7 @@ def per_sample_gradients(
 
 
 def weights_and_gradients(network: nn.Module, gradients: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """(weight, gradient) of every convolution and linear layer that the loss depends on.
-
-    Raises:
-        UndefinedScore: where there is none.
-    """
+    """(weight, gradient) of every convolution and linear layer that the loss depends on; at least one."""
     pairs = [(w.detach(), gradients[name]) for name, w in layer_weights(network).items() if name in gradients]
     if not pairs:
         raise UndefinedScore("the loss depends on no layer's weight")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -86,17 +87,14 @@ def jacobian(
             "engine='reverse' needs samples that do not influence each other, but here they do "
             f"(batchnorm={batchnorm!r}); use 'forward', 'generic' or 'auto'"
         )
+    compute = partial(_compute, network, inputs, scalars, batchnorm, plan, max_memory_bytes, up_to_shift)
     if engine == "generic":
-        return Jacobian(*_generic(network, inputs, scalars, batchnorm, plan, max_memory_bytes), "generic", None)
+        return Jacobian(*compute("generic"), "generic", None)
     fallback = plan.misuse
     if fallback is None:
         chosen = choose_engine(plan) if engine == "auto" else engine
         try:
-            if chosen == "reverse":
-                jac, logits = _reverse(network, inputs, scalars, batchnorm, plan, max_memory_bytes, up_to_shift)
-            else:
-                jac, logits = _forward(network, inputs, scalars, batchnorm, plan, max_memory_bytes)
-            return Jacobian(jac, logits, chosen, None)
+            return Jacobian(*compute(chosen), chosen, None)
         except Unsupported as error:
             fallback = str(error)
         except torch.OutOfMemoryError:
@@ -107,7 +105,7 @@ def jacobian(
                 raise
             fallback = str(error).splitlines()[0]
     warnings.warn(f"generic torch.func Jacobian: {fallback}", GenericFallback, stacklevel=2)
-    return Jacobian(*_generic(network, inputs, scalars, batchnorm, plan, max_memory_bytes), "generic", fallback)
+    return Jacobian(*compute("generic"), "generic", fallback)
 
 
 def engine_costs(plan: Trace) -> dict[str, float]:
@@ -137,16 +135,7 @@ def _targets(network: nn.Module, scalars: Sequence[Scalar], columns: Sequence[in
     return targets
 
 
-def _samples_per_part(bytes_per_sample: float, max_memory_bytes: int, batch: int) -> int:
-    return int(min(batch, max(1, max_memory_bytes // max(bytes_per_sample, 1))))
-
-
-def _bytes_per_tangent(inputs: Tensor, plan: Trace) -> float:
-    # A handful of stacks are alive at a time, the largest of the size of the largest activation.
-    return 6 * max((step.elements for step in plan.steps), default=1.0) * inputs.element_size()
-
-
-def _reverse(
+def _compute(
     network: nn.Module,
     inputs: Tensor,
     scalars: Sequence[Scalar],
@@ -154,53 +143,33 @@ def _reverse(
     plan: Trace,
     max_memory_bytes: int,
     up_to_shift: bool,
+    engine: str,
 ) -> tuple[Tensor, Tensor]:
-    targets = _targets(network, scalars, range(len(scalars)))
+    """Jacobian and logits by one engine, in parts of the samples and, forward, of the scalars."""
+    # A handful of stacks are alive at a time, the largest of the size of the largest activation.
+    per_tangent = 6 * max((step.elements for step in plan.steps), default=1.0) * inputs.element_size()
     through_head = plan.head_features is not None and plan.head_features < plan.num_logits
-    # Autograd keeps about every activation.
-    stored = sum(step.elements for step in plan.steps) * inputs.element_size()
-    part = _samples_per_part(stored, max_memory_bytes, len(inputs))
-    parts = [
-        reverse_jacobian(network, chunk, targets, len(scalars), batchnorm, through_head, up_to_shift)
-        for chunk in inputs.split(part)
-    ]
-    return torch.cat([jac for jac, _ in parts]), torch.cat([logits for _, logits in parts])
-
-
-def _forward(
-    network: nn.Module,
-    inputs: Tensor,
-    scalars: Sequence[Scalar],
-    batchnorm: BatchNorm,
-    plan: Trace,
-    max_memory_bytes: int,
-) -> tuple[Tensor, Tensor]:
-    per_tangent = _bytes_per_tangent(inputs, plan)
-    samples = (
-        len(inputs) if plan.coupled else _samples_per_part(per_tangent * len(scalars), max_memory_bytes, len(inputs))
-    )
-    columns = int(max(1, max_memory_bytes // (per_tangent * samples)))
-    jacs, logits = [], []
+    per_sample = {
+        "reverse": sum(step.elements for step in plan.steps) * inputs.element_size(),  # autograd keeps about all
+        "forward": per_tangent * len(scalars),
+        "generic": 4 * per_tangent,  # values beside tangents, and norms in elementary pieces
+    }[engine]
+    affordable = int(min(len(inputs), max(1, max_memory_bytes // max(per_sample, 1))))
+    samples = len(inputs) if plan.coupled else affordable
+    columns = int(max(1, max_memory_bytes // max(per_tangent * samples, 1)))
+    parts = []
     for chunk in inputs.split(samples):
-        jac = None
-        for start in range(0, max(len(scalars), 1), columns):
-            targets = _targets(network, scalars, range(start, min(start + columns, len(scalars))))
-            part, out = forward_jacobian(network, chunk, targets, len(scalars), batchnorm)
-            jac = part if jac is None else jac.add_(part)
-        jacs.append(jac)
-        logits.append(out)
-    return torch.cat(jacs), torch.cat(logits)  # type: ignore[arg-type]
-
-
-def _generic(
-    network: nn.Module,
-    inputs: Tensor,
-    scalars: Sequence[Scalar],
-    batchnorm: BatchNorm,
-    plan: Trace,
-    max_memory_bytes: int,
-) -> tuple[Tensor, Tensor]:
-    per_sample = 4 * _bytes_per_tangent(inputs, plan)  # values beside tangents, and norms in elementary pieces
-    part = len(inputs) if plan.coupled else _samples_per_part(per_sample, max_memory_bytes, len(inputs))
-    parts = [generic_jacobian(network, chunk, scalars, batchnorm) for chunk in inputs.split(part)]
+        if engine == "generic":
+            parts.append(generic_jacobian(network, chunk, scalars, batchnorm))
+        elif engine == "reverse":
+            targets = _targets(network, scalars, range(len(scalars)))
+            parts.append(reverse_jacobian(network, chunk, targets, len(scalars), batchnorm, through_head, up_to_shift))
+        else:
+            jac = None
+            for start in range(0, max(len(scalars), 1), columns):
+                targets = _targets(network, scalars, range(start, min(start + columns, len(scalars))))
+                jac_of_columns, logits = forward_jacobian(network, chunk, targets, len(scalars), batchnorm)
+                jac = jac_of_columns if jac is None else jac.add_(jac_of_columns)
+            assert jac is not None
+            parts.append((jac, logits))
     return torch.cat([jac for jac, _ in parts]), torch.cat([logits for _, logits in parts])

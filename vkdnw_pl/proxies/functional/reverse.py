@@ -15,11 +15,7 @@ from vkdnw_pl.proxies.functional.calls import Call, LocalDerivative, Unsupported
 
 
 class _Recorder(TorchFunctionMode):
-    """Watches the layer calls and, in the backward pass, turns gradients of their outputs into Jacobian entries.
-
-    Args:
-        targets: id of a parameter → [(column of the Jacobian, flat index), ...].
-    """
+    """Watches the layer calls and, in the backward pass, turns gradients of their outputs into Jacobian entries."""
 
     def __init__(self, targets: Mapping[int, Sequence[tuple[int, int]]]) -> None:
         super().__init__()
@@ -78,7 +74,7 @@ def reverse_jacobian(
     through_head: bool,
     up_to_shift: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Jacobian of the logits with respect to the targets, for samples that do not influence each other.
+    """Jacobian (B, C, P) of the logits with respect to the targets, and the logits; for samples that do not interact.
 
     Args:
         network: parameters must not require gradients.
@@ -89,9 +85,6 @@ def reverse_jacobian(
         through_head: differentiate the input features of the final linear layer instead of the logits and multiply
             by its weight; cheaper where there are fewer features than classes.
         up_to_shift: differentiate the differences to the last logit, whose row is then zero: one product less.
-
-    Returns:
-        (B, C, P) Jacobian, (B, C) logits.
     """
     recorder = _Recorder(targets)
     try:

@@ -23,11 +23,7 @@ class Scalar:
 
 
 def check_scalars(network: nn.Module, scalars: Sequence[Scalar]) -> None:
-    """Check that every scalar exists in ``network``.
-
-    Raises:
-        ValueError: naming the one that does not, and the nearest name or the allowed positions.
-    """
+    """Refuse scalars that do not exist in ``network``, naming the nearest name or the allowed positions."""
     parameters = dict(network.named_parameters(remove_duplicate=False))
     for scalar in scalars:
         if scalar.parameter not in parameters:
@@ -41,10 +37,9 @@ def check_scalars(network: nn.Module, scalars: Sequence[Scalar]) -> None:
 def layer_weights(network: nn.Module) -> dict[str, nn.Parameter]:
     """The weight of every layer with weights: name → parameter, in the order of ``named_parameters()``.
 
-    A layer with weights has a parameter named ``weight`` (or ``..._weight``, as attention's fused projections) with
-    at least two dimensions: convolutions, linear layers. Normalisation, embeddings, class tokens and biases are not
-    layers. Of a parametrised weight (weight norm and its like) the largest original tensor stands for the layer. A
-    weight shared by several layers counts once.
+    It is a parameter named ``weight`` (or ``..._weight``, as attention's fused projections) with at least two
+    dimensions: not normalisation, embeddings, class tokens and biases. Of a parametrised weight (weight norm and its
+    like) the largest original tensor stands for the layer. A weight shared by several layers counts once.
     """
     weights: dict[str, nn.Parameter] = {}
     for module_name, module in network.named_modules():

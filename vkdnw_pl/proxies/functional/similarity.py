@@ -22,11 +22,7 @@ class Agreement:
 
 
 def agreements(relus: Sequence[Tensor]) -> Agreement:
-    """Count the units of ReLU outputs (B, ...) on which two images agree.
-
-    Raises:
-        UndefinedScore: where there is no ReLU.
-    """
+    """Count the units of ReLU outputs (B, ...) on which two images agree; no ReLU is an ``UndefinedScore``."""
     if not relus:
         raise UndefinedScore("the network has no ReLU")
     kernel = torch.zeros(len(relus[0]), len(relus[0]), dtype=torch.float64, device=relus[0].device)
@@ -42,12 +38,7 @@ def agreements(relus: Sequence[Tensor]) -> Agreement:
 
 
 def correlations(grad_BD: Tensor) -> Tensor:
-    """Correlation matrix (B, B) of the rows, float64.
-
-    Raises:
-        FloatingPointError: where a row is not finite.
-        UndefinedScore: where a row is constant.
-    """
+    """Correlation matrix (B, B) of the rows, float64; a constant row is an ``UndefinedScore``."""
     if not torch.isfinite(grad_BD).all():
         raise FloatingPointError("the input Jacobian is not finite")
     centred = grad_BD.double() - grad_BD.double().mean(1, keepdim=True)

@@ -31,20 +31,13 @@ def quantiles(eigenvalues: Tensor, at: Sequence[float] = DECILES) -> Tensor:
 
 
 def entropy(weights: Tensor) -> Tensor:
-    """Entropy in nats of nonnegative weights (n,) normalised to sum one; at most ln n (VKDNW, eq. 11).
-
-    NaN where all weights are zero.
-    """
+    """Entropy in nats of nonnegative weights (n,) normalised to sum one (VKDNW, eq. 11); NaN where all are zero."""
     share = weights / weights.sum()
     return torch.special.entr(share).sum()
 
 
 def feature_entropy(feature: Tensor) -> float:
-    """Entropy in nats of the normalised eigenvalues of the channel covariance of a map (B, C, H, W), as in AZ-NAS.
-
-    Raises:
-        UndefinedScore: where the map is constant.
-    """
+    """Entropy in nats of the normalised eigenvalues of the channel covariance of a map (B, C, H, W), as in AZ-NAS."""
     # Centred in float64: in float32 the mean of a constant is not always that constant.
     x = feature.detach().movedim(1, -1).flatten(0, -2).double()
     x = x - x.mean(0)

@@ -110,11 +110,7 @@ class _Tracer(TorchFunctionMode):
 
 
 def check_logits(logits: object, batch: int) -> Tensor:
-    """Return what a network gave for ``batch`` samples if it has the shape of logits, (batch, classes).
-
-    Raises:
-        ValueError: naming the shape or type.
-    """
+    """Return what a network gave for ``batch`` samples if it has the shape of logits, (batch, classes)."""
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != batch:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(
@@ -125,16 +121,9 @@ def check_logits(logits: object, batch: int) -> Tensor:
 
 @torch.no_grad()
 def trace(network: nn.Module, inputs: Tensor, batchnorm: BatchNorm, parameters: Sequence[str] | None = None) -> Trace:
-    """Trace ``network`` on the first two of ``inputs`` (B, ...).
+    """Trace ``network``, in evaluation mode, on the first two of ``inputs`` (B, ...).
 
-    Args:
-        network: in evaluation mode; not changed.
-        inputs: at least one sample.
-        batchnorm: behaviour of batch norm.
-        parameters: names of the parameters that are going to be differentiated; all by default.
-
-    Raises:
-        ValueError: where the network does not return logits (B, C).
+    ``parameters`` are the names of those that are going to be differentiated; None for all.
     """
     few = inputs[:2]
     by_name = dict(network.named_parameters(remove_duplicate=False))
@@ -148,7 +137,7 @@ def trace(network: nn.Module, inputs: Tensor, batchnorm: BatchNorm, parameters: 
         misuse = misuse or "the calls inside a scripted module cannot be watched"
     coupled = batchnorm == "batch"
     if not coupled and len(few) > 1:
-        # Each of the two alone: either may depend on the other. A first dimension of two that is no batch shows as well.
+        # Each of the two alone: either may depend on the other. A first dimension that is no batch shows as well.
         single = _Tracer(names, 1)
         with single, BatchNormMode(batchnorm):
             alone = [check_logits(network(few[:1]), 1)]
