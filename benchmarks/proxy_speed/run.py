@@ -19,7 +19,7 @@ from vkdnw_pl.data.batches import batches
 from vkdnw_pl.networks.init import initialise
 from vkdnw_pl.proxies import make_proxies
 from vkdnw_pl.proxies.functional.batchnorm import BatchNormMode
-from vkdnw_pl.proxies.functional.gradients import per_sample_gradients
+from vkdnw_pl.proxies.functional.samples import per_sample_gradients
 from vkdnw_pl.proxies.functional.scalars import layer_weights
 from vkdnw_pl.proxies.scoring import Images, score_network
 from vkdnw_pl.spaces import NB201

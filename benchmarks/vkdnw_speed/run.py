@@ -23,10 +23,15 @@ from torch import Tensor, nn
 
 from vkdnw_pl.networks.init import initialise
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
-from vkdnw_pl.proxies.functional.fisher import fisher_root, smoothed_probabilities
+from vkdnw_pl.proxies.functional.fisher import (
+    eigenvalues_of_root,
+    entropy,
+    fisher_root,
+    quantiles,
+    smoothed_probabilities,
+)
 from vkdnw_pl.proxies.functional.jacobian import jacobian
 from vkdnw_pl.proxies.functional.scalars import Scalar, layer_weights
-from vkdnw_pl.proxies.functional.spectrum import eigenvalues_of_root, entropy, quantiles
 from vkdnw_pl.spaces import NB201
 
 SETTINGS = {"cifar10": (10, 32), "imagenet16": (120, 16)}

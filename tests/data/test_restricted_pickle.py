@@ -119,7 +119,5 @@ def test_other_files(tmp_path):
     (tmp_path / "list").write_bytes(pickle.dumps([1, 2]))
     with pytest.raises(ValueError, match="list' holds a list; needed: a dict"):
         read_batch(tmp_path / "list")
-    with pytest.raises(
-        ValueError, match=r"list' is damaged or another file: its MD5 is \w+, that of the original is 0"
-    ):
+    with pytest.raises(ValueError, match=r"list' is damaged or another file: its MD5 is \w+, not 0"):
         read_batch(tmp_path / "list", "0")

@@ -13,7 +13,7 @@ from vkdnw_pl.data.batches import Batch
 from vkdnw_pl.networks.init import initialise
 from vkdnw_pl.proxies import PROXIES, UndefinedScore, make_proxies
 from vkdnw_pl.proxies.borrow import borrow
-from vkdnw_pl.proxies.functional.similarity import agreements
+from vkdnw_pl.proxies.functional.samples import agreements
 from vkdnw_pl.proxies.scoring import Images, score_network
 from vkdnw_pl.proxies.similarity import epe_nas
 from vkdnw_pl.proxies.te_nas import condition

@@ -14,7 +14,7 @@ from torch import nn
 from vkdnw_pl.proxies import UndefinedScore, make_proxies
 from vkdnw_pl.proxies.az_nas import block_trainability
 from vkdnw_pl.proxies.borrow import borrow
-from vkdnw_pl.proxies.functional.spectrum import feature_entropy
+from vkdnw_pl.proxies.functional.fisher import feature_entropy
 from vkdnw_pl.proxies.graph import feature_taps
 from vkdnw_pl.proxies.similarity import jacov
 

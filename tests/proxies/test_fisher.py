@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy_reference import images, reference_fisher, relative_error
 
-from vkdnw_pl.proxies.functional.fisher import fisher_root, lower_root, smoothed_probabilities
-from vkdnw_pl.proxies.functional.spectrum import eigenvalues_of_root
+from vkdnw_pl.proxies.functional.fisher import eigenvalues_of_root, fisher_root, lower_root, smoothed_probabilities
 
 
 def fisher_matrix(root):

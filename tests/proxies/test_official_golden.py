@@ -13,7 +13,7 @@ from vkdnw_pl.proxies import UndefinedScore, make_proxies
 from vkdnw_pl.proxies.az_nas import block_trainability
 from vkdnw_pl.proxies.borrow import borrow
 from vkdnw_pl.proxies.functional.batchnorm import BatchNormMode
-from vkdnw_pl.proxies.functional.spectrum import feature_entropy
+from vkdnw_pl.proxies.functional.fisher import feature_entropy
 from vkdnw_pl.proxies.vkdnw import official_fisher
 from vkdnw_pl.spaces import NB201
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy_reference import images
 
-from vkdnw_pl.proxies.functional.spectrum import DECILES, eigenvalues_of_root, entropy, quantiles
+from vkdnw_pl.proxies.functional.fisher import DECILES, eigenvalues_of_root, entropy, quantiles
 
 
 @pytest.mark.parametrize("shape", [(30, 7), (8, 7), (7, 7), (200, 20)])

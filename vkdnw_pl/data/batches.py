@@ -147,9 +147,7 @@ def _from_module(spec: Mapping[str, Any]) -> _Draw:
     loader = module.train_dataloader()
     data: Any = getattr(loader, "dataset", None)
     if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
-        raise ValueError(
-            f"{spec['class_path']}: its train_dataloader has no data set with a length to draw images from"
-        )
+        raise ValueError(f"{spec['class_path']}: its train_dataloader has no data set to draw images from")
 
     def numbered_batch(batch_size: int, seed: int, index: int) -> Batch:
         chosen = draw(len(data), batch_size, seed, index, str(spec["class_path"])).tolist()

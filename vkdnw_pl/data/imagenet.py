@@ -202,9 +202,7 @@ def open_photo(path: str) -> Image.Image:
         with Image.open(path) as image:
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"image file {path!r} cannot be read: {error}; replace it by a whole copy or remove it"
-        ) from None
+        raise ValueError(f"image file {path!r} cannot be read: {error}; put a whole copy there or remove it") from None
 
 
 def extract_train(root: Path, classes: int) -> None:

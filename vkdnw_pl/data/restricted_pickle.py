@@ -31,9 +31,7 @@ def read_batch(path: Path, md5: str | None = None) -> dict[str, Any]:
     except OSError as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error.strerror or error}") from None
     if md5 is not None and (found := hashlib.md5(content, usedforsecurity=False).hexdigest()) != md5:
-        raise ValueError(
-            f"{str(path)!r} is damaged or another file: its MD5 is {found}, that of the original is {md5}; get it again"
-        )
+        raise ValueError(f"{str(path)!r} is damaged or another file: its MD5 is {found}, not {md5}; get it again")
     try:
         batch = _Reader(io.BytesIO(content), encoding="latin1").load()
     except _Refused as error:

@@ -82,9 +82,7 @@ class RankMetric(Metric, ABC):
         if with_id == 0:
             return preds, target
         if with_id < len(ids):
-            raise ValueError(
-                f"{with_id} of {len(ids)} items have an id and the others none; give ids to all or to none"
-            )
+            raise ValueError(f"{with_id} of {len(ids)} items have an id; give ids to every update or to none")
         order = np.lexsort([s.cpu().numpy() for s in (preds, target, ids)])
         preds, target, ids = (s[torch.from_numpy(order).to(s.device)] for s in states)
         repeated = ids[1:] == ids[:-1]

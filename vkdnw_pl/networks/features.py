@@ -41,10 +41,7 @@ def stage_names(network: nn.Module) -> list[str]:
         entries = info if isinstance(info, list | tuple) else info.info
         modules = dict(network.named_modules())  # HRNet's stem, for one, is none
         return [str(entry["module"]) for entry in entries if entry["module"] in modules]
-    raise ValueError(
-        f"{type(network).__name__} has no stages to take feature maps from: it needs an attribute `stages` (names of "
-        "modules), `blocks` (an nn.Sequential), or timm's `feature_info`"
-    )
+    raise ValueError(f"{type(network).__name__} has no `stages` (names of modules), `blocks` or timm's `feature_info`")
 
 
 def stage_outputs(network: nn.Module, input_size: Sequence[int]) -> list[Stage]:
@@ -116,13 +113,9 @@ class FeatureTap:
         outputs = []
         for name, record in zip(self.names, self.records, strict=True):
             if record.output is None:
-                raise RuntimeError(
-                    f"no output of {name!r} was seen: run the network first (tap a compiled one before its first call)"
-                )
+                raise RuntimeError(f"no output of {name!r} was seen: run the network first, and tap before compiling")
             if record.version is not None and record.output._version != record.version:
-                raise RuntimeError(
-                    f"the output of {name!r} was overwritten by a layer behind it that works in place (inplace=True)"
-                )
+                raise RuntimeError(f"the output of {name!r} was overwritten by a later layer (inplace=True)")
             outputs.append(record.output)
         for record in self.records:
             record.output = None

@@ -118,9 +118,7 @@ def zero_residual_gammas(network: nn.Module) -> int:
     """
     blocks = [module for module in network.modules() if callable(getattr(module, "zero_init_last", None))]
     if not blocks:
-        raise ValueError(
-            f"zero_gamma has no meaning for {type(network).__name__}: none of its modules has a method zero_init_last()"
-        )
+        raise ValueError(f"zero_gamma has no meaning for {type(network).__name__}: no module has zero_init_last()")
     for block in blocks:
         block.zero_init_last()  # type: ignore[operator]
     return len(blocks)

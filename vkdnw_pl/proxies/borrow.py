@@ -15,7 +15,7 @@ from vkdnw_pl.data.batches import Batch, Batches
 from vkdnw_pl.networks.init import Init, initialise
 from vkdnw_pl.proxies.functional import UndefinedScore
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm
-from vkdnw_pl.proxies.functional.spectrum import feature_entropy
+from vkdnw_pl.proxies.functional.fisher import feature_entropy
 from vkdnw_pl.proxies.functional.trace import Trace, trace
 from vkdnw_pl.proxies.graph import Graph, cross_entropy, forward_graph, loss_gradients
 

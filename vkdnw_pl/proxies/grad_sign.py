@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from vkdnw_pl.proxies.base import Proxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, check_batch_norm
-from vkdnw_pl.proxies.functional.gradients import per_sample_gradients
+from vkdnw_pl.proxies.functional.samples import per_sample_gradients
 from vkdnw_pl.proxies.functional.scalars import layer_weights
 from vkdnw_pl.proxies.graph import check_classes
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
-from vkdnw_pl.proxies.functional.similarity import agreements, correlations
+from vkdnw_pl.proxies.functional.samples import agreements, correlations
 
 
 class Naswot(GraphProxy):

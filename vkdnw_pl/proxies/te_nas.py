@@ -7,8 +7,7 @@ from torch import Tensor
 
 from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
-from vkdnw_pl.proxies.functional.gradients import per_sample_gradients
-from vkdnw_pl.proxies.functional.similarity import agreements
+from vkdnw_pl.proxies.functional.samples import agreements, per_sample_gradients
 from vkdnw_pl.proxies.graph import check_parameters
 
 

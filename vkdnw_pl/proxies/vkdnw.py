@@ -14,10 +14,17 @@ from vkdnw_pl.errors import check_choice, check_number, check_whole
 from vkdnw_pl.proxies.base import Proxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, check_batch_norm
-from vkdnw_pl.proxies.functional.fisher import fisher_root, lower_root, smoothed_probabilities
+from vkdnw_pl.proxies.functional.fisher import (
+    DECILES,
+    eigenvalues_of_root,
+    entropy,
+    fisher_root,
+    lower_root,
+    quantiles,
+    smoothed_probabilities,
+)
 from vkdnw_pl.proxies.functional.jacobian import DEFAULT_MEMORY_BYTES, ENGINES, Engine, jacobian
 from vkdnw_pl.proxies.functional.scalars import Scalar, layer_weights, spread_entries
-from vkdnw_pl.proxies.functional.spectrum import DECILES, eigenvalues_of_root, entropy, quantiles
 
 _SMALL = 1e-10
 

@@ -14,8 +14,7 @@ from vkdnw_pl.errors import check_bool, check_choice
 from vkdnw_pl.proxies.base import GraphProxy, Proxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, NoBatchNormMode
-from vkdnw_pl.proxies.functional.gradients import total, weights_and_gradients
-from vkdnw_pl.proxies.functional.scalars import layer_weights
+from vkdnw_pl.proxies.functional.scalars import layer_weights, total, weights_and_gradients
 from vkdnw_pl.proxies.functional.trace import check_logits
 from vkdnw_pl.proxies.graph import check_parameters, cross_entropy
 

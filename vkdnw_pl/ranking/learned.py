@@ -338,20 +338,14 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     if not data.startswith(b"PK"):
-        raise ValueError(
-            f"{path} is not a model of vkdnw_pl, which is a zip archive of the skops format; pickle and joblib files "
-            "are never read, because reading one runs whatever it holds"
-        )
+        raise ValueError(f"{path} is not a model of vkdnw_pl; pickle and joblib files are never read")
     try:
         unknown = sorted(set(skops.io.get_untrusted_types(data=data)) - set(_TRUSTED))
         parts = None if unknown else skops.io.loads(data, trusted=_TRUSTED)
     except Exception as error:  # skops raises whatever its reading of a damaged file runs into
         raise ValueError(f"{path} cannot be read as a model: {type(error).__name__}: {error}") from None
     if unknown:
-        raise ValueError(
-            f"{path} is refused: it holds types that no model of vkdnw_pl has, and reading it could run foreign code: "
-            f"{', '.join(unknown)}"
-        )
+        raise ValueError(f"{path} is refused: it holds types that no model of vkdnw_pl has: {', '.join(unknown)}")
     if not isinstance(parts, dict) or parts.pop("format", None) != _FORMAT:
         raise ValueError(f"{path} is not a model of vkdnw_pl (or of another version): its format is not {_FORMAT!r}")
     return parts

@@ -105,9 +105,7 @@ def parse_ranking(ranking: str | Sequence[Term]) -> tuple[Term, ...]:
             part = RankSum(summed[1].split(","))
         names = tuple(name.strip() for name in (part.split(">") if isinstance(part, str) else part))
         if not names or not all(names):
-            raise ValueError(
-                f"ranking={ranking!r} has an empty name; write it like 'aleph>vkdnw+jacov' or 'rank_sum(a,b)'"
-            )
+            raise ValueError(f"ranking={ranking!r} has an empty name; write 'aleph>vkdnw+jacov' or 'rank_sum(a,b)'")
         if isinstance(part, RankSum):
             terms.append(RankSum(names))
         elif len(names) > 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,6 +183,17 @@ class Call:
             x = F.batch_norm(x[:, at], mean, var, None, None, arg["training"], 0.0, arg["eps"])
             return LocalDerivative(1, index, x[:, 0])
         return LocalDerivative(channel_dim, index, normalised.select(channel_dim, index))
+
+
+def local_derivatives(
+    call: Call, targets: Mapping[int, Sequence[tuple[int, int]]]
+) -> list[tuple[int, LocalDerivative]]:
+    """The derivatives that ``call`` contributes: (column, derivative) of every target among its weight and bias."""
+    return [
+        (column, call.derivative(role, index))
+        for role in ("weight", "bias")
+        for column, index in targets.get(id(call.arguments[role]), ())
+    ]
 
 
 def _single(value: Any) -> int:

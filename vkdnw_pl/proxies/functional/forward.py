@@ -28,8 +28,7 @@ from vkdnw_pl.proxies.functional.batchnorm import (
     normalised_tangent,
     sample_norm,
 )
-from vkdnw_pl.proxies.functional.calls import CONVOLUTIONS, Call, Unsupported
-from vkdnw_pl.proxies.functional.reverse import local_derivatives
+from vkdnw_pl.proxies.functional.calls import CONVOLUTIONS, Call, Unsupported, local_derivatives
 
 
 class Tangents:

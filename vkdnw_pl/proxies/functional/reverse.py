@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
-from vkdnw_pl.proxies.functional.calls import Call, LocalDerivative, Unsupported
+from vkdnw_pl.proxies.functional.calls import Call, LocalDerivative, Unsupported, local_derivatives
 
 
 class _Recorder(TorchFunctionMode):
@@ -52,17 +52,6 @@ class _Recorder(TorchFunctionMode):
         assert self.sink is not None
         for column, local in locals_:
             self.sink(column, local.dot(grad))
-
-
-def local_derivatives(
-    call: Call, targets: Mapping[int, Sequence[tuple[int, int]]]
-) -> list[tuple[int, LocalDerivative]]:
-    """The derivatives that ``call`` contributes: (column, derivative) of every target among its weight and bias."""
-    return [
-        (column, call.derivative(role, index))
-        for role in ("weight", "bias")
-        for column, index in targets.get(id(call.arguments[role]), ())
-    ]
 
 
 def reverse_jacobian(

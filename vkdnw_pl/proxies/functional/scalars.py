@@ -1,13 +1,15 @@
-"""Which scalar weights represent a network in the Fisher matrix."""
+"""The weights of a network: single scalars, layers with their gradients, and sums over them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from vkdnw_pl.errors import nearest
+from vkdnw_pl.proxies.functional import UndefinedScore
 
 _NOT_LAYERS = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
 
@@ -60,3 +62,16 @@ def spread_entries(numel: int, count: int) -> Iterator[int]:
     """``count`` evenly spread flat positions from 0 to the last, rounded down as in the official code; all if fewer."""
     count = min(count, numel)
     return iter([i * (numel - 1) // max(count - 1, 1) for i in range(count)])
+
+
+def weights_and_gradients(network: nn.Module, gradients: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """(weight, gradient) of every convolution and linear layer that the loss depends on; at least one."""
+    pairs = [(w.detach(), gradients[name]) for name, w in layer_weights(network).items() if name in gradients]
+    if not pairs:
+        raise UndefinedScore("the loss depends on no layer's weight")
+    return pairs
+
+
+def total(parts: list[Tensor]) -> float:
+    """Sum of scalar tensors in float64."""
+    return math.fsum(float(part.double()) for part in parts)
