@@ -16,8 +16,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from vkdnw_pl.ranking import learned
-from vkdnw_pl.ranking.agreement import rank_agreement
+from vkdnw_pl.ranking import learned, rank_agreement
 from vkdnw_pl.ranking.graph_features import PAPER_COLUMNS
 from vkdnw_pl.ranking.learned import (
     LEARNED_ROWS,

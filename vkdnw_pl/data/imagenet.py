@@ -11,7 +11,6 @@ import re
 import shutil
 import tarfile
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -262,16 +261,10 @@ def _validation_classes(devkit: Path) -> list[str]:
 def _numbered_classes(meta: bytes) -> dict[int, str]:
     """Names of the classes by their numbers in the development kit."""
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
-    try:
-        synsets = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
-        # The leaves of WordNet's tree are the classes; inner nodes have numbers above theirs.
-        return {
-            int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets if int(synset["num_children"]) == 0
-        }
-    except (MatReadError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"{_META} cannot be read: {error}") from error
+    synsets = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
+    # The leaves of WordNet's tree are the classes; inner nodes have numbers above theirs.
+    return {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets if int(synset["num_children"]) == 0}
 
 
 def _content(tar: tarfile.TarFile, name: str) -> bytes:
@@ -288,10 +281,10 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(path) as tar:
             yield tar
-    except (tarfile.TarError, EOFError, zlib.error, LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"{str(path)!r} is damaged or another file: {error}") from error
     except OSError as error:  # also a full disk, which is no fault of the file
         raise ValueError(f"{str(path)!r} could not be extracted: {error}; call again to go on") from error
+    except Exception as error:  # damaged files raise nearly every kind of error
+        raise ValueError(f"{str(path)!r} is damaged or another file: {error}") from error
 
 
 @contextmanager

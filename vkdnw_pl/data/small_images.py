@@ -264,7 +264,9 @@ def read_batches(
         if not isinstance(labels, list | np.ndarray) or not all(isinstance(k, int | np.integer) for k in labels):
             raise ValueError(f"{str(path)!r} has labels that are not a list of whole numbers")
         if len(labels) != len(images) or not all(0 <= k <= largest_label for k in labels):
-            raise ValueError(f"{str(path)!r}: {len(labels)} labels for {len(images)} images, or not 0..{largest_label}")
+            raise ValueError(
+                f"{str(path)!r} has {len(labels)} labels for {len(images)} images, or some above {largest_label} or below 0"
+            )
         all_images.append(images.reshape(-1, 3, image_size, image_size))
         all_labels.append(np.asarray(labels, np.int64))
     return np.concatenate(all_images), np.concatenate(all_labels)

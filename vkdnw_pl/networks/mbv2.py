@@ -8,7 +8,7 @@ from functools import partial
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
-from vkdnw_pl.networks.mbv2_blocks import Block, ConvBlock, ResBlock, Residual, inverted_residuals
+from vkdnw_pl.networks.mbv2_blocks import Block, ResBlock, Residual, inverted_residuals
 
 
 class SqueezeExcitation(nn.Module):
@@ -99,14 +99,7 @@ def _units(block: Block, use_se: bool, bn_eps: float) -> list[nn.Module]:
         first, further = inverted_residuals(block)
         shapes = first + further * (block.sub_layers - 1)
         return [InvertedResidual(shape, use_se, bn_eps) for shape in shapes]
-    return [_conv_unit(block, i == 0, bn_eps) for i in range(block.sub_layers)]
-
-
-def _conv_unit(block: ConvBlock, first: bool, bn_eps: float) -> nn.Module:
-    return Conv2dNormActivation(
-        block.in_channels if first else block.out_channels,
-        block.out_channels,
-        block.kernel,
-        block.stride if first else 1,
-        norm_layer=partial(nn.BatchNorm2d, eps=bn_eps),
-    )
+    conv = partial(Conv2dNormActivation, norm_layer=partial(nn.BatchNorm2d, eps=bn_eps))
+    width, kernel = block.out_channels, block.kernel
+    further = (conv(width, width, kernel) for _ in range(block.sub_layers - 1))
+    return [conv(block.in_channels, width, kernel, block.stride), *further]

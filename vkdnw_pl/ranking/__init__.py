@@ -1,23 +1,151 @@
-"""Aggregations of several proxies into one ranking."""
+"""Rankings by the sum of the logarithms of the ranks under several proxies, and their agreement with accuracies."""
 
-from vkdnw_pl.ranking.log_rank import (
-    NAMED_SETS,
-    RankSum,
-    Term,
-    aggregate,
-    available_rankings,
-    columns_of,
-    parse_ranking,
-    rank_values,
-)
+from __future__ import annotations
 
-__all__ = [
-    "NAMED_SETS",
-    "RankSum",
-    "Term",
-    "aggregate",
-    "available_rankings",
-    "columns_of",
-    "parse_ranking",
-    "rank_values",
-]
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vkdnw_pl.errors import nearest
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+METRICS = ("kendall", "spearman", "ndcg")
+Term = str | tuple[str, ...]
+"""What one rank is made of: a column, several of which each decides where all before it are equal, or a `RankSum`."""
+
+
+class RankSum(tuple[str, ...]):
+    """Columns whose ranks are added and ranked again, as TE-NAS does; written ``rank_sum(a,b)``."""
+
+    __slots__ = ()
+
+
+NAMED_SETS: dict[str, tuple[Term, ...]] = {
+    "vkdnw_single": (("aleph", "vkdnw"),),
+    "vkdnw_agg": (("aleph", "vkdnw"), "jacov", "expressivity", "trainability", "macs"),
+    "vkdnw_plus": ("vkdnw", "jacov", "expressivity", "trainability", "macs", "synflow"),
+    "az_nas": ("expressivity", "progressivity", "trainability", "macs"),
+    "vkdnw_mbv2_official": ("macs", "expressivity", "progressivity", "vkdnw_official", "trainability"),
+    "te_nas": (RankSum(("ntk_condition", "linear_regions")),),
+    "vkdnw_official_single": (("vkdnw_official_dim", "vkdnw_official"),),
+    "vkdnw_official_agg": (("vkdnw_official_dim", "vkdnw_official"), "jacov", "expressivity", "trainability", "macs"),
+}
+"""The rankings of the paper: VKDNW Section 5 (V, J, E, T, F), AZ-NAS (E, P, T, F) and TE-NAS; what the official
+MobileNetV2 search adds up (``vkdnw_mbv2_official``); and this project's ``vkdnw_plus`` (docs/beyond_the_paper.md)."""
+
+_RANK_SUM = re.compile(r"rank_sum\((.*)\)")
+_SPECTRUM = re.compile(r".*_decile_\d+")
+
+
+def rank_values(values: Any, higher_is_better: bool = True) -> Array:
+    """Rank values (n,) from 1 (worst) to n (best); equal values share the average of their ranks.
+
+    Every value that is not finite (NaN, ``inf``, ``-inf``) ranks last, all of them tied.
+    """
+    from scipy.stats import rankdata  # half a second, which modules that only read NAMED_SETS should not pay
+
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1:
+        raise ValueError(f"values has shape {values.shape}; give one value per architecture, shape (n,)")
+    signed = values if higher_is_better else -values
+    return np.asarray(rankdata(np.where(np.isfinite(values), signed, -np.inf)), dtype=np.float64)
+
+
+def aggregate(columns: Mapping[str, Any], terms: Sequence[Term], directions: Mapping[str, bool] | None = None) -> Array:
+    """Score architectures by the sum over ``terms`` of log(rank / n), at most 0, higher = better.
+
+    The logarithm makes a bad rank under one proxy weigh more than a good rank under another. A tuple of columns is
+    one rank: lexicographic, its first column decides, the next ones break ties. An architecture with a value that is
+    not finite in any column of a term ranks last in that term, tied with the others of that kind. Source: AZ-NAS
+    (CVPR 2024) and VKDNW Section 5, whose pairs are ranked densely; here ties share the average rank in every term.
+
+    Args:
+        columns: values of the proxies by name, each of shape (n,).
+        terms: what to rank by; see `NAMED_SETS` and `parse_ranking`.
+        directions: whether higher is better, by column; a column that is not named counts as higher = better.
+    """
+    if isinstance(terms, str) or not terms or not all(terms):
+        raise ValueError(f"terms={terms!r} is not allowed: give at least one column or tuple of columns")
+    names = columns_of(terms)
+    for name in names:
+        if name not in columns:
+            hint = nearest(name, columns)
+            raise ValueError(f"column {name!r} is not in the score table{hint} (there: {', '.join(columns)})")
+    arrays = {name: np.asarray(columns[name], dtype=np.float64) for name in names}
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"the columns differ in shape: {shapes}")
+    directions = directions or {}
+    score = np.zeros(shapes[names[0]])
+    for term in terms:
+        ranks = [rank_values(arrays[name], directions.get(name, True)) for name in _names(term)]
+        if isinstance(term, RankSum):
+            # A value that does not exist has the lowest rank and takes part with it.
+            score += np.log(rank_values(np.sum(ranks, axis=0)) / max(len(score), 1))
+            continue
+        # The rows of the table of ranks in lexicographic order: the place of a row in it is the rank of the tuple.
+        _, place = np.unique(np.stack(ranks, axis=1), axis=0, return_inverse=True)
+        finite = np.all([np.isfinite(arrays[name]) for name in _names(term)], axis=0)
+        score += np.log(rank_values(np.where(finite, place.reshape(-1), np.nan)) / max(len(score), 1))
+    return score
+
+
+def parse_ranking(ranking: str | Sequence[Term]) -> tuple[Term, ...]:
+    """Turn a user's ranking into terms.
+
+    A name of `NAMED_SETS`; columns and names joined by ``+`` (``"vkdnw+jacov"``, ``"vkdnw_single+macs"``), where
+    ``a>b`` is the pair that is ordered by a, then by b (``"aleph>vkdnw+jacov"``) and ``rank_sum(a,b)`` the sum of
+    their ranks; or a list of columns and tuples. An empty name is a ``ValueError``.
+    """
+    terms: list[Term] = []
+    for part in ranking.split("+") if isinstance(ranking, str) else ranking:
+        summed = _RANK_SUM.fullmatch(part.strip()) if isinstance(part, str) else None
+        if summed:
+            part = RankSum(summed[1].split(","))
+        names = tuple(name.strip() for name in (part.split(">") if isinstance(part, str) else part))
+        if not names or not all(names):
+            raise ValueError(f"ranking={ranking!r} has an empty name; write 'aleph>vkdnw+jacov' or 'rank_sum(a,b)'")
+        if isinstance(part, RankSum):
+            terms.append(RankSum(names))
+        elif len(names) > 1:
+            terms.append(names)
+        else:
+            terms.extend(NAMED_SETS.get(names[0], names))
+    return tuple(terms)
+
+
+def available_rankings(columns: Iterable[str]) -> list[str]:
+    """The rankings that ``columns`` allow: each column by itself, then the named sets of which all columns are there.
+
+    The deciles of a spectrum (``*_decile_*``) have no direction and are not rankings.
+    """
+    columns = list(columns)
+    single = [name for name in columns if not _SPECTRUM.fullmatch(name)]
+    return single + [name for name, terms in NAMED_SETS.items() if set(columns_of(terms)) <= set(columns)]
+
+
+def columns_of(terms: Iterable[Term]) -> list[str]:
+    """The columns that a ranking needs, in order; one that two terms name comes twice."""
+    return [name for term in terms for name in _names(term)]
+
+
+def _names(term: Term) -> tuple[str, ...]:
+    return (term,) if isinstance(term, str) else tuple(term)
+
+
+def rank_agreement(score: Any, accuracy: Any, top_k: int, ties: str, places: float = 1.0) -> dict[str, float | None]:
+    """Kendall's tau-b, Spearman's rho and nDCG of scores (n,) for accuracies (n,), by `METRICS`; None where undefined.
+
+    See ``metrics.functional.ndcg`` for the other arguments.
+    """
+    from vkdnw_pl.metrics.functional import kendall_tau, ndcg, spearman_rho
+
+    values = (
+        float(kendall_tau(score, accuracy)),
+        float(spearman_rho(score, accuracy)),
+        float(ndcg(score, accuracy, top_k=top_k, ties=ties, places=places)),  # type: ignore[arg-type]
+    )
+    return {name: None if math.isnan(value) else value for name, value in zip(METRICS, values)}

@@ -19,7 +19,7 @@ import numpy as np
 from vkdnw_pl._version import __version__
 from vkdnw_pl.errors import check_choice, is_whole, nearest
 from vkdnw_pl.ranking import graph_features as graf
-from vkdnw_pl.ranking.agreement import rank_agreement
+from vkdnw_pl.ranking import rank_agreement
 from vkdnw_pl.runs.files import replaced
 
 Array = np.ndarray[Any, np.dtype[np.float64]]

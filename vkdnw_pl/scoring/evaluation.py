@@ -12,8 +12,16 @@ import numpy as np
 
 from vkdnw_pl.errors import check_number, check_whole
 from vkdnw_pl.oracles import Oracle
-from vkdnw_pl.ranking import Term, aggregate, available_rankings, columns_of, parse_ranking, rank_values
-from vkdnw_pl.ranking.agreement import METRICS, rank_agreement
+from vkdnw_pl.ranking import (
+    METRICS,
+    Term,
+    aggregate,
+    available_rankings,
+    columns_of,
+    parse_ranking,
+    rank_agreement,
+    rank_values,
+)
 from vkdnw_pl.runs.files import write_csv
 from vkdnw_pl.runs.table import ScoreTable
 

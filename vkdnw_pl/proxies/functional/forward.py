@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,14 +32,12 @@ from vkdnw_pl.proxies.functional.batchnorm import (
 from vkdnw_pl.proxies.functional.calls import CONVOLUTIONS, Call, Unsupported, local_derivatives
 
 
+@dataclass(frozen=True, slots=True)
 class Tangents:
     """Tangents of one tensor: ``stack`` is (T, *shape), ``columns`` the ascending Jacobian columns of its T rows."""
 
-    __slots__ = ("columns", "stack")
-
-    def __init__(self, columns: tuple[int, ...], stack: Tensor) -> None:
-        self.columns = columns
-        self.stack = stack
+    columns: tuple[int, ...]
+    stack: Tensor
 
     def spread(self, columns: tuple[int, ...]) -> Tensor:
         """The stack for a superset of the columns, zero where this tensor does not depend on the scalar."""

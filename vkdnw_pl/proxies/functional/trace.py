@@ -15,7 +15,7 @@ from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
 from vkdnw_pl.proxies.functional.calls import Call
 
 _MATMULS = frozenset(
-    {
+    [
         "matmul",
         "__matmul__",
         "__rmatmul__",
@@ -25,12 +25,12 @@ _MATMULS = frozenset(
         "baddbmm",
         "einsum",
         "scaled_dot_product_attention",
-        "multi_head_attention_forward",
         "bilinear",
+        "multi_head_attention_forward",
         "conv_transpose1d",
         "conv_transpose2d",
         "conv_transpose3d",
-    }
+    ]
 )
 
 

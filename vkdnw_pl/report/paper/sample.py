@@ -11,8 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vkdnw_pl.oracles import Oracle
-from vkdnw_pl.ranking import columns_of, parse_ranking
-from vkdnw_pl.ranking.agreement import rank_agreement
+from vkdnw_pl.ranking import columns_of, parse_ranking, rank_agreement
 from vkdnw_pl.ranking.learned import LEARNED_ROWS, PAPER_TRAIN_SIZE, default_train_size
 from vkdnw_pl.report.figures.rankings import save_importances
 from vkdnw_pl.report.paper.comparison import Comparison, compare
