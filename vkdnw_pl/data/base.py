@@ -104,7 +104,6 @@ class ImageDataModule(LightningDataModule):
         """Transform and finish of ``SeededDataset``, for training or for evaluation."""
 
     def setup(self, stage: str | None = None) -> None:
-        """Load what a stage needs and has not been loaded yet."""
         for part in _STAGES[getattr(stage, "value", stage)]:
             self.images(part)
 

@@ -1,7 +1,6 @@
 """ImageNet-1K (ILSVRC 2012) in class folders, made from the published tar files where they are missing.
 
-A folder gets its name, ``train`` or ``val``, when it is whole; until then it is ``train.part`` or ``val.part``, and
-extracting again goes on where it was interrupted.
+A folder is ``train.part`` or ``val.part`` until it is whole; extracting again goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -94,7 +93,6 @@ class ImageNet(ImageDataModule):
         self._photos: dict[Folder, Photos] = {}
 
     def prepare_data(self) -> None:
-        """Make missing folders from the tar files, if asked to."""
         if self.extract:
             if not (self.root / "train").is_dir():
                 extract_train(self.root, self.num_classes)

@@ -77,14 +77,9 @@ class ImageArrays:
 class SeededDataset(Dataset[tuple[Tensor, Tensor]]):
     """Transformed images, each a pure function of (seed, epoch, image), whoever loads it and after whatever else.
 
-    Around every transform the global random streams of PyTorch (CPU), NumPy and Python are seeded from these three
-    numbers, and afterwards they are as before. A list of keys gives a batch, which costs less.
-
-    Args:
-        data: stored images.
-        transform: makes a tensor of a stored image, perhaps at random; None for nothing.
-        finish: deterministic; takes (channels, height, width) or whole batches of it.
-        seed: None where nothing is random.
+    The global random streams of PyTorch (CPU), NumPy and Python are afterwards as before. ``transform`` makes a tensor
+    of a stored image, perhaps at random; ``finish`` is deterministic and takes (channels, height, width) or a batch of
+    it. Without a seed nothing is random.
     """
 
     def __init__(
@@ -142,10 +137,9 @@ def _kept_streams(needed: bool) -> Iterator[None]:
 class TrainingSampler(DistributedSampler[Key]):
     """Keys (epoch, image) of one process, in an order that is a pure function of (seed, epoch).
 
-    Global batch k of an epoch is the same set of images for any number of processes: process ``rank`` takes every
-    ``num_replicas``-th image of the order. With ``drop_last`` the incomplete global batch is left out, else cut to a
-    multiple of the processes. A ``DistributedSampler`` because Lightning replaces every other one when there are
-    several processes; it needs no process group.
+    Global batch k of an epoch is the same set of images for any number of processes. With ``drop_last`` the incomplete
+    global batch is left out, else cut to a multiple of the processes. A ``DistributedSampler`` because Lightning
+    replaces every other one when there are several processes; it needs no process group.
     """
 
     skip_batches: int
@@ -189,9 +183,9 @@ class EvaluationSampler(DistributedSampler[int]):
 def even_batch_size(count: int, batch_size: int, num_replicas: int) -> int:
     """Largest batch size, up to a given one, with which all processes evaluate the same number of batches.
 
-    DDP broadcasts buffers at every batch, of an evaluation too, so a process with one batch more would wait for ever.
-    As no image may come twice, some processes have one image more; that makes one batch more only where the others' are
-    all full. The given size is returned where every size fills them, as up to 4 with 12 images.
+    DDP broadcasts buffers at every batch, so a process with one batch more would wait for ever. As no image may come
+    twice, some processes have one image more, which makes one batch more only where the others' are all full. The given
+    size is returned where every size fills them.
     """
     if count % num_replicas:
         for size in range(batch_size, 1, -1):

@@ -131,7 +131,6 @@ class CIFAR10(SmallImages):
         self.download = download
 
     def prepare_data(self) -> None:
-        """Download what is missing, if asked to."""
         files = self._files("train") + self._files("eval")
         if not self.download or all(check_integrity(str(path), md5) for path, md5 in files):
             return

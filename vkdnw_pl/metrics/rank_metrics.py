@@ -56,11 +56,7 @@ class RankMetric(Metric, ABC):
             state.append(values)
 
     def compute(self) -> Tensor:
-        """The metric over everything added, as a float64 tensor without dimensions.
-
-        Raises:
-            ValueError: if nothing was added, some items have ids and others none, or an id came with two values.
-        """
+        """The metric over everything added, as a float64 tensor without dimensions; nothing added is a ``ValueError``."""
         return self._value(*self._items())
 
     def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:

@@ -95,23 +95,14 @@ def measure_peak_memory(
 ) -> float:
     """Most megabytes (10⁶ bytes) of tensors that a forward pass in evaluation mode, without gradients, holds at a time.
 
-    Counted are the batch of images and everything that is computed from it; training needs more.
+    Counted are the images and everything that is computed from them, with ``weights`` parameters and buffers too;
+    training needs more. On CPU the bytes of the tensors that are alive are added up: exact, repeatable and independent
+    of the machine, without kernels' scratch space; attention counts with its matrix, which fused kernels never form.
+    The pass is made with shapes alone (meta device) wherever the network allows that. On CUDA it is what PyTorch's
+    allocator says after one pass that makes libraries take their lasting workspace; this resets the device's peak
+    statistics.
 
-    On CPU the bytes of the tensors that are alive are added up, operation by operation: exact, repeatable and
-    independent of the machine, without kernels' scratch space; attention counts with its matrix, which fused kernels
-    never form. The pass is made with shapes alone (meta device) wherever the network allows that, so it takes no
-    memory. On CUDA it is what PyTorch's allocator says after one pass that makes libraries take their lasting
-    workspace; this resets the device's peak statistics.
-
-    Args:
-        network: maps images (B, ...) to anything.
-        input_size: shape of one image, such as (3, 224, 224).
-        batch_size: images of one pass.
-        device: ``cpu`` or ``cuda``.
-        weights: add parameters and buffers, which are in memory all the time.
-
-    Raises:
-        ValueError: if an argument is not allowed, or the device is not there.
+    For arguments and errors see `measure_latency`.
     """
     target = _checked_device(input_size, batch_size, device)
     with _random_state(target):

@@ -48,7 +48,6 @@ def stage_outputs(network: nn.Module, input_size: Sequence[int]) -> list[Stage]:
     """Stages of a network with the channels and reductions of their outputs, found by a forward pass of zeros.
 
     Network, modes and random state are afterwards as before. Modules that return no (B, C, H, W) map are left out.
-    ``input_size`` is (channels, height, width).
     """
     network = _plain(network)
     channels, height, width = input_size

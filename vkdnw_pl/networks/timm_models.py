@@ -146,11 +146,9 @@ class TimmMBV2(MBV2Network):
         return chosen
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Compute maps anew in the backward pass instead of keeping them."""
         self.grad_checkpointing = enable
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Which parameters belong together, for learning rates by depth."""
         return {"stem": r"^blocks\.0\.", "blocks": r"^blocks\.(\d+)" if coarse else r"^blocks\.(\d+)\.(\d+)"}
 
     def _chosen_stages(self, indices: int | Sequence[int] | None) -> tuple[list[int], int]:

@@ -57,10 +57,10 @@ def rank_values(values: Any, higher_is_better: bool = True) -> Array:
 def aggregate(columns: Mapping[str, Any], terms: Sequence[Term], directions: Mapping[str, bool] | None = None) -> Array:
     """Score architectures by the sum over ``terms`` of log(rank / n), at most 0, higher = better.
 
-    The logarithm makes a bad rank under one proxy weigh more than a good rank under another. A tuple of columns is
-    one rank: lexicographic, its first column decides, the next ones break ties. An architecture with a value that is
-    not finite in any column of a term ranks last in that term, tied with the others of that kind. Source: AZ-NAS
-    (CVPR 2024) and VKDNW Section 5, whose pairs are ranked densely; here ties share the average rank in every term.
+    A tuple of columns is one rank: lexicographic, its first column decides, the next ones break ties. An architecture
+    with a value that is not finite in any column of a term ranks last in that term, tied with the others of that kind.
+    Source: AZ-NAS (CVPR 2024) and VKDNW Section 5, whose pairs are ranked densely; here ties share the average rank in
+    every term.
 
     Args:
         columns: values of the proxies by name, each of shape (n,).
@@ -118,10 +118,7 @@ def parse_ranking(ranking: str | Sequence[Term]) -> tuple[Term, ...]:
 
 
 def available_rankings(columns: Iterable[str]) -> list[str]:
-    """The rankings that ``columns`` allow: each column by itself, then the named sets of which all columns are there.
-
-    The deciles of a spectrum (``*_decile_*``) have no direction and are not rankings.
-    """
+    """The rankings that ``columns`` allow: each column but the deciles of a spectrum, then the complete named sets."""
     columns = list(columns)
     single = [name for name in columns if not _SPECTRUM.fullmatch(name)]
     return single + [name for name, terms in NAMED_SETS.items() if set(columns_of(terms)) <= set(columns)]

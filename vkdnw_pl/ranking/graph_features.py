@@ -1,8 +1,7 @@
 """GRAF features of NAS-Bench-201 cells: counts, path lengths and node degrees read off the architecture string.
 
 Source: Kadlecova et al., "Surprisingly Strong Performance Prediction with Neural Graph Features" (ICML 2024), in the
-conventions of the feature set that VKDNW's model-driven rankings use. ``none`` is an operation like the others here:
-an edge that carries it exists, and can be banned or allowed.
+conventions of VKDNW's rankings. ``none`` is an operation like the others: an edge that carries it exists.
 
 Columns, in this order, each ending in the operations it is about (in the order of ``OPS``, joined by ``-``):
 

@@ -1,7 +1,7 @@
 """Model-driven rankings: a regression from proxies and graph features to accuracies, trained on some architectures.
 
-Source: VKDNW Section 5 and its reference notebook: features are standardised, a random forest of 100 trees is trained
-on 1,024 architectures, and the ranking is judged on all others. Here the split and the forest are seeded both.
+Source: VKDNW Section 5 and its notebook: a random forest of 100 trees on standardised features, trained on 1,024
+architectures and judged on all others. Here the split and the forest are seeded both.
 """
 
 from __future__ import annotations
@@ -82,16 +82,9 @@ def available_rows(columns: Collection[str], space: str) -> list[str]:
 
 
 def make_features(row: str, columns: Mapping[str, Any], archs: Sequence[str], space: str) -> Features:
-    """Collect the features of a row.
+    """Collect the features of a row of `LEARNED_ROWS` for n different architectures of a space.
 
-    Args:
-        row: a name of `LEARNED_ROWS`.
-        columns: columns of the score table by name, each of shape (n,).
-        archs: n architectures, none of them twice.
-        space: the name of their space.
-
-    Raises:
-        ValueError: if the row is unknown or cannot be made, or an architecture repeats or is not of the space.
+    ``columns`` are those of the score table by name, each of shape (n,). A row that cannot be made is a ``ValueError``.
     """
     check_choice("row", row, LEARNED_ROWS)
     if problem := _problem(row, columns, space):
@@ -112,10 +105,7 @@ def default_train_size(n: int) -> int:
 
 
 def split(n: int, train_size: int, seed: int) -> tuple[Indices, Indices]:
-    """Draw the architectures to train on; the others are for the metrics. Gives the places of both parts.
-
-    Equal to scikit-learn's ``train_test_split`` with ``random_state=seed``, as in the reference code.
-    """
+    """Places of the architectures to train on and of the others, as scikit-learn's ``train_test_split`` draws them."""
     from sklearn.model_selection import train_test_split
 
     if not is_whole(train_size, 2) or train_size > n - 2:
@@ -170,10 +160,10 @@ class LearnedRanking:
         ties: str = "average",
         places: float = 1.0,
     ) -> LearnedRanking:
-        """Train on a random part of the architectures and measure on the others.
+        """Train on a random part of the n architectures and measure on the others, which have no influence on the model.
 
         In a feature, ``inf`` counts as the largest and ``-inf`` and NaN (no value) as the smallest value of the
-        training part. The others have no influence on the model.
+        training part.
 
         Args:
             features: of n architectures.
@@ -182,13 +172,7 @@ class LearnedRanking:
             seed: of the split and of the model.
             train_size: how many to train on; None: see `default_train_size`.
             dataset: what the accuracies are of, for the record.
-            top_k: nDCG looks at this many from the top.
-            ties: nDCG's rule for equal scores.
-            places: how many places each architecture takes in nDCG.
-
-        Raises:
-            ValueError: if an option is not allowed, an accuracy is not finite, or a feature has no finite value in the
-                training part.
+            top_k: see ``metrics.functional.ndcg``, as for ``ties`` and ``places``.
         """
         pipeline = _make_pipeline(model, seed)
         accuracy, n = np.asarray(accuracy, dtype=np.float64), len(features.archs)
@@ -222,10 +206,10 @@ class LearnedRanking:
         )
 
     def predict(self, columns: Mapping[str, Any], archs: Sequence[str]) -> Array:
-        """Predict the accuracies, in percent, of n architectures of the model's space.
+        """Predict the accuracies (n,), in percent, of architectures of the model's space.
 
-        ``columns`` are those of their score table by name, each of shape (n,), made with the settings of the table that
-        the model was trained on; graph features are computed.
+        ``columns`` (n,) by name are made with the settings of the table that the model was trained on; graph features
+        are computed.
         """
         missing = [name for name in self.features if name not in columns and name not in graf.COLUMNS]
         if missing:
@@ -239,10 +223,7 @@ class LearnedRanking:
         return np.asarray(self.pipeline.predict(values), dtype=np.float64)
 
     def impurity_importances(self) -> dict[str, float]:
-        """Feature -> its share of what the splits of the trees explain in training; the shares add up to 1.
-
-        Equal columns, of which the graph features have several, share at random what one of them alone would have.
-        """
+        """Feature -> its share of what the splits of the trees explain in training; equal columns share one's at random."""
         return dict(zip(self.features, map(float, self.pipeline[-1].feature_importances_)))
 
     def save(self, path: str | Path) -> Path:
@@ -303,10 +284,7 @@ def _matrix(names: Sequence[str], columns: Mapping[str, Any], archs: Sequence[st
 
 
 def _fill(values: Array, low: Array, high: Array) -> Array:
-    """Bring every value into the range of the training part.
-
-    No tree can tell a value outside of it from its nearest end, and none is too large for the trees' float32.
-    """
+    """Bring every value into the range of the training part, whose ends no tree can tell from what is beyond them."""
     return np.clip(np.where(np.isnan(values), low, values), low, high)
 
 

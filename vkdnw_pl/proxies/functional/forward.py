@@ -1,9 +1,8 @@
 """Jacobian by forward mode: the tangents of all scalars travel together, stacked, each from its own layer on.
 
-Every tensor of the network that depends on a chosen scalar carries a stack of tangents, one for each scalar upstream
-of it. Convolutions, pooling and the like apply to the stack as to a larger batch; any other function is pushed
-forward by ``torch.func.jvp`` under ``vmap``. A scalar costs nothing before its layer, so P scalars cost about P / 2
-forward passes whatever the number of classes.
+Convolutions, pooling and the like apply to the stack as to a larger batch; any other function is pushed forward by
+``torch.func.jvp`` under ``vmap``. A scalar costs nothing before its layer, so P scalars cost about P / 2 forward
+passes.
 """
 
 from __future__ import annotations

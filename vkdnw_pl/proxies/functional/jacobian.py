@@ -68,15 +68,10 @@ def jacobian(
         engine: ``reverse`` (about 1 + C forward passes), ``forward`` (about P / 2), ``generic`` (``torch.func``, about
             3 P) or ``auto``: the cheaper of the first two by a cost model. Where the network does something that the
             first two are not exact for, ``generic`` takes over with a ``GenericFallback`` warning.
-        max_memory_bytes: bound of the tensors alive in a pass beside weights and inputs, as estimated from the
-            sizes of activations; samples, then scalars, are processed in parts that stay below it, at least one
-            sample and one scalar at a time.
+        max_memory_bytes: estimated bound of the tensors alive in a pass beside weights and inputs; samples, then
+            scalars, are processed in parts that stay below it, at least one at a time.
         up_to_shift: allow every column ``jac[b, :, p]`` to be shifted by a number of its own. The Fisher matrix does
             not see it, and reverse mode needs one product less.
-
-    Raises:
-        ValueError: for an unknown scalar or engine, a bound that is not positive, or ``reverse`` where samples are
-            coupled.
     """
     check_choice("engine", engine, ENGINES)
     check_number("max_memory_bytes", max_memory_bytes, 0, open_low=True)
