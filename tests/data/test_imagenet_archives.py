@@ -148,7 +148,7 @@ def test_other_archives(published):
         module(root).prepare_data()
     write_archives(root, WNIDS, 1, TRUTH)
     (root / imagenet._VAL).write_bytes(tar_of({"ILSVRC2012_val_00000007.JPEG": b""}))
-    with pytest.raises(ValueError, match=r"it holds 'ILSVRC2012_val_00000007.JPEG'; expected are .* to 00000006"):
+    with pytest.raises(ValueError, match=r"it holds 'ILSVRC2012_val_00000007.JPEG'; expected: .* to 00000006"):
         module(root).prepare_data()
     for content in (b"", b"\x1f\x8b\x08\x00broken", devkit(WNIDS, TRUTH)[:-100], tar_of({"a": b""}, "w:gz")):
         (root / imagenet._DEVKIT).write_bytes(content)

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from vkdnw_pl.data.splits import check_cover, hold_out, read_splits
+from vkdnw_pl.data.base import check_cover, hold_out, read_splits
 
 
 def write(tmp_path, content):

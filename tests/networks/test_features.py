@@ -79,7 +79,7 @@ def test_maps_in_another_order():
 
 
 def test_network_without_stages():
-    with pytest.raises(ValueError, match=r"Linear has no stages .*`stages`.*`blocks`.*`feature_info`"):
+    with pytest.raises(ValueError, match=r"Linear has no `stages`.*`blocks`.*`feature_info`"):
         stage_names(nn.Linear(2, 2))
 
 

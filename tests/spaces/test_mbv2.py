@@ -80,7 +80,10 @@ def test_names_stand_for_their_strings(name):
             FOUND.replace("(48,40,2,40,1)", "(48,40,2,40)"),
             ["block 2 at character 28", "4 number(s)", "bottleneck_channels"],
         ),
-        (FOUND.replace("(3,48,2,1)", "(3,48,2,1,1)"), ["block 1 at character 1", "5 number(s), it needs 4"]),
+        (
+            FOUND.replace("(3,48,2,1)", "(3,48,2,1,1)"),
+            ["block 1 at character 1", "5 number(s), it needs ['in_channels', 'out_channels', 'stride', 'sub_layers']"],
+        ),
         (FOUND.replace("(48,40,2,40,1)", "(48,4x,2,40,1)"), ["block 2", "out_channels='4x'", "at least 1"]),
         (FOUND.replace("(48,40,2,40,1)", "(48,40,-2,40,1)"), ["stride='-2'"]),
         (FOUND.replace("(48,40,2,40,1)", "(48,40,2,0,1)"), ["block 2 at", "bottleneck_channels=0", "at least 1"]),

@@ -1,9 +1,11 @@
-"""What the image data modules have in common, and their loader of batches."""
+"""What the image data modules have in common: their loader of batches, and which images are held out."""
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -20,11 +22,17 @@ from vkdnw_pl.data.seeded import (
     draw,
     even_batch_size,
 )
-from vkdnw_pl.data.splits import Part
-from vkdnw_pl.errors import check_whole
+from vkdnw_pl.errors import check_whole, is_whole
 from vkdnw_pl.runs.environment import usable_cores
 from vkdnw_pl.runs.signals import follow_loader
 
+Part = Literal["train", "val", "test"]
+"""What images are used for."""
+Source = Literal["train", "eval"]
+"""Where published images are from: a data set's training images, or those that it is evaluated on."""
+
+_HOLD_OUT_SEED = 0
+_ORIGIN = "github.com/D-X-Y/AutoDL-Projects, folder configs/nas-benchmark"
 _MOST_WORKERS = 12
 Transform = Callable[[Any], Tensor] | None
 _STAGES: dict[str | None, tuple[Part, ...]] = {
@@ -124,14 +132,10 @@ class ImageDataModule(LightningDataModule):
     def test_dataloader(self) -> ImageLoader:
         return self._evaluation_loader("test")
 
-    def predict_dataloader(self) -> ImageLoader:
-        return self._evaluation_loader("test")
+    predict_dataloader = test_dataloader
 
     def proxy_batch(self, batch_size: int, seed: int = 1, index: int = 0) -> Batch:
-        """Training images with the training's transform, drawn without replacement; a pure function of the arguments.
-
-        Batches of one seed with different ``index`` share no image; more than there are is a ``ValueError``.
-        """
+        """Training images with the training's transform, drawn without replacement; a pure function of the arguments."""
         check_whole("seed", seed, 0)
         check_whole("batch_size", batch_size, 1)
         data = self._training_images(seed)
@@ -201,3 +205,60 @@ def automatic_workers(num_processes: int) -> int:
 
 def _unchanged(batch: Any) -> Any:
     return batch
+
+
+def hold_out(count: int, size: int) -> tuple[Tensor, Tensor]:
+    """Numbers (int64, ascending) of the images kept and of the ``size`` held out of ``count``, always the same ones."""
+    if not is_whole(size, 0) or size >= count:
+        raise ValueError(f"val_size={size!r} is not allowed: give a whole number from 0 to {count - 1}")
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(_HOLD_OUT_SEED))
+    return order[size:].sort().values, order[:size].sort().values
+
+
+def read_splits(path: str | Path) -> tuple[Source, Tensor, Tensor]:
+    """Read a file of splits of NAS-Bench-201 or NATS-Bench: which images are split, and the int64 numbers of each half.
+
+    JSON with ``train`` and ``valid`` (of the training images) or ``xvalid`` and ``xtest`` (of those for evaluation);
+    each is ``["int", ["0", "5", ...]]`` or a plain list of numbers from 0.
+    """
+    try:
+        content = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"splits={str(path)!r} cannot be read: {error.strerror}; the files are in {_ORIGIN}") from None
+    except ValueError as error:
+        raise ValueError(f"splits={str(path)!r} is not a JSON file: {error}") from None
+    held = list(content) if isinstance(content, Mapping) else [type(content).__name__]
+    for source, first, second in (("train", "train", "valid"), ("eval", "xvalid", "xtest")):
+        if set(held) == {first, second}:
+            halves = _numbers(content[first], first, path), _numbers(content[second], second, path)
+            if common := set(halves[0].tolist()) & set(halves[1].tolist()):
+                raise ValueError(
+                    f"splits={str(path)!r}: {first} and {second} share {len(common)} images, one is {min(common)}"
+                )
+            return source, *halves  # type: ignore[return-value]
+    needed = f"train and valid, or xvalid and xtest, as in the files of {_ORIGIN}"
+    raise ValueError(f"splits={str(path)!r} holds {', '.join(map(str, held)) or 'nothing'}; needed: {needed}")
+
+
+def check_cover(first: Tensor, second: Tensor, count: int, path: str | Path) -> None:
+    """Refuse two halves that are not all ``count`` images."""
+    largest = int(max(first.max(), second.max()))
+    if len(first) + len(second) != count or largest >= count:
+        raise ValueError(
+            f"splits={str(path)!r} is for another data set: it splits {len(first)} + {len(second)} images, the last of "
+            f"them {largest}; here are {count}, from 0"
+        )
+
+
+def _numbers(entry: Any, name: str, path: str | Path) -> Tensor:
+    if isinstance(entry, list) and len(entry) == 2 and entry[0] == "int" and isinstance(entry[1], list):
+        entry = entry[1]
+    try:
+        if not isinstance(entry, list) or not entry:
+            raise ValueError(f"it is {entry!r:.40}")
+        numbers = [int(number) for number in entry if not isinstance(number, bool | float)]
+        if len(numbers) != len(entry) or min(numbers) < 0 or len(set(numbers)) != len(numbers):
+            raise ValueError("it has negative or repeated places, or some that are not whole numbers")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'splits={str(path)!r}: {name} must be a list of places, or ["int", list]: {error}') from None
+    return torch.tensor(numbers)

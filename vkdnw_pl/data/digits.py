@@ -1,7 +1,6 @@
 """Scikit-learn's 1,797 digits as images that need no download, and the corruptions that make them hard.
 
-Clean digits do not tell architectures apart, since nearly every network classifies them. Source: E. Alpaydin and
-C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository (1998), as in scikit-learn.
+Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository (1998).
 """
 
 from __future__ import annotations
@@ -16,9 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from vkdnw_pl.data.base import ImageDataModule, Transform
+from vkdnw_pl.data.base import ImageDataModule, Part, Transform, hold_out
 from vkdnw_pl.data.seeded import ImageArrays
-from vkdnw_pl.data.splits import Part, hold_out
 from vkdnw_pl.errors import check_choice, check_whole
 
 IMAGE_SIZE = 16

@@ -22,9 +22,8 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from tqdm import tqdm
 
-from vkdnw_pl.data.base import ImageDataModule, Transform
+from vkdnw_pl.data.base import ImageDataModule, Part, Transform, hold_out
 from vkdnw_pl.data.seeded import ImageSet
-from vkdnw_pl.data.splits import Part, hold_out
 from vkdnw_pl.data.transforms import IMAGENET_MEAN, IMAGENET_STD, photo_evaluation, photo_training
 from vkdnw_pl.errors import check_number, check_whole
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,10 +29,7 @@ class Batch:
 
 
 def draw(count: int, batch_size: int, seed: int, index: int, name: str) -> Tensor:
-    """Numbers (int64, (batch_size,)) of the images of batch ``index``, of ``count`` images of the data set ``name``.
-
-    Drawn without replacement: batches of one seed share no image. More than there are is a ``ValueError``.
-    """
+    """Numbers (int64) of the images of batch ``index``, drawn without replacement: batches of one seed share none."""
     first, last = index * batch_size, (index + 1) * batch_size
     if last > count:
         batch = f"batch {index} of batch_size={batch_size}" if index else f"batch_size={batch_size}"
@@ -101,7 +98,7 @@ class SeededDataset(Dataset[tuple[Tensor, Tensor]]):
     def __getitems__(self, keys: Sequence[int | Key]) -> tuple[Tensor, Tensor]:
         """Images float32 (B, channels, height, width) and labels int64 (B,); a plain number means epoch 0."""
         images, labels = [], []
-        with _kept_streams(self.seed is not None):
+        with nullcontext() if self.seed is None else _kept_streams():
             for key in keys:
                 epoch, index = key if isinstance(key, tuple) else (0, key)
                 image, label = self.data[index]
@@ -121,17 +118,14 @@ def _seed_streams(seed: int) -> None:
 
 
 @contextmanager
-def _kept_streams(needed: bool) -> Iterator[None]:
-    if not needed:
-        yield
-        return
-    kept_torch, kept_numpy, kept_python = torch.default_generator.get_state(), np.random.get_state(), random.getstate()
+def _kept_streams() -> Iterator[None]:
+    numpy_state, python_state = np.random.get_state(), random.getstate()
     try:
-        yield
+        with torch.random.fork_rng(devices=[]):
+            yield
     finally:
-        torch.default_generator.set_state(kept_torch)
-        np.random.set_state(kept_numpy)
-        random.setstate(kept_python)
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
 
 
 class TrainingSampler(DistributedSampler[Key]):
@@ -183,9 +177,9 @@ class EvaluationSampler(DistributedSampler[int]):
 def even_batch_size(count: int, batch_size: int, num_replicas: int) -> int:
     """Largest batch size, up to a given one, with which all processes evaluate the same number of batches.
 
-    DDP broadcasts buffers at every batch, so a process with one batch more would wait for ever. As no image may come
-    twice, some processes have one image more, which makes one batch more only where the others' are all full. The given
-    size is returned where every size fills them.
+    DDP broadcasts buffers at every batch, so a process with one batch more would wait for ever. Some processes have one
+    image more, which makes one batch more only where the others' are all full. The given size is returned where every
+    size fills them.
     """
     if count % num_replicas:
         for size in range(batch_size, 1, -1):

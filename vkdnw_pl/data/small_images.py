@@ -17,10 +17,9 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity, download_and_extract_archive
 
-from vkdnw_pl.data.base import ImageDataModule, Transform
+from vkdnw_pl.data.base import ImageDataModule, Part, Source, Transform, check_cover, hold_out, read_splits
 from vkdnw_pl.data.restricted_pickle import read_batch
 from vkdnw_pl.data.seeded import ImageArrays
-from vkdnw_pl.data.splits import Part, Source, check_cover, hold_out, read_splits
 from vkdnw_pl.data.transforms import flip_and_crop, normalisation
 from vkdnw_pl.errors import check_bool, is_whole
 
@@ -247,10 +246,7 @@ class ImageNet16(SmallImages):
 def read_batches(
     files: Sequence[tuple[Path, str | None]], image_size: int, label_key: str, largest_label: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 (n, 3, height, width) and labels int64 (n,) of pickled files; an MD5 of None is not checked.
-
-    A ``ValueError`` names a file that is damaged or holds anything else than labels from 0 to ``largest_label``.
-    """
+    """Images uint8 (n, 3, height, width) and labels int64 (n,) of pickled files; an MD5 of None is not checked."""
     all_images, all_labels = [], []
     for path, md5 in files:
         content = read_batch(path, md5)
@@ -263,9 +259,8 @@ def read_batches(
         if not isinstance(labels, list | np.ndarray) or not all(isinstance(k, int | np.integer) for k in labels):
             raise ValueError(f"{str(path)!r} has labels that are not a list of whole numbers")
         if len(labels) != len(images) or not all(0 <= k <= largest_label for k in labels):
-            raise ValueError(
-                f"{str(path)!r} has {len(labels)} labels for {len(images)} images, or some above {largest_label} or below 0"
-            )
+            allowed = f"{len(images)} images, or some above {largest_label} or below 0"
+            raise ValueError(f"{str(path)!r} has {len(labels)} labels for {allowed}")
         all_images.append(images.reshape(-1, 3, image_size, image_size))
         all_labels.append(np.asarray(labels, np.int64))
     return np.concatenate(all_images), np.concatenate(all_labels)

@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vkdnw_pl.data.base import ImageDataModule, Transform
+from vkdnw_pl.data.base import ImageDataModule, Part, Transform
 from vkdnw_pl.data.seeded import mix
-from vkdnw_pl.data.splits import Part
 from vkdnw_pl.errors import check_number, check_whole, is_whole
 
 _PARTS = get_args(Part)
@@ -46,7 +45,7 @@ class Synthetic(ImageDataModule):
     ) -> None:
         super().__init__(**loader)
         if len(input_size) != 3 or not all(is_whole(size, 1) for size in input_size):
-            raise ValueError(f"input_size={input_size!r} is not allowed: give three whole numbers of at least 1")
+            raise ValueError(f"input_size={input_size!r} is not allowed: give channels, height and width")
         for name, size in (("num_classes", num_classes), ("train_size", train_size), ("val_size", val_size)):
             check_whole(name, size, 1)
         check_number("signal", signal, 0, 1)

@@ -114,10 +114,7 @@ def check_options(top_k: int, ties: str) -> None:
 
 
 def check_pair(preds: Any, target: Any) -> tuple[Tensor, Tensor]:
-    """Predictions and targets as float64 tensors of shape (n,), detached, on the device of the predictions.
-
-    Apple's GPUs have no float64, so tensors on them come to the CPU. What is no such pair is a ``ValueError``.
-    """
+    """Predictions and targets as float64 tensors of shape (n,), detached, on the device of the predictions."""
     preds = _double(preds)
     target = _double(target).to(preds.device)
     if preds.ndim != 1 or preds.shape != target.shape:

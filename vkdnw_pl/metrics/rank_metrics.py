@@ -45,10 +45,9 @@ class RankMetric(Metric, ABC):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, preds: Any, target: Any, ids: Any = None) -> None:
-        """Add items: scores, true values (percent for nDCG) and perhaps ids, all of shape (n,).
+        """Add scores, true values (percent for nDCG) and perhaps ids, all of shape (n,).
 
-        ``inf`` and ``-inf`` are extreme scores. ``ids`` are whole numbers from 0 that tell the items apart; for all
-        updates or for none.
+        ``ids`` are whole numbers from 0 that tell the items apart; for all updates or for none.
         """
         preds, target = check_pair(preds, target)
         ids = torch.full_like(preds, _NO_ID) if ids is None else _check_ids(ids, preds)
@@ -56,7 +55,7 @@ class RankMetric(Metric, ABC):
             state.append(values)
 
     def compute(self) -> Tensor:
-        """The metric over everything added, as a float64 tensor without dimensions; nothing added is a ``ValueError``."""
+        """The metric over everything added, a float64 tensor without dimensions; nothing added is a ``ValueError``."""
         return self._value(*self._items())
 
     def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: Any = None) -> Any:

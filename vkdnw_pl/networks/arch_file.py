@@ -1,7 +1,6 @@
-"""Files that name an architecture: the ``found.json`` of a search and the ``model.json`` of an export. Torch-free.
+"""Files that name an architecture: a search's ``found.json`` and an export's ``model.json``. Torch-free.
 
-``found.json`` stands for the best network of the search, ``found.json#2`` for the second of the best ones that it
-lists.
+``found.json`` stands for the best network of the search, ``found.json#2`` for the second of the best ones.
 """
 
 from __future__ import annotations
@@ -50,8 +49,7 @@ def is_arch_file(arch: str) -> bool:
 def read_arch_file(path: str | Path) -> ArchFile:
     """Read a file with the key ``arch`` and perhaps ``space``, ``network``, ``num_classes``, ``input_size``, ``top``.
 
-    Behind the path may stand ``#`` and a rank, from 1 on: that network of ``top`` alone. A ``ValueError`` says what is
-    wrong.
+    With ``#`` and a rank behind the path, from 1 on, that network of ``top`` alone.
     """
     path = Path(path).expanduser()
     ranked = _RANKED.fullmatch(str(path))

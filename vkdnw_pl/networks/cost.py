@@ -1,8 +1,4 @@
-"""What a network costs, found by running it: multiply-adds, latency by the clock, peak memory.
-
-Latency and memory are those of a private copy in evaluation mode; network, mode, device and random state stay as
-before.
-"""
+"""What a network costs, found by running a private copy in evaluation mode: multiply-adds, latency, peak memory."""
 
 from __future__ import annotations
 
@@ -30,10 +26,7 @@ MB = 1e6
 
 @torch.no_grad()
 def flop_counter_macs(network: nn.Module, inputs: Tensor) -> int:
-    """Multiply-adds of every convolution and matrix product on the first of ``inputs`` (B, ...), biases not counted.
-
-    From torch's flop counter, attention included.
-    """
+    """Multiply-adds of every convolution and matrix product on the first of ``inputs`` (B, ...), biases not counted."""
     with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         network(inputs[:1])
     return counter.get_total_flops() // 2
@@ -50,8 +43,8 @@ def measure_latency(
 ) -> float:
     """Median time in milliseconds of one forward pass of a batch in inference mode, in the network's own precision.
 
-    Each pass is timed from its call until the device is done, so on CUDA with the launch of the kernels, but without
-    copying images to the device. The clock sees whatever else the machine does.
+    Each pass is timed until the device is done, so on CUDA with the launch of the kernels, but without copying images
+    to the device. The clock sees whatever else the machine does.
 
     Args:
         network: maps images (B, ...) to anything.
@@ -61,9 +54,6 @@ def measure_latency(
         warmup: passes before the clock is read.
         repeats: passes that are timed.
         threads: number of CPU threads; None for PyTorch's present setting.
-
-    Raises:
-        ValueError: if an argument is not allowed, or the device is not there.
     """
     target = _checked_device(input_size, batch_size, device)
     check_whole("warmup", warmup, 0)
@@ -199,8 +189,8 @@ def _checked_device(input_size: Sequence[int], batch_size: int, name: str | torc
         raise ValueError(f"device={name!r} is not known: {str(error).splitlines()[0]}") from None
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device={str(name)!r} is not allowed: give cpu, cuda or cuda:<number>")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device={str(name)!r} is not there: there are {torch.cuda.device_count()} CUDA devices")
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise ValueError(f"device={str(name)!r} is not there: this machine has {count} CUDA devices")
     return device
 
 

@@ -26,8 +26,8 @@ class Stage:
 def stage_names(network: nn.Module) -> list[str]:
     """Names of the modules that may be stages, in order.
 
-    These are the network's own ``stages`` where it has that attribute; else the children of ``blocks`` (MobileNet and
-    EfficientNet of timm, NAS-Bench-201); else the modules of timm's ``feature_info`` (nearly all its other families).
+    The network's own ``stages``; else the children of ``blocks`` (MobileNet and EfficientNet of timm, NAS-Bench-201);
+    else the modules of timm's ``feature_info`` (nearly all its other families).
     """
     network = _plain(network)
     stages = getattr(network, "stages", None)

@@ -58,19 +58,12 @@ class InvertedResidual(nn.Module):
 
 
 class MBV2Network(nn.Module):
-    """A network of the MobileNetV2 ("IDW") space.
+    """A network of the MobileNetV2 ("IDW") space: input ``(B, C, H, W)``, output logits ``(B, num_classes)``.
 
-    Args:
-        blocks: the super-blocks in order; each has as many input channels as the one before it gives. The first one's
-            are those of the images.
-        num_classes: K, the number of logits.
-        use_se: squeeze-and-excitation after the depthwise convolutions (the reference trains with it, and searches
-            without).
-        bn_eps: epsilon of every batch norm (1e-3 in the reference, 1e-5 is PyTorch's default).
-
-    Input ``(B, blocks[0].in_channels, H, W)``, output logits ``(B, K)``. Initialisation is PyTorch's default.
-    Parameters come in the order of the reference network's. Any input size works; a stride of 2 gives half the size,
-    rounded up.
+    Each of ``blocks`` has as many input channels as the one before it gives; the first one's are those of the images.
+    ``use_se`` puts squeeze-and-excitation after the depthwise convolutions (the reference trains with it, and searches
+    without); ``bn_eps`` is 1e-3 in the reference, 1e-5 is PyTorch's default. Parameters come in the order of the
+    reference network's. Any input size works; a stride of 2 gives half the size, rounded up.
     """
 
     def __init__(

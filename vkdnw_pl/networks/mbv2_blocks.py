@@ -13,7 +13,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
+
+import yaml
 
 from vkdnw_pl.errors import check_whole, nearest
 
@@ -135,7 +138,7 @@ def parse_structure(text: str) -> Blocks:
         where = f"mbv2 architecture, block {len(blocks) + 1} at character {position + 1}"
         if match is None:
             excerpt = text[position : position + 30] + ("..." if len(text) > position + 30 else "")
-            raise ValueError(f"{where}: found {excerpt!r}; a block is Name(number,...), Name one of {_ALLOWED_NAMES}")
+            raise ValueError(f"{where}: found {excerpt!r}; a block is Name(number,number,...), one of {_ALLOWED_NAMES}")
         blocks.append(_read_block(match[1], match[2], where))
         position = match.end()
     check_structure(blocks)
@@ -199,63 +202,17 @@ def _read_block(name: str, numbers: str, where: str) -> Block:
 
 @dataclass(frozen=True)
 class NamedArch:
-    """An architecture that has a name."""
+    """An architecture that has a name, with its costs at 224 pixels and 1000 classes, without SE."""
 
     arch: str
     macs: int
-    """MACs of convolutions and the linear layer, biases counted, 224×224 pixels, 1000 classes, without SE."""
     num_params: int
-    """Learnable scalars of the same network."""
     origin: str
 
 
-NAMED: dict[str, NamedArch] = {
-    "mbv2_initial": NamedArch(
-        "SuperConvK3BNRELU(3,8,2,1)SuperResIDWE6K3(8,32,2,8,1)SuperResIDWE6K3(32,48,2,32,1)"
-        "SuperResIDWE6K3(48,96,2,48,1)SuperResIDWE6K3(96,128,2,96,1)SuperConvK1BNRELU(128,2048,1,1)",
-        macs=159_562_440,
-        num_params=2_824_264,
-        origin="start of the searches: ImageNet_MBV2/scripts/search_*.sh of github.com/cvlab-yonsei/AZ-NAS (5e6683a)",
-    ),
-    "mbv2_480m": NamedArch(
-        "SuperConvK3BNRELU(3,48,2,1)SuperResIDWE1K7(48,40,2,40,1)SuperResIDWE1K3(40,96,2,96,2)"
-        "SuperResIDWE4K7(96,96,2,96,5)SuperResIDWE2K7(96,224,2,224,5)SuperConvK1BNRELU(224,2048,1,1)",
-        macs=485_342_664,
-        num_params=5_770_656,
-        origin="first of the 480M, 14-layer run in NB201/tss_choose_best.ipynb, history of github.com/ondratybl/VKDNW "
-        "(beb332b); which candidate the paper trained is not recorded",
-    ),
-    "zico_450m": NamedArch(
-        "SuperConvK3BNRELU(3,16,2,1)SuperResIDWE1K7(16,40,2,40,1)SuperResIDWE2K7(40,80,2,64,1)"
-        "SuperResIDWE4K7(80,96,2,96,5)SuperResIDWE2K7(96,224,2,224,5)SuperConvK1BNRELU(224,2048,1,1)",
-        macs=438_641_352,
-        num_params=5_741_264,
-        origin="ZiCo/ZiCo_imagenet1k_flops450M_res224.txt of github.com/SLDGroup/ZiCo (b0fec65)",
-    ),
-    "zico_600m": NamedArch(
-        "SuperConvK3BNRELU(3,24,2,1)SuperResIDWE1K7(24,48,2,48,1)SuperResIDWE2K7(48,72,2,72,1)"
-        "SuperResIDWE6K5(72,160,2,96,1)SuperResIDWE6K7(160,200,2,112,5)SuperResIDWE6K7(200,168,1,168,4)"
-        "SuperConvK1BNRELU(168,2048,1,1)",
-        macs=591_285_368,
-        num_params=9_703_144,
-        origin="ZiCo/ZiCo_imagenet1k_flops600M_res224.txt of github.com/SLDGroup/ZiCo (b0fec65)",
-    ),
-    "zico_1g": NamedArch(
-        "SuperConvK3BNRELU(3,48,2,1)SuperResIDWE1K7(48,48,2,72,1)SuperResIDWE1K7(48,80,2,128,1)"
-        "SuperResIDWE2K7(80,160,2,144,3)SuperResIDWE4K7(160,288,2,232,4)SuperResIDWE6K5(288,232,1,208,5)"
-        "SuperConvK1BNRELU(232,2048,1,1)",
-        macs=987_480_944,
-        num_params=15_314_624,
-        origin="ZiCo/ZiCo_imagenet1k_flops1G_res224.txt of github.com/SLDGroup/ZiCo (b0fec65)",
-    ),
-    "params_450m": NamedArch(
-        "SuperConvK3BNRELU(3,8,2,1)SuperResIDWE1K3(8,8,2,8,1)SuperResIDWE1K3(8,8,2,8,1)SuperResIDWE1K5(8,64,2,8,1)"
-        "SuperResIDWE6K5(64,1024,2,48,1)SuperConvK1BNRELU(1024,2048,1,1)",
-        macs=449_080_312,
-        num_params=11_022_144,
-        origin="found by the number of parameters alone: ZiCo/Params_imagenet1k_flops450M_res224.txt of "
-        "github.com/SLDGroup/ZiCo (b0fec65)",
-    ),
+NAMED = {
+    name: NamedArch(**entry)
+    for name, entry in yaml.safe_load(Path(__file__).with_name("mbv2_named.yaml").read_text(encoding="utf-8")).items()
 }
 """Published architectures by name. Which of its many candidates AZ-NAS trained is not recorded."""
 

@@ -76,20 +76,17 @@ class Reduction(nn.Module):
 
 
 class NB201Network(nn.Module):
-    """A NAS-Bench-201 network.
+    """A NAS-Bench-201 network: input ``(B, in_channels, H, W)``, output logits ``(B, num_classes)``.
 
     Args:
         ops: the six operations in edge order 0→1, 0→2, 1→2, 0→3, 1→3, 2→3.
-        channels: C, the width of the stem and the first stage; the stages have C, 2C, 4C channels.
-        cells: N, the number of cells per stage.
-        num_classes: K, the number of logits.
-        in_channels: channels of the input images.
+        channels: C, the width of the stem; the stages have C, 2C, 4C channels.
+        cells: cells per stage.
         bn_affine: batch norm has learnable weight and bias.
         bn_track_running_stats: batch norm keeps running statistics; without them it uses those of the batch in
             evaluation too.
 
-    Input ``(B, in_channels, H, W)``, output logits ``(B, K)``. Initialisation is PyTorch's default. Any input size
-    that two halvings leave at least one pixel of works; the benchmark uses 32 (CIFAR) and 16 (ImageNet16-120).
+    Any input size that two halvings leave at least one pixel of works; the benchmark uses 32 and 16.
     """
 
     def __init__(

@@ -1,14 +1,10 @@
 """The MobileNetV2 ("IDW") networks as models of timm; importing this module registers them.
 
-    import timm
-    import vkdnw_pl.networks.timm_models
-
     timm.create_model("vkdnw_mbv2", arch="runs/search/found.json", num_classes=10)
     timm.create_model("vkdnw_mbv2_480m", features_only=True)
 
-``vkdnw_mbv2`` takes any architecture of the space; every published one (`vkdnw_pl.networks.mbv2_blocks`) is a model of
-its own, its name behind ``vkdnw_``. None has trained weights here; ``checkpoint_path=`` reads those that ``export``
-wrote.
+``vkdnw_mbv2`` takes any architecture of the space; every published one is a model of its own, its name behind
+``vkdnw_``. None has trained weights here; ``checkpoint_path=`` reads those that ``export`` wrote.
 """
 
 from __future__ import annotations
@@ -111,11 +107,7 @@ class TimmMBV2(MBV2Network):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Maps of ``feature_info`` along with the last one, of images (B, C, H, W).
-
-        ``indices`` are stages of ``feature_info``; a number n means the last n, None all. ``norm`` is timm's; there is
-        none.
-        """
+        """Maps of stages of ``feature_info`` (the last n for a number, all for None) along with the last map."""
         if output_fmt != "NCHW":
             raise ValueError(f"output_fmt={output_fmt!r} is not allowed: maps of this network are NCHW")
         if stop_early and not intermediates_only:

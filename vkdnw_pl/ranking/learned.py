@@ -45,7 +45,6 @@ class FeatureSet:
     """What a model-driven ranking is made from."""
 
     required: tuple[str, ...] = ()
-    """Columns of the score table without which there is no such ranking."""
     optional: tuple[str, ...] = ()
     """Columns that may be missing, which the result then says; at least one must be there."""
     graf: bool = False
@@ -66,7 +65,6 @@ class Features:
     """Features of n architectures."""
 
     row: str
-    """The name in `LEARNED_ROWS`."""
     space: str
     archs: tuple[str, ...]
     names: tuple[str, ...]
@@ -82,10 +80,7 @@ def available_rows(columns: Collection[str], space: str) -> list[str]:
 
 
 def make_features(row: str, columns: Mapping[str, Any], archs: Sequence[str], space: str) -> Features:
-    """Collect the features of a row of `LEARNED_ROWS` for n different architectures of a space.
-
-    ``columns`` are those of the score table by name, each of shape (n,). A row that cannot be made is a ``ValueError``.
-    """
+    """Collect the features of a row of `LEARNED_ROWS` for different architectures, from columns (n,) of the score table."""
     check_choice("row", row, LEARNED_ROWS)
     if problem := _problem(row, columns, space):
         raise ValueError(problem)
@@ -123,13 +118,10 @@ class LearnedRanking:
     model: str
     space: str
     features: tuple[str, ...]
-    """Names of the features, in the order of the model."""
     missing: tuple[str, ...]
-    """Optional features of the row that were not there."""
     low: Array
-    """Smallest finite value of each feature in training, shape (number of features,)."""
     high: Array
-    """Largest finite value of each feature in training."""
+    """Smallest and largest finite value of each feature in training, shape (number of features,)."""
     seed: int
     train_size: int
     num_archs: int
@@ -138,7 +130,6 @@ class LearnedRanking:
     metrics: dict[str, float | None]
     """``kendall``, ``spearman``, ``ndcg`` (None: undefined) and ``ndcg_k``, on the part that was not trained on."""
     versions: dict[str, str]
-    """Versions of this package and of the libraries."""
     pipeline: Any
     """A fitted scikit-learn pipeline of a scaler and a regression."""
 
@@ -160,7 +151,7 @@ class LearnedRanking:
         ties: str = "average",
         places: float = 1.0,
     ) -> LearnedRanking:
-        """Train on a random part of the n architectures and measure on the others, which have no influence on the model.
+        """Train on a random part of the n architectures and measure on the others, which do not influence the model.
 
         In a feature, ``inf`` counts as the largest and ``-inf`` and NaN (no value) as the smallest value of the
         training part.
@@ -206,10 +197,9 @@ class LearnedRanking:
         )
 
     def predict(self, columns: Mapping[str, Any], archs: Sequence[str]) -> Array:
-        """Predict the accuracies (n,), in percent, of architectures of the model's space.
+        """Predict the accuracies (n,), in percent, of architectures of the model's space; graph features are computed.
 
-        ``columns`` (n,) by name are made with the settings of the table that the model was trained on; graph features
-        are computed.
+        ``columns`` (n,) are made with the settings of the table that the model was trained on.
         """
         missing = [name for name in self.features if name not in columns and name not in graf.COLUMNS]
         if missing:
@@ -223,7 +213,7 @@ class LearnedRanking:
         return np.asarray(self.pipeline.predict(values), dtype=np.float64)
 
     def impurity_importances(self) -> dict[str, float]:
-        """Feature -> its share of what the splits of the trees explain in training; equal columns share one's at random."""
+        """Feature -> its share of what the trees' splits explain; equal columns share one's at random."""
         return dict(zip(self.features, map(float, self.pipeline[-1].feature_importances_)))
 
     def save(self, path: str | Path) -> Path:
@@ -238,10 +228,7 @@ class LearnedRanking:
 
     @classmethod
     def load(cls, path: str | Path) -> LearnedRanking:
-        """Read a model that `save` wrote; a type that no such model holds is refused before anything of it is built.
-
-        Warns where it was written with another version of scikit-learn.
-        """
+        """Read a model that `save` wrote; a type that no such model holds is refused before anything of it is built."""
         parts = _read(Path(path))
         if set(parts) != {field.name for field in fields(cls)}:
             raise ValueError(f"{path} is not a model of vkdnw_pl: it has the parts {', '.join(map(str, parts))}")

@@ -31,10 +31,7 @@ def check_batch_norm(value: str) -> BatchNorm:
 
 
 class _SampleNorm(torch.autograd.Function):
-    """Instance normalisation without affine part.
-
-    PyTorch's own copies channels-last tensors; this one does not, and is several times faster on CPU there.
-    """
+    """Instance normalisation without affine part; unlike PyTorch's it does not copy channels-last tensors."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:  # type: ignore[override]
@@ -62,17 +59,17 @@ def normalised_tangent(t: Tensor, out: Tensor, rstd: Tensor, dims: tuple[int, ..
     return (t - t.mean(dims, keepdim=True)).addcmul_(out, slope, value=-1).mul_(rstd)
 
 
-def sample_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    """Normalise every sample and channel of ``x`` (B, C, ...) over its spatial positions, then scale and shift."""
-    if has_torch_function((x,)):
-        return handle_torch_function(sample_norm, (x,), x, weight, bias, eps)
-    return affine(_SampleNorm.apply(x, eps), weight, bias)  # type: ignore[no-untyped-call]
+def sample_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Normalise every sample and channel of ``input`` (B, C, ...) over its spatial positions, then scale and shift."""
+    if has_torch_function((input,)):
+        return handle_torch_function(sample_norm, (input,), input, weight, bias, eps)
+    return affine(_SampleNorm.apply(input, eps), weight, bias)  # type: ignore[no-untyped-call]
 
 
-def sample_norm_composite(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+def sample_norm_composite(input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """The same from elementary differentiable operations: the reference, and what ``torch.func`` can transform."""
-    dims = tuple(range(2, x.dim()))
-    centred = x - x.mean(dims, keepdim=True)
+    dims = tuple(range(2, input.dim()))
+    centred = input - input.mean(dims, keepdim=True)
     out = centred * torch.rsqrt(centred.square().mean(dims, keepdim=True) + eps)
     return affine(out, weight, bias)
 
@@ -93,10 +90,7 @@ def has_spatial_statistics(x: Tensor) -> bool:
 
 
 class BatchNormMode(TorchFunctionMode):
-    """Within this context every batch norm behaves as ``behaviour`` says; buffers are never written.
-
-    ``composite`` builds ``sample`` from elementary operations, for use under ``torch.func`` transforms.
-    """
+    """Within this context every batch norm behaves as ``behaviour`` says; ``composite`` is for ``torch.func`` transforms."""
 
     def __init__(self, behaviour: BatchNorm, composite: bool = False) -> None:
         super().__init__()

@@ -1,8 +1,7 @@
 """What one call of a layer's function contributes: the derivative of its output with respect to one scalar.
 
-For a convolution, linear or normalisation call ``y = f(x; weight, bias)`` the derivative of ``y`` with respect to one
-entry of ``weight`` or ``bias`` lives in a single channel of ``y`` and is there a slice of ``x`` (shifted, for a
-convolution), so it costs next to nothing.
+For a convolution, linear or normalisation call the derivative with respect to one entry of ``weight`` or ``bias`` lives
+in a single channel of the output and is there a slice of the input (shifted, for a convolution).
 """
 
 from __future__ import annotations
@@ -56,16 +55,13 @@ def _conv_signature(
 def _linear_signature(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> None: ...
 
 
-def _sample_norm_signature(input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> None: ...
-
-
 _SIGNATURES: dict[Any, inspect.Signature] = {
     **{f: inspect.signature(_conv_signature) for f in (F.conv1d, F.conv2d, F.conv3d)},
     F.linear: inspect.signature(_linear_signature),
     F.batch_norm: inspect.signature(F.batch_norm),
     F.layer_norm: inspect.signature(F.layer_norm),
     F.group_norm: inspect.signature(F.group_norm),
-    sample_norm: inspect.signature(_sample_norm_signature),
+    sample_norm: inspect.signature(sample_norm),
 }
 CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 

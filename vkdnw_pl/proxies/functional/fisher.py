@@ -1,12 +1,9 @@
 """Fisher matrix of a softmax classifier from the Jacobian of its logits; eigenvalues, their deciles and entropies.
 
-With p the class probabilities of one sample and J the Jacobian (C, P) of its logits, the sample's Fisher matrix is
-``Jᵀ (diag p - p pᵀ) J`` (VKDNW, eq. 9). It is taken through an exact root, ``A = diag(√p) (J - 1 pᵀ J)``, for which
-``AᵀA`` is that matrix because ``(I - 1 pᵀ)ᵀ diag(p) (I - 1 pᵀ) = diag(p) - p pᵀ`` where p sums to one.
-
-Why not the matrix itself: with a saturated softmax its entries ``p_c (1 - p_c)`` are differences of nearly equal
-numbers and vanish below the rounding unit, while ``√p_c`` keeps a class visible down to the square of it
-(``tests/proxies/test_fisher.py`` shows both).
+With p the class probabilities of one sample and J the Jacobian (C, P) of its logits, the sample's Fisher matrix is ``Jᵀ
+(diag p - p pᵀ) J`` (VKDNW, eq. 9). It is taken through an exact root, ``A = diag(√p) (J - 1 pᵀ J)`` with ``AᵀA`` the
+matrix: with a saturated softmax the entries ``p_c (1 - p_c)`` of the matrix itself vanish below the rounding unit,
+while ``√p_c`` keeps a class visible down to the square of it.
 """
 
 from __future__ import annotations
@@ -28,9 +25,9 @@ def smoothed_probabilities(logits: Tensor, alpha: float) -> Tensor:
 
 
 def fisher_root(jac_BCP: Tensor, p_BC: Tensor) -> Tensor:
-    """Exact root of the empirical Fisher matrix of a Jacobian (B, C, P) and class probabilities (B, C).
+    """Root A (B * C, P), float64, of the empirical Fisher matrix of a Jacobian (B, C, P) and probabilities (B, C).
 
-    It is a (B * C, P) float64 matrix A with ``AᵀA = 1/B Σ_b J_bᵀ (diag p_b - p_b p_bᵀ) J_b`` (VKDNW, eq. 10).
+    ``AᵀA = 1/B Σ_b J_bᵀ (diag p_b - p_b p_bᵀ) J_b`` (VKDNW, eq. 10).
     """
     jac, p = jac_BCP.double(), p_BC.double().unsqueeze(-1)
     centred = jac - (p * jac).sum(1, keepdim=True)
@@ -53,10 +50,9 @@ def lower_root(p: Tensor) -> Tensor:
 
 
 def eigenvalues_of_root(root: Tensor) -> Tensor:
-    """All P eigenvalues of ``AᵀA``, descending, from the singular values of A (N, P).
+    """All P eigenvalues of ``AᵀA``, descending, from the singular values of A (N, P), a tall A first reduced by QR.
 
-    The square never exists, so small eigenvalues keep their digits: relative to the largest they are right down to
-    the square of the rounding unit, not to the unit. A tall A is first reduced to its triangular factor.
+    The square never exists, so small eigenvalues are right down to the square of the rounding unit of the largest.
     """
     num_scalars = root.shape[1]
     if root.shape[0] > num_scalars:

@@ -299,9 +299,6 @@ def forward_jacobian(
         targets: id of a parameter → [(column, flat index), ...]; columns in the order of the calls are fastest.
         num_columns: P.
         batchnorm: behaviour of batch norm.
-
-    Raises:
-        Unsupported: where a function has no forward derivative, or writes in place into memory that is seen elsewhere.
     """
     pusher = _Pusher(targets)
     with sdpa_kernel(SDPBackend.MATH), pusher, BatchNormMode(batchnorm):

@@ -71,8 +71,7 @@ def reverse_jacobian(
         targets: id of a parameter → [(column, flat index), ...].
         num_columns: P.
         batchnorm: behaviour of batch norm, not ``batch``.
-        through_head: differentiate the inputs of the final linear layer and multiply by its weight; cheaper where
-            there are fewer features than classes.
+        through_head: differentiate the inputs of the final linear layer and multiply by its weight.
         up_to_shift: differentiate the differences to the last logit, whose row is then zero: one product less.
     """
     recorder = _Recorder(targets)

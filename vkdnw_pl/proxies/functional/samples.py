@@ -1,4 +1,4 @@
-"""The samples of a batch one by one: their gradients, agreement of their ReLU patterns, correlation of input gradients."""
+"""The samples of a batch: gradients one by one, agreement of ReLU patterns, correlation of input gradients."""
 
 from __future__ import annotations
 
@@ -25,15 +25,10 @@ def per_sample_gradients(
     extra: tuple[Tensor, ...] = (),
     batchnorm: BatchNorm = "sample",
 ) -> Iterator[dict[str, Tensor]]:
-    """Gradients of ``value(logits_C, *extra of the sample)``, name -> (b, *shape), for b <= ``CHUNK`` samples at a time.
+    """Gradients of ``value(logits_C, *extra of the sample)``, name -> (b, *shape), for at most ``CHUNK`` samples each.
 
-    Args:
-        network: its logits of one sample must not depend on the others.
-        parameters: what to differentiate by, some or all of the network's parameters by name.
-        inputs: (B, ...).
-        value: scalar of the logits (C,) of one sample and its ``extra``.
-        extra: tensors (B, ...) of further arguments.
-        batchnorm: ``sample`` or ``running``; ``batch`` couples the samples and is refused.
+    ``value`` gives a scalar; ``parameters`` are some or all of the network's by name; ``extra`` are tensors (B, ...) of
+    further arguments. ``batchnorm`` is ``sample`` or ``running``: ``batch`` couples the samples.
     """
     if batchnorm == "batch":
         raise ValueError("batchnorm='batch' couples the samples, so none has a gradient by itself")
