@@ -31,7 +31,7 @@ def test_plain_lists_and_the_other_names(tmp_path):
         ({}, "holds nothing"),
         ({"train": [1], "test": [2]}, "holds train, test"),
         ({"train": [1], "valid": [2], "more": [3]}, "holds train, valid, more"),
-        ({"train": [1, 2], "valid": [2, 3]}, "train and valid share 1 images, one is 2"),
+        ({"train": [1, 2], "valid": [2, 3]}, "train and valid share 1, one is 2"),
         ({"train": [1, 1], "valid": [2]}, "train must be a list of places.*repeated"),
         ({"train": [1], "valid": [-2]}, "valid must be a list of places.*negative"),
         ({"train": [1.5], "valid": [2]}, "train must be"),

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from vkdnw_pl.networks import cost
-from vkdnw_pl.networks.cost import measure_latency, measure_peak_memory, weight_bytes
+from vkdnw_pl.networks.cost import measure_latency, measure_peak_memory
 from vkdnw_pl.spaces import MBV2, NB201
 
 IMAGE = 3 * 8 * 8  # numbers of one image
@@ -78,20 +78,10 @@ def test_views_take_nothing():
     assert peak_numbers(Views()) == IMAGE
 
 
-def test_weights_of_layers_are_no_activations_but_can_be_counted():
+def test_weights_of_layers_are_no_activations():
     network = nn.Sequential(nn.Flatten(), nn.Linear(IMAGE, 50), nn.BatchNorm1d(50), nn.Linear(50, 2))
-    weights = 4 * (IMAGE * 50 + 50 + 4 * 50 + 50 * 2 + 2) + 8  # the count of batches has 8 bytes
-    assert weight_bytes(network) == weights
     # Flattened images, the output of the first layer and of the norm.
     assert peak_numbers(network) == IMAGE + 50 + 50
-    both = measure_peak_memory(network, (3, 8, 8), weights=True)
-    assert both == pytest.approx(measure_peak_memory(network, (3, 8, 8)) + weights / 1e6)
-
-
-def test_shared_weights_count_once():
-    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
-    second.weight = first.weight
-    assert weight_bytes(nn.Sequential(first, second)) == 4 * (16 + 4 + 4)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -108,9 +98,7 @@ def test_a_network_without_memory_may_be_measured():
     with torch.device("meta"):
         network = MBV2().build(arch, **options)
     real = MBV2().build(arch, **options)
-    assert measure_peak_memory(network, (3, 64, 64), 2, weights=True) == pytest.approx(
-        measure_peak_memory(real, (3, 64, 64), 2, weights=True)
-    )
+    assert measure_peak_memory(network, (3, 64, 64), 2) == pytest.approx(measure_peak_memory(real, (3, 64, 64), 2))
 
 
 def test_networks_that_need_values_are_measured_with_values():
@@ -162,7 +150,7 @@ def test_cuda_agrees_where_kernels_need_no_scratch_space():
     network = nn.Sequential(nn.ReLU(), nn.ReLU(), nn.MaxPool2d(2))
     counted, allocated = (measure_peak_memory(network, (8, 128, 128), 4, device) for device in ("cpu", "cuda"))
     assert allocated == pytest.approx(counted, rel=0.01)
-    assert measure_peak_memory(nn.Conv2d(8, 8, 3), (8, 128, 128), 4, "cuda", weights=True) > counted / 2
+    assert measure_peak_memory(nn.Conv2d(8, 8, 3), (8, 128, 128), 4, "cuda") > counted / 2
 
 
 class Clock:

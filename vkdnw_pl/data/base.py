@@ -135,7 +135,7 @@ class ImageDataModule(LightningDataModule):
     predict_dataloader = test_dataloader
 
     def proxy_batch(self, batch_size: int, seed: int = 1, index: int = 0) -> Batch:
-        """Training images with the training's transform, drawn without replacement; a pure function of the arguments."""
+        """Training images with the training's transform, drawn without replacement: a function of the arguments."""
         check_whole("seed", seed, 0)
         check_whole("batch_size", batch_size, 1)
         data = self._training_images(seed)
@@ -233,7 +233,7 @@ def read_splits(path: str | Path) -> tuple[Source, Tensor, Tensor]:
             halves = _numbers(content[first], first, path), _numbers(content[second], second, path)
             if common := set(halves[0].tolist()) & set(halves[1].tolist()):
                 raise ValueError(
-                    f"splits={str(path)!r}: {first} and {second} share {len(common)} images, one is {min(common)}"
+                    f"splits={str(path)!r}: {first} and {second} share {len(common)}, one is {min(common)}"
                 )
             return source, *halves  # type: ignore[return-value]
     needed = f"train and valid, or xvalid and xtest, as in the files of {_ORIGIN}"
@@ -244,10 +244,8 @@ def check_cover(first: Tensor, second: Tensor, count: int, path: str | Path) -> 
     """Refuse two halves that are not all ``count`` images."""
     largest = int(max(first.max(), second.max()))
     if len(first) + len(second) != count or largest >= count:
-        raise ValueError(
-            f"splits={str(path)!r} is for another data set: it splits {len(first)} + {len(second)} images, the last of "
-            f"them {largest}; here are {count}, from 0"
-        )
+        split = f"{len(first)} + {len(second)} images, the last of them {largest}"
+        raise ValueError(f"splits={str(path)!r} is for another data set: it splits {split}; here are {count}")
 
 
 def _numbers(entry: Any, name: str, path: str | Path) -> Tensor:

@@ -126,28 +126,22 @@ class ImageNet(ImageDataModule):
             how = f"{' and '.join(tars)} are there: extract: true makes the folder from them"
         else:
             how = f"or put {' and '.join(tars)} there, from {_ORIGIN}, and give extract: true"
-        raise ValueError(
-            f"root={str(self.root)!r}: there is no folder {name} in it, which must have one folder of images for each "
-            f"class ({name}/n01440764/*.JPEG); {how}"
-        )
+        needed = f"{name} with a folder of images for each class ({name}/n01440764/*.JPEG)"
+        raise ValueError(f"root={str(self.root)!r}: there is no folder {needed} in it; {how}")
 
     def _checked(self, folder: Folder, photos: Photos) -> Photos:
         where = str(self.root / folder)
         if len(photos.classes) != self.num_classes:
             raise ValueError(f"{where!r} has {len(photos.classes)} class folders; classes={self.num_classes}")
         if self.num_classes == 1_000 and not self.subset and len(photos) != _COUNTS[folder]:
-            raise ValueError(
-                f"{where!r} has {len(photos):,} images; ImageNet has {_COUNTS[folder]:,}, so the copy is incomplete "
-                "(subset: true accepts it)"
-            )
+            counts = f"has {len(photos):,} images; ImageNet has {_COUNTS[folder]:,}"
+            raise ValueError(f"{where!r} {counts}, so the copy is incomplete (subset: true accepts it)")
         other: Folder = "val" if folder == "train" else "train"
         names = _class_folders(self.root / other)
         if names and names != photos.classes:
             first = next((a, b) for a, b in zip([*photos.classes, None], [*names, None]) if a != b)
-            raise ValueError(
-                f"root={str(self.root)!r}: the class folders of {folder} and {other} differ; the first that do are "
-                f"{first[0]} and {first[1]}, and classes are numbered in the order of their names"
-            )
+            names_differ = f"the class folders of {folder} and {other} differ, first {first[0]} and {first[1]}"
+            raise ValueError(f"root={str(self.root)!r}: {names_differ}; classes are numbered by their names")
         return photos
 
 

@@ -78,7 +78,7 @@ def photo_training(
 
 
 def photo_evaluation(image_size: int, crop_pct: float) -> tuple[Step, Step]:
-    """Photographs (PIL, RGB) for evaluation: resized to ``image_size / crop_pct`` rounded upwards (bicubic), then cropped."""
+    """Photographs (PIL, RGB) for evaluation: resized to ``image_size / crop_pct`` rounded upwards, then cropped."""
     shorter = math.ceil(round(image_size / crop_pct, 6))  # 300 / 0.6 must not become 501
     resize = v2.Resize(shorter, interpolation=InterpolationMode.BICUBIC)
     steps = [resize, v2.CenterCrop(image_size), v2.PILToTensor()]

@@ -20,9 +20,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vkdnw_pl.errors import check_whole, is_whole
 
-MB = 1e6
-"""Bytes of a megabyte."""
-
 
 @torch.no_grad()
 def flop_counter_macs(network: nn.Module, inputs: Tensor) -> int:
@@ -77,15 +74,11 @@ def measure_latency(
 
 
 def measure_peak_memory(
-    network: nn.Module,
-    input_size: Sequence[int],
-    batch_size: int = 1,
-    device: str | torch.device = "cpu",
-    weights: bool = False,
+    network: nn.Module, input_size: Sequence[int], batch_size: int = 1, device: str | torch.device = "cpu"
 ) -> float:
     """Most megabytes (10⁶ bytes) of tensors that a forward pass in evaluation mode, without gradients, holds at a time.
 
-    Counted are the images and everything that is computed from them, with ``weights`` parameters and buffers too;
+    Counted are the images and everything that is computed from them, not parameters and buffers;
     training needs more. On CPU the bytes of the tensors that are alive are added up: exact, repeatable and independent
     of the machine, without kernels' scratch space; attention counts with its matrix, which fused kernels never form.
     The pass is made with shapes alone (meta device) wherever the network allows that. On CUDA it is what PyTorch's
@@ -97,13 +90,7 @@ def measure_peak_memory(
     target = _checked_device(input_size, batch_size, device)
     with _random_state(target):
         measure = _allocated_on_cuda if target.type == "cuda" else _counted_on_cpu
-        peak = measure(network, input_size, batch_size, target)
-    return (peak + (weight_bytes(network) if weights else 0)) / MB
-
-
-def weight_bytes(network: nn.Module) -> int:
-    """Bytes of parameters and buffers, shared ones counted once."""
-    return sum({s._cdata: s.nbytes() for s in _weight_storages(network)}.values())
+        return measure(network, input_size, batch_size, target) / 1e6
 
 
 def _counted_on_cpu(network: nn.Module, input_size: Sequence[int], batch_size: int, device: torch.device) -> int:
@@ -119,7 +106,7 @@ def _counted_on_cpu(network: nn.Module, input_size: Sequence[int], batch_size: i
 def _count(network: nn.Module, input_size: Sequence[int], batch_size: int, device: torch.device) -> int:
     copied = _private_copy(network, device)
     # Inference mode would hide the parts of composite operations.
-    with torch.no_grad(), _LiveBytes(_weight_storages(copied)) as live:
+    with torch.no_grad(), _LiveBytes(copied) as live:
         copied(_random_input(copied, input_size, batch_size, device))
     return live.peak
 
@@ -140,10 +127,10 @@ def _allocated_on_cuda(network: nn.Module, input_size: Sequence[int], batch_size
 class _LiveBytes(TorchDispatchMode):
     """Follows the bytes of all storages that operations give, except those of the weights."""
 
-    def __init__(self, weights: Sequence[torch.UntypedStorage]) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.live = self.peak = 0
-        self._weights = {storage._cdata for storage in weights}
+        self._weights = {weight.untyped_storage()._cdata for weight in _weights(network)}
         self._followed: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def __torch_dispatch__(
@@ -173,10 +160,6 @@ class _LiveBytes(TorchDispatchMode):
 
 def _weights(network: nn.Module) -> Iterable[Tensor]:
     return chain(network.parameters(), network.buffers())
-
-
-def _weight_storages(network: nn.Module) -> list[torch.UntypedStorage]:
-    return [weight.untyped_storage() for weight in _weights(network)]
 
 
 def _checked_device(input_size: Sequence[int], batch_size: int, name: str | torch.device) -> torch.device:

@@ -73,10 +73,8 @@ def first_stage_at(network: nn.Module, input_size: Sequence[int], reduction: int
         if stage.reduction == reduction:
             return stage
     reductions = ", ".join(map(str, dict.fromkeys(stage.reduction for stage in stages))) or "none"
-    raise ValueError(
-        f"reduction={reduction} is not allowed: {type(_plain(network)).__name__} has no stage there at "
-        f"{'x'.join(map(str, input_size))} (reductions of its stages: {reductions})"
-    )
+    where = f"{type(_plain(network)).__name__} has no stage there at {'x'.join(map(str, input_size))}"
+    raise ValueError(f"reduction={reduction} is not allowed: {where} (reductions of its stages: {reductions})")
 
 
 class FeatureTap:

@@ -112,7 +112,7 @@ def _refuse_lazy(parameter: Tensor) -> None:
 
 @torch.no_grad()
 def zero_residual_gammas(network: nn.Module) -> int:
-    """Set the weight of the batch norm that ends a residual branch to 0, by timm's ``zero_init_last()``; count the blocks."""
+    """Set the last batch norm's weight of residual branches to 0 by timm's ``zero_init_last()``; count them."""
     blocks = [module for module in network.modules() if callable(getattr(module, "zero_init_last", None))]
     if not blocks:
         raise ValueError(f"zero_gamma has no meaning for {type(network).__name__}: no module has zero_init_last()")

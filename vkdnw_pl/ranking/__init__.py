@@ -41,7 +41,7 @@ _SPECTRUM = re.compile(r".*_decile_\d+")
 
 
 def rank_values(values: Any, higher_is_better: bool = True) -> Array:
-    """Rank values (n,) from 1 (worst) to n (best); ties share the average rank, and what is not finite ranks last, tied."""
+    """Rank values (n,) from 1 (worst) to n (best); ties share the average rank; not finite ones rank last, tied."""
     from scipy.stats import rankdata  # half a second, which modules that only read NAMED_SETS should not pay
 
     values = np.asarray(values, dtype=np.float64)
@@ -131,7 +131,7 @@ def _names(term: Term) -> tuple[str, ...]:
 
 
 def rank_agreement(score: Any, accuracy: Any, top_k: int, ties: str, places: float = 1.0) -> dict[str, float | None]:
-    """Kendall's tau-b, Spearman's rho and nDCG of scores (n,) for accuracies (n,), by `METRICS`; None where undefined."""
+    """Kendall's tau-b, Spearman's rho, nDCG of scores (n,) for accuracies (n,), by `METRICS`; None: undefined."""
     from vkdnw_pl.metrics.functional import kendall_tau, ndcg, spearman_rho
 
     values = (

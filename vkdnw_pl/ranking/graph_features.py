@@ -75,7 +75,7 @@ def has_graph_features(space: str) -> bool:
 
 
 def graph_features(archs: Sequence[str]) -> tuple[Array, tuple[str, ...]]:
-    """GRAF features float64 (n, 191) of architectures of ``nb201``, unreachable operations counted too, and `COLUMNS`."""
+    """GRAF features float64 (n, 191) of ``nb201`` architectures, unreachable operations counted, and `COLUMNS`."""
     if isinstance(archs, str):
         raise ValueError(f"archs={archs!r} is not allowed: give a list of architectures, here perhaps [{archs!r}]")
     space = NB201()

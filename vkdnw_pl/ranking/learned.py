@@ -80,7 +80,7 @@ def available_rows(columns: Collection[str], space: str) -> list[str]:
 
 
 def make_features(row: str, columns: Mapping[str, Any], archs: Sequence[str], space: str) -> Features:
-    """Collect the features of a row of `LEARNED_ROWS` for different architectures, from columns (n,) of the score table."""
+    """Collect the features of a row of `LEARNED_ROWS` for n different architectures, from columns (n,) by name."""
     check_choice("row", row, LEARNED_ROWS)
     if problem := _problem(row, columns, space):
         raise ValueError(problem)
@@ -203,10 +203,8 @@ class LearnedRanking:
         """
         missing = [name for name in self.features if name not in columns and name not in graf.COLUMNS]
         if missing:
-            raise ValueError(
-                f"the score table lacks columns that this model ({self.row}, {self.model}) was trained with: "
-                f"{', '.join(missing)}{nearest(missing[0], columns)}; score the architectures with these proxies too"
-            )
+            lacking = f"{', '.join(missing)}{nearest(missing[0], columns)}"
+            raise ValueError(f"the table lacks columns of this model ({self.row}, {self.model}): {lacking}")
         if not len(archs):
             return np.zeros(0)
         values = _fill(_matrix(self.features, columns, archs), self.low, self.high)
@@ -234,10 +232,8 @@ class LearnedRanking:
             raise ValueError(f"{path} is not a model of vkdnw_pl: it has the parts {', '.join(map(str, parts))}")
         installed, written = version("scikit-learn"), parts["versions"].get("scikit-learn")
         if installed != written:
-            warnings.warn(
-                f"{path} was written with scikit-learn {written}; with {installed} its predictions may differ",
-                stacklevel=2,
-            )
+            text = f"{path} was written with scikit-learn {written}; with {installed} its predictions may differ"
+            warnings.warn(text, stacklevel=2)
         return cls(**{**parts, "features": tuple(parts["features"]), "missing": tuple(parts["missing"])})
 
 

@@ -90,7 +90,7 @@ def has_spatial_statistics(x: Tensor) -> bool:
 
 
 class BatchNormMode(TorchFunctionMode):
-    """Within this context every batch norm behaves as ``behaviour`` says; ``composite`` is for ``torch.func`` transforms."""
+    """Within this context every batch norm behaves as told; ``composite`` is for ``torch.func`` transforms."""
 
     def __init__(self, behaviour: BatchNorm, composite: bool = False) -> None:
         super().__init__()
