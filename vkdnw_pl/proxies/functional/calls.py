@@ -7,7 +7,6 @@ in a single channel of the output and is there a slice of the input (shifted, fo
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -88,17 +87,11 @@ class Call:
         """The tensor that flows through."""
         return self.arguments["input"]
 
-    @property
-    def macs(self) -> int:
-        """Multiply-adds of the call, a bias counting one per output element; 0 for normalisation."""
+    def macs(self, out: Tensor) -> int:
+        """Multiply-adds of the call that gave ``out``, a bias counting one per element; 0 for normalisation."""
         if self.func not in CONVOLUTIONS and self.func is not F.linear:
             return 0
-        weight, x = self.arguments["weight"], self.input
-        if self.func is F.linear:
-            outputs = x.numel() // weight.shape[1] * weight.shape[0]
-        else:
-            outputs = x.shape[0] * weight.shape[0] * math.prod(self._output_size())
-        return outputs * (weight[0].numel() + (self.arguments["bias"] is not None))
+        return out.numel() * (self.arguments["weight"][0].numel() + (self.arguments["bias"] is not None))
 
     def derivative(self, role: str, index: int) -> LocalDerivative:
         """Derivative with respect to entry ``index`` of the argument ``role`` (``weight`` or ``bias``)."""
@@ -109,9 +102,9 @@ class Call:
         return self._norm_derivative(role, index)
 
     def _spatial(self, name: str) -> tuple[int, ...]:
-        value = self.arguments[name]
-        dims = self.arguments["weight"].dim() - 2
-        return tuple(value) if isinstance(value, (tuple, list)) and len(value) == dims else (_single(value),) * dims
+        value, dims = self.arguments[name], self.arguments["weight"].dim() - 2
+        values = tuple(value) if isinstance(value, tuple | list) else (value,)
+        return values if len(values) == dims else values[:1] * dims
 
     def _padding(self) -> list[tuple[int, int]]:
         """(before, after) of every spatial dimension."""
@@ -138,9 +131,8 @@ class Call:
         out_channel, in_channel, *taps = (int(i) for i in torch.unravel_index(torch.tensor(index), weight.shape))
         group = out_channel // (weight.shape[0] // self.arguments["groups"])
         channel = x[:, group * weight.shape[1] + in_channel]
-        padding = self._padding()
         # Slice positions tap * dilation + stride * (0 .. out-1) of the padded channel.
-        channel = F.pad(channel, [side for pair in reversed(padding) for side in pair])
+        channel = F.pad(channel, [side for pair in reversed(self._padding()) for side in pair])
         where: list[slice] = [slice(None)]
         for tap, n, s, d in zip(
             taps, self._output_size(), self._spatial("stride"), self._spatial("dilation"), strict=True
@@ -190,7 +182,3 @@ def local_derivatives(
         for role in ("weight", "bias")
         for column, index in targets.get(id(call.arguments[role]), ())
     ]
-
-
-def _single(value: Any) -> int:
-    return value[0] if isinstance(value, (tuple, list)) else value

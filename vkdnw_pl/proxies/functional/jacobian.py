@@ -44,7 +44,6 @@ class Jacobian:
     """(batch, classes, scalars), in the network's dtype."""
     logits_BC: Tensor
     engine: str
-    """Which engine computed it: reverse, forward or generic."""
     fallback: str | None
     """Why the generic engine was taken though it was not asked for."""
 

@@ -14,23 +14,9 @@ from torch.utils._pytree import tree_leaves
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
 from vkdnw_pl.proxies.functional.calls import Call
 
-_MATMULS = frozenset(
-    [
-        "matmul",
-        "__matmul__",
-        "__rmatmul__",
-        "mm",
-        "bmm",
-        "addmm",
-        "baddbmm",
-        "einsum",
-        "scaled_dot_product_attention",
-        "bilinear",
-        "multi_head_attention_forward",
-        "conv_transpose1d",
-        "conv_transpose2d",
-        "conv_transpose3d",
-    ]
+_MATMULS = (
+    "matmul __matmul__ __rmatmul__ mm bmm addmm baddbmm einsum bilinear scaled_dot_product_attention "
+    "multi_head_attention_forward conv_transpose1d conv_transpose2d conv_transpose3d"
 )
 
 
@@ -97,10 +83,10 @@ class _Tracer(TorchFunctionMode):
                 self.last_linear = (out, call.input.shape[1])
         elif entered and outputs:
             self._problem(f"{entered[0]} is used by {name}, outside a convolution, linear or normalisation layer")
-        if call is None and name in _MATMULS:
+        if call is None and name in _MATMULS.split():
             self.other_matmuls = True
         if outputs:
-            macs = call.macs / self.batch if call is not None else 0.0
+            macs = call.macs(out) / self.batch if call is not None else 0.0
             elements = sum(leaf.numel() for leaf in outputs) / self.batch
             self.steps.append(Step(macs, elements, tuple(entered) if call is not None else ()))
         return out
