@@ -61,9 +61,6 @@ def image_batch(
         seed: of the values, or of which images are drawn.
         num_classes: labels of random images are drawn from so many; None gives them none.
         index: number of the batch; batches of one seed share no image of a data set.
-
-    Raises:
-        ValueError: for an unknown source, a batch that is larger than the data set, or images of another size.
     """
     if isinstance(source, Mapping):
         source = json.dumps(source, sort_keys=True)

@@ -147,11 +147,7 @@ class ImageNet(ImageDataModule):
 
 @dataclass
 class Photos:
-    """Image files, decoded when asked for.
-
-    ``files`` are their paths in ``folder`` as bytes in one array: a million Python strings would be copied into every
-    worker. ``labels`` is int64 (n,), ``classes`` has the names of the class folders.
-    """
+    """Image files, decoded when asked for; their paths are one array, since workers would copy a million strings."""
 
     folder: Path
     files: np.ndarray

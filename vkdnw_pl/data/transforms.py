@@ -52,11 +52,7 @@ def flip_and_crop(image_size: int, padding: int) -> v2.Compose:
 def photo_training(
     image_size: int, auto_augment: bool, color_jitter: float, lighting: float, erase_probability: float
 ) -> tuple[Step, Step | None]:
-    """Augmentation of photographs (PIL images, RGB) for training; ``ImageNet`` documents the arguments.
-
-    Random crop of 8 to 100 % of the area, resized (bicubic), mirrored or not, AutoAugment's policy for ImageNet,
-    change of brightness, contrast and saturation, lighting, normalisation, and a random rectangle of zeros.
-    """
+    """Augmentation of photographs (PIL images, RGB) for training; ``ImageNet`` documents the arguments."""
     steps: list[Step] = [
         v2.RandomResizedCrop(image_size, interpolation=InterpolationMode.BICUBIC),
         v2.RandomHorizontalFlip(),

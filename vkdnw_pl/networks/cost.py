@@ -41,16 +41,9 @@ def measure_latency(
     """Median time in milliseconds of one forward pass of a batch in inference mode, in the network's own precision.
 
     Each pass is timed until the device is done, so on CUDA with the launch of the kernels, but without copying images
-    to the device. The clock sees whatever else the machine does.
-
-    Args:
-        network: maps images (B, ...) to anything.
-        input_size: shape of one image, such as (3, 224, 224).
-        batch_size: images of one pass.
-        device: ``cpu`` or ``cuda``.
-        warmup: passes before the clock is read.
-        repeats: passes that are timed.
-        threads: number of CPU threads; None for PyTorch's present setting.
+    to the device. The clock sees whatever else the machine does. ``input_size`` is the shape of one image, ``device``
+    is ``cpu`` or ``cuda``, ``warmup`` passes come before the ``repeats`` that are timed; ``threads=None`` keeps
+    PyTorch's number of CPU threads. What is not allowed, or not there, is a ``ValueError``.
     """
     target = _checked_device(input_size, batch_size, device)
     check_whole("warmup", warmup, 0)

@@ -80,12 +80,6 @@ def first_stage_at(network: nn.Module, input_size: Sequence[int], reduction: int
 class FeatureTap:
     """Keeps the outputs of named modules in a forward pass, with their gradients.
 
-    ::
-
-        tap = FeatureTap(network, ["blocks.3", "blocks.5"])
-        logits = network(images)
-        early, late = tap.take()
-
     A tap adds nothing to a state dict; a deep copy of an object that holds network and tap has a tap of its own on the
     copied network. Make the tap before the first call of a compiled network, which ignores later hooks.
     """
@@ -103,10 +97,7 @@ class FeatureTap:
         ]
 
     def take(self) -> list[Any]:
-        """Outputs of the last forward pass in the order of ``names``; the tap does not hold them any longer.
-
-        A ``RuntimeError`` if a module has not run since the last call, or a layer behind it has overwritten its output.
-        """
+        """Outputs of the last forward pass in the order of ``names``; the tap does not hold them any longer."""
         outputs = []
         for name, record in zip(self.names, self.records, strict=True):
             if record.output is None:

@@ -12,10 +12,7 @@ from vkdnw_pl.networks.mbv2_blocks import Block, ResBlock, Residual, inverted_re
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales each channel by a number in (0, 1): pool, conv, norm, ReLU, conv, norm, sigmoid.
-
-    Its convolutions have no bias and are followed by batch norms, unlike torchvision's and timm's.
-    """
+    """Pool, conv, norm, ReLU, conv, norm, sigmoid: with batch norms and no biases, unlike torchvision's and timm's."""
 
     def __init__(self, channels: int, squeezed: int, bn_eps: float) -> None:
         super().__init__()

@@ -112,7 +112,7 @@ class TimmMBV2(MBV2Network):
             raise ValueError(f"output_fmt={output_fmt!r} is not allowed: maps of this network are NCHW")
         if stop_early and not intermediates_only:
             raise ValueError("stop_early=True is not allowed without intermediates_only=True")
-        chosen, last = self._chosen_stages(indices)
+        chosen, last = feature_take_indices(len(self.feature_info), indices)
         block_numbers = {self._block_number(stage) for stage in chosen}
         maps = []
         for i, block in enumerate(self.blocks):
@@ -127,7 +127,7 @@ class TimmMBV2(MBV2Network):
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
         """Leave out what ``forward_intermediates`` does not need for ``indices``, and return these as a list."""
-        chosen, last = self._chosen_stages(indices)
+        chosen, last = feature_take_indices(len(self.feature_info), indices)
         kept = self._block_number(last) + 1
         shortened = kept < len(self.blocks)
         self.blocks = self.blocks[:kept]
@@ -142,11 +142,6 @@ class TimmMBV2(MBV2Network):
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         return {"stem": r"^blocks\.0\.", "blocks": r"^blocks\.(\d+)" if coarse else r"^blocks\.(\d+)\.(\d+)"}
-
-    def _chosen_stages(self, indices: int | Sequence[int] | None) -> tuple[list[int], int]:
-        if indices is not None and not isinstance(indices, int):
-            indices = list(indices)
-        return feature_take_indices(len(self.feature_info), indices)
 
     def _block_number(self, stage: int) -> int:
         return int(self.feature_info[stage]["module"].rpartition(".")[2])

@@ -57,12 +57,7 @@ def aggregate(columns: Mapping[str, Any], terms: Sequence[Term], directions: Map
     A tuple of columns is one rank: lexicographic, its first column decides, the next ones break ties. An architecture
     with a value that is not finite in any column of a term ranks last in that term, tied with the others of that kind.
     Source: AZ-NAS (CVPR 2024) and VKDNW Section 5, whose pairs are ranked densely; here ties share the average rank in
-    every term.
-
-    Args:
-        columns: values of the proxies by name, each of shape (n,).
-        terms: what to rank by; see `NAMED_SETS` and `parse_ranking`.
-        directions: whether higher is better, by column; a column that is not named counts as higher = better.
+    every term. A column that ``directions`` does not name counts as higher = better.
     """
     if isinstance(terms, str) or not terms or not all(terms):
         raise ValueError(f"terms={terms!r} is not allowed: give at least one column or tuple of columns")

@@ -125,7 +125,7 @@ class LearnedRanking:
     seed: int
     train_size: int
     num_archs: int
-    """Architectures of which the training part was drawn; the metrics are about the ``num_archs - train_size`` left."""
+    """All, of which the training part was drawn; the metrics are about the ``num_archs - train_size`` left."""
     dataset: str
     metrics: dict[str, float | None]
     """``kendall``, ``spearman``, ``ndcg`` (None: undefined) and ``ndcg_k``, on the part that was not trained on."""
@@ -154,16 +154,8 @@ class LearnedRanking:
         """Train on a random part of the n architectures and measure on the others, which do not influence the model.
 
         In a feature, ``inf`` counts as the largest and ``-inf`` and NaN (no value) as the smallest value of the
-        training part.
-
-        Args:
-            features: of n architectures.
-            accuracy: shape (n,), in percent.
-            model: a name of `MODELS`.
-            seed: of the split and of the model.
-            train_size: how many to train on; None: see `default_train_size`.
-            dataset: what the accuracies are of, for the record.
-            top_k: see ``metrics.functional.ndcg``, as for ``ties`` and ``places``.
+        training part. ``accuracy`` (n,) is in percent, ``dataset`` says of what, for the record; ``seed`` is that of
+        the split and of the model; for ``top_k``, ``ties`` and ``places`` see ``metrics.functional.ndcg``.
         """
         pipeline = _make_pipeline(model, seed)
         accuracy, n = np.asarray(accuracy, dtype=np.float64), len(features.archs)

@@ -1,11 +1,9 @@
-"""How batch normalisation behaves at initialization, for any network and without changing it.
+"""How batch normalisation behaves at initialization, by modes that rewrite calls of ``torch.nn.functional.batch_norm``.
 
 ``sample``   every sample is normalised by its own spatial statistics (what batch norm without running statistics
              does on a batch of one). Inputs with one value per channel are treated as ``running``.
 ``running``  by the running statistics, which at initialization are 0 and 1, so nearly the identity.
 ``batch``    by the statistics of the batch, which couples the samples.
-
-Each is a mode that rewrites calls of ``torch.nn.functional.batch_norm``; module and buffers are not touched.
 """
 
 from __future__ import annotations

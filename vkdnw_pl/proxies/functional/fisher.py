@@ -35,10 +35,9 @@ def fisher_root(jac_BCP: Tensor, p_BC: Tensor) -> Tensor:
 
 
 def lower_root(p: Tensor) -> Tensor:
-    """Analytic lower-triangular root L of ``diag(p) - p pᵀ`` (Tanabe & Sagae 1992), (..., C, C) for p (..., C).
+    """Analytic lower-triangular root L (..., C, C) of ``diag(p) - p pᵀ`` for p (..., C) (Tanabe & Sagae 1992).
 
-    With q_j = 1 - p_1 - ... - p_j: ``L_jj = √(p_j q_j / q_{j-1})``, ``L_ij = -(p_i / q_j) L_jj``; the last column is
-    zero.
+    With q_j = 1 - p_1 - ... - p_j: ``L_jj = √(p_j q_j / q_{j-1})``, ``L_ij = -(p_i / q_j) L_jj``, last column zero.
     """
     q = 1.0 - p.cumsum(-1)
     q[..., -1] = 0.0

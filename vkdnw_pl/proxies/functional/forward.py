@@ -293,12 +293,7 @@ def forward_jacobian(
 ) -> tuple[Tensor, Tensor]:
     """Jacobian (B, C, P) of the logits with respect to the targets, and the logits; exact for coupled samples too.
 
-    Args:
-        network: in evaluation mode.
-        inputs: (B, ...).
-        targets: id of a parameter → [(column, flat index), ...]; columns in the order of the calls are fastest.
-        num_columns: P.
-        batchnorm: behaviour of batch norm.
+    ``targets`` has (column, flat index) pairs by the id of a parameter; columns in the order of the calls are fastest.
     """
     pusher = _Pusher(targets)
     with sdpa_kernel(SDPBackend.MATH), pusher, BatchNormMode(batchnorm):

@@ -61,16 +61,12 @@ def jacobian(
 
     Args:
         network: returns logits (B, C); in evaluation mode, its parameters not requiring gradients (a borrowed copy).
-        inputs: (B, ...), in the network's dtype and on its device.
-        scalars: P entries of parameters.
-        batchnorm: behaviour of batch norm (``functional.batchnorm``).
-        engine: ``reverse`` (about 1 + C forward passes), ``forward`` (about P / 2), ``generic`` (``torch.func``, about
-            3 P) or ``auto``: the cheaper of the first two by a cost model. Where the network does something that the
-            first two are not exact for, ``generic`` takes over with a ``GenericFallback`` warning.
-        max_memory_bytes: estimated bound of the tensors alive in a pass beside weights and inputs; samples, then
-            scalars, are processed in parts that stay below it, at least one at a time.
-        up_to_shift: allow every column ``jac[b, :, p]`` to be shifted by a number of its own. The Fisher matrix does
-            not see it, and reverse mode needs one product less.
+        inputs: (B, ...), in the network's dtype and on its device. scalars: P entries of parameters. batchnorm:
+        behaviour of batch norm (``functional.batchnorm``). engine: ``reverse`` (about 1 + C forward passes),
+        ``forward`` (about P / 2), ``generic`` (about 3 P) or ``auto``:
+            the cheaper of the first two. ``generic`` takes over, with a warning, where these are not exact.
+        max_memory_bytes: estimated bound of the tensors beside weights and inputs, kept by working in parts.
+        up_to_shift: allow a shift of every column ``jac[b, :, p]``, which the Fisher matrix does not see.
     """
     check_choice("engine", engine, ENGINES)
     check_number("max_memory_bytes", max_memory_bytes, 0, open_low=True)

@@ -65,14 +65,9 @@ def reverse_jacobian(
 ) -> tuple[Tensor, Tensor]:
     """Jacobian (B, C, P) of the logits with respect to the targets, and the logits; for samples that do not interact.
 
-    Args:
-        network: parameters must not require gradients.
-        inputs: (B, ...).
-        targets: id of a parameter → [(column, flat index), ...].
-        num_columns: P.
-        batchnorm: behaviour of batch norm, not ``batch``.
-        through_head: differentiate the inputs of the final linear layer and multiply by its weight.
-        up_to_shift: differentiate the differences to the last logit, whose row is then zero: one product less.
+    ``targets`` has (column, flat index) pairs by the id of a parameter. ``through_head`` differentiates the inputs of
+    the final linear layer and multiplies by its weight; ``up_to_shift`` the differences to the last logit, whose row is
+    then zero: one product less. Parameters must not require gradients.
     """
     recorder = _Recorder(targets)
     try:

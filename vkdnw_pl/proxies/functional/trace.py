@@ -107,10 +107,7 @@ def check_logits(logits: object, batch: int) -> Tensor:
 
 @torch.no_grad()
 def trace(network: nn.Module, inputs: Tensor, batchnorm: BatchNorm, parameters: Sequence[str] | None = None) -> Trace:
-    """Trace ``network``, in evaluation mode, on the first two of ``inputs`` (B, ...).
-
-    ``parameters`` are the names of those that are going to be differentiated; None for all.
-    """
+    """Trace ``network`` on the first two of ``inputs``; ``parameters`` are to be differentiated, None for all."""
     few = inputs[:2]
     by_name = dict(network.named_parameters(remove_duplicate=False))
     chosen = by_name if parameters is None else {name: by_name[name] for name in parameters}
