@@ -91,5 +91,5 @@ def _units(block: Block, use_se: bool, bn_eps: float) -> list[nn.Module]:
         return [InvertedResidual(shape, use_se, bn_eps) for shape in shapes]
     conv = partial(Conv2dNormActivation, norm_layer=partial(nn.BatchNorm2d, eps=bn_eps))
     width, kernel = block.out_channels, block.kernel
-    further = (conv(width, width, kernel) for _ in range(block.sub_layers - 1))
-    return [conv(block.in_channels, width, kernel, block.stride), *further]
+    repeats = (conv(width, width, kernel) for _ in range(block.sub_layers - 1))
+    return [conv(block.in_channels, width, kernel, block.stride), *repeats]

@@ -39,7 +39,7 @@ def round8(x: float) -> int:
 class _Checked:
     """A block whose numbers are checked when it is made."""
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         allowed = _ALLOWED[type(self).__name__]

@@ -21,7 +21,7 @@ class _Recorder(TorchFunctionMode):
         super().__init__()
         self.targets = targets
         self.roots: list[Tensor] = []
-        self.sink: Callable[[int, Tensor], None] | None = None
+        self.entries_BP: Tensor | None = None  # where the next backward pass writes
         self.last_linear: tuple[Tensor, Call, list[tuple[int, LocalDerivative]]] | None = None
 
     def __torch_function__(
@@ -46,12 +46,12 @@ class _Recorder(TorchFunctionMode):
 
     def release(self) -> None:
         """Drop the graph. Its hooks refer to this object, a cycle that Python's collector does not see."""
-        self.roots, self.last_linear, self.sink = [], None, None
+        self.roots, self.last_linear, self.entries_BP = [], None, None
 
     def _receive(self, grad: Tensor, locals_: list[tuple[int, LocalDerivative]]) -> None:
-        assert self.sink is not None
+        assert self.entries_BP is not None
         for column, local in locals_:
-            self.sink(column, local.dot(grad))
+            self.entries_BP[:, column].copy_(local.dot(grad))
 
 
 def reverse_jacobian(
@@ -96,7 +96,7 @@ def _pull_back(recorder: _Recorder, logits: Tensor, num_columns: int, through_he
     jac_BFP = logits.new_zeros(batch, outputs.shape[1], num_columns)
     if recorder.roots and outputs.requires_grad:
         for feature in range(outputs.shape[1]):
-            recorder.sink = lambda column, value, feature=feature: jac_BFP[:, feature, column].copy_(value)  # type: ignore[misc, assignment]
+            recorder.entries_BP = jac_BFP[:, feature]
             torch.autograd.grad(
                 outputs[:, feature].sum(),
                 recorder.roots,
