@@ -35,13 +35,7 @@ _HOLD_OUT_SEED = 0
 _ORIGIN = "github.com/D-X-Y/AutoDL-Projects, folder configs/nas-benchmark"
 _MOST_WORKERS = 12
 Transform = Callable[[Any], Tensor] | None
-_STAGES: dict[str | None, tuple[Part, ...]] = {
-    "fit": ("train", "val"),
-    "validate": ("val",),
-    "test": ("test",),
-    "predict": ("test",),
-    None: get_args(Part),
-}
+_STAGES: dict[str | None, tuple[Part, ...]] = {"fit": ("train", "val"), "validate": ("val",), None: get_args(Part)}
 
 
 class ImageDataModule(LightningDataModule):
@@ -112,7 +106,7 @@ class ImageDataModule(LightningDataModule):
         """Transform and finish of ``SeededDataset``, for training or for evaluation."""
 
     def setup(self, stage: str | None = None) -> None:
-        for part in _STAGES[getattr(stage, "value", stage)]:
+        for part in _STAGES.get(getattr(stage, "value", stage), ("test",)):  # test and predict
             self.images(part)
 
     def images(self, part: Part) -> ImageSet:

@@ -35,7 +35,6 @@ def batches(
     source: Source, batch_size: int, input_size: tuple[int, int, int], seed: int, num_classes: int | None = None
 ) -> Batches:
     """Numbered batches of one source; ``batches(...)(i)`` is ``image_batch`` with ``index=i``."""
-
     return lru_cache(maxsize=2)(partial(image_batch, source, batch_size, input_size, seed, num_classes))
 
 

@@ -69,8 +69,7 @@ class Digits(ImageDataModule):
     def transforms(self, train: bool) -> tuple[Transform, Transform]:
         size = self.input_size[1]
         assert self.image_statistics is not None
-        mean, std = self.image_statistics
-        normalise = v2.Normalize(list(mean), list(std))
+        normalise = v2.Normalize(*self.image_statistics)
 
         def finish(images: Tensor) -> Tensor:
             return normalise(images.expand(*images.shape[:-3], 3, size, size))

@@ -12,12 +12,11 @@ import tarfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from PIL import Image
 from torchvision.datasets import ImageFolder
 from tqdm import tqdm
@@ -105,7 +104,8 @@ class ImageNet(ImageDataModule):
         if not self.val_size:
             return photos
         rest, held = hold_out(len(photos), self.val_size)
-        return photos.only(rest if part == "train" else held)
+        chosen = (rest if part == "train" else held).numpy()
+        return replace(photos, files=photos.files[chosen], labels=photos.labels[chosen])
 
     def transforms(self, train: bool) -> tuple[Transform, Transform]:
         size = self.input_size[1]
@@ -164,9 +164,6 @@ class Photos:
         start = len(str(folder)) + 1
         files = np.array([path[start:].encode() for path, _ in listed.samples])
         return cls(folder, files, np.array(listed.targets, np.int64), listed.classes)
-
-    def only(self, chosen: torch.Tensor) -> Photos:
-        return Photos(self.folder, self.files[chosen.numpy()], self.labels[chosen.numpy()], self.classes)
 
     def __len__(self) -> int:
         return len(self.files)

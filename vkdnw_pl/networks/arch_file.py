@@ -23,7 +23,6 @@ class ArchFile:
     """What such a file says about the network."""
 
     path: Path
-    """With the rank, where one was given."""
     arch: str
     """As it is written there; the space has not seen it."""
     space: str | None

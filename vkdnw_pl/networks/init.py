@@ -37,9 +37,6 @@ def initialise(network: nn.Module, init: Init = "kaiming_normal", seed: int = 0)
 
     The draws come from a CPU generator seeded with ``seed`` in module order, whatever the device, and the global
     random state is not touched.
-
-    Raises:
-        ValueError: if ``init`` is not known, or the network has lazy modules that have not run yet.
     """
     check_choice("init", init, INITS)
     if init == "keep":

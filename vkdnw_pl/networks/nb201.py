@@ -116,7 +116,6 @@ class NB201Network(nn.Module):
         self.num_classes = num_classes
         # Where AZ-NAS reads features: the stem and every block.
         self.feature_taps = ("stem", *(f"blocks.{i}" for i in range(len(blocks))))
-
         self.final_map = "head"  # where Zen reads: the last map before pooling
 
     def forward(self, x: Tensor) -> Tensor:

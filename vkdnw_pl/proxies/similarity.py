@@ -26,11 +26,11 @@ class Naswot(GraphProxy):
     )
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
-        agreement = borrowed.derived(self.batchnorm, "agreement", lambda graph: agreements(graph.relus))
+        kernel, _ = borrowed.derived(self.batchnorm, "agreement", lambda graph: agreements(graph.relus))
         # The elimination behind a determinant seldom ends in an exact zero, so the rank is what tells.
-        if int(torch.linalg.matrix_rank(agreement.kernel, hermitian=True)) < len(agreement.kernel):
+        if int(torch.linalg.matrix_rank(kernel, hermitian=True)) < len(kernel):
             raise UndefinedScore("the kernel of the activation patterns is singular")
-        return {"naswot": float(torch.linalg.slogdet(agreement.kernel).logabsdet)}
+        return {"naswot": float(torch.linalg.slogdet(kernel).logabsdet)}
 
 
 class Jacov(GraphProxy):

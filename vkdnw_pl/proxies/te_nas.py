@@ -24,10 +24,10 @@ class LinearRegions(GraphProxy):
     )
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
-        maps = borrowed.derived(
+        kernel, units = borrowed.derived(
             self.batchnorm, "map agreement", lambda graph: agreements([r for r in graph.relus if r.dim() == 4])
         )
-        same = maps.kernel == maps.units
+        same = kernel == units
         # Images of one pattern share one region: each of m such counts 1 / m.
         return {"linear_regions": float((1.0 / same.sum(1)).sum().round())}
 

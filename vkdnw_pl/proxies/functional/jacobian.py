@@ -73,10 +73,8 @@ def jacobian(
     check_scalars(network, scalars)
     plan = trace(network, inputs, batchnorm, [s.parameter for s in scalars])
     if engine == "reverse" and plan.coupled:
-        raise ValueError(
-            "engine='reverse' needs samples that do not influence each other, but here they do "
-            f"(batchnorm={batchnorm!r}); use 'forward', 'generic' or 'auto'"
-        )
+        coupled = f"samples that influence each other (batchnorm={batchnorm!r})"
+        raise ValueError(f"engine='reverse' is wrong for {coupled}; use 'forward', 'generic' or 'auto'")
     compute = partial(_compute, network, inputs, scalars, batchnorm, plan, max_memory_bytes, up_to_shift)
     if engine == "generic":
         return Jacobian(*compute("generic"), "generic", None)

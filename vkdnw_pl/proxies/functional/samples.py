@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -44,18 +43,8 @@ def per_sample_gradients(
             yield gradients(dict(parameters), *part)
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """How alike the images' patterns are."""
-
-    kernel: Tensor
-    """(B, B) float64: ReLU units that are on for both images or off for both."""
-    units: int
-    """All units of one image."""
-
-
-def agreements(relus: Sequence[Tensor]) -> Agreement:
-    """Count the units of ReLU outputs (B, ...) on which two images agree; no ReLU is an ``UndefinedScore``."""
+def agreements(relus: Sequence[Tensor]) -> tuple[Tensor, int]:
+    """Kernel (B, B) float64 of the units of ReLU outputs (B, ...) that are on, or off, for both images; all units."""
     if not relus:
         raise UndefinedScore("the network has no ReLU")
     kernel = torch.zeros(len(relus[0]), len(relus[0]), dtype=torch.float64, device=relus[0].device)
@@ -67,7 +56,7 @@ def agreements(relus: Sequence[Tensor]) -> Agreement:
         # Both on, plus both off.
         kernel += (2 * (on @ on.T) - each[:, None] - each[None, :] + on.shape[1]).double()
         units += on.shape[1]
-    return Agreement(kernel, units)
+    return kernel, units
 
 
 def correlations(grad_BD: Tensor) -> Tensor:
