@@ -110,7 +110,6 @@ class ImageDataModule(LightningDataModule):
             self.images(part)
 
     def images(self, part: Part) -> ImageSet:
-        """Stored images for one use."""
         if part not in self._parts:
             self._parts[part] = self.load(part)
         return self._parts[part]

@@ -156,7 +156,6 @@ class Photos:
 
     @classmethod
     def of(cls, folder: Path) -> Photos:
-        """All images of a folder of class folders."""
         try:
             listed = ImageFolder(str(folder))
         except FileNotFoundError as error:

@@ -67,7 +67,6 @@ class RankMetric(Metric, ABC):
         """The metric of all items."""
 
     def _items(self) -> tuple[Tensor, Tensor]:
-        """All items, each id once and in the order of the ids."""
         # A gathered state is one tensor, a local one a list.
         states = [dim_zero_cat(s) if len(s) else torch.empty(0) for s in (self.preds, self.target, self.ids)]
         preds, target, ids = states

@@ -182,7 +182,6 @@ def _private_copy(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _random_input(network: nn.Module, input_size: Sequence[int], batch_size: int, device: torch.device) -> Tensor:
-    """Standard normal input in the network's precision; global random state is not used."""
     weight = next((p for p in network.parameters() if p.is_floating_point()), None)
     dtype = torch.float32 if weight is None else weight.dtype
     if device.type == "meta":

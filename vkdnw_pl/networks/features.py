@@ -16,7 +16,6 @@ class Stage:
     """A module whose output is a feature map (B, channels, H, W)."""
 
     name: str
-    """Of the module, as in ``network.named_modules()``."""
     channels: int
     reduction: int
     """Height of the input over that of the map: the smallest power of two that gives the map's height, rounded up or

@@ -36,7 +36,6 @@ class LocalDerivative:
         return (grad.select(self.channel_dim, self.channel) * self.values).reshape(len(grad), -1).sum(1)
 
     def write(self, out: Tensor) -> None:
-        """Write the derivative into ``out``, zeros of the output's shape."""
         out.select(self.channel_dim, self.channel).copy_(self.values)
 
 
@@ -84,7 +83,6 @@ class Call:
 
     @property
     def input(self) -> Tensor:
-        """The tensor that flows through."""
         return self.arguments["input"]
 
     def macs(self, out: Tensor) -> int:

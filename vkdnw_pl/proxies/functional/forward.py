@@ -105,7 +105,6 @@ class _Pusher(TorchFunctionMode):
                 self._attach(part, part_tangents)
 
     def _enter(self, out: Tensor, tangents: Tangents | None, locals_: Any) -> Tangents:
-        """Append the tangents that begin at this call."""
         columns = tuple(column for column, _ in locals_)
         fresh = _zeros(len(columns), out.unsqueeze(0))
         for row, (_, local) in zip(fresh, locals_, strict=True):

@@ -79,7 +79,6 @@ def reverse_jacobian(
 
 
 def _pull_back(recorder: _Recorder, logits: Tensor, num_columns: int, through_head: bool, up_to_shift: bool) -> Tensor:
-    """The Jacobian (B, C, P) from the graph that was recorded."""
     batch, num_logits = logits.shape
     jac_BCP = logits.new_zeros(batch, num_logits, num_columns)
     outputs, weight_CF = logits, None
