@@ -238,7 +238,7 @@ def check_cover(first: Tensor, second: Tensor, count: int, path: str | Path) -> 
     largest = int(max(first.max(), second.max()))
     if len(first) + len(second) != count or largest >= count:
         split = f"{len(first)} + {len(second)} images, the last of them {largest}"
-        raise ValueError(f"splits={str(path)!r} is for another data set: it splits {split}; here are {count}")
+        raise ValueError(f"splits={str(path)!r} is for another data set: it splits {split}; here are {count}, from 0")
 
 
 def _numbers(entry: Any, name: str, path: str | Path) -> Tensor:

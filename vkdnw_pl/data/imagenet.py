@@ -126,8 +126,8 @@ class ImageNet(ImageDataModule):
             how = f"{' and '.join(tars)} are there: extract: true makes the folder from them"
         else:
             how = f"or put {' and '.join(tars)} there, from {_ORIGIN}, and give extract: true"
-        needed = f"{name} with a folder of images for each class ({name}/n01440764/*.JPEG)"
-        raise ValueError(f"root={str(self.root)!r}: there is no folder {needed} in it; {how}")
+        needed = f"with one folder of images for each class ({name}/n01440764/*.JPEG)"
+        raise ValueError(f"root={str(self.root)!r}: there is no folder {name} in it, {needed}; {how}")
 
     def _checked(self, folder: Folder, photos: Photos) -> Photos:
         where = str(self.root / folder)
