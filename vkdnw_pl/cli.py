@@ -103,16 +103,14 @@ def _parse(name: str, arguments: list[str], prog: str) -> Any:
 
 def _help() -> str:
     width = max(map(len, COMMANDS))
-    lines = [
-        f"usage: {PROG} COMMAND [OPTIONS]",
-        "",
-        "Training-free neural architecture search with VKDNW and its companion proxies.",
-        "",
-        "commands:",
-        *(f"  {name.ljust(width)}  {summary}" for name, summary in COMMANDS.items()),
-        "",
-        f"options of a command:  {PROG} COMMAND --help",
-        f"version:               {PROG} --version",
-        f"to begin:              {PROG} score --config configs/nb201.yaml",
-    ]
-    return "\n".join(lines)
+    commands = "\n".join(f"  {name.ljust(width)}  {summary}" for name, summary in COMMANDS.items())
+    return f"""usage: {PROG} COMMAND [OPTIONS]
+
+Training-free neural architecture search with VKDNW and its companion proxies.
+
+commands:
+{commands}
+
+options of a command:  {PROG} COMMAND --help
+version:               {PROG} --version
+to begin:              {PROG} score --config configs/nb201.yaml"""
