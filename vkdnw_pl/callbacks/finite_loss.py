@@ -16,13 +16,7 @@ from vkdnw_pl.runs.files import replaced
 
 
 class NonFiniteLoss(RuntimeError):
-    """The training loss, or a weight, is NaN or infinite.
-
-    Attributes:
-        file: holds the batch; None if it could not be written.
-        epoch: number of the epoch, from 0.
-        step: optimizer steps before the one that failed.
-    """
+    """The training loss, or a weight, is NaN or infinite; ``file`` holds the batch if it could be written."""
 
     def __init__(self, message: str, file: Path | None = None, epoch: int = 0, step: int = 0) -> None:
         super().__init__(message)

@@ -233,14 +233,7 @@ def make_card(source: ExportSource) -> dict[str, Any]:
 
 
 def kept_files(folder: Path, formats: Sequence[str], weights: str, overwrite: bool) -> dict[str, Any]:
-    """Entries of the card for files that stay in the folder: those of the same weights in another format.
-
-    Args:
-        folder: of the export.
-        formats: that will be written.
-        weights: digest of the weights that will be written.
-        overwrite: files that are there may be replaced.
-    """
+    """Entries of the card for files that stay in the folder: those of the same weights (a digest) in other formats."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"out={str(folder)!r} is not allowed: it is a file")
     try:

@@ -229,21 +229,11 @@ def write_onnx(
     opset: int = OPSET,
     metadata: Mapping[str, str] | None = None,
 ) -> float:
-    """Write an ONNX file with a batch of any size, and check it with onnxruntime before it takes its name.
+    """Write an ONNX file with a batch of any size, checked with onnxruntime before it takes its name.
 
-    Args:
-        network: on the CPU; maps images (B, C, H, W) to logits (B, K), in evaluation mode.
-        path: file; an existing one is replaced when the new one is right.
-        input_size: C, H, W.
-        opset: version of ONNX's operators.
-        metadata: texts that the file carries along.
-
-    Returns:
-        Largest difference of logits, see `compare`.
-
-    Raises:
-        ValueError: if the exporter does not write that opset.
-        OnnxMismatch: if onnxruntime's logits differ by more than `TOLERANCE`.
+    The network is on the CPU and maps images (B, C, H, W) of ``input_size`` (C, H, W) to logits (B, K); ``metadata`` are
+    texts that the file carries along. Returns what `compare` does; an opset that the exporter does not write is a
+    ``ValueError``.
     """
     import onnx
 

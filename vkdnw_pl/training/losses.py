@@ -22,16 +22,7 @@ def in_full_precision(tensor: Tensor) -> Tensor:
 
 
 def smooth_targets(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> Tensor:
-    """Probabilities of every class: 1 - s + s / K for the label, s / K for each other one.
-
-    Args:
-        labels: int64 ``(B,)``.
-        num_classes: K.
-        smoothing: s in [0, 1); 0 gives one-hot targets.
-
-    Returns:
-        Float32 ``(B, K)`` on the labels' device; rows sum to 1.
-    """
+    """Float32 probabilities (B, K) for labels (B,): 1 - s + s / K for the label, s / K for each other class."""
     one_hot = F.one_hot(labels, num_classes).to(torch.float32)
     return one_hot.mul_(1.0 - smoothing).add_(smoothing / num_classes)
 
@@ -49,9 +40,6 @@ def mixup(images: Tensor, targets: Tensor, alpha: float, generator: torch.Genera
         targets: ``(B, K)`` probabilities, smoothed or one-hot.
         alpha: of the Beta distribution, positive; 0.2 in the ImageNet recipe.
         generator: a CPU generator; it is advanced.
-
-    Returns:
-        New images and targets of the same shapes, dtypes and device.
     """
     # torch's Beta distribution takes no generator; numpy's, seeded from ours, does the same.
     gamma = np.random.default_rng(int(torch.randint(2**62, (), generator=generator))).beta(alpha, alpha)
@@ -65,15 +53,8 @@ def logit_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: floa
 
     T divides both logits: above 1 both distributions are flatter and the teacher's small probabilities count more. The
     loss is *not* multiplied by T², so that its gradient shrinks by about that; the reference code has T = 1 only
-    (github.com/cvlab-yonsei/AZ-NAS, ImageNet_MBV2/ts_train_image_classification.py, 5e6683a).
-
-    Args:
-        student_logits: (B, K).
-        teacher_logits: (B, K); no gradient is wanted here.
-        temperature: T, positive.
-
-    Returns:
-        A scalar in float32 (or the student's dtype where that is wider).
+    (github.com/cvlab-yonsei/AZ-NAS, ImageNet_MBV2/ts_train_image_classification.py, 5e6683a). Logits are (B, K); the
+    scalar is in float32, or in the student's dtype where that is wider.
     """
     student = in_full_precision(student_logits)
     teacher = in_full_precision(teacher_logits).to(student)
@@ -90,11 +71,6 @@ class FeatureLoss(nn.Module):
     The convolutions start as N(0, 1) · 1e-4 / √(output channels) with bias 0. (The reference means to divide by the
     root of the fan-in, but reads the two channel counts of the weight in the wrong order; kept, as it is what the
     published networks were trained with.)
-
-    Args:
-        student_channels: of the student's maps.
-        teacher_channels: of the teacher's, as many.
-        seed: of the initial convolutions.
     """
 
     def __init__(self, student_channels: Sequence[int], teacher_channels: Sequence[int], seed: int = 0) -> None:
@@ -124,15 +100,9 @@ class Distillation(nn.Module):
     """A teacher, and where student and teacher are compared. Its only parameters are those of the feature loss.
 
     The teacher's weights are read by :meth:`prepare` and not before, so that a checkpoint of a distilled network can be
-    evaluated where they are not at hand.
-
-    Args:
-        options: teacher and weights of the two losses; one with weight 0 is not computed.
-        network: the student. Its feature maps are taken at the first stage of every reduction
-            (:func:`vkdnw_pl.networks.features.first_stage_at`).
-        input_size: channels, height, width of the student's images.
-        num_classes: of the student.
-        seed: of the feature loss's convolutions.
+    evaluated where they are not at hand. A loss with weight 0 is not computed. Maps of the student (``network``, for
+    images of ``input_size``: channels, height, width) are taken at the first stage of every reduction; ``seed`` is that
+    of the feature loss's convolutions.
     """
 
     def __init__(
@@ -154,10 +124,7 @@ class Distillation(nn.Module):
     ) -> None:
         """Read the teacher's weights, unless they are there, and put it on the student's device.
 
-        Args:
-            device: of the student.
-            statistics: mean and standard deviation of each channel that the images are normalised with; None for
-                ImageNet's.
+        ``statistics``: mean and standard deviation that the images are normalised with; None for ImageNet's.
         """
         if self.teacher is None:
             self.teacher = Teacher(self.options, self.num_classes, statistics or (IMAGENET_MEAN, IMAGENET_STD))
@@ -173,10 +140,7 @@ class Distillation(nn.Module):
     def forward(self, network: nn.Module, student: Tensor, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The student's logits (B, K) and the weighted losses (``logits``, ``features``) against the teacher.
 
-        Args:
-            network: the student that this was made with.
-            student: its images (B, C, h, w).
-            images: the teacher's (B, C, H, W): the same pictures, possibly larger.
+        ``student`` are its images (B, C, h, w), ``images`` the teacher's: the same pictures, possibly larger.
         """
         if self.teacher is None:
             self.prepare(images.device)

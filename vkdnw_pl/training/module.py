@@ -172,13 +172,7 @@ class TrainingModule(LightningModule):
         return loss
 
     def losses(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
-        """Parts of the training loss, whose sum it is, and the logits.
-
-        Args:
-            images: (B, C, H, W) as they come from the data module.
-            labels: (B,) int64.
-            generator: of mixup's draws, on the CPU.
-        """
+        """Parts of the training loss, whose sum it is, and the logits, of images (B, C, H, W) and labels (B,)."""
         targets = labels
         if self.mixup or self.label_smoothing:
             targets = smooth_targets(labels, self.num_classes, self.label_smoothing)

@@ -82,14 +82,8 @@ def parameter_groups(
     in the ImageNet recipe of ZenNAS, ZiCo and AZ-NAS; normalisation, biases and position embeddings do not. (timm's
     ``param_groups_weight_decay`` would decay embeddings as well.) ``all``: everything decays (NAS-Bench-201).
 
-    Args:
-        modules: one or several without common parameters.
-        weight_decay: of the group that decays; the other has 0.
-        decay: which parameters decay.
-
-    Returns:
-        One or two groups, none of them empty: ``name`` (``decay``, ``no_decay``), ``params`` in the modules' order,
-        ``weight_decay``. Frozen parameters are left out; a parameter that a module uses twice is there once.
+    Returns one or two groups, none of them empty: ``name`` (``decay``, ``no_decay``), ``params`` in the modules' order,
+    ``weight_decay`` (0 for ``no_decay``). Frozen parameters are left out; one that a module uses twice is there once.
     """
     check_choice("decay", decay, get_args(Decay))
     modules = [modules] if isinstance(modules, nn.Module) else list(modules)
@@ -125,7 +119,7 @@ def make_optimizer(
         name: as in ``timm.optim.list_optimizers()``, ``lookahead_`` may stand before it.
         lr: learning rate (the peak, where there is a schedule).
         momentum: for the optimizers that have one; must be left at its default for others.
-        **options: further arguments of the optimizer, such as ``betas`` or ``eps``.
+        **options: further arguments of the optimizer.
     """
     plain = name.lower().removeprefix("lookahead_")
     check_choice("model.optimizer.name", plain, map(str, timm.optim.list_optimizers()))
@@ -174,11 +168,6 @@ def warmup_cosine(step: int, total_steps: int, warmup_steps: int) -> float:
     (n + 1) / W and 1/2 (1 + cos(π (n - W + 1) / (T - W))). That is one image per run, and up to one batch per epoch
     where the last incomplete batch is dropped: at most 2.3e-5 of the peak in the ImageNet recipe (1,281,167 images,
     batch 512, 5 of 480 epochs warm-up).
-
-    Args:
-        step: index of the optimizer step, from 0.
-        total_steps: optimizer steps of the whole run.
-        warmup_steps: steps until the peak; 0 for none.
     """
     n = step + 1
     if n <= warmup_steps:
@@ -199,12 +188,7 @@ def learning_rate_factor(
 ) -> Callable[[int], float]:
     """The factor of the peak learning rate as a function of the optimizer step, for torch's ``LambdaLR``.
 
-    Args:
-        schedule: ``cosine`` (:func:`warmup_cosine`), ``cosine_per_epoch`` (:func:`cosine_per_epoch`, the epoch being that
-            of the step), or ``constant`` (1 after the linear warm-up).
-        total_steps: optimizer steps of the whole run.
-        warmup_steps: steps until the peak; fewer than all, and none for ``cosine_per_epoch``.
-        steps_per_epoch: optimizer steps of an epoch.
+    ``constant`` is 1 after the linear warm-up. The warm-up has fewer steps than all, and none for ``cosine_per_epoch``.
     """
     check_choice("schedule", schedule, get_args(Schedule))
     if schedule == "cosine":

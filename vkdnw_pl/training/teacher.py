@@ -149,13 +149,7 @@ class Teacher:
 
 
 def teacher_stages(name: str, reductions: Sequence[int], image_size: int | None = None) -> list[Stage]:
-    """Where a :class:`Teacher` of this name has its features, one stage for each reduction; needs no weights.
-
-    Args:
-        name: a model of timm.
-        reductions: as image height over map height.
-        image_size: of its images; None is what the model was trained with.
-    """
+    """Where a :class:`Teacher` of this name has its features, one stage for each reduction; needs no weights."""
     if not reductions:
         return []
     _check_name(name)
