@@ -6,16 +6,7 @@ import pytest
 import run_samples as samples
 
 from vkdnw_pl.report.paper.tables import paper_values
-from vkdnw_pl.report.run_figures import (
-    bar_figures,
-    proxies_and_accuracy,
-    rank_scatters,
-    search_curves,
-    training_curves,
-)
-from vkdnw_pl.report.run_html import runs_html
-from vkdnw_pl.report.run_paper import paper_parts
-from vkdnw_pl.report.run_summary import (
+from vkdnw_pl.report.run_contents import (
     best_ranking,
     config_tables,
     environment_table,
@@ -26,6 +17,15 @@ from vkdnw_pl.report.run_summary import (
     summary_lines,
     training_lines,
 )
+from vkdnw_pl.report.run_figures import (
+    bar_figures,
+    proxies_and_accuracy,
+    rank_scatters,
+    search_curves,
+    training_curves,
+)
+from vkdnw_pl.report.run_pages import runs_html
+from vkdnw_pl.report.run_paper import paper_parts
 from vkdnw_pl.report.runs import read_run, read_runs
 from vkdnw_pl.report.tables import metric_table
 from vkdnw_pl.report.text import clean

@@ -5,7 +5,7 @@ import pytest
 import run_samples as samples
 from test_run_page import hostile
 
-from vkdnw_pl.report.run_markdown import code, plain, runs_markdown
+from vkdnw_pl.report.run_pages import code, plain, runs_markdown
 from vkdnw_pl.report.runs import read_runs
 
 

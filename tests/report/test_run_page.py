@@ -7,7 +7,7 @@ import pytest
 import run_samples as samples
 from browser import Browser, Page, chromium
 
-from vkdnw_pl.report.run_html import runs_html
+from vkdnw_pl.report.run_pages import runs_html
 from vkdnw_pl.report.runs import read_runs
 
 pytestmark = [

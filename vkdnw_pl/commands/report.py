@@ -66,13 +66,13 @@ def report(options: ReportOptions) -> int:
         heading = options.title or default_title
         count = f"{len(compared)} run{'s' * (len(compared) > 1)}"
         if page is not None:
-            from vkdnw_pl.report.run_html import runs_html
+            from vkdnw_pl.report.run_pages import runs_html
 
             html = runs_html(compared, heading)
             page.write(html)
             _say(f"report of {count} in {page.name} ({len(html.encode()) / 1e6:.2f} MB)")
         if markdown is not None:
-            from vkdnw_pl.report.run_markdown import runs_markdown
+            from vkdnw_pl.report.run_pages import runs_markdown
 
             content = runs_markdown(compared, heading)
             if text is None:

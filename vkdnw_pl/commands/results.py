@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from vkdnw_pl.oracles import Oracle
+from vkdnw_pl.ranking import columns_of
+from vkdnw_pl.report.text import shortened
 from vkdnw_pl.runs.table import ScoreRow, ScoreTable
 from vkdnw_pl.scoring.evaluation import Evaluation, Terms, evaluate_table, write_metrics, write_ranking
 from vkdnw_pl.scoring.folder import ScoreFolder
@@ -25,37 +27,31 @@ def write_results(
     """Evaluate the table, write ``ranking.csv``, ``metrics.csv`` and figures into the folder, print the summary.
 
     Without known accuracies there is the ranking alone.
-
-    Returns:
-        What was written.
     """
     evaluation = evaluate_table(table, oracle, rankings, top_k, ties)
     folder.path.mkdir(parents=True, exist_ok=True)
     write_ranking(folder.ranking, evaluation)
+    folder.remove_figures()
+    files = [folder.ranking.name]
     if oracle is None:
         folder.metrics.unlink(missing_ok=True)
-        folder.remove_figures()
         _print_best(evaluation)
-        _print_problems(table, evaluation, rankings)
-        print(f"\nresults in {folder.path}: {folder.ranking.name}")
-        return evaluation
-    write_metrics(folder.metrics, evaluation.metrics)
-    folder.remove_figures()
-    figures = []
-    if evaluation.metrics:
+    else:
+        write_metrics(folder.metrics, evaluation.metrics)
+        files.append(folder.metrics.name)
+        _print_metrics(evaluation, oracle)
+    if oracle is not None and evaluation.metrics:
         from vkdnw_pl.report.figures.rankings import save_ranking_figures
 
         accuracies = {dataset: oracle.accuracies(dataset) for dataset in evaluation.known}
         figures = save_ranking_figures(evaluation, accuracies, folder.figures)
-    _print_metrics(evaluation, oracle)
+        files.append(f"{folder.figures.name}/{{{','.join(path.name for path in figures)}}}")
     _print_problems(table, evaluation, rankings)
-    print(f"\nresults in {folder.path}: {folder.ranking.name}, {folder.metrics.name}", end="")
-    print(f", {folder.figures.name}/{{{','.join(path.name for path in figures)}}}" if figures else "")
+    print(f"\nresults in {folder.path}: {', '.join(files)}")
     return evaluation
 
 
 def _print_best(evaluation: Evaluation) -> None:
-    """The first few of one ranking."""
     name = "vkdnw_agg" if "vkdnw_agg" in evaluation.ranks else next(iter(evaluation.ranks))
     ranks = evaluation.ranks[name]
     print(f"\nbest by {name} (of {len(evaluation.archs)}):")
@@ -77,10 +73,8 @@ def _print_metrics(evaluation: Evaluation, oracle: Oracle) -> None:
         print_table(evaluation.metrics)
     for dataset, places in evaluation.known.items():
         if len(places) < 2:
-            print(
-                f"no metrics on {dataset}: its accuracies are known for {len(places)} of the {len(evaluation.archs)} "
-                "architectures, and a ranking needs two"
-            )
+            known = f"its accuracies are known for {len(places)} of the {len(evaluation.archs)} architectures"
+            print(f"no metrics on {dataset}: {known}, and a ranking needs two")
     print(f"accuracies: {oracle.description}")
 
 
@@ -88,9 +82,7 @@ def _print_problems(table: ScoreTable, evaluation: Evaluation, rankings: Mapping
     incomplete = len(table.archs) - len(evaluation.archs)
     if incomplete:
         print(f"not ranked: {incomplete} architectures without a row for every seed")
-    ranked = {
-        name for terms in rankings.values() for term in terms for name in ([term] if isinstance(term, str) else term)
-    }
+    ranked = {name for terms in rankings.values() for name in columns_of(terms)}
     counts = [f"{column} {count}" for column, count in evaluation.non_finite.items() if column in ranked]
     if counts:
         print(f"without a finite value, and so ranked last (of {len(table.rows)} rows): {', '.join(counts)}")
@@ -109,4 +101,4 @@ def print_failures(rows: Sequence[ScoreRow | Candidate], noun: str = "rows", fil
     if reasons:
         print(f"FAILED {noun}: {reasons.total()} of {len(rows)}; the reasons stand in the {file}. Most frequent:")
         for reason, count in reasons.most_common(3):
-            print(f"  {count} x {reason if len(reason) <= 200 else reason[:200] + ' ...'}")
+            print(f"  {count} x {shortened(reason, 200)}")

@@ -12,8 +12,8 @@ BEGIN = "<!-- proxies: made by `python -m vkdnw_pl.report.proxies README.md` -->
 END = "<!-- /proxies -->"
 
 
-def proxies_table() -> str:
-    """Markdown table of the proxies of this package."""
+def renewed(text: str) -> str:
+    """``text`` with the table of this package's proxies between its markers made anew; without them a ``ValueError``."""
     lines = []
     for name, cls in PROXIES.builtin.items():
         info = cls.info
@@ -21,16 +21,12 @@ def proxies_table() -> str:
         needs = f"{info.input} with labels" if info.needs_labels else info.input
         batchnorm = "–" if info.batchnorm == "none" else f"`{info.batchnorm}`"
         lines.append([f"`{name}`", info.title, better, needs, batchnorm, f"`{info.init}`", info.source])
-    return markdown_table(["name", "", "better", "input", "batch norm", "weights", "source"], lines)
-
-
-def renewed(text: str) -> str:
-    """``text`` with the table between its markers made anew."""
+    table = markdown_table(["name", "", "better", "input", "batch norm", "weights", "source"], lines)
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"the text has no lines {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}\n{proxies_table()}\n{END}{after}"
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
 if __name__ == "__main__":

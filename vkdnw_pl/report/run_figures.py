@@ -1,7 +1,7 @@
 """The figures of the page: metrics as bars, ranks against accuracies, search curves, training curves.
 
-What cannot be drawn says why. Known accuracies come from the embedded table, from files that were downloaded before, or
-from the user's CSV file; nothing is downloaded here.
+What cannot be drawn says why; a damaged file is a ``ValueError``. Known accuracies come from the embedded table, from
+files that were downloaded before, or from the user's CSV file; nothing is downloaded here.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from markupsafe import Markup
 
 from vkdnw_pl.oracles import Oracle, find_oracle
@@ -21,21 +22,23 @@ from vkdnw_pl.report.figures.rankings import Bars, accuracy_limits, metric_bars,
 from vkdnw_pl.report.figures.searches import SearchScores, compared_best, compared_costs, history_scores
 from vkdnw_pl.report.figures.style import run_style, to_svg
 from vkdnw_pl.report.figures.trainings import Curve, epoch_curves, value_and_accuracy
-from vkdnw_pl.report.run_summary import epoch_values, final_accuracy
+from vkdnw_pl.report.run_contents import epoch_values, final_accuracy
 from vkdnw_pl.report.runs import Run
 from vkdnw_pl.report.tables import METRICS, MetricTable, Value, metric_value
 
-MAX_BARS = 14  # rankings of a bar chart
+MAX_BARS = 14
+"""Rankings that a bar chart has; the best ones."""
 MAX_BAR_RUNS = 6
 _PANELS = 150  # ranks against accuracies, of all runs together: each takes some kilobytes of the page
 _FEWEST, _MOST = 2, 6  # rankings that are drawn of one run and data set
 _CURVES = {"val/top1": "validation top-1 (%)", "train/loss": "training loss", "val/loss": "validation loss"}
-# Scores of searches mean the same where these settings are equal.
-_SAME_SCORES = ("space", "network", "ranking", "proxies", "batch_size", "input", "data", "init", "proxy_seed", "scores")
+_SAME_SCORES = (
+    *("space", "network", "ranking", "proxies", "batch_size", "input", "data", "init", "proxy_seed", "scores"),
+)
+"""Settings of searches whose scores mean the same where they are equal."""
 
 
-@dataclass(frozen=True)
-class Figure:
+class Figure(NamedTuple):
     """A drawing with its caption, and the runs whose colours are in it."""
 
     caption: str
@@ -44,14 +47,12 @@ class Figure:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Scatter:
-    """Ranks against accuracies on one data set, one drawing per ranking."""
+class Scatter(NamedTuple):
+    """Ranks against accuracies on one data set, one drawing per ranking; the note says which rankings."""
 
     dataset: str
     figures: tuple[Figure, ...]
     note: str
-    """Which of the rankings are shown."""
 
 
 def bar_figures(table: MetricTable, runs: Sequence[Run]) -> list[Figure]:
@@ -70,7 +71,8 @@ def bar_figures(table: MetricTable, runs: Sequence[Run]) -> list[Figure]:
         tops = {name: max(value.mean or 0.0 for value in of_runs.values()) for name, of_runs in values.items()}
         names = sorted(values, key=lambda name: (-tops[name], name))[:MAX_BARS]
         drawn = [run for run in first if any(run in values[name] for name in names)]
-        groups = [Bars(runs[i].name, run_style(i)["color"], [values[name].get(i) for name in names]) for i in drawn]
+        colors = {run: run_style(run)["color"] for run in drawn}
+        groups = [Bars(runs[run].name, colors[run], [values[name].get(run) for name in names]) for run in drawn]
         caption = f"{label} on {table.titles[column // len(METRICS)]}"
         cuts = [(len(names), len(values), "the best", "rankings"), (len(first), len(all_runs), "the first", "runs")]
         note = ", ".join(f"{which} {count} of {of} {noun}" for count, of, which, noun in cuts if count < of)
@@ -92,12 +94,11 @@ def search_curves(runs: Sequence[Run]) -> list[Figure | str]:
 
     Scores are ranks among candidates: those of all searches of a figure are ranked together.
     """
-    searches = {
-        i: {name: run.settings.get(name) for name in _SAME_SCORES}
-        for i, run in enumerate(runs)
-        if run.command == "search" and run.candidates
-    }
-    return [figure for members in _alike(searches) for figure in _search_figures(runs, members)]
+    groups = _grouped(
+        [i for i, run in enumerate(runs) if run.command == "search" and run.candidates],
+        lambda i: {name: runs[i].settings.get(name) for name in _SAME_SCORES},
+    )
+    return [figure for members in groups for figure in _search_figures(runs, members)]
 
 
 def training_curves(runs: Sequence[Run]) -> list[Figure]:
@@ -119,37 +120,33 @@ def training_curves(runs: Sequence[Run]) -> list[Figure]:
 
 def proxies_and_accuracy(runs: Sequence[Run]) -> list[Figure]:
     """Each proxy at initialization against the accuracy after the training, for trainings on the same data."""
-    trainings = {
-        i: run.config.get("data")
-        for i, run in enumerate(runs)
-        if run.command == "fit" and run.initial_proxies and final_accuracy(run) is not None
-    }
+    trained = {i: final_accuracy(run) for i, run in enumerate(runs) if run.command == "fit" and run.initial_proxies}
+    accuracies = {i: accuracy for i, accuracy in trained.items() if accuracy is not None}
     figures = []
-    for members in _alike(trainings):
+    for members in _grouped(accuracies, lambda i: runs[i].config.get("data")):
         names = dict.fromkeys(name for i in members for name in runs[i].initial_proxies if "_decile_" not in name)
         for name in names:
             drawn = [i for i in members if name in runs[i].initial_proxies]
             if len(drawn) < 2:
                 continue
-            points, kinds = [], set()
+            points = []
             for i in drawn:
-                kind, accuracy = final_accuracy(runs[i]) or ("", math.nan)
-                value = runs[i].initial_proxies[name]
-                kinds.add(kind)
+                value, accuracy = runs[i].initial_proxies[name], accuracies[i][1]
                 text = f"{runs[i].name}: {name} {value:.6g}, {accuracy:.2f} %"
                 points.append((text, run_style(i)["color"], value, accuracy))
+            kinds = {accuracies[i][0] for i in drawn}
             caption = f"{name} before the training"
             figure = value_and_accuracy(points, name, f"{' or '.join(sorted(kinds))} (%)")
             figures.append(Figure(caption, to_svg(figure, f"{caption} against accuracy"), tuple(drawn)))
     return figures
 
 
-def _alike(settings: Mapping[int, Any]) -> Iterable[list[int]]:
-    """Places of runs whose settings are equal."""
+def _grouped(runs: Iterable[int], settings: Callable[[int], Any]) -> list[list[int]]:
+    """The places of runs, those with equal settings together."""
     groups: dict[str, list[int]] = {}
-    for i, value in settings.items():
-        groups.setdefault(json.dumps(value, sort_keys=True, default=str), []).append(i)
-    return groups.values()
+    for run in runs:
+        groups.setdefault(json.dumps(settings(run), sort_keys=True, default=str), []).append(run)
+    return list(groups.values())
 
 
 def _load_oracle(name: str, path: str | None, space: str) -> Oracle | str:
@@ -157,29 +154,27 @@ def _load_oracle(name: str, path: str | None, space: str) -> Oracle | str:
     if name == "nats":
         return "NATS-Bench's files would run code when they are read; a report reads none such"
     try:
-        oracle = find_oracle(name, path, space)
+        return find_oracle(name, path, space) or f"no known accuracies of {space} are here"
     except (ValueError, KeyError, OSError) as error:
         return f"the accuracies cannot be read: {error}"
-    return oracle if oracle is not None else f"no known accuracies of {space} are here"
 
 
-def _run_scatters(run: Run, panels: int, load: functools._lru_cache_wrapper[Oracle | str]) -> list[Scatter] | str:
+def _run_scatters(run: Run, panels: int, load: Callable[..., Oracle | str]) -> list[Scatter] | str:
     if run.ranking is None:
         return "there is no ranking.csv"
     if not run.config:
         return "the folder has no config.yaml that says which accuracies were used"
-    path = run.config.get("oracle_path")
-    name = str(run.config.get("oracle") or "auto")
+    path, name = run.config.get("oracle_path"), str(run.config.get("oracle") or "auto")
     oracle = load(name, None if path is None else str(path), run.space or "nb201")
     if isinstance(oracle, str):
         return oracle
-    problem = f"the accuracies that are here ({oracle.name}: {', '.join(oracle.datasets)}) are not those of the metrics"
-    return list(_scatters(run, oracle, panels)) or problem
+    names = ", ".join(oracle.datasets)
+    return list(_scatters(run, run.ranking, oracle, panels)) or (
+        f"the accuracies that are here ({oracle.name}: {names}) are not those of the metrics"
+    )
 
 
-def _scatters(run: Run, oracle: Oracle, panels: int) -> Iterator[Scatter]:
-    ranking = run.ranking
-    assert ranking is not None
+def _scatters(run: Run, ranking: pd.DataFrame, oracle: Oracle, panels: int) -> Iterator[Scatter]:
     for dataset in dict.fromkeys(row["dataset"] for row in run.metrics):
         accuracies = oracle.tables.get(dataset, {})
         accuracy = np.array([accuracies.get(arch, math.nan) for arch in ranking.index], dtype=np.float64)
@@ -223,9 +218,10 @@ def _search_figures(runs: Sequence[Run], members: Sequence[int]) -> Iterable[Fig
     }
     caption = f"best score so far by {ranking}"
     note = "candidates of these searches ranked together" if len(members) > 1 else ""
-    costs, shown = compared_costs(list(searches.values()))
-    costs_svg = to_svg(costs, "MACs against score of the best networks")
+    best = to_svg(compared_best(list(searches.values())), caption)
+    figure, shown = compared_costs(list(searches.values()))
+    costs = to_svg(figure, "MACs against score of the best networks")
     return [
-        Figure(caption, to_svg(compared_best(list(searches.values())), caption), tuple(searches), note),
-        Figure("cost of the best networks", costs_svg, tuple(searches), f"the best {shown:,} of {len(everyone):,}"),
+        Figure(caption, best, tuple(searches), note),
+        Figure("cost of the best networks", costs, tuple(searches), f"the best {shown:,} of {len(everyone):,}"),
     ]

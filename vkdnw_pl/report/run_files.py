@@ -1,13 +1,14 @@
-"""Readers of a run folder's small files: they run nothing of what they read, and their errors name the file."""
+"""Readers of a run folder's small files: they run nothing of what they read.
+
+A file that cannot be read or is damaged is a ``ValueError`` that names the file and the fault.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ MAX_VALUES = 200_000
 
 
 def read_text(path: Path) -> str:
-    """The text of a file."""
+    """The text of a UTF-8 file."""
     try:
         return path.read_bytes().decode("utf-8")
     except OSError as error:
@@ -31,26 +32,12 @@ def read_text(path: Path) -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object."""
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged: it is not JSON ({error})") from None
-    except RecursionError:
-        raise ValueError(f"{path} is damaged: it is nested too deeply") from None
-    return _object(content, path)
+    return _read_object(path, json.loads, "JSON")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping of plain values; tags that would make other objects are an error."""
-    try:
-        content = _object(yaml.safe_load(read_text(path)), path)
-        if _count(content, MAX_VALUES) > MAX_VALUES:
-            raise ValueError(f"{path} is damaged: it stands for more than {MAX_VALUES:,} values")
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is damaged: it is not YAML ({' '.join(str(error).split())})") from None
-    except RecursionError:
-        raise ValueError(f"{path} is damaged: it is nested too deeply") from None
-    return content
+    """A YAML mapping of plain values, at most `MAX_VALUES`; tags that would make other objects are an error."""
+    return _read_object(path, yaml.safe_load, "YAML")
 
 
 def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -58,61 +45,31 @@ def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
     text = read_text(path)
     reader = csv.reader(io.StringIO(text[: text.rfind("\n") + 1]))
     try:
-        header = next(reader, [])
-        if not header or len(set(header)) < len(header):
-            raise ValueError(f"{path} is damaged: its first line must name every column once (it has {header})")
-        rows = []
-        for cells in reader:
-            if len(cells) != len(header):
-                raise ValueError(
-                    f"{path}, line {reader.line_num} is damaged: it has {len(cells)} cells, the first line {len(header)}"
-                )
-            rows.append(cells)
+        lines = [(reader.line_num, cells) for cells in reader]
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num} is damaged: {error}") from None
-    return header, rows
+    header = lines[0][1] if lines else []
+    if not header or len(set(header)) < len(header):
+        raise ValueError(f"{path} is damaged: its first line must name every column once (it has {header})")
+    for line, cells in lines:
+        if len(cells) != len(header):
+            raise ValueError(f"{path}, line {line} is damaged: it has {len(cells)} cells, the first line {len(header)}")
+    return header, [cells for _, cells in lines[1:]]
 
 
 def read_frame(path: Path, text_columns: Sequence[str] = ("arch", "status", "reason")) -> pd.DataFrame:
-    """A CSV file with a line for each architecture, as `read_csv` reads it: text columns, and numbers, NaN where empty.
-
-    pandas reads a large file several times faster, but says nothing of short lines, and little of what is no number:
-    where something looks wrong, the file is read again, cell by cell.
-    """
-    text = read_text(path)
-    whole = text[: text.rfind("\n") + 1]
-    header = next(csv.reader([whole.partition("\n")[0]]), [])
+    """A CSV file with a line for each architecture, as `read_csv` reads it: text columns, and numbers, NaN where empty."""
+    header, rows = read_csv(path)
     if "arch" not in header:
         raise ValueError(f"{path} is damaged: its first line has no column 'arch'")
-    types = {name: "object" if name in text_columns else "float64" for name in header}
-    empty = {name: [""] for name in header if name not in text_columns}
-    if len(header) == len(types):
-        with contextlib.suppress(ValueError), warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            warnings.filterwarnings(
-                "ignore", "The 'float_precision' argument is deprecated"
-            )  # it is pandas 3's default
-            frame = pd.read_csv(
-                io.StringIO(whole),
-                dtype=types,
-                keep_default_na=False,
-                na_values=empty,
-                index_col=False,
-                float_precision="round_trip",
-            )
-            if not frame[header[-1]].isna().any():
-                return frame
-    header, rows = read_csv(path)
-    columns = dict(zip(header, zip(*rows) if rows else [() for _ in header]))
-    return pd.DataFrame(
-        {
-            name: pd.Series(cells, dtype="object") if name in text_columns else numbers(cells, path, name)
-            for name, cells in columns.items()
-        }
-    )
+    frame = pd.DataFrame(rows, columns=header, dtype="object")
+    for name in header:
+        if name not in text_columns:
+            frame[name] = numbers(frame[name], path, name)
+    return frame
 
 
-def numbers(cells: Sequence[str], path: Path, column: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+def numbers(cells: Iterable[str], path: Path, column: str) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Numbers of a column of a CSV file; NaN where a cell is empty."""
     values = []
     for cell in cells:
@@ -123,16 +80,25 @@ def numbers(cells: Sequence[str], path: Path, column: str) -> np.ndarray[Any, np
     return np.array(values, dtype=np.float64)
 
 
-def _object(content: Any, path: Path) -> dict[str, Any]:
+def _read_object(path: Path, parse: Callable[[str], Any], language: str) -> dict[str, Any]:
+    text = read_text(path)
+    try:
+        content = parse(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} is damaged: it is not {language} ({' '.join(str(error).split())})") from None
+    except RecursionError:
+        raise ValueError(f"{path} is damaged: it is nested too deeply") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged: it must hold 'name: value' pairs, it holds {type(content).__name__}")
+    if language == "YAML" and _count(content) > MAX_VALUES:
+        raise ValueError(f"{path} is damaged: it stands for more than {MAX_VALUES:,} values")
     return {str(key): value for key, value in content.items()}
 
 
-def _count(content: Any, most: int) -> int:
-    """How many values there are, aliases written out; stops counting above ``most``."""
+def _count(content: Any) -> int:
+    """How many values there are, aliases written out; stops counting above `MAX_VALUES`."""
     count, waiting = 0, [content]
-    while waiting and count <= most:
+    while waiting and count <= MAX_VALUES:
         value = waiting.pop()
         count += 1
         if isinstance(value, Mapping):

@@ -1,19 +1,20 @@
 """Run folders as records: what was run, how it ended, and its results, read when they are asked for.
 
-Nothing of a folder is executed, nothing is written to it. A run that is not finished is a run like the others: it has
-the rows that are there, and `Run.notes` say what is missing.
+Nothing of a folder is executed, nothing is written to it. A run that is not finished has the rows that are there, and
+`Run.notes` say what is missing. What is no run folder or is damaged is a ``ValueError`` that names folder or file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,6 @@ import pandas as pd
 from vkdnw_pl.callbacks import read_history as read_training
 from vkdnw_pl.report.run_files import numbers, read_csv, read_frame, read_json, read_text, read_yaml
 from vkdnw_pl.report.text import counted
-from vkdnw_pl.runs.folder import RunFolder
 from vkdnw_pl.runs.table import FAILED as FAILED_ROW
 from vkdnw_pl.runs.table import OK, join_rows, read_journals, read_table
 from vkdnw_pl.search.history import Candidate
@@ -34,7 +34,7 @@ _METRIC_COLUMNS = ("ranking", "dataset", "split", "n", "kendall", "spearman", "n
 
 
 class Failure(NamedTuple):
-    """A row, or a candidate of a search (without a seed), that failed."""
+    """A row that failed; without seed, a candidate of a search."""
 
     arch: str
     seed: int | None
@@ -43,11 +43,7 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder. What is not in ``meta.json`` and ``config.yaml`` is read at first use, and then kept.
-
-    The readers raise ``ValueError``, naming the file and the fault, if a file is damaged; what is not there (yet) is
-    empty, or None.
-    """
+    """One run folder; results are read at first use, and then kept. What is not there (yet) is empty, or None."""
 
     path: Path
     name: str
@@ -57,7 +53,7 @@ class Run:
     status: str
     """``finished``, ``stopped``, ``running`` (or killed), ``failed``, ``exhausted`` (a search), or ``not merged``."""
     config: Mapping[str, Any]
-    """Content of ``config.yaml``; empty where there is none."""
+    """Content of ``config.yaml``."""
     settings: Mapping[str, Any]
     """What decides the result, as ``meta.json`` records it."""
     meta: Mapping[str, Any]
@@ -66,13 +62,12 @@ class Run:
 
     @property
     def environment(self) -> Mapping[str, Any]:
-        """Versions, commit, host, device."""
-        return _mapping(self.meta.get("environment") or {}, "environment", self.path / "meta.json")
+        return _mapping(self.meta, "environment", self.path)
 
     @property
     def attempts(self) -> list[Mapping[str, Any]]:
         """The times that the command was run here: ``started_at``, ``finished_at``, ``elapsed_s``, ``stopped_by``, ..."""
-        return _attempts(self.meta, self.path / "meta.json")
+        return _attempts(self.meta, self.path)
 
     @property
     def seconds(self) -> float | None:
@@ -83,85 +78,87 @@ class Run:
     @property
     def space(self) -> str:
         """Name of the search space; empty where the folder does not say."""
-        model = self.config.get("model")
-        trained = model.get("space") if self.command == "fit" and isinstance(model, Mapping) else None
+        trained = mapping_or_empty(self.config.get("model")).get("space") if self.command == "fit" else None
         return str(trained or self.settings.get("space") or self.config.get("space") or "")
 
     @property
     def wandb_id(self) -> str | None:
-        """Id of the run on Weights & Biases, where it was logged there."""
-        file = self.path / ("wandb_id.evaluate" if self.command == "evaluate" else "wandb_id")
-        return (read_text(file).strip() or None) if file.is_file() else None
+        name = "wandb_id.evaluate" if self.command == "evaluate" else "wandb_id"
+        return self._read(name, read_text, "").strip() or None
 
     @functools.cached_property
     def scores(self) -> pd.DataFrame | None:
-        """All rows that are on the disk, those of unfinished runs included; higher values are better, NaN is none."""
-        return _read_scores(RunFolder(self.path))
+        """All rows that are on the disk, those of unfinished runs included.
+
+        Columns: ``arch``, ``seed``, the values (higher is better, NaN where there is none), ``status``, ``reason`` and
+        ``seconds``.
+        """
+        file, journals = self.path / "scores.csv", self.path / "rows"
+        with _decoded(journals):
+            rows = read_journals(journals) if journals.is_dir() else []
+        if not rows:
+            return _read_scores(file) if file.is_file() else None
+        table = read_table(file).rows if file.is_file() else []
+        return pd.DataFrame(
+            {
+                **{"arch": row.arch, "seed": row.seed},
+                **{name: math.nan if value is None else value for name, value in row.values.items()},
+                **{"status": row.status, "reason": row.reason, "seconds": row.seconds},
+            }
+            for row in join_rows([*table, *rows], str(self.path)).values()
+        )
 
     @functools.cached_property
     def metrics(self) -> list[dict[str, str]]:
-        """Rows of ``metrics.csv`` as text, see ``report.tables.Row``."""
+        """Rows of ``metrics.csv`` as text, see `report.tables.Row`."""
         file = self.path / "metrics.csv"
-        if not file.is_file():
-            return []
-        header, rows = read_csv(file)
-        for column in _METRIC_COLUMNS:
-            if column not in header:
-                raise ValueError(f"{file} is damaged: it has no column {column!r}")
+        header, rows = self._read(file.name, read_csv, (_METRIC_COLUMNS, []))
+        if missing := [column for column in _METRIC_COLUMNS if column not in header]:
+            raise ValueError(f"{file} is damaged: it has no column {missing[0]!r}")
         for column, *cells in zip(header, *rows):
             if column not in ("ranking", "dataset", "split"):
                 numbers(cells, file, column)
         metrics = [dict(zip(header, row)) for row in rows]
-        places = Counter((row["ranking"], row["dataset"], row["split"]) for row in metrics)
-        for (ranking, dataset, _), count in places.items():
-            if count > 1:
-                raise ValueError(f"{file} is damaged: ranking {ranking!r} on {dataset!r} comes twice")
+        counts = Counter((row["ranking"], row["dataset"], row["split"]) for row in metrics)
+        if twice := next((key for key, count in counts.items() if count > 1), None):
+            raise ValueError(f"{file} is damaged: ranking {twice[0]!r} on {twice[1]!r} comes twice")
         return metrics
 
     @functools.cached_property
     def ranking(self) -> pd.DataFrame | None:
         """Content of ``ranking.csv``: by architecture, its rank in each ranking, 1 = predicted to be best."""
-        file = self.path / "ranking.csv"
-        return read_frame(file, ["arch"]).set_index("arch") if file.is_file() else None
+        return self._read("ranking.csv", lambda file: read_frame(file, ["arch"]).set_index("arch"), None)
 
     @functools.cached_property
     def failures(self) -> list[Failure]:
-        """Rows of the score table, or candidates of the search, that failed."""
         if self.command == "search":
-            return [Failure(c.arch, None, c.reason) for c in self.candidates if c.failed]
-        if self.scores is None:
-            return []
-        failed = self.scores[self.scores["status"] == FAILED_ROW]
+            return [Failure(row.arch, None, row.reason) for row in self.candidates if row.failed]
+        table = self.scores if self.scores is not None else pd.DataFrame(columns=["arch", "seed", "reason", "status"])
+        failed = table[table["status"] == FAILED_ROW]
         return [Failure(*row) for row in zip(failed["arch"], failed["seed"].tolist(), failed["reason"])]
 
     @functools.cached_property
     def candidates(self) -> list[Candidate]:
-        """History of the search so far."""
         file = self.path / "history.csv"
         if not file.is_file() or not file.stat().st_size:
             return []
-        try:
+        with _decoded(file):
             return read_search(file)
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{file} is damaged: {error}") from None
 
     @functools.cached_property
     def found(self) -> dict[str, Any] | None:
         """Content of ``found.json``: the best network of the search, and the ``top`` ones."""
-        file = self.path / "found.json"
-        return read_json(file) if file.is_file() else None
+        return self._read("found.json", read_json, None)
 
     @functools.cached_property
     def history(self) -> list[dict[str, Any]]:
         """Lines of the training's ``history.jsonl`` so far: ``step``, ``epoch``, and the values of that step."""
-        file = self.path / "history.jsonl"
-        return read_training(file) if file.is_file() else []
+        return self._read("history.jsonl", read_training, [])
 
     @functools.cached_property
     def results(self) -> dict[str, float]:
         """Last values of the training's metrics; those that are not numbers are left out."""
-        file = self.path / "results.json"
-        content = read_json(file) if file.is_file() else {}
+        content = self._read("results.json", read_json, {})
         return {name: float(value) for name, value in content.items() if is_number(value)}
 
     @functools.cached_property
@@ -172,9 +169,13 @@ class Run:
         first = self.scores.drop(columns=["arch", "seed", "status", "reason", "seconds"]).iloc[0]
         return {str(name): float(value) for name, value in first.items() if math.isfinite(value)}
 
+    def _read(self, name: str, read: Callable[[Path], Any], missing: Any) -> Any:
+        file = self.path / name
+        return read(file) if file.is_file() else missing
+
 
 def read_run(path: str | Path, name: str | None = None) -> Run:
-    """Read the record of one run folder; ``name`` is what to call it (default: the folder's own name)."""
+    """Read the record of one run folder; ``name`` is what to call it, by default the folder's own name."""
     path = Path(path).expanduser()
     kind = _kind(path)
     if not kind:
@@ -188,18 +189,17 @@ def read_run(path: str | Path, name: str | None = None) -> Run:
         return Run(path, name, "evaluate", FINISHED, config, {}, {})
     meta = read_json(meta_file)
     command = meta.get("command")
+    if not isinstance(command, str):
+        raise ValueError(f"{meta_file} is damaged: its command is {command!r}")
     if command not in COMMANDS:
-        raise ValueError(
-            f"{meta_file} is damaged: its command is {command!r}, it must be one of {', '.join(COMMANDS)}"
-            if not isinstance(command, str)
-            else f"{path} is a run folder of {command!r}; reports are made of those of {', '.join(COMMANDS)}"
-        )
-    settings = _mapping(meta.get("settings") or {}, "settings", meta_file)
-    last = (_attempts(meta, meta_file) or [{}])[-1]
+        known = ", ".join(COMMANDS)
+        raise ValueError(f"{path} is a run folder of {command!r}; reports are made of those of {known}")
+    settings = _mapping(meta, "settings", path)
+    last = (_attempts(meta, path) or [{}])[-1]
     status = meta.get("status")
     if not isinstance(status, str) or not status:  # what the last attempt tells
         status = STOPPED if last.get("stopped_by") else FINISHED if last.get("finished_at") else RUNNING
-    notes = list(_notes(RunFolder(path), status, meta, settings, last))
+    notes = list(_notes(path, status, meta, settings, last))
     if not config:
         notes.append("config.yaml is missing")
     return Run(path, name, command, status, config, settings, meta, tuple(notes))
@@ -208,7 +208,7 @@ def read_run(path: str | Path, name: str | None = None) -> Run:
 def read_runs(paths: Iterable[str | Path]) -> list[Run]:
     """Read run folders, with names that differ; one that is named twice is read once."""
     folders = list({Path(path).expanduser().resolve(): Path(path).expanduser() for path in paths}.values())
-    return [read_run(folder, name) for folder, name in zip(folders, unique_names(folders))]
+    return list(map(read_run, folders, unique_names(folders)))
 
 
 def read_run_folders(paths: Iterable[str]) -> tuple[list[Run], list[str]]:
@@ -259,21 +259,18 @@ def _kind(path: Path) -> str:
 
 
 def _why_no_run(path: Path) -> str:
-    """What a path is that is no run folder."""
     if not path.exists():
         return "does not exist"
     if not path.is_dir():
         return "is a file: give the run folder, in which meta.json is"
     if page := next((page for page in path.glob("*.html") if page.with_suffix(".csv").is_file()), None):
         return f"holds what evaluate --paper wrote, which has a page of its own: {page}"
-    result = next((name for name in ("scores.csv", "history.csv", "checkpoints") if (path / name).exists()), None)
-    if result:
+    if result := next((name for name in ("scores.csv", "history.csv", "checkpoints") if (path / name).exists()), None):
         return f"is not a whole run folder: it has {result}, but no meta.json that says how it was made"
     return "is not a run folder: it has no meta.json, and no folder directly below it has one"
 
 
 def _launched(path: Path, name: str, config: Mapping[str, Any]) -> Run:
-    """A launched run whose shards were not merged yet."""
     launch = read_json(path / "slurm" / "launch.json")
     shards = sorted(shard for shard in (path / "shards").glob("*") if (shard / "meta.json").is_file())
     finished = [read_run(shard).status for shard in shards].count(FINISHED)
@@ -286,9 +283,10 @@ def _launched(path: Path, name: str, config: Mapping[str, Any]) -> Run:
 
 
 def _notes(
-    folder: RunFolder, status: str, meta: Mapping[str, Any], settings: Mapping[str, Any], last: Mapping[str, Any]
+    path: Path, status: str, meta: Mapping[str, Any], settings: Mapping[str, Any], last: Mapping[str, Any]
 ) -> Iterable[str]:
     """What is not finished or unusual; ``last`` is the last attempt."""
+    table = path / "scores.csv"
     merged = bool(meta.get("merged"))  # then the attempts are those of the shards
     if status == RUNNING:
         yield "it is running, or was killed: its record does not say how it ended"
@@ -297,17 +295,17 @@ def _notes(
     elif status == STOPPED:
         yield f"stopped by {last.get('stopped_by') or 'request'} before the end"
     elif status == FAILED:
-        trace = folder.path / "traceback.txt"
+        trace = path / "traceback.txt"
         yield "it ended with an error" + (f", see {trace}" if trace.is_file() else "")
     if meta["command"] == "score":
         expected, rows = _expected_rows(settings), last.get("rows_in_table")
         if merged:
-            rows = len(read_csv(folder.scores)[1]) if folder.scores.is_file() else None
+            rows = len(read_csv(table)[1]) if table.is_file() else None
         if expected is not None and isinstance(rows, int) and rows < expected:
             yield f"{rows:,} of {expected:,} rows are there"
         if settings.get("shard"):
             yield f"shard {settings['shard']} of a run, not merged with the others"
-        elif status == FINISHED and not folder.scores.is_file():
+        elif status == FINISHED and not table.is_file():
             yield "scores.csv is missing"
     elif meta["command"] == "search":
         planned, evaluated = meta.get("evaluations"), last.get("evaluated_in_all")
@@ -317,27 +315,32 @@ def _notes(
 
 def _expected_rows(settings: Mapping[str, Any]) -> int | None:
     """Rows of the whole run; None for a shard, and where the record does not say."""
-    archs, seeds = settings.get("archs"), settings.get("seeds")
-    if settings.get("shard") or not isinstance(archs, Mapping) or not isinstance(seeds, list):
-        return None
-    count = archs.get("count")
-    return count * len(seeds) if isinstance(count, int) else None
+    count, seeds = mapping_or_empty(settings.get("archs")).get("count"), settings.get("seeds")
+    known = isinstance(count, int) and isinstance(seeds, list) and not settings.get("shard")
+    return count * len(seeds) if known else None
 
 
-def _attempts(meta: Mapping[str, Any], file: Path) -> list[Mapping[str, Any]]:
+def _attempts(meta: Mapping[str, Any], folder: Path) -> list[Mapping[str, Any]]:
     attempts = meta.get("runs") or []
     if not isinstance(attempts, list):
-        raise ValueError(f"{file} is damaged: 'runs' must be a list, it is {attempts!r}")
-    return [_mapping(attempt, "runs", file) for attempt in attempts]
+        raise ValueError(f"{folder / 'meta.json'} is damaged: 'runs' must be a list, it is {attempts!r}")
+    return [_mapping({"runs": attempt}, "runs", folder) for attempt in attempts]
 
 
-def _mapping(value: Any, what: str, file: Path) -> Mapping[str, Any]:
+def _mapping(meta: Mapping[str, Any], key: str, folder: Path) -> Mapping[str, Any]:
+    value = meta.get(key) or {}
     if not isinstance(value, Mapping):
-        raise ValueError(f"{file} is damaged: {what!r} must hold 'name: value' pairs, it holds {value!r}")
+        file = folder / "meta.json"
+        raise ValueError(f"{file} is damaged: {key!r} must hold 'name: value' pairs, it holds {value!r}")
     return value
 
 
-def is_number(value: Any) -> bool:
+def mapping_or_empty(value: Any) -> Mapping[str, Any]:
+    """The value, or nothing where it holds no ``name: value`` pairs."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
     """Whether a value of a JSON file is a number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -350,27 +353,15 @@ def parse_time(text: Any) -> datetime | None:
         return None
 
 
-def _read_scores(folder: RunFolder) -> pd.DataFrame | None:
-    """``scores.csv``, joined with the journals of processes that did not end."""
-    file, journals = folder.scores, folder.path / "rows"
+@contextlib.contextmanager
+def _decoded(path: Path) -> Iterator[None]:
     try:
-        rows = read_journals(journals) if journals.is_dir() else []
+        yield
     except UnicodeDecodeError as error:
-        raise ValueError(f"{journals} holds a damaged file: {error}") from None
-    if not rows:
-        return _score_table(file) if file.is_file() else None
-    table = read_table(file).rows if file.is_file() else []
-    return pd.DataFrame(
-        {
-            **{"arch": row.arch, "seed": row.seed},
-            **{name: math.nan if value is None else value for name, value in row.values.items()},
-            **{"status": row.status, "reason": row.reason, "seconds": row.seconds},
-        }
-        for row in join_rows([*table, *rows], str(folder.path)).values()
-    )
+        raise ValueError(f"{path} is damaged: {error}") from None
 
 
-def _score_table(file: Path) -> pd.DataFrame:
+def _read_scores(file: Path) -> pd.DataFrame:
     """A score table as `runs.table.read_table` reads it, several times faster."""
     frame = read_frame(file)
     defaults = {"seed": 1.0, "status": OK, "reason": "", "seconds": 0.0}

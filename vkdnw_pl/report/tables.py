@@ -7,9 +7,8 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from tabulate import tabulate
 
@@ -28,8 +27,7 @@ class Line(SimpleNamespace):
     """A line or a part of the report by named fields; the function that makes it says which ones."""
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """A metric's mean over seeds and its standard deviation (None with one seed); mean None where undefined."""
 
     mean: float | None
@@ -48,28 +46,24 @@ class Value:
         return math.nan if self.mean is None else float(f"{self.mean:.{_DIGITS}f}")
 
 
-@dataclass(frozen=True)
-class MetricRow:
-    """One ranking of one run."""
+class MetricRow(NamedTuple):
+    """One ranking of one run, by its place; cells by data set, then metric, None where the run has none."""
 
     run: int
     ranking: str
     n: str
     """Architectures with known accuracies, of all data sets, as text."""
     cells: tuple[Value | None, ...]
-    """By data set, then metric; None where the run has none."""
 
 
-@dataclass(frozen=True)
-class MetricTable:
+class MetricTable(NamedTuple):
     """The rank metrics of one or several runs; rankings and data sets in the order in which they come."""
 
     datasets: tuple[tuple[str, str], ...]
     """Name and split."""
     sizes: tuple[str, ...]
-    """How many architectures of each data set, as text."""
+    """How many architectures, of each data set, as text; so are the cuts of nDCG."""
     cuts: tuple[str, ...]
-    """Where nDCG cuts off on each data set, as text."""
     rows: tuple[MetricRow, ...]
     num_seeds: int
     """The most seeds of a row."""
@@ -83,9 +77,8 @@ class MetricTable:
     @property
     def heads(self) -> list[str]:
         """``KT``, ``SPR``, ``nDCG@1,000``, for each column."""
-        return [
-            f"{short}@{cut}" if key == "ndcg" and cut else short for cut in self.cuts for key, short in METRICS.items()
-        ]
+        columns = [(cut, key, short) for cut in self.cuts for key, short in METRICS.items()]
+        return [f"{short}@{cut}" if key == "ndcg" and cut else short for cut, key, short in columns]
 
     @property
     def sizes_differ(self) -> bool:
@@ -94,12 +87,16 @@ class MetricTable:
 
 
 def metric_value(row: Row, metric: str) -> Value:
-    """Read one metric of a row."""
+    """Read one metric of a row; a missing column, or text that is no number, is a ``ValueError``."""
     return Value(_number(row, metric), _number(row, f"{metric}_std", optional=True))
 
 
 def metric_table(runs: Sequence[Iterable[Row]]) -> MetricTable | None:
-    """Arrange the metric rows of runs; None where there are none."""
+    """Arrange the metric rows of runs; None where there are none.
+
+    Raises:
+        ValueError: if a row lacks a column, holds text where a number belongs, or comes twice in a run.
+    """
     lines: dict[tuple[int, str], dict[tuple[str, str], Row]] = {}
     for run, rows in enumerate(runs):
         for row in rows:
@@ -115,33 +112,34 @@ def metric_table(runs: Sequence[Iterable[Row]]) -> MetricTable | None:
         return None
     datasets = tuple(dict.fromkeys(dataset for line in lines.values() for dataset in line))
     columns = [(dataset, metric) for dataset in datasets for metric in METRICS]
-    values = {
-        key: [metric_value(line[dataset], metric) if dataset in line else None for dataset, metric in columns]
-        for key, line in lines.items()
-    }
-    best = [
-        max((cell.shown for cell in cells if cell and cell.mean is not None), default=math.nan)
-        for cells in zip(*values.values())
+    values = [
+        [metric_value(line[dataset], metric) if dataset in line else None for dataset, metric in columns]
+        for line in lines.values()
     ]
-    by_dataset = [[line[dataset] for line in lines.values() if dataset in line] for dataset in datasets]
+    best = [
+        max((cell.shown for cell in cells if cell is not None and cell.mean is not None), default=math.nan)
+        for cells in zip(*values)
+    ]
     table_rows = []
-    for key, cells in values.items():
-        marked = [cell and replace(cell, best=cell.shown == top) for cell, top in zip(cells, best)]
-        table_rows.append(MetricRow(*key, span(lines[key].values(), "n"), tuple(marked)))
+    for (key, line), cells in zip(lines.items(), values):
+        marked = [cell and cell._replace(best=cell.shown == top) for cell, top in zip(cells, best)]
+        table_rows.append(MetricRow(*key, span(line.values(), "n"), tuple(marked)))
+    by_dataset = [[line[dataset] for line in lines.values() if dataset in line] for dataset in datasets]
     return MetricTable(
         datasets,
-        tuple(span(rows, "n") for rows in by_dataset),
-        tuple(span(rows, "ndcg_k") for rows in by_dataset),
-        tuple(table_rows),
-        int(max(_number(row, "seeds") or 0 for rows in by_dataset for row in rows)),
-        any(cell is not None and cell.std is not None for cells in values.values() for cell in cells),
+        sizes=tuple(span(rows, "n") for rows in by_dataset),
+        cuts=tuple(span(rows, "ndcg_k") for rows in by_dataset),
+        rows=tuple(table_rows),
+        num_seeds=int(max(_number(row, "seeds") or 0 for rows in by_dataset for row in rows)),
+        has_std=any(cell is not None and cell.std is not None for cells in values for cell in cells),
     )
 
 
 def text_table(rows: Iterable[Row], ansi: bool = False, width: int | None = None) -> str:
-    """Render metric rows for a terminal; data sets that do not fit side by side into ``width`` go below each other.
+    """Render metric rows for a terminal; errors as of `metric_table`.
 
-    The best of each column is followed by ``*``, or with ``ansi`` bold.
+    The best of each column is bold with ANSI codes, or followed by ``*``. Data sets that do not fit side by side into
+    ``width`` columns go below each other.
     """
     table = metric_table([rows])
     if table is None:
@@ -178,7 +176,7 @@ def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]], right: I
 def span(rows: Iterable[Row], column: str) -> str:
     """The number of a column, or the smallest and the largest one: ``320``, ``1,499–1,500``; empty where there is none."""
     numbers = sorted({int(number) for row in rows if (number := _number(row, column)) is not None})
-    return f"{numbers[0]:,}–{numbers[-1]:,}" if len(numbers) > 1 else "".join(f"{number:,}" for number in numbers)
+    return "–".join(f"{number:,}" for number in dict.fromkeys((*numbers[:1], *numbers[-1:])))
 
 
 def _ruled(table: MetricTable, datasets: Sequence[int], ansi: bool) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Any
 
 _SPACES = {0x09: " ", 0x0A: " ", 0x0D: " "}
 _CONTROLS = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
@@ -23,17 +22,6 @@ def clean(text: str) -> str:
 def shortened(text: str, most: int) -> str:
     """The text, cut off after ``most`` characters."""
     return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def as_text(value: Any) -> str:
-    """A number with a few digits, anything else as it is written; nothing for None."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return str(value)
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:

@@ -12,14 +12,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from vkdnw_pl.report.run_markdown import metrics_markdown, summary_markdown
+from vkdnw_pl.report.run_pages import rankings_markdown, summary_markdown
 from vkdnw_pl.report.runs import Run
 from vkdnw_pl.report.tables import METRICS
 
 if TYPE_CHECKING:
     import wandb_workspaces.reports.v2 as wr
 
-_EXTRA = "the W&B report needs the package wandb-workspaces: pip install 'vkdnw_pl[wandb-report]'"
 _WHOLE, _HALF = 24, 12
 """Widths of panels; a row of a report has 24 columns."""
 _HEIGHT = 8
@@ -43,10 +42,10 @@ RESULT = "test/top1"
 
 
 def build_report(runs: Sequence[Run], project: str, entity: str | None, title: str, online: bool = False) -> wr.Report:
-    """Describe the report; nothing is saved.
+    """Describe the report; nothing is saved. Runs that were not logged on W&B are in the tables and have no panels.
 
     Args:
-        runs: those that were not logged on W&B are in the tables and have no panels.
+        runs: what `read_runs` gives.
         project: project of the runs, where the report will be.
         entity: its user or team; None is the environment's ``WANDB_ENTITY``, or that of the user who is logged in.
         title: heading of the report.
@@ -57,28 +56,33 @@ def build_report(runs: Sequence[Run], project: str, entity: str | None, title: s
         OSError: if W&B is asked and cannot be reached or refuses; with its message.
     """
     try:
+        import wandb
         import wandb_workspaces.reports.v2 as wr
     except ImportError as error:
-        raise ImportError(_EXTRA) from error
+        text = "the W&B report needs the package wandb-workspaces: pip install 'vkdnw_pl[wandb-report]'"
+        raise ImportError(text) from error
     from wandb_workspaces.expr import And, Metric
 
-    entity = entity or os.environ.get("WANDB_ENTITY") or (_own_entity() if online else "")
+    entity = entity or os.environ.get("WANDB_ENTITY") or ""
+    if online and not entity:
+        with _server():
+            entity = str(wandb.Api().default_entity or "")
+        if not entity:
+            raise OSError("W&B does not say who you are: give --wandb_entity")
     # A run set without a place means the report's own project, and needs no server.
-    place: dict[str, Any] = {"entity": entity, "project": project} if online else {}
+    place = {"entity": entity, "project": project} if online else {}
     blocks: list[Any] = [wr.TableOfContents(), wr.H1(text="Runs"), wr.MarkdownBlock(text=summary_markdown(runs))]
     if missing := [run.name for run in runs if run.wandb_id is None]:
         blocks.append(wr.CalloutBlock(text=f"Not logged on W&B, so without panels here: {', '.join(missing)}."))
-    if any(run.metrics for run in runs):
-        blocks.append(wr.H1(text="Rankings against known accuracies"))
-        blocks += [wr.MarkdownBlock(text=text) for text in metrics_markdown(runs)[1:]]
+    if rankings := rankings_markdown(runs):
+        blocks += [wr.H1(text="Rankings against known accuracies"), wr.MarkdownBlock(text=rankings)]
     for heading, members, panels in (
         ("Proxies side by side", [run for run in runs if run.metrics], _metric_panels),
         ("Searches", [run for run in runs if run.command == "search"], _search_panels),
         ("Trainings", [run for run in runs if run.command == "fit"], _training_panels),
         ("Differences between the runs", runs, _differences),
     ):
-        logged = [run for run in members if run.wandb_id is not None]
-        if logged:
+        if logged := [run for run in members if run.wandb_id is not None]:
             ids = And(Metric("ID").isin([run.wandb_id for run in logged]))  # however many others the project has
             chosen = wr.Runset(name="compared runs", filters=ids, **place)
             blocks += [wr.H1(text=heading), wr.PanelGrid(runsets=[chosen], panels=panels(wr, logged))]
@@ -93,20 +97,10 @@ def report_spec(report: wr.Report) -> dict[str, Any]:
 
 
 def push_report(report: wr.Report) -> str:
-    """Save the report on W&B and return its address; `OSError` if W&B cannot be reached or refuses."""
+    """Save the report on W&B and return its address; an ``OSError`` where W&B cannot be reached or refuses."""
     with _server():
         report.save()
         return str(report.url)
-
-
-def _own_entity() -> str:
-    import wandb
-
-    with _server():
-        entity = wandb.Api().default_entity
-    if not entity:
-        raise OSError("W&B does not say who you are: give --wandb_entity")
-    return str(entity)
 
 
 @contextmanager
@@ -127,25 +121,21 @@ def _arranged(wr: Any, panels: list[Any]) -> list[Any]:
 
 def _metric_panels(wr: Any, runs: Sequence[Run]) -> list[Any]:
     """Bars of each metric and data set, one for each ranking and run; rankings against accuracies as clouds."""
-    rows = [row for run in runs for row in run.metrics]
-    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
+    rankings: dict[str, dict[str, None]] = {}
+    for row in (row for run in runs for row in run.metrics):
+        rankings.setdefault(row["dataset"], {})[row["ranking"]] = None
     panels = []
-    for dataset in datasets:
-        rankings = dict.fromkeys(row["ranking"] for row in rows if row["dataset"] == dataset)
+    for dataset, names in rankings.items():
         for metric, short in METRICS.items():
             # Bars take bare keys, as those that are made by hand on W&B.
-            keys: list[Any] = [f"{dataset}/{ranking}/{metric}" for ranking in rankings]
+            keys: list[Any] = [f"{dataset}/{ranking}/{metric}" for ranking in names]
             panels.append(wr.BarPlot(title=f"{short} on {dataset}", metrics=keys, orientation="h"))
-    first = list(dict.fromkeys(row["ranking"] for row in rows if row["dataset"] == datasets[0]))[:_SCATTERS]
-    panels += [
-        wr.CustomChart(
-            query={"summaryTable": {"tableKey": "ranking"}},
-            chart_name="wandb/scatter/v0",
-            chart_fields={"x": ranking, "y": f"accuracy/{datasets[0]}"},
-            chart_strings={"title": f"rank by {ranking} (1 = best) and accuracy on {datasets[0]}"},
-        )
-        for ranking in first
-    ]
+    dataset = next(iter(rankings))
+    for ranking in list(rankings[dataset])[:_SCATTERS]:
+        fields = {"x": ranking, "y": f"accuracy/{dataset}"}
+        title = {"title": f"rank by {ranking} (1 = best) and accuracy on {dataset}"}
+        chart = {"query": {"summaryTable": {"tableKey": "ranking"}}, "chart_name": "wandb/scatter/v0"}
+        panels.append(wr.CustomChart(**chart, chart_fields=fields, chart_strings=title))
     return _arranged(wr, panels)
 
 
@@ -154,8 +144,8 @@ def _search_panels(wr: Any, runs: Sequence[Run]) -> list[Any]:
         wr.LinePlot(title=title, x="search/evaluated", y=list(keys), title_x="networks evaluated")
         for title, keys in SEARCH_CURVES.items()
     ]
-    x, y = wr.SummaryMetric("found/macs"), wr.SummaryMetric("found/score")
-    return _arranged(wr, [*panels, wr.ScatterPlot(title="found networks: MACs and score", x=x, y=y)])
+    found = {axis: wr.SummaryMetric(f"found/{name}") for axis, name in (("x", "macs"), ("y", "score"))}
+    return _arranged(wr, [*panels, wr.ScatterPlot(title="found networks: MACs and score", **found)])
 
 
 def _training_panels(wr: Any, runs: Sequence[Run]) -> list[Any]:
@@ -168,23 +158,15 @@ def _training_panels(wr: Any, runs: Sequence[Run]) -> list[Any]:
     proxies = list(dict.fromkeys(name for run in runs for name in run.initial_proxies if "_decile_" not in name))
     result = RESULT if any(RESULT in run.results for run in runs) else "val/top1"
     for name in proxies[:_SCATTERS]:
-        title, x, y = (
-            f"{name} before training and {result}",
-            wr.SummaryMetric(f"proxy/{name}"),
-            wr.SummaryMetric(result),
-        )
-        panels.append(wr.ScatterPlot(title=title, x=x, y=y, regression=True))
+        axes = {"x": wr.SummaryMetric(f"proxy/{name}"), "y": wr.SummaryMetric(result)}
+        panels.append(wr.ScatterPlot(title=f"{name} before training and {result}", regression=True, **axes))
     panels = _arranged(wr, panels)
     if proxies:
         y = _HEIGHT * ((len(panels) + 1) // 2)
         columns = [*(f"proxy/{name}" for name in proxies), result]
-        panels.append(
-            wr.ParallelCoordinatesPlot(
-                title="from proxies to accuracy",
-                columns=[wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(name)) for name in columns],
-                layout=wr.Layout(x=0, y=y, w=_WHOLE, h=_HEIGHT + 2),
-            )
-        )
+        metrics = [wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(name)) for name in columns]
+        layout = wr.Layout(x=0, y=y, w=_WHOLE, h=_HEIGHT + 2)
+        panels.append(wr.ParallelCoordinatesPlot(title="from proxies to accuracy", columns=metrics, layout=layout))
     return panels
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,22 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vkdnw_pl.errors import check_whole
-from vkdnw_pl.ranking import NAMED_SETS, rank_values
-from vkdnw_pl.report.figures.style import (
-    ACCENT,
-    BLUE,
-    GREY,
-    INK,
-    LIGHT_BLUE,
-    MAX_POINTS,
-    color_legend,
-    draw_points,
-    drawing,
-    hover,
-    new_figure,
-    save_figure,
-    write_above,
-)
+from vkdnw_pl.ranking import NAMED_SETS, columns_of, rank_values
+from vkdnw_pl.report.figures import style
+from vkdnw_pl.report.figures.style import ACCENT, BLUE, GREY, INK, LIGHT_BLUE, drawing, new_figure
 from vkdnw_pl.report.tables import METRICS, Row, Value, metric_value, span
 from vkdnw_pl.report.text import clean, shortened
 from vkdnw_pl.scoring.evaluation import Evaluation
@@ -38,6 +24,8 @@ from vkdnw_pl.scoring.evaluation import Evaluation
 _CUT = 0.02  # the share of architectures, from the worst, that may be drawn on the edge of a scatter plot
 _EDGE_MARKS = 40
 _MAX_PANELS = 9
+
+
 _KINDS = {
     "VKDNW": ACCENT,
     "other proxies and costs": LIGHT_BLUE,
@@ -50,8 +38,7 @@ Importances = Mapping[str, float | Sequence[float]]
 """Feature -> importance, one value or one per seed."""
 
 
-@dataclass(frozen=True)
-class Bars:
+class Bars(NamedTuple):
     """The bars of one colour, or of a colour each."""
 
     label: str
@@ -63,31 +50,33 @@ class Bars:
 def save_ranking_figures(
     evaluation: Evaluation, accuracies: Mapping[str, Mapping[str, float]], folder: Path
 ) -> list[Path]:
-    """Draw ``ndcg.png`` and, for each data set, ``ranks_*.png``; ``accuracies`` are by data set, then architecture."""
-    paths = [save_figure(ndcg_bars(evaluation.metrics), folder / "ndcg.png")]
+    """Draw an evaluation with metrics: ``ndcg.png``, and for each data set ``ranks_*.png``.
+
+    ``accuracies`` are by data set, then architecture.
+    """
+    paths = [style.save_figure(ndcg_bars(evaluation.metrics), folder / "ndcg.png")]
     names = list(evaluation.ranks)[:_MAX_PANELS]
     if "vkdnw_agg" in evaluation.ranks:  # the paper's ranking, and what it is made of
-        terms = [[term] if isinstance(term, str) else term for term in NAMED_SETS["vkdnw_agg"]]
-        parts = ["vkdnw_agg", "vkdnw_single", *(name for term in terms for name in term)]
+        parts = ["vkdnw_agg", "vkdnw_single", *columns_of(NAMED_SETS["vkdnw_agg"])]
         names = [name for name in parts if name in evaluation.ranks]
     for dataset in dict.fromkeys(row["dataset"] for row in evaluation.metrics):
         places = evaluation.known[dataset]
         accuracy = [accuracies[dataset][evaluation.archs[i]] for i in places]
         ranks = {name: evaluation.ranks[name][places] for name in names}
         path = folder / f"ranks_{re.sub(r'[^A-Za-z0-9._-]+', '_', dataset)}.png"
-        paths.append(save_figure(rank_scatter(ranks, accuracy, evaluation.metrics, dataset), path))
+        paths.append(style.save_figure(rank_scatter(ranks, accuracy, evaluation.metrics, dataset), path))
     return paths
 
 
 def rank_scatter(ranks: Mapping[str, Any], accuracy: Any, rows: Iterable[Row], dataset: str) -> Figure:
-    """Draw the predicted rank against the accuracy, one panel per ranking, its metrics above it.
+    """Draw the predicted rank against the accuracy, one panel per ranking, its metrics above it; the first in accent.
 
-    Args:
-        ranks: by ranking, the rank of each architecture, shape (n,), 1 = predicted to be best; where they are ranks
-            among more architectures, those among these n are drawn. The first is drawn in the accent colour.
-        accuracy: accuracies of the architectures in percent, shape (n,).
-        rows: metric rows that contain each ranking on ``dataset``.
-        dataset: its name in ``rows``.
+    ``ranks`` has for each ranking the rank of each architecture, shape (n,), 1 = predicted to be best; where they are
+    ranks among more architectures, those among these n are drawn. ``accuracy`` is in percent, shape (n,). ``rows`` are
+    metric rows that contain each ranking on ``dataset``.
+
+    Raises:
+        ValueError: if there is no ranking, a ranking has no row on ``dataset``, or lengths differ.
     """
     accuracy = np.asarray(accuracy, dtype=np.float64)
     metrics = {str(row["ranking"]): row for row in rows if row["dataset"] == dataset}
@@ -108,7 +97,7 @@ def rank_scatter(ranks: Mapping[str, Any], accuracy: Any, rows: Iterable[Row], d
             floor, below = draw_ranks(ax, np.asarray(values, dtype=np.float64), accuracy, BLUE if i else ACCENT)
             ax.set_title(clean(name), pad=18)
             means = {short: metric_value(metrics[name], metric).mean for metric, short in METRICS.items()}
-            write_above(ax, "   ".join(f"{short} {_text(mean)}" for short, mean in means.items()))
+            style.write_above(ax, "   ".join(f"{short} {_text(mean)}" for short, mean in means.items()))
             # Panels without a neighbour below carry the axis.
             ax.tick_params(labelbottom=i + num_columns >= len(ranks))
         for ax in panels[len(ranks) :]:
@@ -125,10 +114,8 @@ def rank_panel(ranks: Any, accuracy: Any, archs: Sequence[str]) -> Figure:
     with drawing():
         figure = new_figure(3.1, 2.2)
         figure.set_layout_engine("none")  # a page has a hundred of these, and room for labels takes half of their time
-        ax = figure.add_axes((0.15, 0.19, 0.83, 0.78))
+        ax = figure.add_axes((0.15, 0.19, 0.83, 0.78), xlabel="rank (best on the right)", ylabel="accuracy (%)")
         draw_ranks(ax, ranks, accuracy, BLUE, archs)
-        ax.set_xlabel("rank (best on the right)")
-        ax.set_ylabel("accuracy (%)")
     return figure
 
 
@@ -138,24 +125,23 @@ def draw_ranks(
     """Draw the rank among these architectures against the accuracy, and set the limits of the axes.
 
     The few worst (a network without any path has 10 % on CIFAR-10) would squeeze all others into the top of the panel:
-    they are drawn as triangles on its lower edge. Returns that edge, and how many lie below it.
+    they are drawn as triangles on its lower edge. Returned are that edge, and how many lie below it.
     """
     x, n = rank_values(ranks), len(accuracy)
     floor, ceiling = accuracy_limits(accuracy)
     below = accuracy < floor
     ticks = MaxNLocator(5, integer=True).tick_values(1, max(n, 2))
     ax.set_xticks([1, *(tick for tick in ticks if max(1, 0.08 * n) < tick <= n)])
-    ax.set_xlim(1.03 * n + 0.1, 0.9 - 0.03 * n)  # the best on the right
-    ax.set_ylim(floor, ceiling)
-    named = archs if n <= MAX_POINTS else ()
+    ax.set(xlim=(1.03 * n + 0.1, 0.9 - 0.03 * n), ylim=(floor, ceiling))  # the best on the right
+    named = archs if n <= style.MAX_POINTS else ()
     texts = [f"{arch}: rank {rank:g}, {value:.2f} %" for arch, rank, value in zip(named, x, accuracy)]
     inside, outside = np.flatnonzero(~below), np.flatnonzero(below)
     if len(outside) > _EDGE_MARKS:
         outside = outside[np.linspace(0, len(outside) - 1, _EDGE_MARKS).round().astype(int)]
-    draw_points(ax, x[inside], accuracy[inside], color, [texts[i] for i in inside] if texts else [])
+    style.draw_points(ax, x[inside], accuracy[inside], color, [texts[i] for i in inside] if texts else [])
     marks: dict[str, Any] = {"marker": "v", "s": 18, "alpha": 0.6, "linewidths": 0, "clip_on": False, "zorder": 4}
     triangles = ax.scatter(x[outside], np.full(len(outside), floor), color=color, **marks)
-    hover(triangles, [texts[i] for i in outside] if texts else [])
+    style.hover(triangles, [texts[i] for i in outside] if texts else [])
     return floor, int(below.sum())
 
 
@@ -167,7 +153,10 @@ def accuracy_limits(accuracy: np.ndarray[Any, Any]) -> tuple[float, float]:
 
 
 def ndcg_bars(rows: Iterable[Row]) -> Figure:
-    """Draw the nDCG of the rankings as sorted bars, one panel per data set, after Figure 1 of the VKDNW paper."""
+    """Draw the nDCG of metric rows as sorted bars, one panel per data set, after Figure 1 of the VKDNW paper.
+
+    Standard deviations over seeds become error bars. Rankings whose name begins with ``vkdnw`` have the accent colour.
+    """
     panels: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         panels.setdefault((str(row["dataset"]), str(row.get("split") or "")), []).append(row)
@@ -185,17 +174,15 @@ def ndcg_bars(rows: Iterable[Row]) -> Figure:
             draw_bars(ax, [clean(name) for name in names], [Bars("", colors, [values[name] for name in names])])
             for tick, accentuated in zip(ax.get_yticklabels(), vkdnw):
                 tick.set_fontweight("bold" if accentuated else "normal")
-            ax.set_title(f"{dataset} ({split})" if split else dataset)
-            ax.set_xlabel(f"nDCG of the first {span(dataset_rows, 'ndcg_k')} of {span(dataset_rows, 'n')}")
-        color_legend(figure, {"VKDNW rankings": ACCENT, "other rankings": LIGHT_BLUE})
+            label = f"nDCG of the first {span(dataset_rows, 'ndcg_k')} of {span(dataset_rows, 'n')}"
+            ax.set(title=f"{dataset} ({split})" if split else dataset, xlabel=label)
+        style.color_legend(figure, {"VKDNW rankings": ACCENT, "other rankings": LIGHT_BLUE})
     return figure
 
 
 def metric_bars(names: Sequence[str], groups: Sequence[Bars], label: str) -> Figure:
-    """Draw one metric of several runs, a bar of each run (one of the groups) for every ranking."""
-    with drawing():
-        figure = new_figure(4.4, 0.55 + 0.13 * len(names) * (len(groups) + 0.8))
-        ax = figure.subplots()
+    """Draw one metric of several runs, a bar of each run (``groups``) for every ranking; the first on top."""
+    with style.panel(4.4, 0.55 + 0.13 * len(names) * (len(groups) + 0.8)) as (figure, ax):
         draw_bars(ax, [shortened(clean(name), 24) for name in names], groups)
         ax.set_xlabel(clean(label))
     return figure
@@ -205,29 +192,27 @@ def draw_bars(ax: Axes, names: Sequence[str], groups: Sequence[Bars]) -> None:
     """Draw horizontal bars, the first line on top: error bars where there are deviations, numbers where there is room."""
     height = 0.8 / len(groups)
     ends = [0.0]
-    for place, group in enumerate(groups):
+    for number, group in enumerate(groups):
         for line, (name, value) in enumerate(zip(names, group.values)):
             if value is None:
                 continue
             mean, std = value.mean or 0.0, value.std or 0.0
-            y = line + (place + 0.5) * height - 0.4
+            y = line + (number + 0.5) * height - 0.4
             color = group.color if isinstance(group.color, str) else group.color[line]
             (bar,) = ax.barh(y, mean, height=0.92 * height, color=color)
-            hover(bar, [f"{name}, {group.label}: {value}"])
+            style.hover(bar, [f"{name}, {group.label}: {value}"])
             side = -1 if mean < 0 else 1
             ends += [mean - std, mean + std]
             if std:
                 ax.errorbar(mean, y, xerr=std, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
             if len(groups) <= 2:
-                ax.annotate(
-                    _text(value.mean),
-                    (mean + side * std, y),
-                    (4 * side, 0),
-                    textcoords="offset points",
-                    va="center",
-                    ha="left" if side > 0 else "right",
-                    fontsize=8 if len(groups) == 1 else 7,
-                )
+                shape = {
+                    "fontsize": 8 if len(groups) == 1 else 7,
+                    "ha": "left" if side > 0 else "right",
+                    "va": "center",
+                }
+                place = (mean + side * std, y)
+                ax.annotate(_text(value.mean), place, (4 * side, 0), textcoords="offset points", **shape)
     wide = max(max(ends) - min(ends), 0.1)
     ax.set_xlim(min(ends) - 0.2 * wide * (min(ends) < 0), max(ends) + 0.2 * wide * (max(ends) > 0))  # for the numbers
     ax.set_yticks(range(len(names)), names)
@@ -242,15 +227,18 @@ def save_importances(importances: Mapping[tuple[str, str], Importances], folder:
         panels = {name: values for (name, of_dataset), values in importances.items() if of_dataset == dataset}
         rows = "-".join(dict.fromkeys(name.partition(":")[0] for name in panels))
         path = folder / f"importances_{re.sub(r'[^A-Za-z0-9._-]+', '_', f'{rows}_{dataset}')}.png"
-        save_figure(feature_importances({f"{name}, {dataset}": values for name, values in panels.items()}), path)
+        style.save_figure(feature_importances({f"{name}, {dataset}": values for name, values in panels.items()}), path)
 
 
 def feature_importances(
     panels: Mapping[str, Importances], top: int = 15, xlabel: str = "share of what the trees explain"
 ) -> Figure:
-    """Draw the ``top`` features as sorted bars, one panel per model; all others are one bar, their sum.
+    """Draw the ``top`` most important features as sorted bars, and the sum of all others; one panel per model.
 
-    Bars are means, error bars the sample deviation over seeds.
+    Panels are by title (such as ``vkdnw_m, cifar10``); bars are means, error bars the sample deviation over seeds.
+
+    Raises:
+        ValueError: if there are no panels, a panel has no features, a value is not finite, or ``top`` is not positive.
     """
     check_whole("top", top, 1)
     if not panels or not all(panels.values()):
@@ -263,32 +251,22 @@ def feature_importances(
         figure = new_figure(0.4 + 4.6 * num_columns, 0.7 + num_lines * (0.8 + 0.22 * longest))
         axes = figure.subplots(num_lines, num_columns, squeeze=False).ravel()
         for ax, (title, (names, means, spreads)) in zip(axes, bars.items()):
-            places = range(len(names))
             kinds = [_feature_kind(name) for name in names]
-            ax.barh(places, means, height=0.72, color=[_KINDS[kind] for kind in kinds])
-            if spreads.any():
-                ax.errorbar(means, places, xerr=spreads, fmt="none", ecolor="black", elinewidth=1, capsize=2)
-            ends = np.maximum(means, 0) + spreads
-            for i, mean in enumerate(means):
-                ax.annotate(f"{mean:.3f}", (ends[i], i), (4, 0), textcoords="offset points", va="center", fontsize=7.5)
-            ax.set_yticks(places, [_feature_label(name) for name in names], fontsize=8)
+            values = [Value(mean, spread) for mean, spread in zip(means, spreads)]
+            draw_bars(
+                ax, [_feature_label(name) for name in names], [Bars("", [_KINDS[kind] for kind in kinds], values)]
+            )
             for tick, kind in zip(ax.get_yticklabels(), kinds):
                 tick.set_fontweight("bold" if kind == "VKDNW" else "normal")
-                tick.set_color(GREY if kind == "all the rest" else "black")
-            ax.set_ylim(longest - 0.4, -0.6)  # bars of equal height in all panels
-            ax.set_xlim(min(0.0, 1.1 * float(means.min())), 1.2 * max(float(ends.max()), 1e-9))
-            ax.set_xlabel(xlabel)
-            ax.set_title(title)
-            ax.grid(axis="y", visible=False)
+                tick.set_color(GREY if kind == "all the rest" else INK)
+            ax.set(title=title, xlabel=xlabel, ylim=(longest - 0.4, -0.6))  # bars of equal height in all panels
         for ax in axes[len(bars) :]:
             ax.set_axis_off()
         drawn = {_feature_kind(name) for names, _, _ in bars.values() for name in names}
-        color_legend(figure, {kind: _KINDS[kind] for kind in _KINDS if kind in drawn}, min(len(drawn), 2 * num_columns))
+        style.color_legend(
+            figure, {kind: _KINDS[kind] for kind in _KINDS if kind in drawn}, min(len(drawn), 2 * num_columns)
+        )
     return figure
-
-
-def _text(mean: float | None) -> str:
-    return "n/a" if mean is None else f"{mean:.3f}"
 
 
 def _importance_bars(title: str, importances: Importances, top: int) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -333,3 +311,7 @@ def _feature_label(name: str) -> str:
     family, relation, ops, degree = parts.groups()
     inside = "" if ops == "nothing" else ops.replace("-", ",")
     return f"{(degree or family)} {'' if relation == 'allowed' else 'not '}{{{inside}}}"
+
+
+def _text(mean: float | None) -> str:
+    return "n/a" if mean is None else f"{mean:.3f}"

@@ -1,7 +1,6 @@
 """The one place of colours, fonts and sizes; matplotlib figures as PNG files and as SVG for a page.
 
-Figures are drawn without pyplot, in this style whatever the user's settings are, so that no global state is touched and
-equal input gives equal files.
+Figures are drawn without pyplot and the user's settings: no global state is touched, equal input gives equal files.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter
 
 from vkdnw_pl.report.text import clean
 
@@ -70,6 +68,7 @@ _STYLE = {
 }
 _SVG = "{http://www.w3.org/2000/svg}"
 _CSS = {color: f"var(--{name})" for name, color in LIGHT.items() if name != "paper"}
+_STYLES = re.compile(r"([\w-]+): ?([^;]+)")
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 
 
@@ -86,23 +85,30 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=_DPI, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
 
 
+@contextmanager
+def panel(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+    """`drawing`, with a new figure of one panel."""
+    with drawing():
+        figure = new_figure(width, height)
+        yield figure, figure.subplots()
+
+
 def run_style(run: int) -> dict[str, Any]:
     """Colour and line of a run by its place among those that are compared."""
     return {"color": RUN_COLORS[run % len(RUN_COLORS)], "linestyle": DASHES[run // len(RUN_COLORS) % len(DASHES)]}
 
 
 def hover(artist: Artist, texts: Sequence[str]) -> None:
-    """Say what a page shows where one points at the artist's shapes, a text for each.
-
-    The group's id is all that an artist can tell matplotlib's SVG, so the texts travel there; `to_svg` takes them out.
-    """
+    """Say what a page shows where one points at the artist's shapes, a text for each."""
+    # The group's id is all that an artist can tell matplotlib's SVG; `to_svg` takes the texts out.
     artist.set_gid(json.dumps([clean(text) for text in texts]))
 
 
 def draw_points(ax: Axes, x: Floats, y: Floats, color: str, texts: Sequence[str] = ()) -> None:
-    """Draw points one by one with hover texts, or, where they are more than `MAX_POINTS`, a picture of their density.
+    """Draw points one by one, or, where they are more than `MAX_POINTS`, the picture of their density.
 
-    The picture needs the limits of the finished figure.
+    The limits of ``ax`` must be those of the finished figure; ``x`` and ``y`` have shape (n,); ``texts`` are shown where
+    one points at a point.
     """
     if len(x) <= MAX_POINTS:
         size = 22.0 if len(x) <= 30 else 9.0
@@ -133,11 +139,6 @@ def color_legend(figure: Figure, colors: Mapping[str, str], columns: int = 2) ->
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
-def thousands() -> FuncFormatter:
-    """Ticks such as ``12,500``."""
-    return FuncFormatter(lambda number, _: f"{number:,.0f}")
-
-
 def save_figure(figure: Figure, path: str | Path) -> Path:
     """Write a figure as PNG, making its folder where needed, and return the path."""
     path = Path(path)
@@ -149,7 +150,8 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 
 
 def to_svg(figure: Figure, title: str) -> Markup:
-    """A figure in the colours of `LIGHT` as SVG that takes colours and font of its page; a screen reader says ``title``."""
+    """A figure in the colours of `LIGHT` as SVG that takes the colours and the font of its page, without ids, styles and
+    fixed size; ``title`` is what a screen reader says."""
     buffer = io.BytesIO()
     figure.patch.set_visible(False)
     with drawing():
@@ -189,12 +191,12 @@ def _leaves(element: ElementTree.Element, texts: Iterator[str]) -> Iterator[tupl
 def _leaf(element: ElementTree.Element, shapes: dict[str, ElementTree.Element], text: str) -> Markup:
     tag = element.tag.removeprefix(_SVG)
     attributes = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
-    styles: dict[str, str] = dict(re.findall(r"([\w-]+): ?([^;]+)", attributes.pop("style", "")))
+    styles: dict[str, str] = dict(_STYLES.findall(attributes.pop("style", "")))
     if tag == "use":  # a copy of a shape at another place
         shape = shapes[attributes.pop("href")]
         tag, place = "path", (float(attributes.pop("x", 0)), float(attributes.pop("y", 0)))
         outline = shape.get("d", "")
-        styles = dict(re.findall(r"([\w-]+): ?([^;]+)", shape.get("style", ""))) | styles
+        styles: dict[str, str] = dict(_STYLES.findall(shape.get("style", ""))) | styles
         if "C" in outline and outline.count("C") == 8:  # a circle, which begins at its lowest point
             tag = "circle"
             attributes |= {"cx": f"{place[0]:.1f}", "cy": f"{place[1]:.1f}", "r": outline.split()[2]}

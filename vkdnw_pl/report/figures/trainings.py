@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vkdnw_pl.report.figures.style import draw_points, drawing, hover, new_figure
+from vkdnw_pl.report.figures.style import draw_points, hover, panel
 from vkdnw_pl.report.text import clean
 
 _MARKED = 30
 
 
-@dataclass(frozen=True)
-class Curve:
+class Curve(NamedTuple):
     """Values of one run; one that is not finite is a gap."""
 
     name: str
@@ -29,9 +27,7 @@ class Curve:
 
 def epoch_curves(curves: Sequence[Curve], label: str) -> Figure:
     """Draw a value over the epochs, one line per run; few epochs, and those between gaps, have a dot each."""
-    with drawing():
-        figure = new_figure(4.0, 2.5)
-        ax = figure.subplots()
+    with panel(4.0, 2.5) as (figure, ax):
         for curve in curves:
             x, y = np.asarray(curve.x, dtype=float), np.asarray(curve.y, dtype=float)
             (line,) = ax.plot(x, y, linewidth=1.8, **curve.line)
@@ -41,20 +37,16 @@ def epoch_curves(curves: Sequence[Curve], label: str) -> Figure:
             marked = finite if len(x) <= _MARKED else alone
             texts = [f"{curve.name}: {value:.4g} at {epoch:g}" for epoch, value in zip(x[marked], y[marked])]
             draw_points(ax, x[marked], y[marked], curve.line["color"], texts)
-        ax.set_xlabel("epoch")
-        ax.set_ylabel(clean(label))
+        ax.set(xlabel="epoch", ylabel=clean(label))
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     return figure
 
 
 def value_and_accuracy(points: Sequence[tuple[str, str, float, float]], xlabel: str, ylabel: str) -> Figure:
-    """Draw one point per training: hover text, colour, x (value before it) and y (accuracy after it)."""
-    with drawing():
-        figure = new_figure(3.1, 2.2)
-        ax = figure.subplots()
+    """Draw a value before the training against the accuracy after it: hover text, colour, x and y of each training."""
+    with panel(3.1, 2.2) as (figure, ax):
         for text, color, x, y in points:
             draw_points(ax, np.array([x]), np.array([y]), color, [text])
-        ax.set_xlabel(clean(xlabel))
-        ax.set_ylabel(clean(ylabel))
+        ax.set(xlabel=clean(xlabel), ylabel=clean(ylabel))
         ax.locator_params(nbins=4, axis="x")
     return figure

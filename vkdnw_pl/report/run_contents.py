@@ -1,4 +1,7 @@
-"""What the report says of runs: each in short, what searches found and trainings reached, failures, and options."""
+"""What the report says of runs: a line for each, what searches found and trainings reached, options, failures.
+
+`Line`s are named fields for the templates; each function says which ones. Damaged files raise ``ValueError``.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vkdnw_pl.report.runs import Run, is_number, parse_time
+from vkdnw_pl.report.runs import Run, is_number, mapping_or_empty, parse_time
 from vkdnw_pl.report.tables import Line, metric_value
-from vkdnw_pl.report.text import as_text, counted
+from vkdnw_pl.report.text import counted
 
 SHOWN_ROWS = 3
 _BEST = 5
 _COSTS = {"macs": "MACs", "num_params": "parameters"}
-# Options that say where and how a run is shown, not what it does.
 _NOT_COMPARED = ("out", "overwrite", "progress", "retry_failed", "config", "wandb", "wandb_group", "wandb_tags")
+"""Options that say where and how a run is shown, not what it does."""
 
 
 def summary_lines(runs: Sequence[Run]) -> list[Line]:
@@ -30,23 +33,41 @@ def summary_lines(runs: Sequence[Run]) -> list[Line]:
 
 def search_lines(runs: Sequence[Run]) -> list[Line]:
     """What each search found: ``run``, ``strategy``, ``ranking``, ``evaluated`` (how many), ``arch`` and its ``macs``,
-    ``num_params``, ``layers`` and ``accuracies`` (text), and the ``top`` architectures.
-    """
-    return [_found(i, run, run.found or {}) for i, run in enumerate(runs) if run.command == "search"]
+    ``num_params``, ``layers`` and ``accuracies`` (text), and the ``top`` architectures."""
+    lines = []
+    for i, run in enumerate(runs):
+        if run.command != "search":
+            continue
+        best = run.found or {}
+        accuracies = mapping_or_empty(best.get("accuracies")).items()
+        top = best.get("top")
+        lines.append(
+            Line(
+                run=i,
+                strategy=str(run.settings.get("strategy") or ""),
+                ranking=str(run.settings.get("ranking") or ""),
+                evaluated=len(run.candidates),
+                arch=str(best.get("arch") or ""),
+                **{name: _number(best.get(name)) for name in ("macs", "num_params", "layers")},
+                accuracies=", ".join(f"{name} {value:.2f} %" for name, value in accuracies if is_number(value)),
+                top=[
+                    str(item.get("arch")) for item in (top if isinstance(top, list) else []) if isinstance(item, dict)
+                ],
+            )
+        )
+    return lines
 
 
 def training_lines(runs: Sequence[Run]) -> list[Line]:
     """What each training reached: ``run``, ``network``, ``epochs`` (text), accuracies in percent: ``last`` and ``best`` on
-    the validation images and ``test``; ``images_per_s``.
-    """
+    the validation images and ``test``; ``images_per_s``."""
     lines = []
     for i, run in enumerate(runs):
         if run.command != "fit":
             continue
         curve = [value for _, value in epoch_values(run, "val/top1") if math.isfinite(value)]
         done = max((epoch for epoch, _ in epoch_values(run, "train/loss")), default=0)
-        trainer = run.config.get("trainer")
-        planned = trainer.get("max_epochs") if isinstance(trainer, Mapping) else None
+        planned = mapping_or_empty(run.config.get("trainer")).get("max_epochs")
         lines.append(
             Line(
                 run=i,
@@ -63,8 +84,7 @@ def training_lines(runs: Sequence[Run]) -> list[Line]:
 
 def failed_runs(runs: Sequence[Run]) -> list[Line]:
     """What failed in each run with failures: ``run``, ``failed`` ``of`` how many, their ``noun``, and ``groups`` by reason,
-    the most frequent first: ``reason``, ``count``, and the first few ``rows`` with their seeds.
-    """
+    the most frequent first: ``reason``, ``count``, and the first few ``rows`` with their seeds."""
     lines = []
     for i, run in enumerate(runs):
         rows: dict[str, list[str]] = {}
@@ -84,11 +104,8 @@ def best_ranking(run: Run) -> tuple[str, str, float] | None:
     """Ranking with the highest Kendall's tau on the run's first data set, that data set, and the tau."""
     first = run.metrics[0]["dataset"] if run.metrics else ""
     taus = {row["ranking"]: metric_value(row, "kendall").mean for row in run.metrics if row["dataset"] == first}
-    defined = {name: tau for name, tau in taus.items() if tau is not None}
-    if not defined:
-        return None
-    best = max(defined, key=defined.__getitem__)
-    return best, first, defined[best]
+    defined = [(name, first, tau) for name, tau in taus.items() if tau is not None]
+    return max(defined, key=lambda best: best[2], default=None)
 
 
 def best_networks(run: Run) -> tuple[str, list[str]] | None:
@@ -137,17 +154,21 @@ def config_tables(runs: Sequence[Run]) -> list[Line]:
     ``name``, ``values`` (one per run, empty where it does not have the option), and ``unusual``: which values differ from the
     one that most runs have; where two are equally frequent, from the first run's.
     """
-    tables = []
-    for command in dict.fromkeys(run.command for run in runs):
-        if flat := {i: _config(run) for i, run in enumerate(runs) if run.command == command and run.config}:
-            tables.append(_table(command, flat))
-    return tables
+    configs: dict[str, dict[int, dict[str, str]]] = {}
+    for i, run in enumerate(runs):
+        if run.config:
+            configs.setdefault(run.command, {})[i] = _config(run)
+    return [_options(command, of_runs) for command, of_runs in configs.items()]
 
 
 def environment_table(runs: Sequence[Run]) -> Line | None:
-    """Versions, commit, host, processor and device; None where no run says."""
-    flat = {i: flattened(run.environment) for i, run in enumerate(runs) if run.environment}
-    return _table("", flat, "versions.") if flat else None
+    """Versions, commit, host, processor and device, as a table of `config_tables`; None where no run says."""
+    environments = {
+        i: {name.removeprefix("versions."): value for name, value in flattened(run.environment).items()}
+        for i, run in enumerate(runs)
+        if run.environment
+    }
+    return _options("", environments) if environments else None
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -163,34 +184,8 @@ def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
                 rest = {key: inner for key, inner in item.items() if key not in ("name", "label", "class_path")}
                 flat |= flattened(rest, f"{name}.{_item_name(item)}.")
         else:
-            flat[name] = value_text(value)
+            flat[name] = _value_text(value)
     return flat
-
-
-def value_text(value: Any) -> str:
-    """A value as in YAML, in one line; a long list by its first items and its length."""
-    if isinstance(value, list) and len(value) > 40:
-        return f"{value_text(value[:3])[:-1]}, … {len(value):,} in all]"
-    if value is None:
-        return "null"
-    if isinstance(value, list | Mapping):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return as_text(value)
-
-
-def _found(place: int, run: Run, best: Mapping[str, Any]) -> Line:
-    accuracies = best["accuracies"] if isinstance(best.get("accuracies"), Mapping) else {}
-    top = best["top"] if isinstance(best.get("top"), list) else []
-    return Line(
-        run=place,
-        strategy=str(run.settings.get("strategy") or ""),
-        ranking=str(run.settings.get("ranking") or ""),
-        evaluated=len(run.candidates),
-        arch=str(best.get("arch") or ""),
-        **{name: _number(best.get(name)) for name in ("macs", "num_params", "layers")},
-        accuracies=", ".join(f"{name} {value:.2f} %" for name, value in accuracies.items() if is_number(value)),
-        top=[str(network.get("arch")) for network in top if isinstance(network, Mapping)],
-    )
 
 
 def _summary(place: int, run: Run) -> Line:
@@ -199,12 +194,12 @@ def _summary(place: int, run: Run) -> Line:
         best = str(run.settings.get("ranking") or "")
         networks = f"{len(run.candidates):,}"
         costs = [(_number((run.found or {}).get(key)), noun) for key, noun in _COSTS.items()]
-        shown = [f"{value / 1e6:,.1f} M {noun}" for value, noun in costs if value is not None]
-        result = f"found {', '.join(shown)}" if shown else ""
+        result = ", ".join(f"{value / 1e6:,.1f} M {noun}" for value, noun in costs if value is not None)
+        result = f"found {result}" if result else ""
     elif run.command == "fit":
         best, networks = _network(run), "1"
-        reached = final_accuracy(run)
-        result = f"{reached[0]} {reached[1]:.2f} %" if reached else ""
+        accuracy = final_accuracy(run)
+        result = f"{accuracy[0]} {accuracy[1]:.2f} %" if accuracy else ""
     else:
         if top := best_ranking(run):
             best, result, tau = top[0], f"on {top[1]}", top[2]
@@ -221,43 +216,49 @@ def _summary(place: int, run: Run) -> Line:
     return Line(run=place, networks=networks, best=best, tau=tau, result=result, **of_run)
 
 
-def _network(run: Run) -> str:
-    model = run.config.get("model")
-    return str(model.get("arch") or "") if isinstance(model, Mapping) else ""
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if is_number(value) else None
-
-
 def _config(run: Run) -> dict[str, str]:
-    options = {name: value for name, value in run.config.items() if name not in _NOT_COMPARED}
-    flat = flattened(options)
-    archs = run.settings.get("archs")
-    if isinstance(archs, Mapping) and "count" in archs:  # the option may name a file, which may have changed
-        flat["archs (as they were read)"] = f"{as_text(archs['count'])}, digest {as_text(archs.get('sha256'))[:8]}"
+    flat = flattened({name: value for name, value in run.config.items() if name not in _NOT_COMPARED})
+    archs = mapping_or_empty(run.settings.get("archs"))
+    if "count" in archs:  # the option may name a file, which may have changed
+        flat["archs (as they were read)"] = f"{archs['count']}, digest {str(archs.get('sha256') or '')[:8]}"
     return flat
 
 
-def _table(command: str, flat: Mapping[int, Mapping[str, str]], prefix: str = "") -> Line:
-    """A table of options by place of the run; ``prefix`` is not shown."""
+def _options(command: str, flat: Mapping[int, Mapping[str, str]]) -> Line:
+    """A table of options of runs, by their places."""
     lines = []
     for name in dict.fromkeys(name for options in flat.values() for name in options):
         values = tuple(options.get(name, "") for options in flat.values())
         usual = Counter(values).most_common(1)[0][0]  # of equally frequent ones, the first
-        unusual = tuple(value != usual for value in values)
-        lines.append(Line(name=name.removeprefix(prefix), values=values, unusual=unusual))
+        lines.append(Line(name=name, values=values, unusual=tuple(value != usual for value in values)))
     different = [line for line in lines if any(line.unusual)]
     equal = [line for line in lines if not any(line.unusual)]
     return Line(command=command, runs=tuple(flat), lines=lines, different=different, equal=equal)
 
 
+def _value_text(value: Any) -> str:
+    """A value as in YAML, in one line; a long list by its first items and its length."""
+    if isinstance(value, list) and len(value) > 40:
+        return f"{_value_text(value[:3])[:-1]}, … {len(value):,} in all]"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
 def _item_name(item: Any) -> str:
     """Label, name, or class of an item of a list of options; empty where it has none."""
-    if not isinstance(item, Mapping):
-        return ""
-    for key in ("label", "name"):
-        if isinstance(item.get(key), str):
-            return item[key]
-    path = item.get("class_path")
-    return path.rpartition(".")[2] if isinstance(path, str) else ""
+    item = mapping_or_empty(item)
+    name = next((item[key] for key in ("label", "name") if isinstance(item.get(key), str)), None)
+    return str(item.get("class_path") or "").rpartition(".")[2] if name is None else name
+
+
+def _network(run: Run) -> str:
+    return str(mapping_or_empty(run.config.get("model")).get("arch") or "")
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if is_number(value) else None
