@@ -49,6 +49,7 @@ def report(options: ReportOptions) -> int:
         OSError: if Weights & Biases cannot be reached or refuses.
     """
     from vkdnw_pl.report.outputs import output_files
+    from vkdnw_pl.report.text import counted
 
     markdown, project, push = options.markdown, options.wandb_project, options.push
     page, text, spec = output_files(
@@ -57,6 +58,7 @@ def report(options: ReportOptions) -> int:
         wandb_spec=options.wandb_spec or ("wandb_report.json" if project and not push else None),
     )
     with user_input():
+        from vkdnw_pl.report import run_pages
         from vkdnw_pl.report.runs import read_run_folders
 
         compared, remarks = read_run_folders(options.runs)
@@ -64,17 +66,13 @@ def report(options: ReportOptions) -> int:
             _say(remark)
         default_title = f"Run {compared[0].name}" if len(compared) == 1 else f"Comparison of {len(compared)} runs"
         heading = options.title or default_title
-        count = f"{len(compared)} run{'s' * (len(compared) > 1)}"
+        count = counted(len(compared), "run")
         if page is not None:
-            from vkdnw_pl.report.run_pages import runs_html
-
-            html = runs_html(compared, heading)
+            html = run_pages.runs_html(compared, heading)
             page.write(html)
             _say(f"report of {count} in {page.name} ({len(html.encode()) / 1e6:.2f} MB)")
         if markdown is not None:
-            from vkdnw_pl.report.run_pages import runs_markdown
-
-            content = runs_markdown(compared, heading)
+            content = run_pages.runs_markdown(compared, heading)
             if text is None:
                 print(content, end="")
             else:
@@ -96,5 +94,4 @@ def report(options: ReportOptions) -> int:
 
 
 def _say(text: str) -> None:
-    """For the user; standard output is left to --markdown -."""
-    print(text, file=sys.stderr)
+    print(text, file=sys.stderr)  # standard output is left to --markdown -

@@ -271,10 +271,10 @@ def feature_importances(
 
 def _importance_bars(title: str, importances: Importances, top: int) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Names, means and deviations of the top features in descending order, and of the sum of the rest."""
-    names = list(importances)
-    if len({np.shape(np.atleast_1d(importances[name])) for name in names}) > 1:
+    names, seeds = list(importances), [np.atleast_1d(values) for values in importances.values()]
+    if len(set(map(len, seeds))) > 1:
         raise ValueError(f"panels[{title!r}]: the features have different numbers of seeds")
-    values = np.array([np.atleast_1d(importances[name]) for name in names], dtype=np.float64)
+    values = np.array(seeds, dtype=np.float64)
     finite = np.isfinite(values).all(axis=1)
     if not finite.all():
         raise ValueError(f"panels[{title!r}]: the importance of {names[int(np.argmin(finite))]!r} is not finite")
