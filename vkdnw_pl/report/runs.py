@@ -316,8 +316,9 @@ def _notes(
 def _expected_rows(settings: Mapping[str, Any]) -> int | None:
     """Rows of the whole run; None for a shard, and where the record does not say."""
     count, seeds = mapping_or_empty(settings.get("archs")).get("count"), settings.get("seeds")
-    known = isinstance(count, int) and isinstance(seeds, list) and not settings.get("shard")
-    return count * len(seeds) if known else None
+    if settings.get("shard") or not isinstance(count, int) or not isinstance(seeds, list):
+        return None
+    return count * len(seeds)
 
 
 def _attempts(meta: Mapping[str, Any], folder: Path) -> list[Mapping[str, Any]]:

@@ -70,7 +70,7 @@ def build_report(runs: Sequence[Run], project: str, entity: str | None, title: s
         if not entity:
             raise OSError("W&B does not say who you are: give --wandb_entity")
     # A run set without a place means the report's own project, and needs no server.
-    place = {"entity": entity, "project": project} if online else {}
+    place: dict[str, Any] = {"entity": entity, "project": project} if online else {}
     blocks: list[Any] = [wr.TableOfContents(), wr.H1(text="Runs"), wr.MarkdownBlock(text=summary_markdown(runs))]
     if missing := [run.name for run in runs if run.wandb_id is None]:
         blocks.append(wr.CalloutBlock(text=f"Not logged on W&B, so without panels here: {', '.join(missing)}."))

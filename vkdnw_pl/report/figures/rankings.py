@@ -206,7 +206,7 @@ def draw_bars(ax: Axes, names: Sequence[str], groups: Sequence[Bars]) -> None:
             if std:
                 ax.errorbar(mean, y, xerr=std, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
             if len(groups) <= 2:
-                shape = {
+                shape: dict[str, Any] = {
                     "fontsize": 8 if len(groups) == 1 else 7,
                     "ha": "left" if side > 0 else "right",
                     "va": "center",

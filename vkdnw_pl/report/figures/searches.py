@@ -163,7 +163,7 @@ def cost_and_score(
         size = float(np.clip(6000 / len(x), 1.5, 14))
         dots = ax.scatter(x, np.maximum(y, floor), c=drawn + 1, s=size, linewidths=0, cmap="viridis")
         ax.step(x[front], y[front], where="post", color=ACCENT, linewidth=1.3)
-        star = {"marker": "*", "markersize": 12, "markeredgecolor": "white", "clip_on": False}
+        star: dict[str, Any] = {"marker": "*", "markersize": 12, "markeredgecolor": "white", "clip_on": False}
         ax.plot(x[front[-1]], y[front[-1]], color=ACCENT, **star)
         for bound in bounds:
             ax.axvline(bound, color=GREY, linewidth=1, linestyle="--")
@@ -173,7 +173,7 @@ def cost_and_score(
         ax.set(xlim=(left - margin, right + margin), xlabel=f"{xlabel}{note}", ylabel=_score_by(ranking))
         ax.set_title(f"{len(x):,} candidates", pad=22)
         _caption(ax, [("best at this cost or less", ACCENT), ("budget", GREY)][: 2 if bounds else 1])
-        ticks = {"ticks": MaxNLocator(5, integer=True), "format": "{x:,.0f}"}
+        ticks: dict[str, Any] = {"ticks": MaxNLocator(5, integer=True), "format": "{x:,.0f}"}
         figure.colorbar(dots, ax=ax, pad=0.02, label="evaluated as number", **ticks)
     return figure
 
@@ -296,7 +296,7 @@ def _number_axis(ax: Axes) -> None:
 def _caption(ax: Axes, lines: Sequence[tuple[str, str]]) -> None:
     """What the colours mean, in the order of ``lines``, in one line above the panel."""
     for (text, color), place, side in zip(lines, (0.0, 1.0), ("left", "right")):
-        text_style = {"ha": side, "fontsize": 8.5, "color": color}
+        text_style: dict[str, Any] = {"ha": side, "fontsize": 8.5, "color": color}
         ax.annotate(f"— {text}", (place, 1), (0, 5), "axes fraction", "offset points", **text_style)
 
 

@@ -196,7 +196,7 @@ def _leaf(element: ElementTree.Element, shapes: dict[str, ElementTree.Element], 
         shape = shapes[attributes.pop("href")]
         tag, place = "path", (float(attributes.pop("x", 0)), float(attributes.pop("y", 0)))
         outline = shape.get("d", "")
-        styles: dict[str, str] = dict(_STYLES.findall(shape.get("style", ""))) | styles
+        styles = dict(_STYLES.findall(shape.get("style", ""))) | styles
         if outline.count("C") == 8:  # a circle, which begins at its lowest point
             tag = "circle"
             attributes |= {"cx": f"{place[0]:.1f}", "cy": f"{place[1]:.1f}", "r": outline.split()[2]}
