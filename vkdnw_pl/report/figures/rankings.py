@@ -206,13 +206,9 @@ def draw_bars(ax: Axes, names: Sequence[str], groups: Sequence[Bars]) -> None:
             if std:
                 ax.errorbar(mean, y, xerr=std, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
             if len(groups) <= 2:
-                shape: dict[str, Any] = {
-                    "fontsize": 8 if len(groups) == 1 else 7,
-                    "ha": "left" if side > 0 else "right",
-                    "va": "center",
-                }
-                place = (mean + side * std, y)
-                ax.annotate(_text(value.mean), place, (4 * side, 0), textcoords="offset points", **shape)
+                size, side_text = 8 if len(groups) == 1 else 7, "left" if side > 0 else "right"
+                place: dict[str, Any] = {"xytext": (4 * side, 0), "textcoords": "offset points", "va": "center"}
+                ax.annotate(_text(value.mean), (mean + side * std, y), ha=side_text, fontsize=size, **place)
     wide = max(max(ends) - min(ends), 0.1)
     ax.set_xlim(min(ends) - 0.2 * wide * (min(ends) < 0), max(ends) + 0.2 * wide * (max(ends) > 0))  # for the numbers
     ax.set_yticks(range(len(names)), names)
