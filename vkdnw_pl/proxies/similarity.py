@@ -18,11 +18,7 @@ class Naswot(GraphProxy):
     """
 
     info = ProxyInfo(
-        name="naswot",
-        title="NASWOT",
-        input="images",
-        batchnorm="batch",
-        source="Mellor et al., ICML 2021",
+        name="naswot", title="NASWOT", input="images", batchnorm="batch", source="Mellor et al., ICML 2021"
     )
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:

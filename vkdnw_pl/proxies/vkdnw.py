@@ -50,11 +50,7 @@ class VKDNW(Proxy):
     """
 
     info = ProxyInfo(
-        name="vkdnw",
-        title="VKDNW",
-        input="images",
-        batchnorm="sample",
-        source="Tybl & Neumann, CVPR 2025, eq. 9-11",
+        name="vkdnw", title="VKDNW", input="images", batchnorm="sample", source="Tybl & Neumann, CVPR 2025, eq. 9-11"
     )
 
     alpha: float = 0.05
