@@ -34,12 +34,7 @@ class Registry(Generic[Value]):
     """
 
     def __init__(
-        self,
-        option: str,
-        base: type[Any],
-        package: str,
-        own_name: Callable[[Any], str],
-        value: Callable[[Any], Value],
+        self, option: str, base: type[Any], package: str, own_name: Callable[[Any], str], value: Callable[[Any], Value]
     ) -> None:
         self._option, self._base, self._package = option, base, package
         self._own_name, self._value = own_name, value
