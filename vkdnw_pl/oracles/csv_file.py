@@ -77,15 +77,12 @@ def _datasets(header: list[str], where: str) -> list[str]:
             raise ValueError(f"{where}, line 1: column {number} has no name; {expected}")
         if name in header[: number - 1]:
             raise ValueError(f"{where}, line 1: column {name!r} occurs twice")
-    datasets = [name for name in header[1:] if not _is_detail(name, header[1:])]
+    # Columns that say where a data set's values come from, such as digits_std and digits_seed1.
+    base_names = {name: re.sub(r"_(?:std|seed\d+)$", "", name) for name in header[1:]}
+    datasets = [name for name, base in base_names.items() if base == name or base not in base_names]
     if not datasets:
         raise ValueError(f"{where}, line 1: no data set; {expected}")
     return datasets
-
-
-def _is_detail(name: str, columns: list[str]) -> bool:
-    match = re.fullmatch(r"(.+)_(?:std|seed\d+)", name)
-    return match is not None and match[1] in columns
 
 
 def _percent(cell: str, at: str) -> float:
