@@ -79,7 +79,7 @@ class TrainingFolder(RunFolder):
         names = [name for name in ("best", "last") if self.checkpoint(name).is_file()]
         if ckpt_path is None and not names:
             best = self.checkpoint("best")
-            raise UsageError(f"there is no {best}: give --ckpt_path FILE, or none for the network as it is built")
+            raise UsageError(f"there is no {best}: give --ckpt_path FILE, or --ckpt_path none for the bare network")
         return self._checked(ckpt_path or names[0], hparams)
 
     def _checked(self, ckpt_path: str, hparams: Mapping[str, Any]) -> str:
