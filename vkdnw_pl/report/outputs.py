@@ -19,48 +19,22 @@ _END = 4096
 
 @dataclass(frozen=True)
 class OutputFile:
-    """A file that an option names."""
+    """A file as the user named it, and its path without links: a link stays one, and what it points to is written."""
 
-    option: str
     name: str
-    """As the user wrote it."""
     path: Path
-    """Without links: a link stays one, and what it points to is written."""
 
     def write(self, text: str) -> None:
         """Replace the file in one step; a device or pipe just gets the text."""
-        if self._is_special:
+        if _is_special(self.path):
             with self.path.open("w", encoding="utf-8") as file:
                 file.write(text)
         else:
             write_atomically(self.path, text)
 
-    def check(self) -> None:
-        """Make sure that nothing else is lost."""
-        if self.path.is_dir():
-            raise self._refused("it is a folder; give the name of a file")
-        if self._is_special:
-            return
-        if not self.path.parent.is_dir():
-            named = Path(self.name).expanduser()
-            raise self._refused(f"there is no folder {(self.path if named.is_symlink() else named).parent}")
-        if self.path.exists():
-            content = self.path.read_bytes()
-            if content and _MARKS[self.option].encode() not in content[:_END] + content[-_END:]:
-                raise self._refused(
-                    "this file was not written by report, and is not replaced; name another, or delete it"
-                )
-
-    @property
-    def _is_special(self) -> bool:
-        return self.path.exists() and not self.path.is_file() and not self.path.is_dir()
-
-    def _refused(self, why: str) -> UsageError:
-        return UsageError(f"{self.option}={self.name!r} is not allowed: {why}")
-
 
 def output_files(**names: str | None) -> list[OutputFile | None]:
-    """The files that options name, in their order; None for an option that names none."""
+    """The files that options name, in their order, None for an option that names none; refuses what would be lost."""
     files: list[OutputFile | None] = []
     options: dict[Path, str] = {}
     for option, name in names.items():
@@ -68,9 +42,29 @@ def output_files(**names: str | None) -> list[OutputFile | None]:
             files.append(None)
             continue
         path = Path(name).expanduser()
-        file = OutputFile(option, name, path if path.exists() and not path.is_file() else path.resolve())
-        file.check()
+        file = OutputFile(name, path if path.exists() and not path.is_file() else path.resolve())
+        if problem := _problem(file, _MARKS[option]):
+            raise UsageError(f"{option}={name!r} is not allowed: {problem}")
         if (other := options.setdefault(file.path, option)) != option:
             raise UsageError(f"{other} and {option} are both {name!r}: name two files")
         files.append(file)
     return files
+
+
+def _problem(file: OutputFile, mark: str) -> str:
+    """Why a file cannot be written, or nothing."""
+    if file.path.is_dir():
+        return "it is a folder; give the name of a file"
+    if _is_special(file.path):
+        return ""
+    if not file.path.parent.is_dir():
+        named = Path(file.name).expanduser()
+        return f"there is no folder {(file.path if named.is_symlink() else named).parent}"
+    content = file.path.read_bytes() if file.path.exists() else b""
+    if content and mark.encode() not in content[:_END] + content[-_END:]:
+        return "this file was not written by report, and is not replaced; name another, or delete it"
+    return ""
+
+
+def _is_special(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()

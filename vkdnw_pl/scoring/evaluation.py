@@ -148,7 +148,8 @@ def evaluate_table(
     metrics: list[dict[str, Any]] = []
     known: dict[str, list[int]] = {}
     if oracle is not None:
-        for dataset, known[dataset], accuracy, by_ranking in scores_with_accuracies(table, oracle, rankings):
+        for dataset, known_places, accuracy, by_ranking in scores_with_accuracies(table, oracle, rankings):
+            known[dataset] = known_places
             n = len(accuracy)
             for name, per_seed in by_ranking.items():
                 measured = [rank_agreement(values, accuracy, top_k, ties, places) for values in per_seed]

@@ -170,9 +170,9 @@ def compare(
         variant: ``unique`` or ``all``.
         intervals: (ranking, dataset) -> metric -> interval.
         problems: ranking -> why it has no metrics.
-        remarks: texts about the whole table.
-        notes: the user's notes, after those of the package.
-        row_remarks: row -> a text about how it was made here, a footnote.
+        remarks: about the whole table.
+        notes: the user's, after those of the package.
+        row_remarks: row -> a footnote on how it was made here.
     """
     printed = paper_values(table.name, variant)
     metric_rows: dict[tuple[str, str], Row] = {}

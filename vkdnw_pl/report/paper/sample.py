@@ -114,15 +114,8 @@ def compare_scores(
 ) -> list[Comparison]:
     """Compute the metrics of every row that the columns allow, their intervals, and put them beside the paper's.
 
-    Args:
-        sample: what is ranked.
-        sources: where its columns come from.
-        paper: one of `PAPER_CHOICES`.
-        variant: ``unique`` or ``all``.
-        bootstrap: resamples for the intervals; 0 for none.
-        ties: nDCG's rule.
-        notes: the user's.
-        learned_metrics: see `evaluate_learned`; a ranking ``*_partial`` stands for its row too, with a footnote.
+    ``sources`` are the tables that the sample's columns come from; ``bootstrap`` is the number of resamples, 0 for no
+    intervals; of ``learned_metrics`` (`evaluate_learned`) a ranking ``*_partial`` stands for its row, with a footnote.
     """
     tables = [PAPER_TABLES[name] for name in PAPER_CHOICES[paper]]
     rankings, problems = _available(tables, sample.table.columns)
@@ -211,19 +204,15 @@ def _oracles(tables: Sequence[PaperTable], sample: PaperSample) -> list[Oracle]:
     targets = dict.fromkeys(column.target for table in tables for column in table.columns)
     oracles = [sample.oracle] if ACCURACY in targets else []
     for name in targets:
-        if name in sample.table.columns:
-            values = {name: _column_values(sample.table, name)}
-            oracles.append(Oracle(f"column {name}", "a column of the scores", {name: ""}, values))
+        if name not in sample.table.columns:
+            continue
+        values: dict[str, float] = {}
+        for row in sample.table.rows:
+            value = row.values[name]
+            if value is not None and values.setdefault(row.arch, value) != value:
+                raise ValueError(f"the column {name!r} has different values for {row.arch} under different seeds")
+        oracles.append(Oracle(f"column {name}", "a column of the scores", {name: ""}, {name: values}))
     return oracles
-
-
-def _column_values(table: ScoreTable, column: str) -> dict[str, float]:
-    values: dict[str, float] = {}
-    for row in table.rows:
-        value = row.values[column]
-        if value is not None and values.setdefault(row.arch, value) != value:
-            raise ValueError(f"the column {column!r} has different values for {row.arch} under different seeds")
-    return values
 
 
 def _remarks(

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -81,8 +81,7 @@ class PaperTable:
         return {row.ranking_for(column.key): row.learned for row in self.rows for column in self.columns}
 
 
-@dataclass(frozen=True)
-class PaperValue:
+class PaperValue(NamedTuple):
     """A printed number and where it stands."""
 
     value: float | None

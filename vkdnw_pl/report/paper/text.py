@@ -76,14 +76,7 @@ def comparison_markdown(comparison: Comparison) -> str:
 def comparison_html(
     comparisons: Sequence[Comparison], title: str, subtitle: str, figures: Mapping[str, Sequence[Path]] | None = None
 ) -> str:
-    """Render comparisons one below the other as an HTML page; every value is escaped.
-
-    Args:
-        comparisons: the tables.
-        title: of the page.
-        subtitle: a line below it.
-        figures: table -> PNG files that are shown above it, embedded.
-    """
+    """Render comparisons as an HTML page, above each the PNG files in ``figures`` of its name; every value is escaped."""
     environment = Environment(
         loader=PackageLoader("vkdnw_pl.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
