@@ -113,7 +113,7 @@ class TrainingSignals:
         ``srun --kill-on-bad-exit`` sends SIGTERM to the other tasks when the first ends with the code that says why; a
         task that dies of it would replace that code.
         """
-        self._handlers_afterwards |= dict.fromkeys((SIGUSR1, signal.SIGTERM), signal.SIG_IGN)
+        self._handlers_afterwards.update(dict.fromkeys((SIGUSR1, signal.SIGTERM), signal.SIG_IGN))
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._owner:
