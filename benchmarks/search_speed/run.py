@@ -16,9 +16,8 @@ import numpy as np
 
 from vkdnw_pl.ranking import aggregate, parse_ranking
 from vkdnw_pl.search.constraints import Budget, CostCheck
-from vkdnw_pl.search.history import Candidate
+from vkdnw_pl.search.history import Candidate, RankedHistory
 from vkdnw_pl.search.proposals import DrawCounts, Proposer
-from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.search.settings import make_strategy
 from vkdnw_pl.spaces import SPACES
 

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vkdnw_pl.ranking import parse_ranking
-from vkdnw_pl.search.history import Candidate
+from vkdnw_pl.search.history import Candidate, RankedHistory
 from vkdnw_pl.search.pareto import ParetoSearch, check_objectives, crowding_distance, fittest
-from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.search.settings import make_strategy
 from vkdnw_pl.spaces import NB201
 

@@ -5,9 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from vkdnw_pl.search.constraints import Budget, CostCheck, HowToMeasure, Measurements
-from vkdnw_pl.search.history import Candidate
+from vkdnw_pl.search.history import Candidate, RankedHistory
 from vkdnw_pl.search.proposals import Proposer
-from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.search.settings import make_strategy
 from vkdnw_pl.search.strategies import Draw
 from vkdnw_pl.spaces import MBV2, NB201

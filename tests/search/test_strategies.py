@@ -5,8 +5,7 @@ from collections import Counter
 
 import pytest
 
-from vkdnw_pl.search.history import Candidate
-from vkdnw_pl.search.ranked_history import RankedHistory
+from vkdnw_pl.search.history import Candidate, RankedHistory
 from vkdnw_pl.search.settings import make_strategy
 from vkdnw_pl.spaces import MBV2, NB201
 

@@ -11,9 +11,8 @@ from wandb_records import Records, no_account, overview
 from vkdnw_pl import cli
 from vkdnw_pl.report.runs import read_runs
 from vkdnw_pl.report.wandb_report import SEARCH_CURVES, build_report, report_spec
-from vkdnw_pl.search.history import Candidate
+from vkdnw_pl.search.history import Candidate, RankedHistory
 from vkdnw_pl.search.proposals import DrawCounts
-from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.spaces import NB201
 from vkdnw_pl.tracking import results
 from vkdnw_pl.tracking.run import WandbRun

@@ -17,10 +17,10 @@ from vkdnw_pl.runs.record import RunRecord
 from vkdnw_pl.runs.signals import Stopped, stop_signals
 from vkdnw_pl.scoring.progress import Progress
 from vkdnw_pl.search.folder import SearchFolder, describe_found, rank_candidates
+from vkdnw_pl.search.history import RankedHistory
 from vkdnw_pl.search.loop import HistoryMismatch, SearchObserver, SearchProgress
 from vkdnw_pl.search.loop import search as run_search
 from vkdnw_pl.search.plan import SearchOptions, SearchPlan, plan_search
-from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.search.scores import NotInTable, open_scores
 from vkdnw_pl.tracking.results import SearchCurve, log_found
 from vkdnw_pl.tracking.run import WandbRun, wandb_run

@@ -42,13 +42,22 @@ _SPECTRUM = re.compile(r".*_decile_\d+")
 
 def rank_values(values: Any, higher_is_better: bool = True) -> Array:
     """Rank values (n,) from 1 (worst) to n (best); ties share the average rank; not finite ones rank last, tied."""
-    from scipy.stats import rankdata  # half a second, which modules that only read NAMED_SETS should not pay
-
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1:
         raise ValueError(f"values has shape {values.shape}; give one value per architecture, shape (n,)")
-    signed = values if higher_is_better else -values
-    return np.asarray(rankdata(np.where(np.isfinite(values), signed, -np.inf)), dtype=np.float64)
+    return _lexicographic_ranks((values if higher_is_better else -values)[None])
+
+
+def _lexicographic_ranks(columns: Array) -> Array:
+    """Average ranks (n,) of the rows of a table (columns, n): the first column decides, the next ones break ties."""
+    columns = np.where(np.isfinite(columns).all(axis=0), columns, -np.inf)
+    order = np.lexsort(columns[::-1]) if len(columns) > 1 else columns[0].argsort()
+    ordered = columns[:, order]
+    starts = np.flatnonzero(np.r_[True, (ordered[:, 1:] != ordered[:, :-1]).any(axis=0)])
+    lengths = np.diff(starts, append=len(order))
+    ranks = np.empty(len(order))
+    ranks[order] = np.repeat(starts + (lengths + 1) / 2, lengths)
+    return ranks
 
 
 def aggregate(columns: Mapping[str, Any], terms: Sequence[Term], directions: Mapping[str, bool] | None = None) -> Array:
@@ -71,17 +80,15 @@ def aggregate(columns: Mapping[str, Any], terms: Sequence[Term], directions: Map
     if len(set(shapes.values())) > 1:
         raise ValueError(f"the columns differ in shape: {shapes}")
     directions = directions or {}
+    signed = {name: array if directions.get(name, True) else -array for name, array in arrays.items()}
     score = np.zeros(shapes[names[0]])
     for term in terms:
-        ranks = [rank_values(arrays[name], directions.get(name, True)) for name in _names(term)]
         if isinstance(term, RankSum):
             # A value that does not exist has the lowest rank and takes part with it.
-            score += np.log(rank_values(np.sum(ranks, axis=0)) / max(len(score), 1))
-            continue
-        # The rows of the table of ranks in lexicographic order: the place of a row in it is the rank of the tuple.
-        _, place = np.unique(np.stack(ranks, axis=1), axis=0, return_inverse=True)
-        finite = np.all([np.isfinite(arrays[name]) for name in _names(term)], axis=0)
-        score += np.log(rank_values(np.where(finite, place.reshape(-1), np.nan)) / max(len(score), 1))
+            ranks = rank_values(np.sum([rank_values(signed[name]) for name in term], axis=0))
+        else:
+            ranks = _lexicographic_ranks(np.stack([signed[name] for name in _names(term)]))
+        score += np.log(ranks / max(len(score), 1))
     return score
 
 

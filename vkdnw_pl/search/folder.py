@@ -9,8 +9,7 @@ from typing import Any
 from vkdnw_pl.networks.arch_file import TASK
 from vkdnw_pl.runs.files import write_json
 from vkdnw_pl.runs.folder import RunFolder
-from vkdnw_pl.search.history import Candidate, read_history
-from vkdnw_pl.search.ranked_history import RankedHistory
+from vkdnw_pl.search.history import Candidate, RankedHistory, read_history
 from vkdnw_pl.search.settings import SearchSettings
 from vkdnw_pl.spaces import Space
 

@@ -1,4 +1,4 @@
-"""The history of a search: one line for each evaluated candidate, as CSV text that reads back to the same bits.
+"""The history of a search: its candidates and how they rank, kept as CSV text that reads back to the same bits.
 
 Columns: ``index,arch,parent,origin,macs,num_params,layers,latency_ms,peak_mb``, one per proxy value, ``status``
 (``ok`` or ``failed``), ``reason``, ``seconds``. A cell that was not measured, or has no finite value, is empty.
@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from vkdnw_pl.ranking import Term, aggregate, columns_of
 from vkdnw_pl.runs.files import LineFile, csv_line, whole_lines
 from vkdnw_pl.runs.table import FAILED, OK
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+Indices = np.ndarray[Any, np.dtype[np.int64]]
 
 BEFORE = ("index", "arch", "parent", "origin", "macs", "num_params", "layers", "latency_ms", "peak_mb")
 AFTER = ("status", "reason", "seconds")
@@ -162,3 +169,79 @@ def _candidate(cells: Sequence[str], columns: Sequence[str]) -> Candidate:
         reason=reason,
         seconds=float(seconds),
     )
+
+
+class RankedHistory:
+    """Candidates in the order of the search.
+
+    Args:
+        terms: what they are ranked by, see `ranking.aggregate`.
+    """
+
+    def __init__(self, terms: Sequence[Term]) -> None:
+        self._candidates: list[Candidate] = []
+        self._archs: set[str] = set()
+        self._failed: list[int] = []
+        self._terms = terms
+        self._columns: dict[str, Array] = dict.fromkeys(columns_of(terms), np.empty(0))
+        self._scores: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self._candidates)
+
+    def __getitem__(self, index: int) -> Candidate:
+        return self._candidates[index]
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self._candidates)
+
+    def __contains__(self, arch: str) -> bool:
+        return arch in self._archs
+
+    def add(self, candidates: Iterable[Candidate]) -> None:
+        """Add candidates behind those that are there."""
+        new = list(candidates)
+        if not new:
+            return
+        self._candidates.extend(new)
+        self._archs.update(candidate.arch for candidate in new)
+        self._failed.extend(candidate.index for candidate in new if candidate.failed)
+        self._columns = {
+            name: np.append(column, _floats(None if candidate.failed else candidate.value(name) for candidate in new))
+            for name, column in self._columns.items()
+        }
+        self._scores = None
+
+    def scores(self) -> Array:
+        """Aggregated score of each candidate, higher is better; minus infinity for those that failed."""
+        if self._scores is None:
+            self._scores = aggregate(self._columns, self._terms)
+            self._scores[self._failed] = -np.inf
+        return self._scores
+
+    def best(self, count: int) -> Indices:
+        """Indices of the best candidates that did not fail, best first; of equal ones the earlier is the better."""
+        chosen = self.top(count)
+        return chosen[np.argsort(-self.scores()[chosen], kind="stable")]
+
+    def top(self, count: int) -> Indices:
+        """The same candidates as `best`, in the order of the history."""
+        scores = self.scores()
+        if count >= len(scores):
+            return self.usable()
+        worst = np.partition(scores, len(scores) - count)[len(scores) - count]
+        above = np.flatnonzero(scores > worst)
+        if worst == -np.inf:
+            return above
+        equal = np.flatnonzero(scores == worst)[: count - len(above)]
+        return np.sort(np.concatenate([above, equal]))
+
+    def usable(self) -> Indices:
+        """Indices of the candidates that did not fail."""
+        if not self._failed:
+            return np.arange(len(self))
+        return np.flatnonzero(np.isin(np.arange(len(self)), self._failed, invert=True))
+
+
+def _floats(values: Iterable[float | None]) -> Array:
+    return np.array(list(values), dtype=np.float64)

@@ -10,9 +10,8 @@ from typing import Protocol
 from vkdnw_pl.scoring.progress import Progress
 from vkdnw_pl.search.constraints import CostCheck, Measurements
 from vkdnw_pl.search.folder import SearchFolder, describe_found
-from vkdnw_pl.search.history import Candidate, HistoryFile
+from vkdnw_pl.search.history import Candidate, HistoryFile, RankedHistory
 from vkdnw_pl.search.proposals import MAX_TRIES, DrawCounts, Proposer
-from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.search.scores import Evaluate
 from vkdnw_pl.search.settings import SearchSettings
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vkdnw_pl.errors import check_choice
-from vkdnw_pl.search.ranked_history import RankedHistory
+from vkdnw_pl.search.history import RankedHistory
 from vkdnw_pl.search.strategies import INITIAL, REPLACED, Draw, DrawFrom, StartedSearch
 from vkdnw_pl.spaces import Space
 

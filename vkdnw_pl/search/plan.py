@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from vkdnw_pl.errors import check_whole
 from vkdnw_pl.options import ComputeOptions, NetworkOptions, OracleOptions, OutOptions, ProxyOptions, WandbOptions
 from vkdnw_pl.oracles import Oracle
-from vkdnw_pl.ranking import Term, aggregate, parse_ranking
+from vkdnw_pl.ranking import Term, aggregate, columns_of, parse_ranking
 from vkdnw_pl.search.constraints import Budget, CostCheck, HowToMeasure, parse_amount
 from vkdnw_pl.search.history import COST_COLUMNS
 from vkdnw_pl.search.pareto import check_objectives
-from vkdnw_pl.search.scores import TableScores, columns_to_look_up, proxies_to_compute, term_columns
+from vkdnw_pl.search.scores import TableScores, columns_to_look_up, proxies_to_compute
 from vkdnw_pl.search.settings import STRATEGIES, SearchSettings, make_strategy
 from vkdnw_pl.spaces import Space, make_space
 from vkdnw_pl.spaces.resolve import resolve_arch
@@ -249,7 +249,7 @@ def _values(options: SearchOptions, space: Space, terms: Sequence[Term]) -> tupl
         if not Path(options.scores).expanduser().is_file():
             raise ValueError(f"scores={options.scores!r} is not allowed: there is no such file; give a score table")
         TableScores(options.scores, space, columns, options.proxy_seed)
-        aggregate({name: [] for name in term_columns(terms)}, terms)
+        aggregate({name: [] for name in columns_of(terms)}, terms)
         return tuple(columns), [], "cpu"
     if options.progress:
         print("loading PyTorch ...", file=sys.stderr, flush=True)

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from vkdnw_pl.search.constraints import Budget, CostCheck, Measured
-from vkdnw_pl.search.history import Candidate
-from vkdnw_pl.search.ranked_history import RankedHistory
+from vkdnw_pl.search.history import Candidate, RankedHistory
 from vkdnw_pl.search.strategies import DrawFrom, Strategy
 
 MAX_TRIES = 10_000

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vkdnw_pl.errors import nearest
-from vkdnw_pl.ranking import NAMED_SETS, Term
+from vkdnw_pl.ranking import NAMED_SETS, Term, columns_of
 from vkdnw_pl.runs.table import ScoreRow, join_rows, read_table
 from vkdnw_pl.scoring.score_tables import canonical
 from vkdnw_pl.search.history import COST_COLUMNS
@@ -24,15 +24,10 @@ if TYPE_CHECKING:
 Spec = str | Mapping[str, Any]
 
 
-def term_columns(terms: Iterable[Term]) -> list[str]:
-    """Columns that terms name, each once."""
-    return list(dict.fromkeys(name for term in terms for name in ([term] if isinstance(term, str) else term)))
-
-
 def columns_to_look_up(terms: Sequence[Term], extra: Sequence[Spec]) -> list[str]:
     """Columns that a score table must have: those of the ranking, and the first one of each further proxy."""
     names = [_first_column(spec) for spec in extra]
-    return [name for name in dict.fromkeys([*term_columns(terms), *names]) if name not in COST_COLUMNS]
+    return [name for name in dict.fromkeys([*columns_of(terms), *names]) if name not in COST_COLUMNS]
 
 
 def _first_column(spec: Spec) -> str:
@@ -65,7 +60,7 @@ def proxies_to_compute(ranking: str, terms: Sequence[Term], extra: Sequence[Spec
 
     specs = list(extra)
     computed = {column for proxy in (make_proxies(specs) if specs else []) for column in proxy.table_columns}
-    for column in term_columns(terms):
+    for column in columns_of(terms):
         if column in computed or column in COST_COLUMNS:
             continue
         name = column if column in PROXIES else _proxy_with_column(column)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vkdnw_pl.search.ranked_history import RankedHistory
+from vkdnw_pl.search.history import RankedHistory
 from vkdnw_pl.spaces import Space
 
 INITIAL = 10

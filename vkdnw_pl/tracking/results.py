@@ -14,9 +14,8 @@ from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.runs.folder import RunFolder
 from vkdnw_pl.runs.table import ScoreTable
 from vkdnw_pl.scoring.evaluation import METRIC_COLUMNS, Evaluation
-from vkdnw_pl.search.history import Candidate
+from vkdnw_pl.search.history import Candidate, RankedHistory
 from vkdnw_pl.search.proposals import DrawCounts
-from vkdnw_pl.search.ranked_history import RankedHistory
 from vkdnw_pl.tracking.run import WandbRun
 
 _METRICS = ("kendall", "spearman", "ndcg", "kendall_std", "spearman_std", "ndcg_std")
