@@ -25,15 +25,7 @@ _UNITS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
 def parse_amount(name: str, amount: int | float | str | None) -> int | None:
-    """Read a number of MACs or parameters: ``450000000``, ``450e6``, ``"450M"``, ``"0.45G"`` or ``"450_000_000"``.
-
-    Args:
-        name: of the option, for the error.
-        amount: what the user gave; None is no bound.
-
-    Raises:
-        ValueError: if it is no whole number of at least 1.
-    """
+    """Read a number of MACs or parameters: ``450000000``, ``450e6``, ``"450M"``, ``"0.45G"`` or ``"450_000_000"``."""
     if amount is None:
         return None
     match = _AMOUNT.fullmatch(str(amount)) if not isinstance(amount, bool) else None
@@ -41,19 +33,14 @@ def parse_amount(name: str, amount: int | float | str | None) -> int | None:
     value = float(match[1].replace("_", "")) * _UNITS[match[2]] if match else 0.0
     if match is None or not 1 <= value < 1e18 or abs(value - round(value)) > 1e-6:
         raise ValueError(
-            f"{name}={amount!r} is not allowed: give a whole number of at least 1, such as 450e6, 450M or 0.45G (k, M "
-            "and G are thousands, millions and thousand millions)"
+            f"{name}={amount!r} is not allowed: give a whole number of at least 1, such as 450e6, 450M or 0.45G"
         )
     return round(value)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Bounds, each of them inclusive; None is no bound.
-
-    Raises:
-        ValueError: if a bound is not allowed, or a lower one is above its upper one.
-    """
+    """Bounds, each of them inclusive; None is no bound."""
 
     max_macs: int | None = None
     min_macs: int | None = None
@@ -102,16 +89,6 @@ class Budget:
         """Whether networks have to be built and run to know what they cost."""
         return self.max_latency_ms is not None or self.max_peak_mb is not None
 
-    def refused_layers(self, layers: int | None) -> str | None:
-        """Name of the bound on layers that is broken, if one is."""
-        return None if layers is None else _refused("layers", layers, self.min_layers, self.max_layers)
-
-    def refused_cost(self, cost: Cost) -> str | None:
-        """Name of the bound on MACs or parameters that is broken, if one is."""
-        return _refused("macs", cost.macs, self.min_macs, self.max_macs) or _refused(
-            "params", cost.num_params, self.min_params, self.max_params
-        )
-
     def refused_measured(self, latency_ms: float | None, peak_mb: float | None) -> str | None:
         """Name of the bound on a measurement that is broken, if one is."""
         if self.max_latency_ms is not None and latency_ms is not None and latency_ms > self.max_latency_ms:
@@ -138,13 +115,7 @@ class Costs:
 class CostCheck:
     """Checks architectures of one space against the bounds that need no measurement, the quick ones first.
 
-    Args:
-        budget: the bounds.
-        space: the space.
-        network: options of its networks.
-
-    Raises:
-        ValueError: if the space does not know what a bound is about.
+    ``network`` holds the options of the space's networks.
     """
 
     def __init__(self, budget: Budget, space: Space, network: Mapping[str, Any]) -> None:
@@ -153,14 +124,18 @@ class CostCheck:
 
     def __call__(self, arch: str) -> Costs | str:
         """What the architecture costs, or the name of the first bound that it breaks."""
-        layers = self._space.layers(arch)
-        if refused := self._budget.refused_layers(layers):
+        layers, budget = self._space.layers(arch), self._budget
+        if layers is not None and (refused := _refused("layers", layers, budget.min_layers, budget.max_layers)):
             return refused
         cost = self._space.cost(arch, **self._network)
         counted = cost
-        if self._budget.counting == "reference":
+        if budget.counting == "reference":
             counted = self._space.reference_cost(arch, **self._network) or cost
-        return self._budget.refused_cost(counted) or Costs(cost, layers)
+        return (
+            _refused("macs", counted.macs, budget.min_macs, budget.max_macs)
+            or _refused("params", counted.num_params, budget.min_params, budget.max_params)
+            or Costs(cost, layers)
+        )
 
 
 def _refused(what: str, value: float, least: float | None, most: float | None) -> str | None:
@@ -176,11 +151,7 @@ _HEADER = "arch,latency_ms,peak_mb\n"
 
 @dataclass(frozen=True, kw_only=True)
 class HowToMeasure:
-    """How latency and peak memory are measured.
-
-    Raises:
-        ValueError: if a value is not allowed.
-    """
+    """How latency and peak memory are measured."""
 
     batch_size: int = 32
     warmup: int = 3
@@ -195,17 +166,10 @@ class HowToMeasure:
 
 
 class Measurements:
-    """Measures networks, and keeps what was measured in a file.
+    """Measures what the budget bounds, and keeps it in a file (``path`` None: nowhere).
 
-    A clock never gives the same time twice. A search that is continued reads here what it found before, so that it takes
+    A clock never gives the same time twice. A search that is continued reads what it measured before, so that it takes
     the same decisions.
-
-    Args:
-        path: of the file; None keeps nothing.
-        space: makes the networks.
-        network: their options.
-        budget: only what it bounds is measured.
-        how: see `HowToMeasure`.
     """
 
     def __init__(
@@ -219,7 +183,8 @@ class Measurements:
         """Latency in ms and peak memory in MB of a forward pass of one batch; None where there is no bound on it."""
         if arch not in self._measurements:
             self._measurements[arch] = self._measure(arch)
-            self._keep(arch)
+            if self._file is not None:
+                self._file.append(csv_line([arch, *self._measurements[arch]]))
         return self._measurements[arch]
 
     def _measure(self, arch: str) -> Measured:
@@ -240,10 +205,6 @@ class Measurements:
         if self._budget.max_latency_ms is not None and not too_large:
             latency_ms = float(measure_latency(network, size, how.batch_size, how.device, how.warmup, how.repeats, 1))
         return latency_ms, peak_mb
-
-    def _keep(self, arch: str) -> None:
-        if self._file is not None:
-            self._file.append(csv_line([arch, *self._measurements[arch]]))
 
 
 def _read_measurements(path: Path) -> dict[str, Measured]:

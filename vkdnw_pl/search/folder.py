@@ -34,11 +34,7 @@ class SearchFolder(RunFolder):
         self.found = self.path / "found.json"
 
     def read_candidates(self) -> list[Candidate]:
-        """The history so far.
-
-        Raises:
-            ValueError: if it is damaged.
-        """
+        """The history so far; ``ValueError`` if it is damaged."""
         return read_history(self.history) if self.history.is_file() else []
 
     def write_found(self, found: Mapping[str, Any]) -> None:
@@ -54,15 +50,7 @@ Accuracies = Mapping[str, Mapping[str, float]]
 def describe_found(
     settings: SearchSettings, space: Space, history: RankedHistory, top_k: int, accuracies: Accuracies | None = None
 ) -> dict[str, Any] | None:
-    """Content of ``found.json``; None where no candidate can be chosen.
-
-    Args:
-        settings: of the search.
-        space: that these settings make.
-        history: all candidates.
-        top_k: how many of the best to describe.
-        accuracies: known ones, where there are some.
-    """
+    """Content of ``found.json`` with the ``top_k`` best; None where no candidate can be chosen."""
     network = {name: value for name, value in settings.network.items() if name not in TASK}
     scores = history.scores()
     digest = settings.digest()

@@ -61,11 +61,7 @@ class Candidate:
         return self.status == FAILED
 
     def value(self, column: str) -> float | None:
-        """The value of a column to rank by: of a proxy, or ``macs``, ``num_params`` or ``layers``.
-
-        Raises:
-            KeyError: if there is no such column.
-        """
+        """The value of a column to rank by: of a proxy, or ``macs``, ``num_params`` or ``layers``; else ``KeyError``."""
         if column in self.values:
             return self.values[column]
         if column in COST_COLUMNS:
@@ -78,11 +74,7 @@ COST_COLUMNS = ("macs", "num_params", "layers")
 
 
 def read_history(path: str | Path) -> list[Candidate]:
-    """Read a history; a last line that was torn by a kill is left out.
-
-    Raises:
-        ValueError: naming the file, the line and the fault.
-    """
+    """Read a history, but for a last line that a kill has torn; a ``ValueError`` names file, line and fault."""
     path = Path(path)
     try:
         data = path.read_bytes()
@@ -92,15 +84,7 @@ def read_history(path: str | Path) -> list[Candidate]:
 
 
 class HistoryFile:
-    """The history on the disk, to append to. A line that a kill has torn is cut off first.
-
-    Args:
-        path: of the file; a new one gets its first line.
-        columns: value columns of the candidates.
-
-    Raises:
-        ValueError: if the file has other columns.
-    """
+    """The history on the disk, to append to; a line that a kill has torn is cut off first, other columns are refused."""
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self._columns = tuple(columns)
@@ -108,17 +92,10 @@ class HistoryFile:
 
     def append(self, candidate: Candidate) -> None:
         """Add one line; when this returns, a kill of the process does not lose it."""
-        self._file.append(
-            csv_line(
-                [
-                    *(getattr(candidate, name) for name in BEFORE),
-                    *(candidate.values[column] for column in self._columns),
-                    candidate.status,
-                    " ".join(candidate.reason.split()),  # one candidate is one line: that is how a torn one is told
-                    f"{candidate.seconds:.3f}",
-                ]
-            )
-        )
+        before = [getattr(candidate, name) for name in BEFORE]
+        values = [candidate.values[column] for column in self._columns]
+        reason = " ".join(candidate.reason.split())  # one candidate is one line: that is how a torn one is told
+        self._file.append(csv_line([*before, *values, candidate.status, reason, f"{candidate.seconds:.3f}"]))
 
     def close(self) -> None:
         """Close the file."""
@@ -172,11 +149,7 @@ def _candidate(cells: Sequence[str], columns: Sequence[str]) -> Candidate:
 
 
 class RankedHistory:
-    """Candidates in the order of the search.
-
-    Args:
-        terms: what they are ranked by, see `ranking.aggregate`.
-    """
+    """Candidates in the order of the search, ranked by ``terms`` (see `ranking.aggregate`)."""
 
     def __init__(self, terms: Sequence[Term]) -> None:
         self._candidates: list[Candidate] = []

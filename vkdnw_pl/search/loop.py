@@ -44,20 +44,11 @@ def search(
     before it are done. What is proposed depends on nothing but the settings and that history, so that a search that was
     interrupted anywhere goes on as if it had not been.
 
-    Args:
-        settings: of the search.
-        folder: its run folder, locked.
-        evaluations: how many candidates the history is to have.
-        evaluate: gives the proxy values.
-        observers: are told how far it is.
-        max_tries: draws for one candidate before giving up.
-
     Returns:
         Why nothing new could be proposed; None where all evaluations were made.
 
     Raises:
         HistoryMismatch: if the history on the disk is of another search.
-        ValueError: if it is damaged, or the space does not know what the budget is about.
     """
     space = settings.make_space()
     candidates = folder.read_candidates()
@@ -112,14 +103,7 @@ _FOUND_EVERY_S = 60.0
 
 
 class SearchProgress:
-    """A `loop.SearchObserver` that counts candidates on a display, and writes ``found.json`` every minute.
-
-    Args:
-        settings: of the search.
-        folder: its run folder.
-        top_k: how many of the best ``found.json`` describes.
-        display: counts the candidates.
-    """
+    """A `SearchObserver` that counts candidates on a display, and writes ``found.json`` every minute."""
 
     def __init__(self, settings: SearchSettings, folder: SearchFolder, top_k: int, display: Progress) -> None:
         self._settings, self._folder, self._top_k, self._display = settings, folder, top_k, display

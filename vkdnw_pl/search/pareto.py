@@ -29,17 +29,13 @@ MINIMISED = ("macs", "num_params", "layers", "latency_ms", "peak_mb")
 
 @dataclass(frozen=True, eq=False)
 class ParentPool:
-    """The candidates that may become parents, the best first.
-
-    Attributes:
-        indices: their places among all candidates.
-        ranks: non-dominated ranks, 0 for the front.
-        room: crowding distances, each within its front.
-    """
+    """The candidates that may become parents, the best first."""
 
     indices: Indices
     ranks: Indices
+    """Non-dominated ranks, 0 for the front."""
     room: Floats
+    """Crowding distances, each within its front."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -52,14 +48,9 @@ class ParentPool:
 
 
 def fittest(values: Mapping[str, Any], size: int) -> ParentPool:
-    """The ``size`` best candidates: by front, and of the front that does not fit as a whole those with most room.
-
-    Raises:
-        ValueError: if there are no objectives, or their shapes differ.
-        ImportError: without ``moocore``.
-    """
+    """The ``size`` best candidates: by front, and of the front that does not fit as a whole those with most room."""
     costs = _costs(values)
-    complete = _complete(costs)
+    complete = np.flatnonzero(np.isfinite(costs).all(axis=1))
     if not len(complete):
         return ParentPool(complete, complete, np.empty(0))
     every = np.asarray(_moocore().pareto_rank(costs[complete], maximise=False), dtype=np.intp)
@@ -80,15 +71,10 @@ def fittest(values: Mapping[str, Any], size: int) -> ParentPool:
 
 
 def crowding_distance(costs: Floats) -> Floats:
-    """Room around each member of one front: the sum over objectives of the gap between its neighbours.
+    """Room (n,) around each member of one front (n, m): the sum over objectives of the gap between its neighbours.
 
-    A gap is a share of the front's extent; an objective in which all are equal adds nothing. Deb et al., section III-B.
-
-    Args:
-        costs: shape (n, m).
-
-    Returns:
-        Shape (n,); ``inf`` for the first and the last in an objective.
+    A gap is a share of the front's extent; an objective in which all are equal adds nothing. ``inf`` for the first and
+    the last in an objective. Deb et al., section III-B.
     """
     room = np.zeros(len(costs))
     for column in costs.T:
@@ -109,18 +95,8 @@ class ParetoSearch(StartedSearch):
     better of two that are drawn from it is mutated twice. As the scores of all candidates change with every new one, and
     the population is chosen anew for each batch, a candidate that had to go may come back.
 
-    Needs the package ``moocore``.
-
-    Args:
-        space: what is searched.
-        population: see above.
-        objectives: two or more of ``score`` (what the history is ranked by), ``macs``, ``num_params``, ``layers``,
-            ``latency_ms``, ``peak_mb`` and the columns of the proxies.
-        start: architecture to begin with.
-
-    Raises:
-        ValueError: if an argument is not allowed.
-        ImportError: without ``moocore``; the text says how to install it.
+    Needs the package ``moocore``. ``objectives`` are two or more of ``score`` (what the history is ranked by), ``macs``,
+    ``num_params``, ``layers``, ``latency_ms``, ``peak_mb`` and the columns of the proxies.
     """
 
     name: ClassVar[str] = "pareto"
@@ -154,12 +130,7 @@ class ParetoSearch(StartedSearch):
         return child
 
     def values(self, history: RankedHistory) -> dict[str, Floats]:
-        """Each objective of all candidates; minus infinity or NaN where a candidate has none.
-
-        Raises:
-            ValueError: if an objective is no column of the history, or is measured only where the budget has a bound on
-                it and there is none.
-        """
+        """Each objective of all candidates; minus infinity or NaN where a candidate has none."""
         if len(history):
             check_objectives(self.objectives, list(history[0].values))
         scores = history.scores()
@@ -189,10 +160,6 @@ def _costs(values: Mapping[str, Any]) -> Floats:
     if len(set(shapes.values())) != 1 or any(len(shape) != 1 for shape in shapes.values()):
         raise ValueError(f"objectives must have one number for each candidate, shape (n,), but have {shapes}")
     return np.stack([column if name in MINIMISED else -column for name, column in columns.items()], axis=1)
-
-
-def _complete(costs: Floats) -> Indices:
-    return np.flatnonzero(np.isfinite(costs).all(axis=1))
 
 
 def _moocore() -> Any:

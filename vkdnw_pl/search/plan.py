@@ -116,11 +116,7 @@ class SearchOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions,
 
     @property
     def budget(self) -> Budget:
-        """The bounds.
-
-        Raises:
-            ValueError: if one is not allowed.
-        """
+        """The bounds; ``ValueError`` if one is not allowed."""
         amounts = ("max_macs", "min_macs", "max_params", "min_params")
         bounds = ("max_layers", "min_layers", "max_latency_ms", "max_peak_mb")
         return Budget(
@@ -131,11 +127,7 @@ class SearchOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions,
         )
 
     def how_to_measure(self, device: str) -> HowToMeasure:
-        """How latency and memory are measured.
-
-        Raises:
-            ValueError: if an option is not allowed.
-        """
+        """How latency and memory are measured; ``ValueError`` if an option is not allowed."""
         return HowToMeasure(
             batch_size=self.measure_batch_size, warmup=self.measure_warmup, repeats=self.measure_repeats, device=device
         )
@@ -159,12 +151,7 @@ class SearchPlan:
 
 
 def plan_search(options: SearchOptions) -> SearchPlan:
-    """Resolve the options, the quick things first.
-
-    Raises:
-        ValueError: for the first option that is not allowed.
-        ImportError: if the strategy lacks its package.
-    """
+    """Resolve the options, the quick things first; ``ImportError`` if the strategy lacks its package."""
     rank = _rank(options.nodes)
     space, network = options.search_space, options.network_options
     start = _start(options, space)

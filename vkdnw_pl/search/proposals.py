@@ -48,8 +48,7 @@ class Proposer:
         strategy: draws architectures.
         check: says what they cost, or which bound they break.
         budget: bounds on what has to be measured.
-        measure: latency and peak memory of an architecture; asked only for what is within all other bounds, and only
-            where the budget has bounds on them.
+        measure: asked only for what is within all other bounds, and only where the budget has bounds on measurements.
         seed: of all draws.
         max_tries: draws for one candidate before giving up.
     """

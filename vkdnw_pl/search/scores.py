@@ -98,17 +98,7 @@ class NotInTable(ValueError):
 
 
 class TableScores:
-    """Looks values up in a score table.
-
-    Args:
-        path: of the table.
-        space: its architectures are brought to this space's canonical strings.
-        columns: what to look up.
-        seed: which rows of the table count.
-
-    Raises:
-        ValueError: if the file is no score table, lacks a column, or has no row of this seed.
-    """
+    """Looks columns up in a score table, in the rows of one seed."""
 
     def __init__(self, path: str, space: Space, columns: Sequence[str], seed: int) -> None:
         self._path = path
@@ -151,14 +141,7 @@ class NoScores:
 
 
 class ComputedScores:
-    """Lets workers compute the proxies.
-
-    Args:
-        workers: score as the command `score` does, so that a search and a table of the same settings have the same values.
-        seed: of weights and images.
-        columns: the values to keep.
-        waiting: see `Workers.rows`.
-    """
+    """Lets workers compute the proxies, as the command `score` does: equal settings have equal values."""
 
     def __init__(
         self, workers: Workers, seed: int, columns: Sequence[str], waiting: Callable[[InProgress], None] | None = None
@@ -182,15 +165,9 @@ def open_scores(
     row_timeout: float | None = None,
     waiting: Callable[[InProgress], None] | None = None,
 ) -> Iterator[Evaluate]:
-    """What gives the values of these settings, with the worker processes that it takes.
+    """What gives the values of these settings, with ``workers`` processes on each of the machines.
 
-    Args:
-        settings: of the search.
-        workers: processes of each machine.
-        nodes: machines. More than 1 must have been started by SLURM or torchrun, with ``workers`` processes on each; all
-            but the first call `workers.help_first`.
-        row_timeout: seconds that one network may take.
-        waiting: see `Workers.rows`.
+    More than one node must have been started by SLURM or torchrun; all processes but the first call `workers.help_first`.
     """
     if settings.scores is not None:
         yield TableScores(settings.scores, settings.make_space(), settings.columns, settings.proxy_seed)

@@ -29,12 +29,7 @@ def make_strategy(
     start: str | None = None,
     objectives: Sequence[str] = ("score", "macs"),
 ) -> Strategy:
-    """Make a strategy by its name; it gets the options that it has.
-
-    Raises:
-        ValueError: if a name or a value is not allowed.
-        ImportError: if ``pareto`` lacks its package; the text says how to install it.
-    """
+    """Make a strategy by its name, with the options that it has; ``ImportError`` if it lacks its package."""
     check_choice("strategy", name, STRATEGIES)
     check_whole("population", population, 2)
     check_whole("tournament", tournament, 1)

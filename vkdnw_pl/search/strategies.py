@@ -34,11 +34,7 @@ DrawFrom = Callable[[random.Random], Draw]
 
 
 class Strategy(ABC):
-    """A way to search.
-
-    Args:
-        space: what is searched.
-    """
+    """A way to search ``space``."""
 
     name: ClassVar[str]
     options: ClassVar[tuple[str, ...]] = ()
@@ -110,11 +106,6 @@ class AgeingEvolution(Strategy):
 
     The first ``population`` candidates are samples. Then the population is the latest ``population`` candidates, however
     good the older ones were; the best of ``tournament`` that are drawn from it, with replacement, is mutated once.
-
-    Args:
-        space: what is searched.
-        population: see above.
-        tournament: see above.
     """
 
     name = "ageing"
