@@ -90,13 +90,7 @@ def _print_problems(table: ScoreTable, evaluation: Evaluation, rankings: Mapping
 
 
 def print_failures(rows: Sequence[ScoreRow | Candidate], noun: str = "rows", file: str = "table") -> None:
-    """Say how many failed and why; nothing if none did.
-
-    Args:
-        rows: of a scoring, or candidates of a search.
-        noun: what they are.
-        file: where they stand.
-    """
+    """Say how many rows or candidates failed and why; nothing if none did."""
     reasons = Counter(row.reason for row in rows if row.failed)
     if reasons:
         print(f"FAILED {noun}: {reasons.total()} of {len(rows)}; the reasons stand in the {file}. Most frequent:")

@@ -13,6 +13,7 @@ from typing import Any
 from vkdnw_pl.commands.results import print_failures
 from vkdnw_pl.errors import CommandFailed, UsageError, WorkerDied, user_input
 from vkdnw_pl.options import as_config
+from vkdnw_pl.runs.files import write_json
 from vkdnw_pl.runs.record import RunRecord
 from vkdnw_pl.runs.signals import Stopped, stop_signals
 from vkdnw_pl.scoring.progress import Progress
@@ -95,7 +96,7 @@ def _search_and_describe(
     accuracies = None if plan.oracle is None else plan.oracle.tables
     found = describe_found(settings, settings.make_space(), history, options.top_k, accuracies)
     if found is not None:
-        folder.write_found(found)
+        write_json(folder.found, found)
         log_found(run, found)
     failed = sum(candidate.failed for candidate in history)
     record.end(

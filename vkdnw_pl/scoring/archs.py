@@ -31,15 +31,8 @@ class MacsLimit:
 
     They are counted at the space's own size of images (224 pixels in ``mbv2`` and ``timm_zoo``, 32 in ``nb201``), where
     budgets are stated, whatever size the architectures are scored at. An architecture that cannot be built there is not
-    within the limit.
-
-    Where counting takes long, because networks must be built for it, the counts are kept in the cache folder.
-
-    Args:
-        max_macs: the limit.
-        space: of the architectures.
-        network: options of its networks.
-        quiet: do not say that counting goes on.
+    within the limit. Where counting takes long, because networks must be built for it, the counts are kept in the cache
+    folder.
     """
 
     def __init__(self, max_macs: float, space: Space, network: Mapping[str, Any], quiet: bool = False) -> None:
@@ -129,9 +122,6 @@ def resolve_archs(
         oracle_archs: called with ``"digits"`` or ``"oracle"``; returns the architectures of that table.
         archs_seed: decides the sample.
         allowed: says which architectures may stay; a sample is drawn from those, the others are left out. None: all.
-
-    Raises:
-        ValueError: naming the option or the file and line, what came, and what is allowed.
     """
     chosen = _choose(archs, space, oracle_archs, archs_seed, allowed)
     if allowed is None:
@@ -196,11 +186,12 @@ def _distinct(
     drawn: dict[str, None] = {}
     in_vain = 0
     while len(drawn) < count:
-        before = len(drawn)
         arch = space.sample(rng)
         if arch not in drawn and (allowed is None or allowed(arch)):
             drawn[arch] = None
-        in_vain = 0 if len(drawn) > before else in_vain + 1
+            in_vain = 0
+        else:
+            in_vain += 1
         if in_vain == _DRAWS_IN_VAIN:
             raise ValueError(
                 f"archs={archs!r}: {_DRAWS_IN_VAIN} draws from {space.name} brought nothing new after {len(drawn)} "
@@ -216,13 +207,6 @@ def _found(path: Path, space: Space) -> ChosenArchs:
         raise ValueError(f"archs={str(path)!r} holds architectures of {file.space}; give --space {file.space}")
     archs = _validated(((f"{path}, place {i}", arch) for i, arch in enumerate(file.archs, start=1)), space, "")
     return ChosenArchs(archs, {**file.network, **file.task})
-
-
-def _matching(pattern: str, space: Space) -> list[str]:
-    archs = fnmatch.filter(space.enumerate(), pattern)
-    if not archs:
-        raise ValueError(f"the pattern {pattern!r} matches no architecture of {space.name}")
-    return archs
 
 
 def _written_out(archs: str, space: Space) -> list[str]:
@@ -282,7 +266,9 @@ def _validated(archs: Iterable[tuple[str, str]], space: Space, empty: str) -> li
     unique: dict[str, None] = {}
     for place, arch in archs:
         try:
-            matches = _matching(arch, space) if _is_pattern(arch) else [space.architecture(arch)]
+            matches = fnmatch.filter(space.enumerate(), arch) if _is_pattern(arch) else [space.architecture(arch)]
+            if not matches:
+                raise ValueError(f"the pattern {arch!r} matches no architecture of {space.name}")
             unique |= dict.fromkeys(matches)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from None

@@ -135,9 +135,7 @@ def evaluate_table(
         table: at most one row for each (architecture, seed).
         oracle: a data set of which it knows fewer than two architectures gets no metrics. None: no metrics.
         rankings: see `choose_rankings`.
-        top_k: nDCG looks at this many from the top.
-        ties: nDCG's rule for equal scores, see ``metrics.functional.ndcg``.
-        places: how many places each architecture takes in nDCG, see there.
+        top_k, ties, places: see ``metrics.functional.ndcg``.
     """
     archs, scores = scores_by_seed(table)
     ranks = {}
@@ -211,15 +209,11 @@ def bootstrap_intervals(
         table: scores; architectures without a row for every seed are left out.
         oracle: known accuracies.
         rankings: name -> terms.
-        top_k: nDCG's cut.
+        top_k, places: see ``metrics.functional.ndcg``.
         resamples: how often to draw.
-        level: share of the resamples between the ends.
-        places: how many places each architecture takes in nDCG, see ``metrics.functional.ndcg``.
+        level: share of the resamples between the ends. A metric that is undefined in a resample has no interval.
         seed: of the draws; equal arguments give equal intervals.
         step: called after each (ranking, data set), for progress.
-
-    Returns:
-        A metric that is undefined in a resample has no interval.
     """
     check_resampling(resamples)
     check_number("level", level, 0, 1, open_low=True, open_high=True)

@@ -40,11 +40,7 @@ class ScoreFolder(RunFolder):
         write_atomically(self.archs, "".join(f"{arch}\n" for arch in archs))
 
     def read_rows(self) -> dict[Key, ScoreRow]:
-        """Rows that are on the disk, finished table and journals joined.
-
-        Raises:
-            ValueError: if a file is damaged or two rows contradict each other.
-        """
+        """Rows that are on the disk, finished table and journals joined; damage and contradictions are a ``ValueError``."""
         rows = read_table(self.scores).rows if self.scores.is_file() else []
         return join_rows([*rows, *read_journals(self.journals)], str(self.path))
 
@@ -79,15 +75,7 @@ class JoinedShards:
 
 
 def join_shards(folders: Sequence[ScoreFolder], allow_missing: bool) -> JoinedShards:
-    """Join run folders of one scoring; a row that several have must be the same in each.
-
-    Args:
-        folders: of the shards.
-        allow_missing: rows may be missing.
-
-    Raises:
-        ValueError: if a folder is no run folder, settings differ, rows contradict each other or are missing.
-    """
+    """Join run folders of one scoring; a row that several have must be the same in each, and none may be missing."""
     metas = [folder.read_meta() for folder in folders]
     settings = _common_settings(folders, metas)
     archs = folders[0].read_archs()

@@ -72,10 +72,8 @@ def evaluate_learned(
         seeds: of splits and models. Of a table with several seeds, seed s is trained on the scores of seed s, as in the
             paper. None: those of the table if it has several, else 1 to 5.
         train_size: architectures to train on; None: see ``default_train_size``.
-        top_k: nDCG looks at this many from the top.
-        ties: nDCG's rule for equal predictions, see ``metrics.functional.ndcg``.
+        top_k, ties, places: see ``metrics.functional.ndcg``.
         space: the name of the architectures' space.
-        places: how many places each architecture takes in nDCG, see ``metrics.functional.ndcg``.
         on_model: called with each trained model, see `ModelKeeper`.
     """
     _check_choices("models", models, MODELS)

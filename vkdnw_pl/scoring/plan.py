@@ -34,11 +34,7 @@ class Shard:
 
     @classmethod
     def parse(cls, shard: str) -> Shard:
-        """Read ``"i/n"`` with i from 0 to n - 1.
-
-        Raises:
-            ValueError: if it is written differently or i is out of range.
-        """
+        """Read ``"i/n"`` with i from 0 to n - 1."""
         match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", shard)
         if not match or int(match[1]) >= int(match[2]):
             raise ValueError(f"shard={shard!r} is not allowed: give i/n with i from 0 to n - 1, such as 0/4")
@@ -53,11 +49,7 @@ class Shard:
 
 
 def parse_seeds(seeds: int | str | Sequence[int]) -> tuple[int, ...]:
-    """Turn ``1``, ``[1, 2, 3]`` or ``"1..5"`` (both ends included) into seeds.
-
-    Raises:
-        ValueError: if there is none, one is negative, or one repeats.
-    """
+    """Turn ``1``, ``[1, 2, 3]`` or ``"1..5"`` (both ends included) into seeds, none negative, none twice."""
     how = "give a whole number of at least 0, a list such as [1, 2, 3], or a range such as 1..5"
     if isinstance(seeds, str):
         match = re.fullmatch(r"\s*(\d+)(?:\s*\.\.\s*(\d+))?\s*", seeds)
@@ -140,11 +132,7 @@ class ScorePlan:
 
 
 def plan_scoring(options: ScoreOptions) -> ScorePlan:
-    """Resolve the options, the quick things first.
-
-    Raises:
-        ValueError: for the first option that is not allowed.
-    """
+    """Resolve the options, the quick things first."""
     space = options.search_space
     chosen = _choose_archs(options)
     network = {**chosen.network, **options.network_options}
@@ -188,11 +176,7 @@ def plan_scoring(options: ScoreOptions) -> ScorePlan:
 
 
 def _choose_archs(options: ScoreOptions) -> ChosenArchs:
-    """The architectures that the options ask for.
-
-    Raises:
-        ValueError: if an option is not allowed, or no architecture remains.
-    """
+    """The architectures that the options ask for; at least one."""
     space = options.search_space
     limit = None
     if options.max_macs is not None:

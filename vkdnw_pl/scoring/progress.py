@@ -19,15 +19,9 @@ _NOTE_EVERY_S = 0.5
 
 
 class Progress:
-    """Counts rows as they come. Use as a context manager.
+    """Counts rows as they come, of which ``done`` were there before. Use as a context manager.
 
-    Args:
-        total: rows of the whole run.
-        done: those that were there before.
-        verb: what goes on, for the bar.
-        unit: what is counted, in the singular.
-        shown: false shows nothing.
-        file: where to write (default: standard error).
+    ``verb`` says what goes on, ``unit`` what is counted, in the singular; ``file`` is standard error if not given.
     """
 
     def __init__(

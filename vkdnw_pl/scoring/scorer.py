@@ -25,14 +25,8 @@ log = logging.getLogger(__name__)
 class Scorer:
     """Scores architectures; a row is a pure function of (architecture, seed) and these arguments.
 
-    Args:
-        space: name of the search space.
-        network: options of its networks.
-        proxies: names, or mappings with ``name`` and parameters.
-        batch_size: images per batch.
-        input: where the images come from for proxies that take any, see ``data.batches.image_batch``.
-        data: the same for proxies that are defined on real images.
-        init: name of the initialisation, or ``auto`` for each proxy's own.
+    ``input`` is where the images come from for proxies that take any, ``data`` for those that are defined on real images
+    (see ``data.batches``); ``init`` is ``auto`` for each proxy's own initialisation.
     """
 
     def __init__(

@@ -261,9 +261,7 @@ def _work(connection: Connection, scorer: Scorer, device: str, parent: int) -> N
 def meet_helpers(workers: int, nodes: int) -> list[Connection]:
     """For the first of the processes that SLURM or torchrun started: connections to the others, which `help_first`.
 
-    Args:
-        workers: processes on each machine.
-        nodes: machines.
+    ``workers`` is the number of processes on each machine, ``nodes`` that of machines.
     """
     fabric = _launch(workers, nodes)
     secret = secrets.token_bytes(32)
@@ -279,12 +277,7 @@ def meet_helpers(workers: int, nodes: int) -> list[Connection]:
 def help_first(scorer: Scorer, device: str, workers: int, nodes: int, row_timeout: float | None = None) -> None:
     """For the other processes: score, each in one worker process of its own, until the first process ends.
 
-    Args:
-        scorer: makes a row.
-        device: ``cpu``, or ``cuda``, of which the processes of a machine take one GPU each.
-        workers: processes on each machine.
-        nodes: machines.
-        row_timeout: seconds that a row may take.
+    Of the device ``cuda`` the processes of a machine take one GPU each.
     """
     fabric = _launch(workers, nodes)
     environment = fabric.strategy.cluster_environment

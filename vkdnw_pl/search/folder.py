@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from vkdnw_pl.networks.arch_file import TASK
-from vkdnw_pl.runs.files import write_json
 from vkdnw_pl.runs.folder import RunFolder
 from vkdnw_pl.search.history import Candidate, RankedHistory, read_history
 from vkdnw_pl.search.settings import SearchSettings
@@ -36,10 +35,6 @@ class SearchFolder(RunFolder):
     def read_candidates(self) -> list[Candidate]:
         """The history so far; ``ValueError`` if it is damaged."""
         return read_history(self.history) if self.history.is_file() else []
-
-    def write_found(self, found: Mapping[str, Any]) -> None:
-        """Replace ``found.json``."""
-        write_json(self.found, found)
 
 
 FORMAT = 1

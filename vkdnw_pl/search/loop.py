@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from vkdnw_pl.runs.files import write_json
 from vkdnw_pl.scoring.progress import Progress
 from vkdnw_pl.search.constraints import CostCheck, Measurements
 from vkdnw_pl.search.folder import SearchFolder, describe_found
@@ -124,7 +125,7 @@ class SearchProgress:
             self._wrote_at = time.monotonic()
             found = describe_found(self._settings, self._settings.make_space(), history, self._top_k)
             if found is not None:
-                self._folder.write_found(found)
+                write_json(self._folder.found, found)
 
     def _state(self) -> str:
         accepted = f"{100 * self._counts.acceptance:.0f} % of draws accepted"

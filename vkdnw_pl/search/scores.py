@@ -44,17 +44,8 @@ def _first_column(spec: Spec) -> str:
 def proxies_to_compute(ranking: str, terms: Sequence[Term], extra: Sequence[Spec]) -> list[Proxy]:
     """The proxies that a ranking needs, with their defaults, and further ones.
 
-    Args:
-        ranking: as the user wrote it, for errors.
-        terms: the same, resolved.
-        extra: names, or mappings with ``name`` and parameters. A column of the ranking that one of these has, also by a
-            label, is theirs.
-
-    Returns:
-        The proxies; what the space knows by itself (``macs``, ``num_params``, ``layers``) needs none.
-
-    Raises:
-        ValueError: if a proxy or a column is not known.
+    A column of the ranking that one of ``extra`` has, also by a label, is theirs; what the space knows by itself (``macs``,
+    ``num_params``, ``layers``) needs no proxy.
     """
     from vkdnw_pl.proxies import PROXIES, make_proxies
 
