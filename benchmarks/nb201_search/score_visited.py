@@ -31,7 +31,7 @@ class Cache:
 
     def __init__(self, out: Path, known: Sequence[Path], settings: SearchSettings) -> None:
         self.out, self.columns = out, tuple(settings.columns)
-        self.scorer, self.seed = Scorer.of(settings), settings.proxy_seed
+        self.scorer, self.seed = Scorer(settings), settings.proxy_seed
         self.scorer.use("cpu")
         self.rows: dict[str, ScoreRow] = {}
         self.others, self.made = known, 0

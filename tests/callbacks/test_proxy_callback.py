@@ -23,6 +23,7 @@ from vkdnw_pl.proxies import make_proxies
 from vkdnw_pl.proxies.scoring import score_network
 from vkdnw_pl.runs.table import read_table
 from vkdnw_pl.scoring.scorer import Scorer
+from vkdnw_pl.scoring.settings import ScorerSettings
 from vkdnw_pl.spaces import SPACES
 
 FEW = ["vkdnw", "aleph", "params"]
@@ -50,7 +51,18 @@ def test_values_are_those_of_score(tmp_path):
     arch = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
     network = {"channels": 4, "cells": 1, "image_size": 8, "num_classes": CLASSES}
     proxies = ["vkdnw", "macs", "zen", "synflow", {"name": "jacov", "images": "images"}]
-    row = Scorer("nb201", network, proxies, 8, "random", "digits", "auto").score(arch, 5)
+    row = Scorer(
+        ScorerSettings(
+            space="nb201",
+            network=network,
+            proxies=proxies,
+            batch_size=8,
+            input="random",
+            data="digits",
+            init="auto",
+            device="cpu",
+        )
+    ).score(arch, 5)
     assert row.status == "ok"
     module = SmallModule()
     module.network = SPACES["nb201"].build(arch, **network)

@@ -12,6 +12,7 @@ import torch
 from vkdnw_pl.errors import WorkerDied
 from vkdnw_pl.scoring import workers as engine
 from vkdnw_pl.scoring.scorer import Scorer
+from vkdnw_pl.scoring.settings import ScorerSettings
 from vkdnw_pl.scoring.workers import Workers, serve
 from vkdnw_pl.spaces import NB201
 
@@ -21,7 +22,18 @@ forked = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked 
 
 
 def make_scorer():
-    return Scorer("nb201", NETWORK, ["macs", "vkdnw"], 4, "random", "digits", "kaiming_normal")
+    return Scorer(
+        ScorerSettings(
+            space="nb201",
+            network=NETWORK,
+            proxies=["macs", "vkdnw"],
+            batch_size=4,
+            input="random",
+            data="digits",
+            init="kaiming_normal",
+            device="cpu",
+        )
+    )
 
 
 def make_rows(count, keys=KEYS, waiting=None, **options):

@@ -9,7 +9,6 @@ from vkdnw_pl.errors import user_input
 from vkdnw_pl.options import WandbOptions, as_config
 from vkdnw_pl.oracles import find_oracle
 from vkdnw_pl.runs.record import RunRecord
-from vkdnw_pl.runs.table import ScoreTable
 from vkdnw_pl.scoring.folder import ScoreFolder, join_shards
 from vkdnw_pl.tracking.results import log_evaluation, log_score_files, log_scores
 from vkdnw_pl.tracking.run import wandb_run
@@ -34,10 +33,6 @@ def merge(options: MergeOptions) -> int:
 
     Returns:
         0, or 1 if a row failed.
-
-    Raises:
-        UsageError: if a folder is no run folder, settings differ, rows contradict each other or are missing.
-        CommandFailed: if the folder for the result is in use.
     """
     from vkdnw_pl.scoring.evaluation import choose_rankings
 
@@ -58,7 +53,7 @@ def merge(options: MergeOptions) -> int:
         record = RunRecord(folder, config, settings, digest=joined.digest, **joined.facts)
         meta = {**record.meta, "command": "merge"}
         with record, wandb_run(options, config, folder.path, "merge", meta, group) as run:
-            table: ScoreTable = joined.table
+            table = joined.table
             folder.write_scores(table)
             rows = len(table.rows) + joined.missing
             print(f"merged {len(options.shards)} folders: {len(table.rows)} of {rows} rows in {folder.scores}")

@@ -32,10 +32,6 @@ def score(options: ScoreOptions) -> int:
 
     Returns:
         0 if every row is ok, 1 if some failed, 130 after Ctrl-C.
-
-    Raises:
-        UsageError: if an option is not allowed, or the run folder holds results of other settings.
-        CommandFailed: if the run folder is in use.
     """
     began_at = time.monotonic()
     with user_input():
@@ -130,7 +126,7 @@ def _make_rows(options: ScoreOptions, plan: ScorePlan, folder: ScoreFolder, keys
         return {"score/rows": len(plan.keys) - len(keys) + display.done, "score/rows_per_s": per_s}
 
     journal = new_journal(folder.journals, plan.columns)
-    scorer, device = Scorer.of(plan.settings), plan.settings.device
+    scorer, device = Scorer(plan.settings), plan.settings.device
     try:
         with stop_signals(), display, Workers(scorer, device, plan.workers, options.row_timeout) as workers:
             for row in workers.rows(keys, display.waiting):

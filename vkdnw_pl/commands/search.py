@@ -39,10 +39,6 @@ def search(options: SearchOptions) -> int:
 
     Returns:
         0 if a network was found, 1 if none, 130 after Ctrl-C.
-
-    Raises:
-        UsageError: if an option is not allowed, or the run folder holds a search with other settings.
-        CommandFailed: if the run folder is in use, or the search cannot go on.
     """
     began_at = time.monotonic()
     try:
@@ -164,7 +160,7 @@ def _help(options: SearchOptions, plan: SearchPlan) -> int:
 
     settings = plan.settings
     with suppress(Stopped), stop_signals():  # the first process was told too, and says so
-        help_first(Scorer.of(settings), settings.device, plan.workers, options.nodes, options.row_timeout)
+        help_first(Scorer(settings), settings.device, plan.workers, options.nodes, options.row_timeout)
     return 0
 
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
 
 import torch
 
-from vkdnw_pl.data.batches import Source, batches
-from vkdnw_pl.networks.init import Init
+from vkdnw_pl.data.batches import batches
 from vkdnw_pl.proxies import make_proxies
 from vkdnw_pl.proxies.functional.jacobian import GenericFallback
 from vkdnw_pl.proxies.scoring import Images, score_network
@@ -23,40 +20,15 @@ log = logging.getLogger(__name__)
 
 
 class Scorer:
-    """Scores architectures; a row is a pure function of (architecture, seed) and these arguments.
+    """Scores architectures; a row is a pure function of (architecture, seed) and the settings."""
 
-    ``input`` is where the images come from for proxies that take any, ``data`` for those that are defined on real images
-    (see ``data.batches``); ``init`` is ``auto`` for each proxy's own initialisation.
-    """
-
-    def __init__(
-        self,
-        space: str,
-        network: Mapping[str, Any],
-        proxies: Sequence[str | Mapping[str, Any]],
-        batch_size: int,
-        input: Source,
-        data: Source,
-        init: Init | Literal["auto"],
-    ) -> None:
-        self.space = SPACES[space]
-        self.network_options = dict(network)
-        self.proxies = make_proxies(proxies)
+    def __init__(self, settings: ScorerSettings) -> None:
+        self.settings = settings
+        self.space = SPACES[settings.space]
+        self.proxies = make_proxies(settings.proxies)
         self.columns = tuple(column for proxy in self.proxies for column in proxy.table_columns)
-        self.batch_size = batch_size
-        self.input = input
-        self.data = data
-        self.init = init
         self.device = torch.device("cpu")
         self._images: tuple[int, Images] | None = None
-
-    @classmethod
-    def of(cls, settings: ScorerSettings) -> Scorer:
-        """The scorer for the settings of a scoring or a search."""
-        data = settings.data or "digits"
-        return cls(
-            settings.space, settings.network, settings.proxies, settings.batch_size, settings.input, data, settings.init
-        )
 
     def use(self, device: str) -> None:
         """Compute on a device from now on, in such a way that the bits of a row are those of its key.
@@ -80,8 +52,8 @@ class Scorer:
             with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
                 warnings.simplefilter("ignore", GenericFallback)  # the value is the same, it only takes longer
                 torch.manual_seed(seed)
-                network = self.space.build(arch, **self.network_options).to(self.device)
-                scores = score_network(network, self._images_of(seed), self.proxies, seed=seed, init=self.init)
+                network = self.space.build(arch, **self.settings.network).to(self.device)
+                scores = score_network(network, self._images_of(seed), self.proxies, seed=seed, init=self.settings.init)
         except Exception as error:
             # Whatever is wrong with one architecture, the others go on; the row says what it was.
             log.debug("scoring of %s failed", arch, exc_info=True)
@@ -103,8 +75,10 @@ class Scorer:
 
     def _images_of(self, seed: int) -> Images:
         if self._images is None or self._images[0] != seed:
-            size = self.space.input_size(**self.network_options)
-            classes = self.space.num_classes(**self.network_options)
-            sources = (batches(source, self.batch_size, size, seed, classes) for source in (self.input, self.data))
-            self._images = seed, Images(*sources)
+            settings = self.settings
+            size = self.space.input_size(**settings.network)
+            classes = self.space.num_classes(**settings.network)
+            sources = (settings.input, settings.data or "digits")
+            images = Images(*(batches(source, settings.batch_size, size, seed, classes) for source in sources))
+            self._images = seed, images
         return self._images[1]

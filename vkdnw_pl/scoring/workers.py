@@ -132,16 +132,10 @@ class Workers:
         wait([taker.connection for taker in busy], max(0.0, min([_TICK_S, *left])))
 
     def _from_workers(self) -> list[ScoreRow]:
-        rows = []
+        rows: list[ScoreRow] = []
         for worker in list(self._workers):
             dead = worker.process.exitcode is not None  # asked before what it has sent is read to the end
-            try:
-                while worker.connection.poll():
-                    if (row := worker.receive()) is not None:
-                        rows.append(row)
-            except (EOFError, OSError):
-                dead = True
-            if dead:
+            if worker.receive(rows) or dead:
                 worker.process.join(_TICK_S)  # it may still be ending, by a code or signal of its own
                 rows.extend(self._after_death(worker))
             elif worker.key is not None and self._row_timeout is not None and worker.seconds >= self._row_timeout:
@@ -173,13 +167,9 @@ class Workers:
         return f"terminated by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"exit code {exit_code}"
 
     def _from_helpers(self, pending: deque[Key]) -> list[ScoreRow]:
-        rows = []
+        rows: list[ScoreRow] = []
         for helper in list(self._helpers):
-            try:
-                while helper.connection.poll():
-                    if (row := helper.receive()) is not None:
-                        rows.append(row)
-            except (EOFError, OSError):  # it has gone, and somebody else makes its row
+            if helper.receive(rows):  # somebody else makes its row
                 self._helpers.remove(helper)
                 if helper.key is not None:
                     pending.appendleft(helper.key)
@@ -209,14 +199,18 @@ class _Taker:
             self.connection.send(queue[0])
             self.key, self._began_at = queue.popleft(), time.monotonic()
 
-    def receive(self) -> ScoreRow | None:
-        """The row that it has made; None for the message that it is ready."""
-        message = self.connection.recv()
-        if message == _READY:
-            self.ready = True
-            return None
-        self.key = None
-        return message
+    def receive(self, rows: list[ScoreRow]) -> bool:
+        """Append the rows that it has made; whether it has gone."""
+        with suppress(EOFError, OSError):
+            while self.connection.poll():
+                message = self.connection.recv()
+                if message == _READY:
+                    self.ready = True
+                else:
+                    self.key = None
+                    rows.append(message)
+            return False
+        return True
 
     def close(self) -> None:
         self.connection.close()

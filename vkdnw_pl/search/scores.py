@@ -171,5 +171,5 @@ def open_scores(
 
     helpers = meet_helpers(workers, nodes) if nodes > 1 else []
     device, count = (own_device(settings.device, 0), 1) if nodes > 1 else (settings.device, workers)
-    with Workers(Scorer.of(settings), device, count, row_timeout, helpers) as team:
+    with Workers(Scorer(settings), device, count, row_timeout, helpers) as team:
         yield ComputedScores(team, settings.proxy_seed, settings.columns, waiting)
