@@ -129,11 +129,8 @@ def _absent_shards(missing: Sequence[Key], keys: Sequence[Key], shards: Sequence
     """The shards that were not given, and those that are not finished."""
     places = {arch: place for place, arch in enumerate(dict.fromkeys(arch for arch, _ in keys))}
     lacking = sorted({places[arch] % count for arch, _ in missing})
-    not_given = [f"{i}/{count}" for i in range(count) if f"{i}/{count}" not in shards]
-    not_finished = [f"{i}/{count}" for i in lacking if f"{i}/{count}" in shards]
-    parts = [
-        f"{what}: shard {', '.join(names)}"
-        for what, names in (("not given", not_given), ("not finished", not_finished))
-        if names
-    ]
-    return "; ".join(parts)
+    absent = {
+        "not given": [f"{i}/{count}" for i in range(count) if f"{i}/{count}" not in shards],
+        "not finished": [f"{i}/{count}" for i in lacking if f"{i}/{count}" in shards],
+    }
+    return "; ".join(f"{state}: shard {', '.join(names)}" for state, names in absent.items() if names)

@@ -51,7 +51,7 @@ class Workers:
     Args:
         scorer: makes a row.
         device: ``cpu``, ``cuda`` (worker i takes GPU i), or one GPU such as ``cuda:1``.
-        count: how many worker processes of this machine.
+        count: worker processes of this machine.
         row_timeout: seconds that a row may take; None is no limit.
         helpers: connections to other processes that run `help_first`; see `meet_helpers`.
     """
@@ -79,17 +79,11 @@ class Workers:
             taker.close()
 
     def rows(self, keys: Sequence[Key], waiting: Callable[[InProgress], None] | None = None) -> Iterator[ScoreRow]:
-        """Make rows, each given as soon as it is made.
+        """Make the rows of these keys, each once; begun in this order, each given as soon as it is made.
 
         A worker that dies takes no other row with it: its row is tried once more in a fresh process, and fails when that
-        dies too. A row that takes longer than ``row_timeout`` fails at once.
-
-        Args:
-            keys: (architecture, seed) pairs, each once; begun in this order.
-            waiting: called about every second with what is being made.
-
-        Raises:
-            WorkerDied: if a worker dies before it can begin with a row.
+        dies too. A row that takes longer than ``row_timeout`` fails at once. A worker that dies before it can begin with
+        a row raises `WorkerDied`. ``waiting`` is called about every second with what is being made.
         """
         pending = deque(keys)
         missing = len(keys)

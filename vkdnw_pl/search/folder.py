@@ -16,11 +16,8 @@ FIGURES = tuple(f"figures/{name}.png" for name in ("best_so_far", "*_and_score",
 
 
 class SearchFolder(RunFolder):
-    """A run folder.
-
-    ``config.yaml`` the options, ``meta.json`` the record of how it was made, ``history.csv`` the candidates in the order
-    of the search, ``measured.csv`` what was measured where a budget needs that, ``found.json`` the best, ``figures/``.
-    """
+    """A run folder with ``history.csv`` the candidates in the order of the search, ``measured.csv`` what was measured where
+    a budget needs that, ``found.json`` the best, and figures."""
 
     command = "search"
     files = ("history.csv", "measured.csv", "found.json", *FIGURES)

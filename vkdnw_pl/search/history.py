@@ -126,6 +126,7 @@ def _parse(text: str, where: str) -> list[Candidate]:
 def _candidate(cells: Sequence[str], columns: Sequence[str]) -> Candidate:
     index, arch, parent, origin, macs, num_params, layers, latency_ms, peak_mb = cells[: len(BEFORE)]
     status, reason, seconds = cells[-len(AFTER) :]
+    values = [_number(cell) for cell in cells[len(BEFORE) : -len(AFTER)]]
     if origin not in ORIGINS or status not in (OK, FAILED):
         raise ValueError(f"origin {origin!r} or status {status!r} is not known")
     return Candidate(
@@ -136,16 +137,17 @@ def _candidate(cells: Sequence[str], columns: Sequence[str]) -> Candidate:
         macs=int(macs),
         num_params=int(num_params),
         layers=int(layers) if layers else None,
-        latency_ms=float(latency_ms) if latency_ms else None,
-        peak_mb=float(peak_mb) if peak_mb else None,
-        values={
-            column: float(cell) if cell else None
-            for column, cell in zip(columns, cells[len(BEFORE) : -len(AFTER)], strict=True)
-        },
+        latency_ms=_number(latency_ms),
+        peak_mb=_number(peak_mb),
+        values=dict(zip(columns, values, strict=True)),
         status=status,
         reason=reason,
         seconds=float(seconds),
     )
+
+
+def _number(cell: str) -> float | None:
+    return float(cell) if cell else None
 
 
 class RankedHistory:
@@ -180,7 +182,9 @@ class RankedHistory:
         self._archs.update(candidate.arch for candidate in new)
         self._failed.extend(candidate.index for candidate in new if candidate.failed)
         self._columns = {
-            name: np.append(column, _floats(None if candidate.failed else candidate.value(name) for candidate in new))
+            name: np.append(
+                column, np.array([None if row.failed else row.value(name) for row in new], dtype=np.float64)
+            )
             for name, column in self._columns.items()
         }
         self._scores = None
@@ -214,7 +218,3 @@ class RankedHistory:
         if not self._failed:
             return np.arange(len(self))
         return np.flatnonzero(np.isin(np.arange(len(self)), self._failed, invert=True))
-
-
-def _floats(values: Iterable[float | None]) -> Array:
-    return np.array(list(values), dtype=np.float64)

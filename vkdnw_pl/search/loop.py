@@ -123,8 +123,7 @@ class SearchProgress:
         self._history = history
         if time.monotonic() - self._wrote_at > _FOUND_EVERY_S:
             self._wrote_at = time.monotonic()
-            found = describe_found(self._settings, self._settings.make_space(), history, self._top_k)
-            if found is not None:
+            if found := describe_found(self._settings, self._settings.make_space(), history, self._top_k):
                 write_json(self._folder.found, found)
 
     def _state(self) -> str:

@@ -144,10 +144,8 @@ def check_objectives(objectives: Sequence[str], columns: Sequence[str]) -> None:
 
 
 def _column(history: RankedHistory, name: str) -> Floats:
-    if name in MINIMISED:
-        column = np.array([getattr(candidate, name) for candidate in history], dtype=np.float64)
-    else:
-        column = np.array([candidate.values[name] for candidate in history], dtype=np.float64)
+    rows = (getattr(row, name) if name in MINIMISED else row.values[name] for row in history)
+    column = np.array(list(rows), dtype=np.float64)
     if len(column) and np.isnan(column).all():
         raise ValueError(f"objective {name!r} has no numbers; latency and memory are measured where a bound is given")
     return column

@@ -42,15 +42,9 @@ class DrawCounts:
 
 
 class Proposer:
-    """Makes batches of candidates.
+    """Makes batches of candidates, with at most ``max_tries`` draws for each.
 
-    Args:
-        strategy: draws architectures.
-        check: says what they cost, or which bound they break.
-        budget: bounds on what has to be measured.
-        measure: asked only for what is within all other bounds, and only where the budget has bounds on measurements.
-        seed: of all draws.
-        max_tries: draws for one candidate before giving up.
+    ``measure`` is called only for what is within all other bounds, and only where the budget has bounds on measurements.
     """
 
     def __init__(
@@ -98,7 +92,7 @@ class Proposer:
     ) -> Candidate | None:
         self.last = counts = DrawCounts()
         proposal = None
-        for _ in range(self._max_tries):
+        while proposal is None and counts.tries < self._max_tries:
             drawn = draw_from(rng)
             arch = self._strategy.space.canonicalise(drawn.arch)
             if arch in history or arch in archs:
@@ -113,18 +107,8 @@ class Proposer:
                 counts.refused[refused] += 1
                 continue
             counts.accepted += 1
-            proposal = Candidate(
-                index=index,
-                arch=arch,
-                parent=drawn.parent,
-                origin=drawn.origin,
-                macs=checked.cost.macs,
-                num_params=checked.cost.num_params,
-                layers=checked.layers,
-                latency_ms=latency_ms,
-                peak_mb=peak_mb,
-            )
-            break
+            costs = (checked.cost.macs, checked.cost.num_params, checked.layers, latency_ms, peak_mb)
+            proposal = Candidate(index, arch, drawn.parent, drawn.origin, *costs)
         self.counts.accepted += counts.accepted
         self.counts.duplicates += counts.duplicates
         self.counts.refused += counts.refused

@@ -19,7 +19,7 @@ from vkdnw_pl.spaces import Space
 
 if TYPE_CHECKING:
     from vkdnw_pl.proxies.base import Proxy
-    from vkdnw_pl.scoring.workers import InProgress, Workers
+    from vkdnw_pl.scoring.workers import InProgress
 
 Spec = str | Mapping[str, Any]
 
@@ -120,34 +120,6 @@ class TableScores:
             yield replace(row, values={column: row.values[column] for column in self._columns}, seconds=0.0)
 
 
-class NoScores:
-    """For rankings by what the space itself knows: there is nothing to compute."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-
-    def __call__(self, archs: Sequence[str]) -> Iterator[ScoreRow]:
-        for arch in archs:
-            yield ScoreRow(arch, self._seed, {})
-
-
-class ComputedScores:
-    """Lets workers compute the proxies, as the command `score` does: equal settings have equal values."""
-
-    def __init__(
-        self, workers: Workers, seed: int, columns: Sequence[str], waiting: Callable[[InProgress], None] | None = None
-    ) -> None:
-        self._workers, self._seed, self._columns, self._waiting = workers, seed, tuple(columns), waiting
-
-    def __call__(self, archs: Sequence[str]) -> Iterator[ScoreRow]:
-        pending = deque(archs)
-        rows: dict[str, ScoreRow] = {}
-        for row in self._workers.rows([(arch, self._seed) for arch in archs], self._waiting):
-            rows[row.arch] = replace(row, values={column: row.values[column] for column in self._columns})
-            while pending and pending[0] in rows:
-                yield rows[pending.popleft()]
-
-
 @contextmanager
 def open_scores(
     settings: SearchSettings,
@@ -164,7 +136,7 @@ def open_scores(
         yield TableScores(settings.scores, settings.make_space(), settings.columns, settings.proxy_seed)
         return
     if not settings.proxies:
-        yield NoScores(settings.proxy_seed)
+        yield lambda archs: (ScoreRow(arch, settings.proxy_seed, {}) for arch in archs)
         return
     from vkdnw_pl.scoring.scorer import Scorer
     from vkdnw_pl.scoring.workers import Workers, meet_helpers, own_device
@@ -172,4 +144,13 @@ def open_scores(
     helpers = meet_helpers(workers, nodes) if nodes > 1 else []
     device, count = (own_device(settings.device, 0), 1) if nodes > 1 else (settings.device, workers)
     with Workers(Scorer(settings), device, count, row_timeout, helpers) as team:
-        yield ComputedScores(team, settings.proxy_seed, settings.columns, waiting)
+
+        def compute(archs: Sequence[str]) -> Iterator[ScoreRow]:
+            pending = deque(archs)
+            rows: dict[str, ScoreRow] = {}
+            for row in team.rows([(arch, settings.proxy_seed) for arch in archs], waiting):
+                rows[row.arch] = replace(row, values={column: row.values[column] for column in settings.columns})
+                while pending and pending[0] in rows:
+                    yield rows[pending.popleft()]
+
+        yield compute
