@@ -1,8 +1,10 @@
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -19,14 +21,22 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def interrupts_are_heard():
+    """A shell that starts the tests in the background has them, and all that they start, ignore SIGINT."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Files named `*slurm*` run in one worker, so that they share one SLURM; xdist_group has no effect with pytest 9.2."""
+    """A file runs in one worker, so that its fixtures are made once; those named `*slurm*` in one, with one SLURM."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            return "slurm" if "slurm" in Path(nodeid.partition("::")[0]).name else nodeid
+            file = nodeid.partition("::")[0]
+            return "slurm" if "slurm" in Path(file).name else file
 
     return Scheduling(config, log)
 

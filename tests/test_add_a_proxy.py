@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from vkdnw_pl.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +45,7 @@ def test_the_class_works_in_a_file_of_ones_own(tmp_path, monkeypatch, capsys):
     assert re.match(r"\{'path_norm': [\d.e+]+, 'params': 3504872.0\}", capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_the_example_works_in_the_package(tmp_path):
     shutil.copytree(ROOT / "vkdnw_pl", tmp_path / "vkdnw_pl", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "tests" / "proxies", tmp_path / "tests" / "proxies")

@@ -13,6 +13,8 @@ import pytest
 from vkdnw_pl import cli
 from vkdnw_pl.training.exported import load_exported
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "from_search_to_use.md").read_text(encoding="utf-8")
 SHORT = {

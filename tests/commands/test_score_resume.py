@@ -18,7 +18,7 @@ from vkdnw_pl.runs.signals import STOP_SIGNALS
 from vkdnw_pl.runs.table import read_table
 from vkdnw_pl.spaces import NB201
 
-ARCHS = "sample:60"
+ARCHS = "sample:40"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def wait_for_rows(out: Path, count: int, alive=lambda: True, seconds: float = 12
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_killed_in_the_middle_and_run_again(whole, tmp_path, workers):
     out = tmp_path / "run"
     options = {
@@ -63,12 +63,12 @@ def test_killed_in_the_middle_and_run_again(whole, tmp_path, workers):
         process.kill()
     assert process.wait() == -signal.SIGKILL
     kept = rows_kept(out)
-    assert 3 <= kept < 60, "this test must kill in the middle"
+    assert 3 <= kept < 40, "this test must kill in the middle"
     assert not (out / "scores.csv").exists()
 
     assert score(**options, workers=3 - workers, progress=False) == 0  # waits for workers that are still ending
     assert results_of(out) == results_of(whole)
-    assert RunFolder(out).read_meta()["runs"][-1]["rows_made"] < 60
+    assert RunFolder(out).read_meta()["runs"][-1]["rows_made"] < 40
     assert not (out / "rows").exists()
 
 
@@ -82,12 +82,21 @@ def test_torn_last_line_is_made_again(whole, tmp_path):
     (out / "rows" / "1-0.csv").write_bytes(lines[0][:7])  # killed while it wrote the first line
     (out / "rows" / "2-0.csv").write_bytes(b"")
     assert run(out, archs=ARCHS) == 0
-    assert RunFolder(out).read_meta()["runs"][-1]["rows_made"] == 60 - 9
+    assert RunFolder(out).read_meta()["runs"][-1]["rows_made"] == 40 - 9
     assert bytes_without_seconds(out) == bytes_without_seconds(whole)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    ("number", "workers"),
+    [
+        (signal.SIGINT, 1),
+        (signal.SIGUSR1, 2),
+        *(
+            pytest.param(number, workers, marks=pytest.mark.slow)
+            for number, workers in [(signal.SIGTERM, 1), (signal.SIGTERM, 2), (signal.SIGINT, 2), (signal.SIGUSR1, 1)]
+        ),
+    ],
+)
 def test_stopped_by_a_signal_and_continued(whole, tmp_path, capsys, number, workers):
     out = tmp_path / "run"
 
@@ -107,12 +116,12 @@ def test_stopped_by_a_signal_and_continued(whole, tmp_path, capsys, number, work
     assert f"stopped by {number.name}" in text
     assert f"Continue with: python -m vkdnw_pl score --config {config}" in text
     kept = len(read_table(out / "scores.csv").rows)
-    assert 3 <= kept < 60
+    assert 3 <= kept < 40
     assert RunFolder(out).read_meta()["runs"][-1]["stopped_by"] == number.name
     assert RunFolder(out).read_meta()["status"] == "stopped"
 
     assert score(**{**yaml.safe_load(config.read_text()), "workers": 2}) == 0
-    assert RunFolder(out).read_meta()["runs"][-1]["rows_made"] == 60 - kept
+    assert RunFolder(out).read_meta()["runs"][-1]["rows_made"] == 40 - kept
     assert results_of(out) == results_of(whole)
 
 
@@ -138,12 +147,12 @@ def test_shards_merge_into_the_whole(whole, tmp_path, capsys):
     theirs, ours = (yaml.safe_load((folder / "config.yaml").read_text()) for folder in (whole, merged))
     assert {**ours, "out": None, "oracle": None} == {**theirs, "out": None, "oracle": None}
 
-    with pytest.raises(UsageError, match=r"15 of 60 rows are missing \(not given: shard 1/4\)"):
+    with pytest.raises(UsageError, match=r"10 of 40 rows are missing \(not given: shard 1/4\)"):
         merge([shards[i] for i in (0, 2, 3)], tmp_path / "other")
     lines = (shards[3] / "scores.csv").read_bytes().splitlines(keepends=True)
     (shards[3] / "scores.csv").write_bytes(b"".join(lines[:-1]))
     with pytest.raises(
-        UsageError, match=r"16 of 60 rows are missing \(not given: shard 1/4; not finished: shard 3/4\)"
+        UsageError, match=r"11 of 40 rows are missing \(not given: shard 1/4; not finished: shard 3/4\)"
     ):
         merge([shards[i] for i in (0, 2, 3)], tmp_path / "other")
     (shards[3] / "scores.csv").write_bytes(b"".join(lines))

@@ -170,6 +170,7 @@ def test_mistakes_are_named(options, message):
 
 # KT, SPR, nDCG. "unique": the paper's Table 1; "all": the reference notebook's own table of all 15,625 networks.
 @needs_accuracies
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("networks", "dataset", "num_test", "seeds", "paper"),
     [
