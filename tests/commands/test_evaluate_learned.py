@@ -9,6 +9,8 @@ from small_runs import evaluate, run
 
 from vkdnw_pl.errors import UsageError
 
+pytestmark = pytest.mark.slow  # the parts: tests/scoring/test_learned_evaluation.py, tests/ranking/test_learned.py
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):

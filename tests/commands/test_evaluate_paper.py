@@ -83,7 +83,9 @@ def cells(path):
         return {(line["row"], line["column"], line["metric"]): line for line in csv.DictReader(file)}
 
 
-@pytest.mark.parametrize("name", PAPER_CHOICES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "table1" else name for name in PAPER_CHOICES]
+)
 def test_every_config_runs(name, archs, oracle, tmp_path, monkeypatch, capsys):
     """As a user runs it: from any folder, with the scores where the file says."""
     monkeypatch.chdir(tmp_path)

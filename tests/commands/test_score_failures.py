@@ -28,7 +28,7 @@ def break_build(monkeypatch: pytest.MonkeyPatch, bad: str, action) -> None:
     monkeypatch.setattr(NB201, "build", broken)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_an_architecture_that_raises(tmp_path, monkeypatch, capsys, workers):
     bad = third_arch(tmp_path)
 

@@ -72,6 +72,7 @@ def test_killed_in_the_middle_and_run_again(whole, tmp_path, workers):
     assert not (out / "rows").exists()
 
 
+@pytest.mark.slow
 def test_torn_last_line_is_made_again(whole, tmp_path):
     out = tmp_path / "run"
     run(out, archs=ARCHS)
@@ -125,6 +126,7 @@ def test_stopped_by_a_signal_and_continued(whole, tmp_path, capsys, number, work
     assert results_of(out) == results_of(whole)
 
 
+@pytest.mark.slow
 def test_two_workers_agree_with_one(whole, tmp_path):
     assert run(tmp_path / "run", archs=ARCHS, workers=2) == 0
     assert results_of(tmp_path / "run") == results_of(whole)
@@ -159,7 +161,7 @@ def test_shards_merge_into_the_whole(whole, tmp_path, capsys):
     assert not (tmp_path / "other").exists()
     capsys.readouterr()
     assert merge([shards[i] for i in (0, 2, 3)], tmp_path / "part", allow_missing=True) == 0
-    assert "score the 15 missing rows with: python -m vkdnw_pl score --config" in capsys.readouterr().out
+    assert "score the 10 missing rows with: python -m vkdnw_pl score --config" in capsys.readouterr().out
     options = yaml.safe_load((tmp_path / "part" / "config.yaml").read_text())
     assert score(**options) == 0
     assert results_of(tmp_path / "part") == results_of(whole)

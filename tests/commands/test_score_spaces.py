@@ -56,6 +56,7 @@ class TestMBV2:
         (shown,) = [line for line in out.splitlines() if line.startswith("  1  ")]
         assert shown == f"  1  {best}"
 
+    @pytest.mark.slow
     def test_shards_merge_and_evaluate_without_metrics(self, tmp_path, capsys):
         for part in (0, 1):
             assert run(tmp_path / f"part{part}", space="mbv2", archs="sample:4", shard=f"{part}/2") == 0

@@ -181,6 +181,7 @@ def test_copies_have_a_tap_of_their_own(how):
     holder.tap.take()
 
 
+@pytest.mark.slow
 def test_tap_on_a_compiled_network():
     network = Named().eval()
     (reference,) = torch.autograd.grad(network.early(images()).square().sum(), network.early[0].weight)

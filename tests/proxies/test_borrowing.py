@@ -197,7 +197,9 @@ def test_seed_out_of_range(seed):
         score_network(small_nb201(FEW_CONVS), batch("nb201"), make_proxies(["params"]), seed=seed)
 
 
-@pytest.mark.parametrize(("name", "num_orders"), [("nb201", 3), ("mobilenetv2_050", 1)])
+@pytest.mark.parametrize(
+    ("name", "num_orders"), [("nb201", 3), pytest.param("mobilenetv2_050", 1, marks=pytest.mark.slow)]
+)
 def test_values_do_not_depend_on_the_company(name, num_orders):
     network, inputs = NETWORKS[name](), batch(name)
     alone = {}

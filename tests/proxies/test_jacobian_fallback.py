@@ -390,7 +390,7 @@ def test_branches_whose_columns_interleave():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: torchvision.models.resnet18(num_classes=3),
+        pytest.param(lambda: torchvision.models.resnet18(num_classes=3), marks=pytest.mark.slow),
         lambda: torchvision.models.shufflenet_v2_x0_5(num_classes=3),
         lambda: torchvision.models.squeezenet1_1(num_classes=3),
         lambda: timm.create_model("mobilenetv3_small_050", num_classes=3),

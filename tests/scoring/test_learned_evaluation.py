@@ -192,6 +192,7 @@ def test_graph_features_reach_the_paper(networks, dataset, num_test, seeds, pape
 
 @needs_accuracies
 @pytest.mark.skipif(not SCORES.is_file(), reason="the score table of 1,000 networks is not here")
+@pytest.mark.slow
 def test_scores_and_graph_features_beat_either_alone():
     table = read_table(SCORES)
     whole = load_oracle("nb201", REAL)

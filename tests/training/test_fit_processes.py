@@ -55,7 +55,12 @@ def test_all_tasks_refuse_other_settings(whole, capfd):
     ("strikes", "signum", "saved"),
     [
         ({0: (signal.SIGUSR1, 6, "on_train_batch_end"), 1: (signal.SIGUSR1, 5, "on_train_batch_end")}, 10, {6, 7}),
-        ({0: (signal.SIGUSR1, 4, "validation_step"), 1: (signal.SIGTERM, 4, "validation_step")}, 15, {BATCHES}),
+        pytest.param(
+            {0: (signal.SIGUSR1, 4, "validation_step"), 1: (signal.SIGTERM, 4, "validation_step")},
+            15,
+            {BATCHES},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["one_after_the_other", "validation"],
 )

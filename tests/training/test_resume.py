@@ -88,7 +88,9 @@ def uninterrupted(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("config", "step"), [(PLAIN, 6), (EVERYTHING, 6), (STEPWISE, 6)], ids=["plain", "ema_mixup_teacher", "mid_epoch"]
+    ("config", "step"),
+    [pytest.param(PLAIN, 6, marks=pytest.mark.slow), (EVERYTHING, 6), (STEPWISE, 6)],
+    ids=["plain", "ema_mixup_teacher", "mid_epoch"],
 )
 def test_killed_and_continued(config, step, uninterrupted, tmp_path):
     whole, broken = uninterrupted(EVERYTHING if config is STEPWISE else config), tmp_path / "broken"
