@@ -157,7 +157,7 @@ def wandb_run(
         if stop.signum == signal.SIGINT:
             raise KeyboardInterrupt from stop
         print(f"\nstopped by {stop.name}; the same command continues", file=sys.stderr)
-        raise SystemExit(128 + stop.signum) from stop
+        raise SystemExit(stop.exit_code) from stop
 
 
 def begin(folder: Path, command: str, arguments: Mapping[str, Any]) -> WandbRun:
