@@ -37,7 +37,7 @@ def test_of_a_table_made_elsewhere(scored, tmp_path, monkeypatch, capsys):
     space = NB201()
     rows = read_table(scored / "scores.csv").rows
     text = "num_params,arch\n" + "".join(
-        f'{space.cost(row.arch).num_params},"{",".join(map(str, space.parse(row.arch)))}"\n' for row in rows
+        f'{space.cost(row.arch).num_params},"index:{",".join(map(str, space.parse(row.arch)))}"\n' for row in rows
     )
     (tmp_path / "mine.csv.gz").write_bytes(gzip.compress(text.encode()))
     assert evaluate("mine.csv.gz", oracle="oracle.csv") == 0
@@ -86,15 +86,15 @@ def test_failed_rows_are_the_exit_code(scored, tmp_path):
         ("name,macs\na,1\n", "has no column 'arch'"),
         ("arch,macs\n", "holds no scores"),
         ("arch,macs\n|none~0|,1\n", r"scores\.csv: nb201 architecture '\|none~0\|' has 1 part"),
-        ('arch,macs\n"3,3,3,3,3,3",many\n', r"line 2: column 'macs' holds 'many', which is not a number"),
-        ('arch,macs\n"3,3,3,3,3,3"\n', r"line 2 has 1 cells, the first line has 2"),
-        ('arch,macs\n"3,3,3,3,3,3",1\n"3,3,3,3,3,3",2\n', "have different scores"),
-        ('arch,seed\n"3,3,3,3,3,3",1\n', "no column to rank by"),
+        ('arch,macs\n"index:3,3,3,3,3,3",many\n', r"line 2: column 'macs' holds 'many', which is not a number"),
+        ('arch,macs\n"index:3,3,3,3,3,3"\n', r"line 2 has 1 cells, the first line has 2"),
+        ('arch,macs\n"index:3,3,3,3,3,3",1\n"index:3,3,3,3,3,3",2\n', "have different scores"),
+        ('arch,seed\n"index:3,3,3,3,3,3",1\n', "no column to rank by"),
     ],
 )
 def test_tables_that_are_refused(tmp_path, content, text):
     (tmp_path / "scores.csv").write_text(content)
-    (tmp_path / "oracle.csv").write_text('arch,few\n"3,3,3,3,3,3",50\n"3,3,3,3,3,2",51\n')
+    (tmp_path / "oracle.csv").write_text('arch,few\n"index:3,3,3,3,3,3",50\n"index:3,3,3,3,3,2",51\n')
     with pytest.raises(UsageError, match=text):
         evaluate(str(tmp_path / "scores.csv"), oracle=str(tmp_path / "oracle.csv"), out=str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()

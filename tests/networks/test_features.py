@@ -54,7 +54,7 @@ def test_feature_info_that_names_no_module():
 
 
 def test_stages_of_a_cell_network():
-    network = NB201().build("3,3,3,1,2,2", channels=4, cells=1)
+    network = NB201().build("index:3,3,3,1,2,2", channels=4, cells=1)
     reductions = [stage.reduction for stage in stage_outputs(network, (3, 32, 32))]
     assert set(reductions) == {1, 2, 4}
     assert reductions == sorted(reductions)

@@ -9,7 +9,7 @@ from vkdnw_pl.spaces import NB201
 
 
 def make():
-    return NB201().build("3,3,3,1,2,2", cells=1)
+    return NB201().build("index:3,3,3,1,2,2", cells=1)
 
 
 def test_kaiming_normal_fan_in():

@@ -44,7 +44,7 @@ def test_number_of_parameter_tensors(k):
 def test_cell_is_the_sum_over_edges():
     """The cell of the benchmark, node by node, in its own words."""
     torch.manual_seed(0)
-    net = SPACE.build("3,1,4,0,2,3", channels=4, cells=1, image_size=8).eval()
+    net = SPACE.build("index:3,1,4,0,2,3", channels=4, cells=1, image_size=8).eval()
     cell, x = net.blocks[0], torch.randn(2, 4, 8, 8)
 
     def conv(edge, value, padding):
@@ -58,7 +58,7 @@ def test_cell_is_the_sum_over_edges():
 
 
 def test_a_cell_without_path_gives_zeros():
-    net = SPACE.build("0,0,0,0,0,0", channels=4, cells=1, image_size=8).eval()
+    net = SPACE.build("index:0,0,0,0,0,0", channels=4, cells=1, image_size=8).eval()
     assert not net.blocks[0](torch.randn(2, 4, 8, 8)).any()
     logits = net(torch.randn(3, 3, 8, 8))
     torch.testing.assert_close(logits, net.classifier.bias.expand(3, -1))
@@ -83,4 +83,4 @@ def test_batch_norm_options_reach_every_layer():
 
 def test_operations_of_space_and_network_are_the_same():
     for op in range(len(OPS)):
-        SPACE.build([op] * 6, channels=2, cells=1, image_size=4)(torch.randn(2, 3, 4, 4))
+        SPACE.build(SPACE.format([op] * 6), channels=2, cells=1, image_size=4)(torch.randn(2, 3, 4, 4))

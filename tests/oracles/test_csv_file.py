@@ -29,7 +29,12 @@ def test_datasets_and_their_details():
 
 
 def test_keys_are_canonical():
-    assert parse('arch,x\n"3,0,0,0,0,1",50\n')["x"] == {A: 50.0}
+    assert parse('arch,x\n"index:3,0,0,0,0,1",50\n')["x"] == {A: 50.0}
+    assert parse('arch,coding,x\n"(2, 1, 1, 1, 1, 0)",naslib,50\n') == {"x": {A: 50.0}}
+    with pytest.raises(
+        ValueError, match="line 2: nb201 architecture '2,1,1,1,1,0' does not say what its integers mean"
+    ):
+        parse('arch,x\n"2,1,1,1,1,0",50\n')
 
 
 def test_spaces_blank_lines_and_missing_newline_at_the_end():
@@ -57,7 +62,7 @@ def test_spaces_blank_lines_and_missing_newline_at_the_end():
         (f"arch,x\n{A},-0.1\n", "'-0.1' is not an accuracy"),
         (f"arch,x,y\n{A},50,0.5\n{B},60,1.0\n", "column 'y': no value is above 1, so these look like fractions"),
         (f"arch,x\n{A.replace('nor_', 'non_')},50\n", "line 2: .*did you mean 'nor_conv_3x3'"),
-        (f'arch,x\n{A},50\n{B},60\n"3,0,0,0,0,1",50\n', "line 4: architecture .* stands in line 2 already"),
+        (f'arch,x\n{A},50\n{B},60\n"index:3,0,0,0,0,1",50\n', "line 4: architecture .* stands in line 2 already"),
         (f'arch,x\n"{A},50\n', "not a CSV file"),
     ],
 )

@@ -270,7 +270,9 @@ def test_networks_that_return_no_logits(returns, told):
 @pytest.mark.parametrize("num_classes", [1, 2, 10, 120])
 def test_up_to_shift_leaves_the_fisher_matrix_as_it_is(num_classes):
     """One product less, the same Fisher matrix: its root centres the Jacobian over the classes."""
-    net = initialise(NB201().build("3,1,2,0,2,3", channels=4, cells=1, num_classes=num_classes, image_size=8)).double()
+    net = initialise(
+        NB201().build("index:3,1,2,0,2,3", channels=4, cells=1, num_classes=num_classes, image_size=8)
+    ).double()
     net.eval().requires_grad_(False)
     images = torch.randn(3, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     scalars = [Scalar(name, 0) for name in layer_weights(net)]

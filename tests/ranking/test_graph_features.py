@@ -130,7 +130,7 @@ def test_rows_are_those_of_the_architectures_alone_in_any_spelling():
     together = graph_features(archs)[0]
     for arch, row in zip(archs, together):
         assert graph_features([arch])[0][0].tolist() == row.tolist()
-        assert graph_features([",".join(map(str, SPACE.parse(arch)))])[0][0].tolist() == row.tolist()
+        assert graph_features(["index:" + ",".join(map(str, SPACE.parse(arch)))])[0][0].tolist() == row.tolist()
     assert graph_features([])[0].shape == (0, 191)
 
 

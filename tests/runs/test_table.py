@@ -109,7 +109,7 @@ def test_joining_rows():
 
 
 def test_canonical_spelling():
-    table = ScoreTable((), [ScoreRow("3,3,3,1,2,2", 1, {})])
+    table = ScoreTable((), [ScoreRow("index:3,3,3,1,2,2", 1, {})])
     assert canonical(table, NB201(), "here").archs == [NB201().format((3, 3, 3, 1, 2, 2))]
     with pytest.raises(ValueError, match="here: nb201 architecture"):
         canonical(ScoreTable((), [ScoreRow("x", 1, {})]), NB201(), "here")

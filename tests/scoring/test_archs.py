@@ -35,7 +35,7 @@ def test_sample_of_an_impossible_size(archs):
 
 
 def test_list_takes_any_spelling_and_drops_repeats():
-    assert resolve(["3,3,3,1,2,2", B, A]) == [A, B]
+    assert resolve(["index:3,3,3,1,2,2", B, A]) == [A, B]
     with pytest.raises(ValueError, match=r"archs\[1\]: nb201 architecture"):
         resolve([A, "|none~0|"])
     with pytest.raises(ValueError, match="archs is an empty list"):
@@ -44,14 +44,25 @@ def test_list_takes_any_spelling_and_drops_repeats():
 
 def test_file_with_one_architecture_per_line(tmp_path):
     path = tmp_path / "archs.txt"
-    path.write_text(f"# mine\n\n {A}\n(0, 0, 0, 3, 0, 0)\r\n{A}\n")
+    path.write_text(f"# mine\n\n {A}\nindex:(0, 0, 0, 3, 0, 0)\r\n{A}\n")
     assert resolve(str(path)) == [A, B]
 
 
 def test_csv_file_with_a_column_arch(tmp_path):
     path = tmp_path / "scores.csv"
-    path.write_text(f'seed,arch,macs\n1,{B},3\n2,{B},4\n\n1,"3,3,3,1,2,2",3\n')
+    path.write_text(f'seed,arch,macs\n1,{B},3\n2,{B},4\n\n1,"index:3,3,3,1,2,2",3\n')
     assert resolve(str(path)) == [B, A]
+
+
+def test_a_column_says_how_integers_are_coded(tmp_path):
+    path = tmp_path / "theirs.csv"
+    naslib = "2,2,0,2,3,3"  # A, by the node that an edge leaves
+    path.write_text(f'arch,coding\n"{naslib}",naslib\n{B},\n"(3, 3, 3, 1, 2, 2)", index \n')
+    assert resolve(str(path)) == [A, B]
+    assert resolve(f"{B},naslib:({naslib})") == [B, A]
+    path.write_text(f'arch\n"{naslib}"\n')
+    with pytest.raises(ValueError, match=r"theirs.csv, line 2: nb201 architecture .* does not say what its integers"):
+        resolve(str(path))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +94,7 @@ def test_no_such_file():
 class TestOneTextForSeveral:
     def test_one_architecture_in_any_spelling(self):
         assert resolve(A) == [A]
-        assert resolve("3,3,3,1,2,2") == [A], "these commas belong to the architecture"
+        assert resolve("index:3,3,3,1,2,2") == [A], "these commas belong to the architecture"
 
     def test_commas_between(self):
         assert resolve(f"{A}, {B},{A}") == [A, B]

@@ -59,10 +59,38 @@ def test_canonical_form_keeps_exactly_the_edges_on_paths(genotype):
 @given(genotypes)
 def test_round_trip_of_both_forms(genotype):
     text = SPACE.format(genotype)
-    assert SPACE.parse(text) == SPACE.parse(genotype) == genotype
-    assert (
-        SPACE.validate(", ".join(map(str, genotype))) == SPACE.validate(str(genotype)) == SPACE.validate(text) == text
-    )
+    assert SPACE.parse(text) == SPACE.parse(f"index:{genotype}") == genotype
+    assert SPACE.validate("index: " + ", ".join(map(str, genotype))) == SPACE.validate(text) == text
+
+
+NASLIB_OPS = {"skip_connect": 0, "none": 1, "nor_conv_3x3": 2, "nor_conv_1x1": 3, "avg_pool_3x3": 4}
+
+
+def naslib_tuple(arch):
+    """The edges in NASLib's order, by the node that they leave."""
+    edges = {
+        (int(edge[-1]), target): edge[:-2]
+        for target, node in enumerate(arch.split("+"), start=1)
+        for edge in node.strip("|").split("|")
+    }
+    return tuple(NASLIB_OPS[edges[edge]] for edge in sorted(edges))
+
+
+def test_naslibs_coding_of_every_architecture():
+    published = "|avg_pool_3x3~0|+|skip_connect~0|none~1|+|nor_conv_1x1~0|avg_pool_3x3~1|nor_conv_1x1~2|"
+    assert naslib_tuple(published) == (4, 0, 3, 1, 4, 3)
+    assert SPACE.validate("naslib:(4, 0, 3, 1, 4, 3)") == published
+    archs = list(SPACE.enumerate())
+    assert [SPACE.validate(f"naslib:{naslib_tuple(arch)}") for arch in archs] == archs
+
+
+@pytest.mark.parametrize("arch", ["(4, 0, 3, 1, 4, 3)", "4,0,3,1,4,3", "[4,0,3,1,4,3]", (4, 0, 3, 1, 4, 3)])
+def test_integers_alone_are_refused_with_both_readings(arch):
+    ours = "|avg_pool_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|avg_pool_3x3~1|nor_conv_3x3~2|"
+    with pytest.raises(ValueError) as caught:
+        SPACE.validate(arch)
+    text = str(caught.value)
+    assert f"write index:(4, 0, 3, 1, 4, 3) for {ours} or naslib:(4, 0, 3, 1, 4, 3) for |avg_pool_3x3~0|+|skip" in text
 
 
 @given(genotypes, st.integers())
@@ -104,6 +132,8 @@ def test_cost_is_that_of_the_benchmark():
         ("", ["1 part(s)"]),
         ("3,3,3,1,2", ["5 integers", "needs 6"]),
         ("3,3,3,1,2,5", ["edge 2→3 has 5", "4=avg_pool_3x3"]),
+        ("naslib:3,3,5,1,2,2", ["edge 0→3 has 5", "0=skip_connect"]),
+        ("naslab:3,3,3,1,2,2", ["the coding='naslab' is not known; did you mean 'naslib'", "allowed: index, naslib"]),
         ("-1,3,3,1,2,2", ["edge 0→1 has -1"]),
     ],
 )

@@ -236,7 +236,7 @@ def test_checkpoints_open_without_the_teachers_weights():
 
 
 def test_small_networks_at_their_own_reductions():
-    network = NB201().build("3,3,3,1,2,2", channels=4, cells=1, image_size=16, num_classes=7)
+    network = NB201().build("index:3,3,3,1,2,2", channels=4, cells=1, image_size=16, num_classes=7)
     with pytest.raises(ValueError, match=r"reduction=16 .*NB201Network.* 1, 2, 4\)"):
         Distillation(options(), network, (3, 16, 16), 7)
     distillation = Distillation(options(reductions=[2, 4]), network, (3, 16, 16), 7)

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from vkdnw_pl.oracles.base import Oracle, num_archs
-from vkdnw_pl.spaces import Space
+from vkdnw_pl.spaces import Space, coded
 
 
 def load_csv(path: Path, space: Space) -> Oracle:
@@ -26,7 +26,7 @@ def parse_table(text: str, where: str, space: Space) -> dict[str, dict[str, floa
     """Parse a table of accuracies.
 
     The first column is ``arch``; every other column is a data set with accuracies in percent, one for every
-    architecture. Columns ``<data set>_std`` and ``<data set>_seed<N>`` beside their data set tell where its value
+    architecture. A column ``coding`` (such as naslib) says how the integers of ``arch`` are meant. Columns ``<data set>_std`` and ``<data set>_seed<N>`` beside their data set tell where its value
     comes from and are left out. Errors name the file as ``where``, the line and the column.
 
     Returns:
@@ -46,7 +46,7 @@ def parse_table(text: str, where: str, space: Space) -> dict[str, dict[str, floa
                 raise ValueError(f"{at}: {len(row)} cells where the header has {len(header)}")
             cells = dict(zip(header, row, strict=True))
             try:
-                arch = space.architecture(cells["arch"])
+                arch = space.architecture(coded(cells["arch"], cells.get("coding")))
             except ValueError as error:
                 raise ValueError(f"{at}: {error}") from error
             if arch in line_of:
@@ -78,7 +78,7 @@ def _datasets(header: list[str], where: str) -> list[str]:
         if name in header[: number - 1]:
             raise ValueError(f"{where}, line 1: column {name!r} occurs twice")
     # Columns that say where a data set's values come from, such as digits_std and digits_seed1.
-    base_names = {name: re.sub(r"_(?:std|seed\d+)$", "", name) for name in header[1:]}
+    base_names = {name: re.sub(r"_(?:std|seed\d+)$", "", name) for name in header[1:] if name != "coding"}
     datasets = [name for name, base in base_names.items() if base == name or base not in base_names]
     if not datasets:
         raise ValueError(f"{where}, line 1: no data set; {expected}")

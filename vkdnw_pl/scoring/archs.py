@@ -20,7 +20,7 @@ from typing import Any
 from vkdnw_pl.networks.arch_file import is_arch_file, read_arch_file
 from vkdnw_pl.oracles import cache_dir
 from vkdnw_pl.runs.files import write_atomically
-from vkdnw_pl.spaces import Space
+from vkdnw_pl.spaces import Space, coded
 
 _KEEP_AFTER_S = 2.0
 _REPORT_EVERY_S = 5.0
@@ -252,6 +252,7 @@ def _read_file(path: Path) -> Iterable[tuple[str, str]]:
                 yield f"{path}, line {number}", line.strip()
         return
     column = header.index("arch")
+    coding = header.index("coding") if "coding" in header else len(header)
     reader = csv.reader(lines)
     next(reader)
     for cells in reader:
@@ -259,7 +260,7 @@ def _read_file(path: Path) -> Iterable[tuple[str, str]]:
             continue
         if len(cells) <= column:
             raise ValueError(f"{path}, line {reader.line_num}: the column 'arch' is missing")
-        yield f"{path}, line {reader.line_num}", cells[column]
+        yield f"{path}, line {reader.line_num}", coded(cells[column], *cells[coding : coding + 1] or [""])
 
 
 def _validated(archs: Iterable[tuple[str, str]], space: Space, empty: str) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vkdnw_pl.errors import check_bool, check_whole, nearest
+from vkdnw_pl.errors import check_bool, check_choice, check_whole, nearest
 from vkdnw_pl.networks.nb201_cell import EDGES, OPS
 from vkdnw_pl.spaces.base import BuildOptions, Cost, Space, read_options
 
@@ -19,8 +19,28 @@ if TYPE_CHECKING:
 _LAYOUT = "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
 _EDGE = re.compile(r"([^~|]*)~([^~|]*)")
 
+_INTEGERS = re.compile(r"(?:(\w+)\s*:)?[\s(\[]*(-?\d+(?:\s*,\s*-?\d+)*)[\s)\]]*")
+
 Genotype = tuple[int, ...]
 """Six operations, places in `OPS`, in the order of `EDGES`."""
+
+
+@dataclass(frozen=True)
+class Coding:
+    """What the integers of somebody's integer form mean."""
+
+    ops: tuple[str, ...]
+    edges: tuple[tuple[int, int], ...]
+
+
+CODINGS = {
+    "index": Coding(OPS, EDGES),
+    "naslib": Coding(
+        ("skip_connect", "none", "nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3"),
+        ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)),
+    ),
+}
+"""``index`` is `Genotype`, ``naslib`` that of NASLib and zc_combine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +68,9 @@ class NB201Options(BuildOptions):
 class NB201(Space):
     """NAS-Bench-201 (Dong & Yang, ICLR 2020).
 
-    An architecture is the benchmark's string ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`` or six integers in 0..4 (see
-    ``OPS``) in edge order, such as ``(3, 3, 3, 1, 2, 2)`` or ``"3,3,3,1,2,2"``.
+    An architecture is the benchmark's string ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``, or six integers in 0..4 behind the
+    name of their coding (see ``CODINGS``), such as ``naslib:(4, 0, 3, 1, 4, 3)`` or ``index:3,3,3,1,2,2``. Integers
+    alone are refused: they name one network here and another in NASLib.
     """
 
     name: ClassVar[str] = "nb201"
@@ -59,17 +80,16 @@ class NB201(Space):
         "operation of the edges": (r"(\w+)~", ("none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3"))
     }
 
-    def parse(self, arch: str | Sequence[int]) -> Genotype:
-        """Return the integer form of a string or integer form."""
-        if isinstance(arch, str):
-            if re.fullmatch(r"[\s(\[]*-?\d+(\s*,\s*-?\d+)*[\s)\]]*", arch):
-                return self._check_integers([int(n) for n in re.findall(r"-?\d+", arch)])
-            return self._parse_string(arch)
-        return self._check_integers(arch)
+    def parse(self, arch: str) -> Genotype:
+        """Return the integer form of a string."""
+        text = arch if isinstance(arch, str) else str(arch)  # a tuple, whatever its type says
+        if integers := _INTEGERS.fullmatch(text.strip()):
+            return self._parse_integers(text, integers[1], [int(n) for n in integers[2].split(",")])
+        return self._parse_string(text)
 
     def format(self, genotype: Sequence[int]) -> str:
-        """Return the benchmark's string of an integer form."""
-        ops = [OPS[i] for i in self._check_integers(genotype)]
+        """Return the benchmark's string of an integer form, coded as ``index``."""
+        ops = [OPS[i] for i in self._check_integers(genotype, CODINGS["index"])]
         nodes: list[list[str]] = [[], [], []]
         for op, (source, target) in zip(ops, EDGES, strict=True):
             nodes[target - 1].append(f"{op}~{source}")
@@ -146,21 +166,36 @@ class NB201(Space):
         del options["image_size"]
         return NB201Network([OPS[i] for i in self.parse(arch)], **options)
 
-    @staticmethod
-    def _check_integers(genotype: Sequence[int]) -> Genotype:
-        allowed = ", ".join(f"{i}={op}" for i, op in enumerate(OPS))
-        if len(genotype) != len(EDGES):
-            edges = ", ".join(f"{source}→{target}" for source, target in EDGES)
+    def _parse_integers(self, arch: str, coding: str | None, integers: Sequence[int]) -> Genotype:
+        if coding is None:
+            readings = {name: self._decode(integers, code) for name, code in CODINGS.items()}
+            numbers = f"({', '.join(map(str, integers))})"
             raise ValueError(
-                f"nb201 architecture {tuple(genotype)} has {len(genotype)} integers; it needs {len(EDGES)}, one for "
+                f"nb201 architecture {arch!r} does not say what its integers mean: write "
+                + " or ".join(f"{name}:{numbers} for {self.format(read)}" for name, read in readings.items())
+            )
+        check_choice(f"nb201 architecture {arch!r}: the coding", coding, CODINGS)
+        return self._decode(integers, CODINGS[coding])
+
+    def _decode(self, integers: Sequence[int], coding: Coding) -> Genotype:
+        op_of = dict(zip(coding.edges, self._check_integers(integers, coding), strict=True))
+        return tuple(OPS.index(coding.ops[op_of[edge]]) for edge in EDGES)
+
+    @staticmethod
+    def _check_integers(integers: Sequence[int], coding: Coding) -> Genotype:
+        allowed = ", ".join(f"{i}={op}" for i, op in enumerate(coding.ops))
+        if len(integers) != len(coding.edges):
+            edges = ", ".join(f"{source}→{target}" for source, target in coding.edges)
+            raise ValueError(
+                f"nb201 architecture {tuple(integers)} has {len(integers)} integers; it needs {len(coding.edges)}, one for "
                 f"each of the edges {edges} ({allowed})"
             )
-        for value, (source, target) in zip(genotype, EDGES, strict=True):
-            if isinstance(value, bool) or value not in range(len(OPS)):
+        for value, (source, target) in zip(integers, coding.edges, strict=True):
+            if isinstance(value, bool) or value not in range(len(coding.ops)):
                 raise ValueError(
-                    f"nb201 architecture {tuple(genotype)}: edge {source}→{target} has {value!r}; allowed: {allowed}"
+                    f"nb201 architecture {tuple(integers)}: edge {source}→{target} has {value!r}; allowed: {allowed}"
                 )
-        return tuple(int(value) for value in genotype)
+        return tuple(int(value) for value in integers)
 
     @staticmethod
     def _parse_string(arch: str) -> Genotype:
