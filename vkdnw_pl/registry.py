@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -98,6 +99,10 @@ class Registry(Generic[Value]):
             raise ValueError(f"{self._option}{name!r} is not known{nearest(name, self)} (known: {', '.join(self)})")
         self.check(cls, name)
         return cls
+
+    def imports(self, name: str) -> bool:
+        """Whether to find the class of this name would import a module, and so run its code, that nobody here has named."""
+        return "." in name and name not in self and name.rpartition(".")[0] not in sys.modules
 
     def of(self, cls: type[Any], name: object = None) -> Value:
         """What stands for a class; ``name`` is how texts call it."""

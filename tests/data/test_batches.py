@@ -153,3 +153,72 @@ def test_images_of_a_data_module():
 def test_wrong_data_modules(spec, words):
     with pytest.raises(ValueError, match=words):
         image_batch(spec, 2, (3, 4, 4), 1)
+
+
+def _damaged(kind, folder):
+    path = folder / ("images.npz" if kind.startswith("npz") else "images.npy")
+    images = np.ones((4, 1, 2, 2))
+    odd = {
+        "complex": images * 1j,
+        "text": images.astype(str),
+        "time": images.astype("datetime64[s]"),
+        "not_finite": np.where(np.arange(4)[:, None, None, None] == 2, np.nan, images),
+        "fields": images.astype([("red", "f4")]),
+    }
+    if kind in odd:
+        np.save(path, odd[kind])
+    elif kind == "npz_complex":
+        np.savez(path, images=odd["complex"])
+    elif kind == "npz_label":
+        np.savez(path, images=images, labels=np.array([0, 1, -1, 2]))
+    elif kind == "npz_in_npy":
+        np.savez(folder / "other.npz", images=images)
+        path = folder / "images.npy"
+        (folder / "other.npz").rename(path)
+    elif kind == "npz_is_npy":
+        np.save(folder / "other.npy", images)
+        (folder / "other.npy").rename(path)
+    else:
+        np.savez(path, images=images) if path.suffix == ".npz" else np.save(path, images)
+        raw = bytearray(path.read_bytes())
+        if kind.endswith("flipped"):
+            raw[raw.index(np.float64(1).tobytes() * 3) + 4] ^= 1
+        path.write_bytes(
+            {"empty": b"", "truncated": raw[:-9], "header": raw[:50], "flipped": raw}[kind.rpartition("_")[2]]
+        )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("complex", "holds images of complex128; needed: whole or floating-point numbers"),
+        ("text", "holds images of <U32; needed"),
+        ("time", r"holds images of datetime64\[s\]; needed"),
+        ("fields", "holds images of .*red.*; needed"),
+        ("not_finite", "holds images with values that are not finite"),
+        ("npz_complex", "holds images of complex128"),
+        ("npz_label", "holds the label -1; needed: class numbers from 0"),
+        ("npz_in_npy", "is not a .npy file of numbers: its content is that of a .npz file"),
+        ("npz_is_npy", "is not a .npz file of numbers: its content is that of a .npy file"),
+        *((kind, r"is not a .npy file of numbers: \w") for kind in ("empty", "truncated", "header")),
+        *(
+            (f"npz_{kind}", r"is not a .npz file of numbers: \w")
+            for kind in ("empty", "truncated", "header", "flipped")
+        ),
+    ],
+)
+def test_strange_arrays_are_refused_in_one_line(kind, text, tmp_path):
+    path = _damaged(kind, tmp_path)
+    with pytest.raises(ValueError, match=f"^'{path}' {text}") as caught:
+        image_batch(str(path), 2, (1, 2, 2), 1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "int64", "bool", "float16", ">f4", ">u2"])
+def test_numbers_of_all_kinds_are_read(kind, tmp_path):
+    images = np.arange(8).reshape(2, 1, 2, 2).astype(kind)
+    np.save(tmp_path / "images.npy", images)
+    batch = image_batch(str(tmp_path / "images.npy"), 2, (1, 2, 2), 1).images
+    assert batch.dtype == torch.float32
+    assert torch.equal(batch.sort(dim=0).values, torch.from_numpy(images.astype(np.float32)))

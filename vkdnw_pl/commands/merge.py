@@ -10,6 +10,7 @@ from vkdnw_pl.options import WandbOptions, as_config
 from vkdnw_pl.oracles import find_oracle
 from vkdnw_pl.runs.record import RunRecord
 from vkdnw_pl.scoring.folder import ScoreFolder, join_shards
+from vkdnw_pl.spaces import make_space
 from vkdnw_pl.tracking.results import log_evaluation, log_score_files, log_scores
 from vkdnw_pl.tracking.run import wandb_run
 
@@ -20,6 +21,8 @@ class MergeOptions(WandbOptions):
 
     shards: list[str]
     """Run folders made by score with --shard 0/n, 1/n, ... and otherwise equal settings."""
+    space: str | None = None
+    """The search space of the shards, where it is a class of your own and an oracle file is of it: its dotted name."""
     out: str | None = None
     """Folder for the result. Default: a name made from the settings, below runs/."""
     allow_missing: bool = False
@@ -39,6 +42,8 @@ def merge(options: MergeOptions) -> int:
     with user_input():
         joined = join_shards([ScoreFolder(shard) for shard in options.shards], options.allow_missing)
         settings, config = joined.settings, joined.config
+        if options.space is not None and make_space(options.space).key != settings["space"]:
+            raise ValueError(f"space={options.space!r} is not allowed: the shards are of {settings['space']!r}")
         oracle = None
         if config["oracle"] is not None:
             oracle = find_oracle(config["oracle"], config["oracle_path"], settings["space"])

@@ -7,14 +7,14 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from vkdnw_pl.errors import CommandFailed
+from vkdnw_pl.errors import CommandFailed, UsageError
 from vkdnw_pl.runs.folder import FolderBusy
 from vkdnw_pl.runs.signals import TRAINING_SIGNALS, Stopped
 
@@ -26,6 +26,7 @@ _TAKEN_CARE_OF = (
     "The `srun` command is available on your system but is not used",  # `started_processes` knows when that matters
 )
 """Lightning's warnings that need not be heard."""
+_OUR_PACKAGES = ("vkdnw_pl", "pytorch_lightning", "lightning", "torch", "torchmetrics")
 
 
 def training_command(command: str, arguments: Sequence[str], prog: str) -> int:
@@ -97,4 +98,23 @@ def _with_config(command: str, arguments: list[str]) -> list[str]:
         return arguments
     _, _, out = arguments[flags["--out"]].partition("=")
     config = Path(out or "".join(arguments[flags["--out"] + 1 :][:1])).expanduser() / "config.yaml"
-    return ["--config", str(config), *arguments] if config.is_file() else arguments
+    if not config.is_file():
+        return arguments
+    if foreign := _foreign_code(yaml.safe_load(config.read_text(encoding="utf-8"))):
+        raise UsageError(
+            f"{config} names {foreign}, whose code is not run because a run folder names it: if you trust it, give the "
+            f"file yourself: --config {config}"
+        )
+    return ["--config", str(config), *arguments]
+
+
+def _foreign_code(options: Any, key: str = "") -> str:
+    """A class of another package that options name, if there is one."""
+    parts: list[tuple[Any, str]] = []
+    if isinstance(options, Mapping):
+        parts = [(part, key if (key, name) == ("proxies", "name") else str(name)) for name, part in options.items()]
+    elif isinstance(options, list):
+        parts = [(part, key) for part in options]
+    elif isinstance(options, str) and key in ("class_path", "space", "proxies") and "." in options:
+        return "" if options.partition(".")[0] in _OUR_PACKAGES else options
+    return next(filter(None, (_foreign_code(*part) for part in parts)), "")

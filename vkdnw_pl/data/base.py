@@ -188,7 +188,13 @@ class ImageLoader(DataLoader):
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        yield from super().__iter__()
+        try:
+            yield from super().__iter__()
+        except ValueError as error:  # of a worker it says where in the program
+            text = str(error)
+            if not text.startswith("Caught ValueError in DataLoader worker"):
+                raise
+            raise ValueError(text[text.rindex("\nValueError: ") :].removeprefix("\nValueError: ").strip()) from error
 
 
 def automatic_workers(num_processes: int) -> int:

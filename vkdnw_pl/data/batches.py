@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vkdnw_pl.data.seeded import Batch, draw
-from vkdnw_pl.errors import check_whole
+from vkdnw_pl.errors import check_whole, first_line
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule
@@ -116,18 +116,34 @@ def _from_file(path: Path, input_size: tuple[int, int, int]) -> tuple[Tensor, Te
     if not path.is_file():
         raise ValueError(f"{str(path)!r}: there is no such file")
     try:
-        content = np.load(path, allow_pickle=False)
-        arrays = dict(content) if path.suffix == ".npz" else {"images": content}
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{str(path)!r} is not a {path.suffix} file of numbers: {error}") from None
+        with path.open("rb") as file:  # of a damaged one np.load leaves it open
+            content = np.load(file, allow_pickle=False)
+            is_npz = isinstance(content, np.lib.npyio.NpzFile)
+            if is_npz != (path.suffix == ".npz"):
+                raise ValueError(f"its content is that of a {'.npz' if is_npz else '.npy'} file")
+            names = content.files if is_npz else ["images"]
+            arrays = (
+                {name: content[name] for name in names if name in ("images", "labels")}
+                if is_npz
+                else {"images": content}
+            )
+    except Exception as error:  # damaged files raise nearly every kind of error
+        raise ValueError(f"{str(path)!r} is not a {path.suffix} file of numbers: {first_line(error)}") from None
     if "images" not in arrays:
-        raise ValueError(f"{str(path)!r} holds {', '.join(arrays) or 'nothing'}; needed: images, and perhaps labels")
+        raise ValueError(f"{str(path)!r} holds {', '.join(names) or 'nothing'}; needed: images, and perhaps labels")
     images, labels = arrays["images"], arrays.get("labels")
     if images.ndim != 4 or images.shape[1:] != input_size:
         raise ValueError(f"{str(path)!r} holds an array {images.shape}; needed: (n, {', '.join(map(str, input_size))})")
+    if images.dtype.kind not in "biuf":
+        raise ValueError(f"{str(path)!r} holds images of {images.dtype}; needed: whole or floating-point numbers")
+    if images.dtype.kind == "f" and not np.isfinite(images).all():
+        raise ValueError(f"{str(path)!r} holds images with values that are not finite")
     if labels is not None and (labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer)):
         raise ValueError(f"{str(path)!r} holds labels {labels.dtype} {labels.shape}; needed: int ({len(images)},)")
-    return torch.from_numpy(images).float(), None if labels is None else torch.from_numpy(labels).long()
+    if labels is not None and len(labels) and labels.min() < 0:
+        raise ValueError(f"{str(path)!r} holds the label {labels.min()}; needed: class numbers from 0")
+    images = torch.from_numpy(images.astype(np.float32))
+    return images, None if labels is None else torch.from_numpy(labels.astype(np.int64))
 
 
 def _from_module(spec: Mapping[str, Any]) -> _Draw:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from vkdnw_pl.data.base import ImageDataModule, Part, Transform, hold_out
 from vkdnw_pl.data.seeded import ImageSet
 from vkdnw_pl.data.transforms import IMAGENET_MEAN, IMAGENET_STD, photo_evaluation, photo_training
-from vkdnw_pl.errors import check_number, check_whole
+from vkdnw_pl.errors import check_number, check_whole, first_line
 
 Folder = Literal["train", "val"]
 _COUNTS = {"train": 1_281_167, "val": 50_000}
@@ -179,12 +179,40 @@ def _class_folders(folder: Path) -> list[str]:
 
 
 def open_photo(path: str) -> Image.Image:
-    """Decode an image file to RGB; a ``ValueError`` names one that is missing, damaged or cut short."""
+    """Decode an image file to RGB with 8 bits.
+
+    Of 16 bits the upper 8 count, as Pillow reads colours of 16 bits; floating-point numbers are meant for black 0 and
+    white 1. Transparency is left out.
+
+    Raises:
+        ValueError: naming a file that is missing, damaged or cut short, or whose numbers do not say what white is.
+    """
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"image file {path!r} cannot be read: {error}; put a whole copy there or remove it") from None
+            return _eight_bits(image).convert("RGB")
+    except Exception as error:  # damaged files raise nearly every kind of error
+        raise ValueError(
+            f"image file {path!r} cannot be read: {first_line(error)}; put a whole copy there or remove it"
+        ) from None
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A grey image of larger numbers as one of 8 bits; Pillow's own conversion cuts off what is above 255."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "F":
+        values = np.asarray(image)
+        if not (values.min() >= 0 and values.max() <= 1):  # also where one is not a number
+            raise ValueError(
+                f"its values are floating-point numbers from {values.min():g} to {values.max():g}, and only for those "
+                "from 0 to 1 it is known what white is; convert it to 8 or 16 bits"
+            )
+        return Image.fromarray((values * 255).round().astype(np.uint8))
+    if image.mode == "I":
+        raise ValueError(
+            "its values are whole numbers of 32 bits, whose white is not known; convert it to 8 or 16 bits"
+        )
+    return image
 
 
 def extract_train(root: Path, classes: int) -> None:

@@ -11,6 +11,7 @@ from vkdnw_pl.oracles import nb201_tables, timm_results
 from vkdnw_pl.oracles.base import Oracle, cache_dir, download_command
 from vkdnw_pl.oracles.csv_file import load_csv
 from vkdnw_pl.spaces import SPACES
+from vkdnw_pl.spaces.base import check_imported
 
 
 class TableSource(NamedTuple):
@@ -86,7 +87,10 @@ def find_oracle(name: str, oracle_path: str | Path | None = None, space: str = "
             f"oracle_path={str(oracle_path)!r} has no use with oracle={name!r}; leave it out, or choose oracle="
             f"{' or '.join(with_folder.rsplit(', ', 1))}"
         )
-    return load_csv(Path(name).expanduser(), SPACES[space]) if source is None else source.load(folder)
+    if source is not None:
+        return source.load(folder)
+    check_imported(space, "the run folder")  # of an option it is imported already
+    return load_csv(Path(name).expanduser(), SPACES[space])
 
 
 def _choices(space: str) -> str:

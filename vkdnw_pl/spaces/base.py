@@ -191,6 +191,15 @@ def make_space(space: str | Space | type[Space], search_options: Mapping[str, st
     return cls(**search_options) if search_options else SPACES.of(cls)
 
 
+def check_imported(space: str, where: str) -> None:
+    """Refuse a space's dotted name that only a file says: it would run code. One that the user gave too is imported."""
+    if SPACES.imports(space):
+        raise ValueError(
+            f"{where} names the space {space!r}, a class of another module, whose code is not run because a file names "
+            f"it: if you trust it, give --space {space} (for fit --model.space {space}; in Python import it)"
+        )
+
+
 def space_key(space: str | Space | type[Space]) -> str:
     """The key of a space that is given as for `make_space`; ValueError where an object has options of a search."""
     made_space = make_space(space)

@@ -8,7 +8,7 @@ from typing import Any
 
 from vkdnw_pl.errors import nearest
 from vkdnw_pl.networks.arch_file import is_arch_file, read_arch_file
-from vkdnw_pl.spaces.base import SPACES, Space, make_space
+from vkdnw_pl.spaces.base import SPACES, Space, check_imported, make_space
 
 AUTO = "auto"
 
@@ -57,6 +57,8 @@ def resolve_arch(arch: str, space: str | Space = AUTO) -> ResolvedArch:
 def _from_file(path: str, space: str | Space) -> ResolvedArch:
     file = read_arch_file(path)
     key = None if space == AUTO else make_space(space).key
+    if file.space is not None:
+        check_imported(file.space, f"arch={str(file.path)!r}")
     if file.space is not None and key not in (None, make_space(file.space).key):
         raise ValueError(f"arch={str(file.path)!r} is an architecture of the space {file.space!r}, but space={key!r}")
     if is_arch_file(file.arch):

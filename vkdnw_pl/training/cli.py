@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentError
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,13 @@ from vkdnw_pl.callbacks.history import HistoryLogger, HistoryResume
 from vkdnw_pl.callbacks.prediction_writer import PredictionWriter
 from vkdnw_pl.callbacks.throughput import Throughput
 from vkdnw_pl.callbacks.train_progress import progress_callbacks
-from vkdnw_pl.errors import UsageError, user_input
+from vkdnw_pl.errors import CommandFailed, UsageError, first_line, user_input
 from vkdnw_pl.option_parser import NarrowTypesFirst, describe_options
 from vkdnw_pl.options import WandbOptions
 from vkdnw_pl.runs.folder import FolderBusy, digest
 from vkdnw_pl.spaces.resolve import resolve_arch
 from vkdnw_pl.tracking.lightning import with_wandb
-from vkdnw_pl.training.fit import ExitCode, Fit, is_finished
+from vkdnw_pl.training.fit import OF_USER, ExitCode, Fit, is_finished, of_checkpoint
 from vkdnw_pl.training.folder import TrainingFolder, training_settings
 from vkdnw_pl.training.module import TrainingModule
 from vkdnw_pl.training.option_errors import check_given, readable
@@ -192,21 +192,24 @@ class TrainingCLI(LightningCLI):
             if self._get(self.config, "overwrite"):
                 self.folder.clear()
             self.folder.check_continues(self.settings)
-        resume = self.folder.resume_path(ckpt_path, self.model.hparams)
+        resume = self.folder.resume_path(ckpt_path, self.model, self.trainer)
         goes_on = resume == str(self.folder.checkpoint("last"))
         return FitPlan(resume, 0 if goes_on and is_finished(self.folder, self._until) else None)
 
     def validate(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Evaluate a checkpoint on the validation images."""
-        self.trainer.validate(model, datamodule, ckpt_path=self._evaluated_path(ckpt_path))
+        with self._evaluated(ckpt_path) as path:
+            self.trainer.validate(model, datamodule, ckpt_path=path)
 
     def test(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Evaluate a checkpoint on the test images."""
-        self.trainer.test(model, datamodule, ckpt_path=self._evaluated_path(ckpt_path))
+        with self._evaluated(ckpt_path) as path:
+            self.trainer.test(model, datamodule, ckpt_path=path)
 
     def predict(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Write a checkpoint's predictions for the test images."""
-        self.trainer.predict(model, datamodule, return_predictions=False, ckpt_path=self._evaluated_path(ckpt_path))
+        with self._evaluated(ckpt_path) as path:
+            self.trainer.predict(model, datamodule, return_predictions=False, ckpt_path=path)
         rank_zero_only(print)(f"predictions in {self.folder.path / 'predictions.csv'}")
 
     def _plain(self) -> dict[str, Any]:
@@ -233,11 +236,22 @@ class TrainingCLI(LightningCLI):
         trainer = self._get(self.config, "trainer")
         return {name: trainer[name] for name in ("max_epochs", "max_steps")}
 
-    def _evaluated_path(self, ckpt_path: str | None) -> str | None:
-        path = self.folder.evaluated_path(ckpt_path, self.model.hparams)
+    @contextmanager
+    def _evaluated(self, ckpt_path: str | None) -> Iterator[str | None]:
+        """The file that is evaluated within; what Lightning cannot make of its content is said in one line."""
+        path = self.folder.evaluated_path(ckpt_path, self.model, self.trainer)
         if path is not None:
             rank_zero_only(print)(f"evaluating {path}")
-        return path
+        try:
+            yield path
+        except UsageError:
+            raise
+        except Exception as error:
+            if path is not None and of_checkpoint(error):
+                raise UsageError(f"ckpt_path={path!r} cannot be evaluated: {first_line(error)}") from error
+            if isinstance(error, OF_USER):
+                raise CommandFailed(str(error)) from error
+            raise
 
 
 def _as_list(values: Any) -> list[Any]:

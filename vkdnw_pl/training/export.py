@@ -19,8 +19,9 @@ from vkdnw_pl.errors import CommandFailed, UsageError, user_input
 from vkdnw_pl.networks.arch_file import TASK, is_arch_file
 from vkdnw_pl.runs.environment import environment_record
 from vkdnw_pl.runs.files import write_json
-from vkdnw_pl.spaces import SPACES
-from vkdnw_pl.spaces.resolve import ResolvedArch, resolve_arch
+from vkdnw_pl.spaces import SPACES, make_space
+from vkdnw_pl.spaces.base import check_imported
+from vkdnw_pl.spaces.resolve import AUTO, ResolvedArch, resolve_arch
 from vkdnw_pl.training.export_options import CARD, FILES, ExportOptions
 from vkdnw_pl.training.exported import (
     CHECKED_BATCHES,
@@ -30,6 +31,7 @@ from vkdnw_pl.training.exported import (
     WEIGHTS,
     NetworkRecord,
     OnnxMismatch,
+    check_network_facts,
     exported_file,
     put_weights,
     read_checkpoint,
@@ -107,13 +109,15 @@ def _from_file(path: Path, options: ExportOptions) -> ExportSource:
 
 def _from_checkpoint(path: Path, content: Mapping[str, Any], options: ExportOptions) -> ExportSource:
     hparams = content["hyper_parameters"]
-    if not isinstance(hparams, dict) or not {"arch", "space", "num_classes", "input_size"} <= set(hparams):
-        raise ValueError(f"source={str(path)!r} is a checkpoint of another program, not of fit")
+    known = ("arch", "space", "num_classes", "input_size")
+    check_network_facts(hparams, f"source={str(path)!r}, hyper_parameters,", known)
     if refused := list(options.task):
         raise ValueError(f"{refused[0]} is not allowed here: {path} knows what its network was trained for")
-    arch = hparams["arch"] if options.arch is None else options.arch
+    arch, space = hparams["arch"] if options.arch is None else options.arch, options.space
+    if options.arch is None:
+        space = _space_of_file(hparams["space"], options, path)
     try:
-        resolved = resolve_arch(arch, hparams["space"] if options.arch is None else options.space)
+        resolved = resolve_arch(arch, space)
     except ValueError as error:
         hint = "; if the file has moved, say where with --arch" if options.arch is None and is_arch_file(arch) else ""
         raise ValueError(
@@ -134,10 +138,24 @@ def _from_checkpoint(path: Path, content: Mapping[str, Any], options: ExportOpti
     return ExportSource(record=record, network=network, trained=True, facts=facts, run=run)
 
 
+def _space_of_file(name: str, options: ExportOptions, path: Path) -> str:
+    """The space that a file says, which may be ``auto``, and the user perhaps too."""
+    if options.space == AUTO:
+        check_imported(name, f"source={str(path)!r}")
+        return name
+    key = make_space(options.space).key
+    if name not in (AUTO, key):
+        raise ValueError(f"space={options.space!r} is not allowed here: {path} has a network of {name!r}")
+    return key
+
+
 def _from_exported(path: Path, options: ExportOptions) -> ExportSource:
     if options.arch is not None or options.network or options.task:
         raise ValueError(f"arch, network, num_classes and image_size are not allowed here: {path} knows them")
+    if options.space != AUTO:
+        make_space(options.space)  # of a dotted name it is imported now
     record, state = read_exported(path)
+    _space_of_file(record.space, options, path)
     network = record.build()
     put_weights(network, state, path)
     card: dict[str, Any] = {}

@@ -9,7 +9,8 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vkdnw_pl.errors import CommandFailed, check_whole, first_line
+from vkdnw_pl.errors import CommandFailed, check_whole, first_line, is_whole
 from vkdnw_pl.runs.files import replaced
 from vkdnw_pl.spaces import SPACES
+from vkdnw_pl.spaces.base import check_imported
+from vkdnw_pl.training.export_options import CARD
 
 SAFETENSORS = ".safetensors"
 WEIGHTS = ("model.pt", "model.safetensors")
@@ -54,25 +57,57 @@ def put_weights(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"weights={str(path)!r} are those of another network: {error}") from None
+        raise ValueError(
+            f"weights={str(path)!r} are those of another network: {' '.join(str(error).split())}"
+        ) from None
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Content of a file that torch.save or safetensors wrote, if it can be read without running code from it."""
+    """Content of a file that torch.save or safetensors wrote, if it is whole and can be read without running its code."""
     if not path.is_file():
         raise ValueError(f"weights={str(path)!r}: there is no such file")
+    _check_digest(path)
     try:
         if path.suffix == SAFETENSORS:
             from safetensors.torch import load_file
 
             return load_file(path)
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_saved(path)
     except Exception as error:
         reason = first_line(error)
         raise ValueError(f"weights={str(path)!r} is not a file of weights that can be read safely: {reason}") from None
     if not isinstance(content, dict):
         raise ValueError(f"weights={str(path)!r} holds no state dict")
     return content
+
+
+def read_saved(path: Path) -> Any:
+    """What torch.save wrote, read without running code from it, once every byte has the checksum that the file says."""
+    check_archive(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def check_archive(path: Path) -> None:
+    """Refuse a zip file, as torch.save writes them, with a damaged part: PyTorch itself does not look at the checksums."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if (part := archive.testzip()) is not None:
+                raise ValueError(f"it is damaged: its part {part} does not have the checksum that was written with it")
+
+
+def _check_digest(path: Path) -> None:
+    """Refuse an exported file that is not the one of which the card beside it speaks."""
+    try:
+        digest = json.loads(path.with_name(CARD).read_text(encoding="utf-8"))["files"][path.name]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return  # there is no card, or it is not about this file
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != digest:
+        raise ValueError(
+            f"weights={str(path)!r} is damaged, or another file than the one that {CARD} beside it is about: its SHA-256 "
+            f"is {found}, not {digest}"
+        )
 
 
 def read_weights(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
@@ -84,28 +119,122 @@ def read_weights(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
         path: for the error.
     """
     state = content.get("state_dict", content)
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not state:
         raise ValueError(f"weights={str(path)!r} holds no state dict")
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ValueError(
+                f"weights={str(path)!r} holds no state dict: {name!r} is a {type(value).__name__}, not a tensor with a name"
+            )
     prefix = "network."
     if any(name.startswith(prefix) for name in state):
         return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     return state
 
 
-def check_checkpoint(path: Path, hparams: Mapping[str, Any]) -> None:
-    """Make sure that ``path`` is a whole checkpoint of the network that the hyper-parameters say."""
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "arch": ("a text", lambda value: isinstance(value, str)),
+    "space": ("a text", lambda value: isinstance(value, str)),
+    "network": ("options by name, or null", lambda value: value is None or _is_named(value)),
+    "num_classes": ("a whole number of at least 1", lambda value: is_whole(value, 1)),
+    "input_size": (
+        "channels, height and width, whole numbers of at least 1",
+        lambda value: isinstance(value, list) and len(value) == 3 and all(is_whole(one, 1) for one in value),
+    ),
+    "student_size": ("a whole number of at least 1, or null", lambda value: value is None or is_whole(value, 1)),
+}
+"""What a checkpoint, or an exported file, says of its network: what it must be, in words and as a test."""
+
+
+def _is_named(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(name, str) for name in value)
+
+
+def check_network_facts(facts: Any, where: str, needed: Sequence[str] = ()) -> None:
+    """Refuse what a file says of its network where it is of the wrong kind; ``where`` is how texts call file and key."""
+    if not isinstance(facts, dict):
+        raise ValueError(f"{where} is damaged: it is a {type(facts).__name__}, not options by name")
+    if missing := [name for name in needed if name not in facts]:
+        raise ValueError(f"{where} is no network's: {', '.join(missing)} missing")
+    for name, (kind, is_kind) in _KINDS.items():
+        if name in facts and not is_kind(facts[name]):
+            raise ValueError(f"{where} is damaged: {name} is {facts[name]!r:.80}, it must be {kind}")
+
+
+def check_checkpoint(path: Path, module: nn.Module, hparams: Mapping[str, Any], loops: Mapping[str, Any]) -> None:
+    """Make sure that ``path`` is a whole checkpoint of a training of ``module``, down to the kinds of its values.
+
+    Args:
+        path: of the checkpoint.
+        module: that is to go on; its weights' names and shapes count.
+        hparams: its hyper-parameters; those that say which network it is count.
+        loops: state of a trainer's loops, by name; the kinds of its values count.
+    """
+    where = f"ckpt_path={str(path)!r}"
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content: Any = read_saved(path)
     except Exception as error:
         reason = first_line(error)
-        raise ValueError(f"ckpt_path={str(path)!r} is damaged, or no checkpoint of a training: {reason}") from None
+        raise ValueError(f"{where} is damaged, or no checkpoint of a training: {reason}") from None
     if not isinstance(content, dict) or "state_dict" not in content or "loops" not in content:
-        raise ValueError(f"ckpt_path={str(path)!r} is no checkpoint of a training; model.weights takes bare weights")
+        raise ValueError(f"{where} is no checkpoint of a training; model.weights takes bare weights")
     saved = content.get("hyper_parameters", {})
-    for name in ("arch", "space", "network", "num_classes", "input_size", "student_size"):
+    check_network_facts(saved, f"{where}, hyper_parameters,")
+    for name in _KINDS:
         if name in saved and saved[name] != hparams.get(name):
             value = f"{saved[name]!r} there, {hparams.get(name)!r} here"
-            raise ValueError(f"ckpt_path={str(path)!r} is of another network: {name} is {value}")
+            raise ValueError(f"{where} is of another network: {name} is {value}")
+    for name in ("epoch", "global_step"):
+        _check_like(content.get(name), 0, f"{where} is damaged: {name}")
+    _check_like(content["loops"], loops, f"{where} is damaged: loops")
+    weights = module.state_dict()
+    for key in ("state_dict", "current_model_state"):
+        if key in content:
+            _check_like(content[key], weights, f"{where} is damaged: {key}")
+    if more := [name for name in content["state_dict"] if name not in weights]:
+        raise ValueError(f"{where} is of another network: {more[0]!r} is no weight of the one here")
+    _check_optimizers(content.get("optimizer_states", []), f"{where} is damaged: optimizer_states")
+    _check_list(content.get("lr_schedulers", []), {"last_epoch": 0}, f"{where} is damaged: lr_schedulers")
+    _check_like(content.get("callbacks", {}), {}, f"{where} is damaged: callbacks")
+
+
+def _check_like(value: Any, pattern: Any, where: str) -> None:
+    """Refuse a value that is not of the kind of a pattern: tensors of its shape, dicts with its names, whole numbers."""
+    if isinstance(pattern, Mapping):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{where} is a {type(value).__name__}, not values by name")
+        for name, part in pattern.items():
+            if name not in value:
+                raise ValueError(f"{where} has no {name!r}")
+            _check_like(value[name], part, f"{where}, {name}")
+    elif isinstance(pattern, Tensor):
+        found = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        if not isinstance(value, Tensor) or value.shape != pattern.shape:
+            raise ValueError(f"{where} is {found}, not a tensor {tuple(pattern.shape)}")
+    elif isinstance(pattern, int) and not (
+        isinstance(value, bool) if isinstance(pattern, bool) else is_whole(value, 0)
+    ):
+        needed = "true or false" if isinstance(pattern, bool) else "a whole number of at least 0"
+        raise ValueError(f"{where} is {value!r:.80}, it must be {needed}")
+
+
+def _check_list(values: Any, pattern: Any, where: str) -> None:
+    if not isinstance(values, list):
+        raise ValueError(f"{where} is a {type(values).__name__}, not a list")
+    for i, value in enumerate(values):
+        _check_like(value, pattern, f"{where}[{i}]")
+
+
+def _check_optimizers(states: Any, where: str) -> None:
+    _check_list(states, {"state": {}, "param_groups": None}, where)
+    for i, state in enumerate(states):
+        _check_list(state["param_groups"], {}, f"{where}[{i}], param_groups")
+        for number, values in state["state"].items():
+            _check_like(values, {}, f"{where}[{i}], state, {number}")
+            for name, value in values.items():
+                if value is not None and not isinstance(value, Tensor | int | float):
+                    kind = f"a {type(value).__name__}, neither a tensor nor a number"
+                    raise ValueError(f"{where}[{i}], state, {number}, {name} is {kind}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,13 +292,11 @@ def read_exported(path: str | Path) -> tuple[NetworkRecord, dict[str, Tensor]]:
     path = exported_file(path)
     content = read_checkpoint(path)
     fields = record_fields(content, path)
-    try:
-        record = NetworkRecord(**{name: fields[name] for name in NetworkRecord.__dataclass_fields__ if name in fields})
-    except TypeError:
-        missing = [name for name in ("space", "arch", "num_classes", "input_size") if name not in fields]
-        raise ValueError(f"{path} is no exported network: {', '.join(missing)} missing") from None
+    check_network_facts(fields, str(path), ("space", "arch", "num_classes", "input_size"))
+    record = NetworkRecord(**{name: fields[name] for name in NetworkRecord.__dataclass_fields__ if name in fields})
     if record.format != 1:
         raise ValueError(f"{path} has format {record.format!r}, which this version cannot read")
+    check_imported(record.space, str(path))
     try:
         space = SPACES[record.space]
     except ValueError as error:
@@ -185,7 +312,11 @@ def record_fields(content: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     from safetensors import safe_open
 
     with safe_open(path, "pt") as opened:
-        return json.loads((opened.metadata() or {}).get("vkdnw_pl", "{}"))
+        text = (opened.metadata() or {}).get("vkdnw_pl", "{}")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: its entry vkdnw_pl is not JSON: {error}") from None
 
 
 def exported_file(path: str | Path) -> Path:

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import LightningDataModule, Trainer
@@ -29,7 +30,7 @@ from vkdnw_pl.training.module import TrainingModule
 _LOST_CONNECTION = ("Connection closed by peer", "Connection reset by peer", "remote process exited", "Broken pipe")
 """In the messages of gloo and NCCL."""
 _STOP_REQUESTS = (SIGTERMException, Stopped, KeyboardInterrupt, SystemExit)
-_OF_USER = (ValueError, OSError, MisconfigurationException)
+OF_USER = (ValueError, OSError, MisconfigurationException)
 """Mostly what the user gave: data that are not there, options that do not go together."""
 
 
@@ -134,7 +135,9 @@ class Fit:
             except Exception as error:
                 if self._stop.began or not record.put_back():
                     record.end("failed", stopped_by=None, steps=self.trainer.global_step)
-                if isinstance(error, _OF_USER):
+                if of_checkpoint(error) and not self._was_left_alone(error):
+                    raise self._failed(f"ckpt_path={resume!r} cannot be continued: {first_line(error)}") from error
+                if isinstance(error, OF_USER):
                     raise self._failed(str(error)) from error
                 if self._was_left_alone(error):
                     raise self._failed(f"another process of the training ended ({first_line(error)})") from error
@@ -148,7 +151,7 @@ class Fit:
         except _STOP_REQUESTS as request:
             # Where all stop together the first process says why: a launcher may end it when this one ends with an error.
             raise self._exit(0 if self._stop.agreed else 128 + self._signum(request)) from request
-        except _OF_USER as error:
+        except OF_USER as error:
             raise CommandFailed(f"process {self.trainer.global_rank}: {error}") from error
         except RuntimeError as error:
             if not self._was_left_alone(error):
@@ -206,6 +209,12 @@ class Fit:
         if self.trainer.world_size > 1:
             TRAINING_SIGNALS.ignore_until_exit()
         return ExitCode(code)
+
+
+def of_checkpoint(error: BaseException) -> bool:
+    """Whether it was while Lightning put a checkpoint's content in its places that this was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(Path(frame.filename).stem == "checkpoint_connector" for frame in frames)
 
 
 def is_finished(folder: TrainingFolder, until: Mapping[str, Any]) -> bool:

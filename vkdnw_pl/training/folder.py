@@ -6,10 +6,13 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vkdnw_pl.errors import UsageError, user_input
 from vkdnw_pl.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule, Trainer
 
 _NAMED_CHECKPOINT = re.compile(r"last|best|epoch_\d+")
 _LOADING = ("num_workers", "prefetch", "pin_memory", "prepare_per_node", "root", "download", "verify", "extract")
@@ -66,13 +69,13 @@ class TrainingFolder(RunFolder):
         else:
             self.earlier_meta()
 
-    def resume_path(self, ckpt_path: str | None, hparams: Mapping[str, Any]) -> str | None:
+    def resume_path(self, ckpt_path: str | None, model: LightningModule, trainer: Trainer) -> str | None:
         """Checkpoint to train on from: the one that is named, else the last one; None where there is none."""
         if ckpt_path in (None, "last") and not self.checkpoint("last").is_file():
             return None
-        return self._checked(ckpt_path or "last", hparams)
+        return self._checked(ckpt_path or "last", model, trainer)
 
-    def evaluated_path(self, ckpt_path: str | None, hparams: Mapping[str, Any]) -> str | None:
+    def evaluated_path(self, ckpt_path: str | None, model: LightningModule, trainer: Trainer) -> str | None:
         """Checkpoint to evaluate: the one that is named, else the best one; ``none`` is the bare network."""
         if ckpt_path == "none":
             return None
@@ -80,9 +83,9 @@ class TrainingFolder(RunFolder):
         if ckpt_path is None and not names:
             best = self.checkpoint("best")
             raise UsageError(f"there is no {best}: give --ckpt_path FILE, or --ckpt_path none for the bare network")
-        return self._checked(ckpt_path or names[0], hparams)
+        return self._checked(ckpt_path or names[0], model, trainer)
 
-    def _checked(self, ckpt_path: str, hparams: Mapping[str, Any]) -> str:
+    def _checked(self, ckpt_path: str, model: LightningModule, trainer: Trainer) -> str:
         from vkdnw_pl.training.exported import check_checkpoint  # imports torch
 
         path = self.checkpoint(ckpt_path) if _NAMED_CHECKPOINT.fullmatch(ckpt_path) else Path(ckpt_path)
@@ -90,7 +93,7 @@ class TrainingFolder(RunFolder):
         if not path.is_file():
             raise UsageError(f"ckpt_path={ckpt_path!r}: there is no file {path}")
         with user_input():
-            check_checkpoint(path, hparams)
+            check_checkpoint(path, model, model.hparams, {"fit_loop": trainer.fit_loop.state_dict()})
         return str(path)
 
 

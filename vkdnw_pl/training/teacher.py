@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vkdnw_pl.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from vkdnw_pl.errors import check_choice, check_number, check_whole, nearest
 from vkdnw_pl.networks.features import FeatureTap, Stage, stage_outputs
+from vkdnw_pl.training.exported import check_archive
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -214,6 +215,8 @@ def _build(options: TeacherOptions, num_classes: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
+            if options.weights is not None:
+                check_archive(Path(options.weights))
             return timm.create_model(name, **arguments)
         except Exception as error:
             text = " ".join(str(error).split()) or type(error).__name__
