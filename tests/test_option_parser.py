@@ -155,7 +155,9 @@ def test_errors(arguments, text):
         ("- number\n", "must hold 'option: value' lines"),
         ("", "must hold 'option: value' lines"),
         ("number: [\n", "is not YAML"),
-        (b"\xff\xfe", "is not YAML"),
+        (b"\xff\xfe", "c.yaml, line 1 is damaged: it is not UTF-8 text"),
+        ("number: 3\nchoice: none\nnumber: 4\n", "c.yaml, line 3 is damaged: 'number' stands there a second time"),
+        ("number: " + "[" * 3000, "c.yaml, line 1 is damaged: it is nested more than 100 times"),
     ],
 )
 def test_errors_in_config_files(tmp_path, content, text):
@@ -163,6 +165,12 @@ def test_errors_in_config_files(tmp_path, content, text):
     config.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UsageError, match=text):
         parse("--config", str(config))
+
+
+@pytest.mark.parametrize("form", [["--options", "{a: 1, a: 2}"], ["--options={a: 1, a: 2}"]])
+def test_no_name_comes_twice_in_a_value(form):
+    with pytest.raises(UsageError, match="options is not allowed: 'a' stands there a second time"):
+        parse(*form)
 
 
 def test_help(capsys):

@@ -16,6 +16,8 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter
 
 from vkdnw_pl.errors import UsageError, unknown, user_input
+from vkdnw_pl.runs.documents import check_yaml, parse_yaml
+from vkdnw_pl.runs.files import read_text
 
 _OWN_FLAGS = ("-h", "--help", "-c", "--config", "--print_config")
 
@@ -80,6 +82,24 @@ def narrow_types_first(kind: Any) -> Any:
     return Union[tuple(sorted(get_args(kind), key=lambda part: {int: 0, float: 1}.get(part, 2)))]  # noqa: UP007
 
 
+def check_plain(arguments: Sequence[str]) -> None:
+    """Refuse options in which a name comes twice, or that are nested or repeated too often, before anything is made of them.
+
+    Of files that are named as values, those that end in ``.yaml`` or ``.yml``, which the parser would read.
+    """
+    flag = ""
+    for argument in arguments:
+        before, equals, value = argument.partition("=")
+        if before.startswith("-"):
+            flag, value = before.strip("-"), value if equals else ""
+        else:
+            value = argument
+        if any(sign in value for sign in "[{&"):
+            check_yaml(value, flag)
+        elif (flag in ("c", "config") or value.endswith((".yaml", ".yml"))) and Path(value).expanduser().is_file():
+            check_yaml(read_text(Path(value).expanduser()), value)
+
+
 class _Parser(NarrowTypesFirst, ArgumentParser):
     pass
 
@@ -135,6 +155,8 @@ class CommandParser:
         """Turn arguments into the command's options; SystemExit after --help and --print_config."""
         arguments = self._with_values([self._with_underscores(argument) for argument in arguments])
         self._check_known(arguments)
+        with user_input():
+            check_plain(arguments)
         try:
             options = self._parser.parse_args(arguments)
         except ArgumentError as error:
@@ -176,10 +198,8 @@ class CommandParser:
         file = Path(path).expanduser()
         if not file.is_file():
             raise UsageError(f"config file {path!r} does not exist")
-        try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UsageError(f"config file {path!r} is not YAML: {' '.join(str(error).split())}") from error
+        with user_input():
+            content = parse_yaml(read_text(file), f"config file {path}")
         if not isinstance(content, Mapping):
             raise UsageError(f"config file {path!r} must hold 'option: value' lines (options: {', '.join(options)})")
         for key in content:

@@ -82,11 +82,11 @@ def test_failed_rows_are_the_exit_code(scored, tmp_path):
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ("", "has no column 'arch'"),
-        ("name,macs\na,1\n", "has no column 'arch'"),
+        ("", "is empty: its first line must name the columns"),
+        ("name,macs\na,1\n", "there is no column 'arch'"),
         ("arch,macs\n", "holds no scores"),
         ("arch,macs\n|none~0|,1\n", r"scores\.csv: nb201 architecture '\|none~0\|' has 1 part"),
-        ('arch,macs\n"index:3,3,3,3,3,3",many\n', r"line 2: column 'macs' holds 'many', which is not a number"),
+        ('arch,macs\n"index:3,3,3,3,3,3",many\n', r"line 2, column 'macs': 'many' is not a number"),
         ('arch,macs\n"index:3,3,3,3,3,3"\n', r"line 2 has 1 cells, the first line has 2"),
         ('arch,macs\n"index:3,3,3,3,3,3",1\n"index:3,3,3,3,3,3",2\n', "have different scores"),
         ('arch,seed\n"index:3,3,3,3,3,3",1\n', "no column to rank by"),

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vkdnw_pl.oracles.csv_file import load_csv, parse_table
+from vkdnw_pl.oracles.csv_file import accuracies, load_csv
+from vkdnw_pl.runs.csv_table import CsvTable
 from vkdnw_pl.spaces import NB201
 
 SPACE = NB201()
@@ -11,7 +12,7 @@ B = "|skip_connect~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|"
 
 
 def parse(text):
-    return parse_table(text, "t.csv", SPACE)
+    return accuracies(CsvTable(text, "t.csv", ("arch",)), SPACE)
 
 
 def test_datasets_and_their_details():
@@ -32,7 +33,7 @@ def test_keys_are_canonical():
     assert parse('arch,x\n"index:3,0,0,0,0,1",50\n')["x"] == {A: 50.0}
     assert parse('arch,coding,x\n"(2, 1, 1, 1, 1, 0)",naslib,50\n') == {"x": {A: 50.0}}
     with pytest.raises(
-        ValueError, match="line 2: nb201 architecture '2,1,1,1,1,0' does not say what its integers mean"
+        ValueError, match="line 2, column 'arch': nb201 architecture '2,1,1,1,1,0' does not say what its integers mean"
     ):
         parse('arch,x\n"2,1,1,1,1,0",50\n')
 
@@ -44,26 +45,26 @@ def test_spaces_blank_lines_and_missing_newline_at_the_end():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"t\.csv, line 1: the first column is '', not 'arch'"),
-        ("cifar10,arch\n", r"line 1: the first column is 'cifar10', not 'arch'"),
-        (f"{A},50\n", "line 1: the first column"),
+        ("", r"t\.csv is empty: its first line must name the columns"),
+        ("cifar10\n", r"t\.csv, line 1: there is no column 'arch'"),
+        (f"{A},50\n", "line 1: there is no column 'arch'"),
         ("arch\n", "line 1: no data set"),
         ("arch,x,\n", "line 1: column 3 has no name"),
-        ("arch,x,x\n", "line 1: column 'x' occurs twice"),
-        ("arch,arch\n", "column 'arch' occurs twice"),
-        ("arch,x\n", "no architecture below the header"),
-        (f"arch,x\n{A},50\n{B}\n", "line 3: 1 cells where the header has 2"),
-        (f"arch,x\n{A},50,60\n", "line 2: 3 cells where the header has 2"),
+        ("arch,x,x\n", "line 1: a column repeats: 'x'"),
+        ("arch,arch\n", "a column repeats: 'arch'"),
+        ("arch,x\n", "no architecture below the first line"),
+        (f"arch,x\n{A},50\n{B}\n", "line 3 has 1 cells, the first line has 2"),
+        (f"arch,x\n{A},50,60\n", "line 2 has 3 cells, the first line has 2"),
         (f"arch,x\n{A},fifty\n", "line 2, column 'x': 'fifty' is not a number"),
-        (f"arch,x\n{A},\n", "line 2, column 'x': '' is not a number"),
-        (f"arch,x\n{A},nan\n", "line 2, column 'x': 'nan' is not an accuracy in percent"),
-        (f"arch,x\n{A},inf\n", "'inf' is not an accuracy"),
-        (f"arch,x\n{A},100.01\n", "'100.01' is not an accuracy"),
-        (f"arch,x\n{A},-0.1\n", "'-0.1' is not an accuracy"),
+        (f"arch,x\n{A},\n", "line 2, column 'x': '' is not a finite number"),
+        (f"arch,x\n{A},nan\n", "line 2, column 'x': 'nan' is not a finite number"),
+        (f"arch,x\n{A},inf\n", "'inf' is not a finite number"),
+        (f"arch,x\n{A},100.01\n", "100.01 is not an accuracy"),
+        (f"arch,x\n{A},-0.1\n", "-0.1 is not an accuracy"),
         (f"arch,x,y\n{A},50,0.5\n{B},60,1.0\n", "column 'y': no value is above 1, so these look like fractions"),
-        (f"arch,x\n{A.replace('nor_', 'non_')},50\n", "line 2: .*did you mean 'nor_conv_3x3'"),
+        (f"arch,x\n{A.replace('nor_', 'non_')},50\n", "line 2, column 'arch': .*did you mean 'nor_conv_3x3'"),
         (f'arch,x\n{A},50\n{B},60\n"index:3,0,0,0,0,1",50\n', "line 4: architecture .* stands in line 2 already"),
-        (f'arch,x\n"{A},50\n', "not a CSV file"),
+        (f'arch,x\n"{A},50\n', "line 2 is damaged: a quotation mark is not closed"),
     ],
 )
 def test_what_is_refused(text, message):
@@ -90,7 +91,7 @@ def test_unreadable_files(tmp_path, kind):
         path.mkdir()
     elif kind == "binary":
         path.write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(ValueError, match=r"oracle='.*mine\.csv' cannot be read"):
+    with pytest.raises(ValueError, match=r"mine\.csv(, line 1)? (cannot be read|is damaged|holds a zero byte)"):
         load_csv(path, SPACE)
 
 

@@ -178,7 +178,7 @@ class TestSpaces:
         (arch,) = oracle.archs
         assert oracle.space == "mbv2"
         assert arch.startswith("SuperConvK3BNRELU(3,48")
-        with pytest.raises(ValueError, match="line 2: nb201 architecture 'mbv2_480m'"):
+        with pytest.raises(ValueError, match="line 2, column 'arch': nb201 architecture 'mbv2_480m'"):
             load_oracle(str(path))
 
     def test_tags_of_weights_do_not_count(self, tmp_path):

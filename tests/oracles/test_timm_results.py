@@ -122,11 +122,15 @@ class TestLoading:
     @pytest.mark.parametrize(
         ("content", "text"),
         [
-            ("arch,imagenet\nsmall,70\n", r"its first line lacks model, img_size, top1.*oracle=FILE\.csv"),
+            ("arch,imagenet\nsmall,70\n", r"line 1: there is no column 'model'.*oracle=FILE\.csv"),
             (HEADER, "holds no model"),
-            (HEADER + "small.in1k,224,\n", r"line 2: img_size='224' and top1='' must be numbers"),
-            (HEADER + "small.in1k\n", r"line 2: img_size='' and top1='' must be numbers"),
-            (HEADER + line("small.in1k", 224, 170.0), r"line 2: 'small.in1k' with top1='170.0'"),
+            (HEADER + "small.in1k,224,\n", "line 2 has 3 cells, the first line has"),
+            (
+                HEADER + line("small.in1k", 224, 70.0).replace(",70.0,", ",x,"),
+                "line 2, column 'top1': 'x' is not a number",
+            ),
+            (HEADER + line("small.in1k", 22.4, 70.0), "line 2, column 'img_size': '22.4' is not a whole number"),
+            (HEADER + line("small.in1k", 224, 170.0), r"line 2: 'small.in1k' with top1=170.0"),
             (HEADER + line("small.in21k", 224, 70.0), "holds no model that was trained on ImageNet-1k alone"),
         ],
     )

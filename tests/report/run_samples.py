@@ -73,7 +73,7 @@ def score_run(
         ScoreRow(
             name,
             1,
-            {"aleph": float(i), "macs": None if i == 3 else 1e6 * i},
+            {"aleph": float(i), "macs": None if i == 3 or i in (failures or {}) else 1e6 * i},
             "failed" if i in (failures or {}) else "ok",
             (failures or {}).get(i, "macs: not finite" if i == 3 else ""),
             0.5,

@@ -66,7 +66,7 @@ def test_short_and_long_lines_are_damage(tmp_path):
     folder = samples.score_run(tmp_path / "a")
     for line, count in (("b,2", 2), ("b,2,3,4", 4)):
         (folder / "scores.csv").write_text(f"arch,x,y\na,1,2\n{line}\n")
-        with pytest.raises(ValueError, match=f"line 3 is damaged: it has {count} cells, the first line 3"):
+        with pytest.raises(ValueError, match=f"line 3 has {count} cells, the first line has 3"):
             _ = read_run(folder).scores
 
 
@@ -188,9 +188,13 @@ def test_names_tell_folders_apart(tmp_path):
         ("meta.json", '{"command": "export"}', "is a run folder of 'export'; reports are made of those of score"),
         ("meta.json", '{"command": "score", "runs": 3}', "meta.json is damaged: 'runs' must be a list"),
         ("meta.json", '{"command": "score", "settings": "x"}', "meta.json is damaged: 'settings' must hold"),
-        ("config.yaml", "a: [", "config.yaml is damaged: it is not YAML"),
-        ("config.yaml", "!!python/object/apply:os.system ['touch pwned']", "config.yaml is damaged: it is not YAML"),
-        ("config.yaml", b"\xff\xfe", "config.yaml is damaged: it is not UTF-8"),
+        ("config.yaml", "a: [", "config.yaml, line 1 is damaged: it is not YAML"),
+        (
+            "config.yaml",
+            "!!python/object/apply:os.system ['touch pwned']",
+            "config.yaml, line 1 is damaged: it is not YAML",
+        ),
+        ("config.yaml", b"\xff\xfe", "config.yaml, line 1 is damaged: it is not UTF-8"),
     ],
 )
 def test_damaged_records(tmp_path, name, content, text, monkeypatch):
@@ -211,7 +215,7 @@ def test_a_small_file_that_stands_for_a_huge_one(tmp_path):
         *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)),
     ]
     (folder / "config.yaml").write_text("\n".join(lines))
-    with pytest.raises(ValueError, match=r"config.yaml is damaged: it stands for more than 200,000 values"):
+    with pytest.raises(ValueError, match=r"config.yaml, line \d+ is damaged: it stands for more than 200,000 values"):
         read_run(folder)
     (folder / "config.yaml").write_text(yaml.safe_dump({"a": (same := [1, 2]), "b": same}))
     assert read_run(folder).config == {"a": [1, 2], "b": [1, 2]}
@@ -220,14 +224,19 @@ def test_a_small_file_that_stands_for_a_huge_one(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "what", "text"),
     [
-        ("metrics.csv", "ranking,n\na,1\n", "metrics", "has no column 'dataset'"),
-        ("metrics.csv", "", "metrics", "its first line must name every column"),
-        ("metrics.csv", samples.metrics_text([("a", 0.1, 0.2, 0.3)]).replace("0.2", "x"), "metrics", "holds 'x'"),
-        ("ranking.csv", "arch,a\nx\n", "ranking", "line 2 is damaged: it has 1 cells"),
-        ("ranking.csv", "name,a\nx,1\n", "ranking", "has no column 'arch'"),
-        ("scores.csv", "arch,seed,a\nx,1,y\nz", "scores", "holds 'y', which is not a number"),
-        ("scores.csv", "arch,status\nx,odd\n", "scores", "status is 'odd'"),
-        ("scores.csv", "name\nx\n", "scores", "has no column 'arch'"),
+        ("metrics.csv", "ranking,n\na,1\n", "metrics", "there is no column 'dataset'"),
+        ("metrics.csv", "", "metrics", "its first line must name the columns"),
+        (
+            "metrics.csv",
+            samples.metrics_text([("a", 0.1, 0.2, 0.3)]).replace("0.2", "x"),
+            "metrics",
+            "column 'spearman': 'x' is not a number",
+        ),
+        ("ranking.csv", "arch,a\nx\n", "ranking", "line 2 has 1 cells"),
+        ("ranking.csv", "name,a\nx,1\n", "ranking", "there is no column 'arch'"),
+        ("scores.csv", "arch,seed,a\nx,1,y\nz", "scores", "line 2, column 'a': 'y' is not a number"),
+        ("scores.csv", "arch,status\nx,odd\n", "scores", "column 'status': 'odd' is not allowed"),
+        ("scores.csv", "name\nx\n", "scores", "there is no column 'arch'"),
         ("scores.csv", b"arch,a\n\xff,1\n", "scores", "is not UTF-8"),
         ("results.json", "[]", "results", "must hold 'name: value' pairs"),
         ("history.jsonl", '{"a": 1}\n3\n{"b": 1}\n', "history", "line 2 is damaged"),

@@ -61,7 +61,9 @@ def test_a_column_says_how_integers_are_coded(tmp_path):
     assert resolve(str(path)) == [A, B]
     assert resolve(f"{B},naslib:({naslib})") == [B, A]
     path.write_text(f'arch\n"{naslib}"\n')
-    with pytest.raises(ValueError, match=r"theirs.csv, line 2: nb201 architecture .* does not say what its integers"):
+    with pytest.raises(
+        ValueError, match=r"theirs.csv, line 2, column 'arch': nb201 architecture .* does not say what its integers"
+    ):
         resolve(str(path))
 
 
@@ -69,11 +71,12 @@ def test_a_column_says_how_integers_are_coded(tmp_path):
     ("content", "text"),
     [
         (f"{A}\n\n|nor~0|\n", r"archs.txt, line 3: nb201 architecture '\|nor~0\|'"),
-        (f"seed,arch\n1,{A}\n2\n", r"archs.txt, line 3: the column 'arch' is missing"),
-        (f"seed,arch\n1,{A}\n2,x\n", r"archs.txt, line 3: nb201 architecture 'x'"),
+        (f"seed,arch\n1,{A}\n2\n", r"archs.txt, line 3 has 1 cells, the first line has 2"),
+        (f"seed,arch\n1,{A}\n2,x\n", r"archs.txt, line 3, column 'arch': nb201 architecture 'x'"),
         ("# nothing\n", "the file holds no architecture"),
         ("", "the file holds no architecture"),
-        (b"\xff\xfe\x00", "is not a text file"),
+        (b"\xff\xfe\x00", "line 1 holds a zero byte"),
+        (b"\xff\xfe", "line 1 is damaged: it is not UTF-8 text"),
     ],
 )
 def test_files_that_are_refused(tmp_path, content, text):
@@ -178,7 +181,7 @@ class TestFoundFile:
             resolve(path)
 
     def test_not_there(self):
-        with pytest.raises(ValueError, match=r"'nowhere.json' cannot be read"):
+        with pytest.raises(ValueError, match=r"nowhere.json cannot be read"):
             resolve("nowhere.json")
 
 

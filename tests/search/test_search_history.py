@@ -40,17 +40,19 @@ def write(path, candidates):
 def test_round_trip_and_a_torn_last_line(tmp_path_factory, candidates, cut):
     import dataclasses
 
-    candidates = [dataclasses.replace(one, index=i) for i, one in enumerate(candidates)]
+    candidates = [
+        dataclasses.replace(one, index=i, parent=None if one.parent is None or one.parent >= i else one.parent)
+        for i, one in enumerate(candidates)
+    ]
     path = tmp_path_factory.mktemp("history") / "history.csv"
     write(path, candidates)
     assert read_history(path) == candidates
     whole = path.read_bytes()
     torn = whole[: max(0, len(whole) - cut)]
     path.write_bytes(torn)
-    kept = torn.count(b"\n") - 1
-    if kept >= 0:
-        assert read_history(path) == candidates[:kept]
-    write(path, candidates[max(kept, 0) :])
+    kept = max(torn.count(b"\n") - 1, 0)
+    assert read_history(path) == candidates[:kept]
+    write(path, candidates[kept:])
     assert path.read_bytes() == whole
 
 
@@ -74,10 +76,11 @@ def test_columns_to_rank_by():
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda t: t.replace("index,arch", "arch"), "is not a history of a search"),
-        (lambda t: t.replace("\n0,", "\n7,"), "line 2: index is 7, it must be 0"),
-        (lambda t: t.replace("random", "heaven"), "line 2: origin 'heaven'"),
-        (lambda t: t.replace("1.5", "much"), "line 2: could not convert"),
+        (lambda t: t.replace("index,arch", "arch"), "line 1: there is no column 'index'"),
+        (lambda t: t.replace("\n0,", "\n7,"), "line 2, column 'index': index is 7, it must be 0"),
+        (lambda t: t.replace("random", "heaven"), "line 2, column 'origin': 'heaven' is not allowed"),
+        (lambda t: t.replace("1.5", "much"), "line 2, column 'a': 'much' is not a number"),
+        (lambda t: t.replace(",,random", ",0,random"), "line 2, column 'parent' is 0, which must stand before"),
         (lambda t: t.replace(",ok", ""), "line 2 has 13 cells, the first line has 14"),
     ],
 )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vkdnw_pl.runs.documents import read_json
 from vkdnw_pl.runs.files import write_json
 from vkdnw_pl.runs.folder import RunFolder
 
@@ -111,8 +111,8 @@ class LaunchFolder:
         """What was launched into OUT; a ``ValueError`` if nothing was, or the record is damaged."""
         if not self.record.is_file():
             raise ValueError(f"nothing was launched into {self.out}: there is no {self.record}")
+        content = read_json(self.record)
         try:
-            content = json.loads(self.record.read_text(encoding="utf-8"))
             if content.pop("format") != FORMAT:
                 raise ValueError("its format is another")
             tasks = [Task(**task) for task in content.pop("tasks")]

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from vkdnw_pl.runs.documents import read_json
 
 TASK = ("num_classes", "image_size", "in_channels")
 """Options of a space's network that follow from the images that it is made for, not from the architecture."""
@@ -53,13 +54,8 @@ def read_arch_file(path: str | Path) -> ArchFile:
     path = Path(path).expanduser()
     ranked = _RANKED.fullmatch(str(path))
     file, rank = (path, None) if ranked is None else (Path(ranked[1]), ranked[2])
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"arch={str(path)!r} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise ValueError(f"arch={str(path)!r} is not JSON: {error}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("arch"), str):
+    content = read_json(file)
+    if not isinstance(content.get("arch"), str):
         raise ValueError(f"arch={str(path)!r} is not a found network: it needs the key 'arch' (and 'space')")
     if rank is not None:
         content = _of_rank(content, rank, path)

@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from vkdnw_pl.oracles.base import Oracle, TableFile, cache_dir, download_command, num_archs
-from vkdnw_pl.oracles.csv_file import parse_table
+from vkdnw_pl.oracles.csv_file import accuracies
 from vkdnw_pl.oracles.fetch import sha256_of
+from vkdnw_pl.runs.csv_table import CsvTable, read_csv
 from vkdnw_pl.runs.files import write_atomically
 from vkdnw_pl.spaces import NB201
 
@@ -100,7 +101,7 @@ def load_digits() -> Oracle:
     """Load the table that comes with the package: data set ``digits``, mean test accuracy over training seeds."""
     if not DIGITS.is_file():
         raise ValueError(f"oracle='digits': the installation is incomplete, {DIGITS} is missing; install it again")
-    tables = parse_table(DIGITS.read_text(encoding="utf-8"), str(DIGITS), NB201())
+    tables = accuracies(CsvTable(DIGITS.read_text(encoding="utf-8"), str(DIGITS)), NB201())
     description = (
         f"embedded table nb201_digits ({num_archs(tables):,} NAS-Bench-201 cells trained by this project on handwritten "
         "digits, test accuracy); for CIFAR-10, CIFAR-100 and ImageNet16-120: python -m vkdnw_pl download nb201, "
@@ -154,10 +155,10 @@ def load_nats(folder: Path | None) -> Oracle:
         folder = inside
     kept = cache_dir() / "nats" / f"tss_{_fingerprint(folder)}.csv"
     if kept.is_file():
-        tables = parse_table(kept.read_text(encoding="utf-8"), str(kept), NB201())
+        tables = accuracies(read_csv(kept, ("arch",)), NB201())
     else:
         text = _read_benchmark(folder)
-        tables = parse_table(text, str(folder), NB201())
+        tables = accuracies(CsvTable(text, str(folder)), NB201())
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(kept, text)

@@ -6,14 +6,13 @@ several; `choose_weights` says which stands for it.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from vkdnw_pl.oracles.base import Oracle, TableFile, cache_dir, download_command
+from vkdnw_pl.runs.csv_table import read_csv
 from vkdnw_pl.spaces import TimmZoo
 
 SPACE = TimmZoo.name
@@ -156,28 +155,23 @@ def _find(path: Path | None) -> dict[str, Path]:
 def read_results(path: Path) -> dict[tuple[str, int], Weights]:
     """(model with tag, size of images) -> row."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"oracle='timm': {path} cannot be read: {error}") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    needed = ("model", "img_size", "top1")
-    if missing := [name for name in needed if name not in (reader.fieldnames or ())]:
+        table = read_csv(path, ("model", "img_size", "top1"))
+    except ValueError as error:
         raise ValueError(
-            f"oracle='timm': {path} is no results table of timm: its first line lacks {', '.join(missing)} (a table of your "
-            "own, with the columns arch,<data set>, can be given as oracle=FILE.csv)"
-        )
+            f"oracle='timm': {error} (this must be a results table of timm; a table of your own, with the columns "
+            "arch,<data set>, can be given as oracle=FILE.csv)"
+        ) from None
     rows: dict[tuple[str, int], Weights] = {}
-    for cells in reader:
-        at = f"oracle='timm': {path}, line {reader.line_num}"
-        model, size, top1 = (str(cells[name] or "").strip() for name in needed)
-        try:
-            image_size, accuracy = int(size), float(top1)
-        except ValueError:
-            raise ValueError(f"{at}: img_size={size!r} and top1={top1!r} must be numbers") from None
-        if not model or not 0 <= accuracy <= 100:
-            raise ValueError(f"{at}: {model!r} with top1={top1!r} is not a model with an accuracy in percent")
+    sizes = table.required("img_size", table.wholes("img_size"))
+    accuracies = table.required("top1", table.numbers("top1"))
+    for row, (model, size, top1) in enumerate(zip(table.texts("model"), sizes, accuracies)):
+        if not model or not 0 <= top1 <= 100:
+            raise ValueError(
+                f"oracle='timm': {table.place(row)}: {model!r} with top1={top1!r} is not a model with an accuracy in "
+                "percent"
+            )
         arch, _, tag = model.partition(".")
-        rows[model, image_size] = Weights(arch, tag, image_size, accuracy)
+        rows[model, size] = Weights(arch, tag, size, top1)
     if not rows:
         raise ValueError(f"oracle='timm': {path} holds no model")
     return rows

@@ -6,11 +6,10 @@ Nothing of a folder is executed, nothing is written to it. A run that is not fin
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,10 +19,12 @@ import numpy as np
 import pandas as pd
 
 from vkdnw_pl.callbacks import read_history as read_training
-from vkdnw_pl.report.run_files import numbers, read_csv, read_frame, read_json, read_text, read_yaml
 from vkdnw_pl.report.text import counted
+from vkdnw_pl.runs.csv_table import read_csv
+from vkdnw_pl.runs.documents import read_json, read_yaml
+from vkdnw_pl.runs.files import read_text
+from vkdnw_pl.runs.table import AFTER, BEFORE, join_rows, read_journals, read_table
 from vkdnw_pl.runs.table import FAILED as FAILED_ROW
-from vkdnw_pl.runs.table import OK, join_rows, read_journals, read_table
 from vkdnw_pl.search.history import Candidate
 from vkdnw_pl.search.history import read_history as read_search
 
@@ -94,31 +95,28 @@ class Run:
         ``seconds``.
         """
         file, journals = self.path / "scores.csv", self.path / "rows"
-        with _decoded(journals):
-            rows = read_journals(journals) if journals.is_dir() else []
-        if not rows:
-            return _read_scores(file) if file.is_file() else None
-        table = read_table(file).rows if file.is_file() else []
-        return pd.DataFrame(
-            {
-                **{"arch": row.arch, "seed": row.seed},
-                **{name: math.nan if value is None else value for name, value in row.values.items()},
-                **{"status": row.status, "reason": row.reason, "seconds": row.seconds},
-            }
-            for row in join_rows([*table, *rows], str(self.path)).values()
-        )
+        rows = read_journals(journals)
+        if not rows and not file.is_file():
+            return None
+        table = read_table(file, torn=True).rows if file.is_file() else []
+        rows = list(join_rows([*table, *rows], str(self.path)).values()) if rows else table
+        columns = dict.fromkeys(name for row in rows for name in row.values)
+        values = {name: np.array([row.values.get(name) for row in rows], dtype=np.float64) for name in columns}
+        before, after = ({name: [getattr(row, name) for row in rows] for name in names} for names in (BEFORE, AFTER))
+        return pd.DataFrame({**before, **values, **after})
 
     @functools.cached_property
     def metrics(self) -> list[dict[str, str]]:
         """Rows of ``metrics.csv`` as text, see `report.tables.Row`."""
         file = self.path / "metrics.csv"
-        header, rows = self._read(file.name, read_csv, (_METRIC_COLUMNS, []))
-        if missing := [column for column in _METRIC_COLUMNS if column not in header]:
-            raise ValueError(f"{file} is damaged: it has no column {missing[0]!r}")
-        for column, *cells in zip(header, *rows):
+        table = self._read(file.name, lambda path: read_csv(path, _METRIC_COLUMNS, torn=True), None)
+        if table is None:
+            return []
+        for column in table.names:
             if column not in ("ranking", "dataset", "split"):
-                numbers(cells, file, column)
-        metrics = [dict(zip(header, row)) for row in rows]
+                table.numbers(column)
+        columns = [table.texts(name) for name in table.names]
+        metrics = [dict(zip(table.names, row)) for row in zip(*columns)]
         counts = Counter((row["ranking"], row["dataset"], row["split"]) for row in metrics)
         if twice := next((key for key, count in counts.items() if count > 1), None):
             raise ValueError(f"{file} is damaged: ranking {twice[0]!r} on {twice[1]!r} comes twice")
@@ -127,7 +125,7 @@ class Run:
     @functools.cached_property
     def ranking(self) -> pd.DataFrame | None:
         """Content of ``ranking.csv``: by architecture, its rank in each ranking, 1 = predicted to be best."""
-        return self._read("ranking.csv", lambda file: read_frame(file, ["arch"]).set_index("arch"), None)
+        return self._read("ranking.csv", _read_ranking, None)
 
     @functools.cached_property
     def failures(self) -> list[Failure]:
@@ -142,8 +140,7 @@ class Run:
         file = self.path / "history.csv"
         if not file.is_file() or not file.stat().st_size:
             return []
-        with _decoded(file):
-            return read_search(file)
+        return read_search(file)
 
     @functools.cached_property
     def found(self) -> dict[str, Any] | None:
@@ -300,7 +297,7 @@ def _notes(
     if meta["command"] == "score":
         expected, rows = _expected_rows(settings), last.get("rows_in_table")
         if merged:
-            rows = len(read_csv(table)[1]) if table.is_file() else None
+            rows = len(read_csv(table)) if table.is_file() else None
         if expected is not None and isinstance(rows, int) and rows < expected:
             yield f"{rows:,} of {expected:,} rows are there"
         if settings.get("shard"):
@@ -354,21 +351,7 @@ def parse_time(text: Any) -> datetime | None:
         return None
 
 
-@contextlib.contextmanager
-def _decoded(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-
-
-def _read_scores(file: Path) -> pd.DataFrame:
-    """A score table as `runs.table.read_table` reads it, several times faster."""
-    frame = read_frame(file)
-    defaults = {"seed": 1.0, "status": OK, "reason": "", "seconds": 0.0}
-    frame = frame.assign(**{name: value for name, value in defaults.items() if name not in frame})
-    if wrong := set(frame["status"]) - {OK, FAILED_ROW}:
-        raise ValueError(f"{file} is damaged: status is {wrong.pop()!r}, it must be {OK!r} or {FAILED_ROW!r}")
-    if not np.isfinite(frame["seed"]).all():
-        raise ValueError(f"{file} is damaged: a row has no seed")
-    return frame.replace([np.inf, -np.inf], np.nan).fillna({"seconds": 0.0}).astype({"seed": int})
+def _read_ranking(file: Path) -> pd.DataFrame:
+    table = read_csv(file, ("arch",), torn=True)
+    ranks = {name: np.array(table.numbers(name), dtype=np.float64) for name in table.names if name != "arch"}
+    return pd.DataFrame(ranks, index=pd.Index(table.texts("arch"), name="arch"))

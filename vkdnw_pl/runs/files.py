@@ -3,15 +3,49 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import math
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+
+MAX_BYTES = 1 << 28
+"""Most that is read of a file of text, compressed ones unpacked: ten times all of NAS-Bench-201 with 100 values a row."""
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, with or without a byte order mark, with line ends of any system; ``.gz`` is unpacked.
+
+    Read in pieces: what is larger than `MAX_BYTES`, or no text, is refused before all of it is in memory.
+
+    Raises:
+        ValueError: in one line, naming the file.
+    """
+    content = bytearray()
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                content += piece
+                if b"\0" in piece:
+                    line = content.count(b"\n", 0, content.index(b"\0")) + 1
+                    raise ValueError(f"{path}, line {line} holds a zero byte, so this is no UTF-8 text")
+                if len(content) > MAX_BYTES:
+                    raise ValueError(f"{path} is too large: a file of text may have {MAX_BYTES >> 20} MiB")
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}, line {line} is damaged: it is not UTF-8 text ({error.reason})") from None
 
 
 @contextmanager
@@ -27,7 +61,8 @@ def replaced(path: Path) -> Iterator[Path]:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace ``path`` by ``text`` in one step, and make sure that it is on the disk."""
-    with replaced(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+    # A lone surrogate, of a name that is no UTF-8, is written as JSON and Python escape it.
+    with replaced(path) as draft, draft.open("w", encoding="utf-8", newline="", errors="backslashreplace") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -59,7 +94,7 @@ class LineFile:
         self.path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | (os.O_EXCL if new else 0), 0o644)
         whole = whole_lines(path.read_bytes())
-        if whole and not whole.startswith(header.encode()):
+        if whole and not whole.startswith(header.encode(errors="backslashreplace")):
             os.close(self._file)
             raise ValueError(f"{path} is of something else: its first line must be {header.strip()}")
         os.ftruncate(self._file, len(whole))
@@ -68,7 +103,7 @@ class LineFile:
 
     def append(self, line: str) -> None:
         """Add a line, which ends with its line end."""
-        data = line.encode()
+        data = line.encode(errors="backslashreplace")
         if os.write(self._file, data) != len(data):
             raise OSError(f"{self.path}: a line could not be written whole (is the disk full?)")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vkdnw_pl.errors import CommandFailed, UsageError
+from vkdnw_pl.runs.documents import read_json
 from vkdnw_pl.runs.files import remove_drafts
 
 Record = dict[str, Any]
@@ -95,10 +96,7 @@ class RunFolder:
         """Content of ``meta.json``; a ``ValueError`` if there is none."""
         if not self.meta.is_file():
             raise ValueError(f"{self.path} is not a run folder: it has no {self.meta.name}")
-        try:
-            return json.loads(self.meta.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{self.meta} is damaged: {error}") from error
+        return read_json(self.meta)
 
     def earlier_meta(self) -> dict[str, Any] | None:
         """Content of ``meta.json``, or None where nothing was made here; a ``ValueError`` if it is another command's."""

@@ -6,18 +6,19 @@ that is not finite is an empty cell whose reason stands in ``reason``. Every row
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from vkdnw_pl.runs.files import LineFile, csv_line, whole_lines, write_atomically
+from vkdnw_pl.errors import one_line
+from vkdnw_pl.runs.csv_table import CsvTable, read_csv, read_grown
+from vkdnw_pl.runs.files import LineFile, csv_line, write_atomically
 
-_BEFORE, _AFTER = ("arch", "seed"), ("status", "reason", "seconds")
+BEFORE, AFTER = ("arch", "seed"), ("status", "reason", "seconds")
 OK, FAILED = "ok", "failed"
+_MOST_REASON = 20_000
+"""Characters; each proxy's own reason is far shorter."""
 
 Key = tuple[str, int]
 """What a row is about: (architecture, seed)."""
@@ -36,6 +37,8 @@ class ScoreRow:
     """Why the row failed, or why a value is missing."""
     seconds: float = 0.0
     """Wall time that the row took; the only part that differs from run to run."""
+    place: str = field(default="", compare=False, repr=False)
+    """File and line that it was read from."""
 
     @property
     def key(self) -> Key:
@@ -72,15 +75,19 @@ class ScoreTable:
 
 def header_line(columns: Sequence[str]) -> str:
     """First line of a score table."""
-    return csv_line([*_BEFORE, *columns, *_AFTER])
+    return csv_line([*BEFORE, *columns, *AFTER])
 
 
 def row_line(row: ScoreRow, columns: Sequence[str]) -> str:
     """One row as a line of CSV."""
     values = [row.values.get(column) for column in columns]
     cells = [None if value is None else float(value) for value in values]
-    reason = " ".join(row.reason.split())  # one row is one line: that is how a torn last row is told
-    return csv_line([row.arch, row.seed, *cells, row.status, reason, f"{row.seconds:.3f}"])
+    return csv_line([row.arch, row.seed, *cells, row.status, reason_cell(row.reason), f"{row.seconds:.3f}"])
+
+
+def reason_cell(reason: str) -> str:
+    """A reason as tables hold it: one row is one line, which is how a torn last row is told."""
+    return one_line(reason, _MOST_REASON)
 
 
 def write_table(path: Path, table: ScoreTable) -> None:
@@ -89,58 +96,46 @@ def write_table(path: Path, table: ScoreTable) -> None:
     write_atomically(path, text)
 
 
-def read_table(path: Path) -> ScoreTable:
-    """Read a score table, also one that another program wrote (``.csv`` or ``.csv.gz``), as `parse_table`."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    try:
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a CSV file: {error}") from None
-    return parse_table(text, str(path))
+def read_table(path: Path, torn: bool = False) -> ScoreTable:
+    """Read a score table, also one that another program wrote (``.csv`` or ``.csv.gz``).
 
-
-def parse_table(text: str, where: str) -> ScoreTable:
-    """Read a score table from its text; ``where`` names it in errors.
+    ``torn``: leave out a last line without line end.
 
     Only ``arch`` is needed: without ``seed`` every row has seed 1, without ``status`` every row is ok. All columns
-    but the five of the table are values.
+    but these, ``reason``, ``seconds`` and ``coding`` (see `CsvTable.archs`) are values.
 
     Raises:
-        ValueError: naming the file, the line and the fault.
+        ValueError: naming the file, the line and the fault; see `CsvTable`.
     """
-    reader = csv.reader(io.StringIO(text))
-    header = next(reader, [])
-    if "arch" not in header:
-        raise ValueError(f"{where} is not a score table: its first line has no column 'arch' (it has {header})")
-    if len(set(header)) < len(header):
-        raise ValueError(f"{where}: a column repeats in the first line")
-    columns = tuple(name for name in header if name not in (*_BEFORE, *_AFTER))
-    rows = []
-    for cells in reader:
-        if not cells:
-            continue
-        place = f"{where}, line {reader.line_num}"
-        if len(cells) != len(header):
-            raise ValueError(f"{place} has {len(cells)} cells, the first line has {len(header)}")
-        named = dict(zip(header, cells, strict=True))
-        try:
-            rows.append(
-                ScoreRow(
-                    arch=named["arch"],
-                    seed=int(named.get("seed", "1")),
-                    values={column: _value(column, named[column]) for column in columns},
-                    status=named.get("status", OK),
-                    reason=named.get("reason", ""),
-                    seconds=float(named.get("seconds") or 0.0),
-                )
+    return _score_table(read_csv(path, ("arch",), torn))
+
+
+def _score_table(table: CsvTable) -> ScoreTable:
+    columns = tuple(name for name in table.names if name not in (*BEFORE, "coding", *AFTER))
+    count = len(table)
+
+    def given(column: str, read: Callable[[str], Sequence[Any]], default: Any) -> Sequence[Any]:
+        return read(column) if column in table.names else [default] * count
+
+    values = zip(*map(table.numbers, columns)) if columns else [()] * count
+    rows = list(
+        map(
+            ScoreRow,
+            table.archs(),
+            given("seed", lambda name: table.required(name, table.wholes(name)), 1),
+            [dict(zip(columns, row_values)) for row_values in values],
+            given("status", lambda name: table.choices(name, (OK, FAILED)), OK),
+            given("reason", table.texts, ""),
+            given("seconds", lambda name: [value or 0.0 for value in table.numbers(name)], 0.0),
+            map(table.place, range(count)),
+        )
+    )
+    for i, row in enumerate(rows):
+        if row.failed and columns and None not in row.values.values():
+            raise ValueError(
+                f"{table.place(i, 'status')} is {FAILED!r}, but the row has all its values: empty those that failed, "
+                f"or write {OK!r}"
             )
-        except ValueError as error:
-            raise ValueError(f"{place}: {error}") from None
-        if rows[-1].status not in (OK, FAILED):
-            raise ValueError(f"{place}: status is {rows[-1].status!r}, it must be {OK!r} or {FAILED!r}")
     return ScoreTable(columns, rows)
 
 
@@ -156,9 +151,10 @@ def join_rows(rows: Iterable[ScoreRow], where: str) -> dict[Key, ScoreRow]:
         if known is None or known.failed:
             joined[row.key] = row
         elif not row.failed and not row.same_scores(known):
+            places = f" ({known.place} and {row.place})" if known.place and row.place else ""
             raise ValueError(
-                f"{where}: two rows of {row.arch} with seed {row.seed} have different scores, so they were not made "
-                "with the same settings and software; delete one of them"
+                f"{where}: two rows of {row.arch} with seed {row.seed} have different scores{places}, so they were not "
+                "made with the same settings and software; delete one of them"
             )
     return joined
 
@@ -182,14 +178,5 @@ def read_journals(folder: Path) -> list[ScoreRow]:
     """
     rows: list[ScoreRow] = []
     for path in sorted(folder.glob("*.csv")):
-        if whole := whole_lines(path.read_bytes()).decode():
-            rows.extend(parse_table(whole, str(path)).rows)
+        rows.extend(_score_table(read_grown(path, "arch")).rows)
     return rows
-
-
-def _value(column: str, cell: str) -> float | None:
-    try:
-        value = float(cell) if cell.strip() else math.nan
-    except ValueError:
-        raise ValueError(f"column {column!r} holds {cell!r}, which is not a number") from None
-    return value if math.isfinite(value) else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import fnmatch
 import hashlib
 import itertools
@@ -19,8 +18,10 @@ from typing import Any
 
 from vkdnw_pl.networks.arch_file import is_arch_file, read_arch_file
 from vkdnw_pl.oracles import cache_dir
-from vkdnw_pl.runs.files import write_atomically
-from vkdnw_pl.spaces import Space, coded
+from vkdnw_pl.runs.csv_table import CsvTable, first_names
+from vkdnw_pl.runs.documents import read_json
+from vkdnw_pl.runs.files import read_text, write_atomically
+from vkdnw_pl.spaces import Space
 
 _KEEP_AFTER_S = 2.0
 _REPORT_EVERY_S = 5.0
@@ -81,10 +82,9 @@ class MacsLimit:
 
 def _read(path: Path) -> dict[str, int | str]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path)
+    except ValueError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 KEYWORDS = ("all", "unique", "digits", "oracle", "sample:N")
@@ -241,26 +241,15 @@ def _split(archs: str) -> Iterator[str]:
 
 def _read_file(path: Path) -> Iterable[tuple[str, str]]:
     """Yield (place, text) of every architecture in a file; empty lines and lines that begin with # are left out."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise ValueError(f"archs={str(path)!r} is not a text file") from None
-    header = next(csv.reader(lines[:1]), [])
-    if "arch" not in header:
-        for number, line in enumerate(lines, start=1):
-            if line.strip() and not line.lstrip().startswith("#"):
-                yield f"{path}, line {number}", line.strip()
+    text = read_text(path)
+    if "arch" in first_names(text):
+        table = CsvTable(text, str(path), ("arch",))
+        for row, arch in enumerate(table.archs()):
+            yield table.place(row, "arch"), arch
         return
-    column = header.index("arch")
-    coding = header.index("coding") if "coding" in header else len(header)
-    reader = csv.reader(lines)
-    next(reader)
-    for cells in reader:
-        if not cells:
-            continue
-        if len(cells) <= column:
-            raise ValueError(f"{path}, line {reader.line_num}: the column 'arch' is missing")
-        yield f"{path}, line {reader.line_num}", coded(cells[column], *cells[coding : coding + 1] or [""])
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            yield f"{path}, line {number}", line.strip()
 
 
 def _validated(archs: Iterable[tuple[str, str]], space: Space, empty: str) -> list[str]:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from vkdnw_pl.runs.files import write_atomically
+from vkdnw_pl.runs.documents import read_yaml
+from vkdnw_pl.runs.files import read_text, write_atomically
 from vkdnw_pl.runs.folder import Record, RunFolder, differences
 from vkdnw_pl.runs.table import Key, ScoreRow, ScoreTable, join_rows, read_journals, read_table, write_table
 
@@ -32,7 +31,7 @@ class ScoreFolder(RunFolder):
 
     def read_archs(self) -> list[str]:
         """Architectures of the whole run in order."""
-        return self.archs.read_text(encoding="utf-8").splitlines()
+        return [arch for arch in read_text(self.archs).split("\n") if arch]
 
     def write_archs(self, archs: Sequence[str]) -> None:
         """Replace the list of architectures."""
@@ -88,7 +87,7 @@ def join_shards(folders: Sequence[ScoreFolder], allow_missing: bool) -> JoinedSh
         raise ValueError("the shards hold no rows")
     return JoinedShards(
         settings=settings,
-        config=yaml.safe_load(folders[0].config.read_text(encoding="utf-8")),
+        config=read_yaml(folders[0].config),
         digest=metas[0]["digest"],
         archs=archs,
         table=ScoreTable(tuple(next(iter(rows.values())).values), [rows[key] for key in keys if key in rows]),

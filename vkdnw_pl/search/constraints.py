@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import random
 import re
 from collections.abc import Mapping
@@ -12,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from vkdnw_pl.errors import check_choice, check_number, check_whole
-from vkdnw_pl.runs.files import LineFile, csv_line, whole_lines
+from vkdnw_pl.runs.csv_table import read_grown
+from vkdnw_pl.runs.files import LineFile, csv_line
 from vkdnw_pl.spaces import Cost, Space
 
 Counting = Literal["true", "reference"]
@@ -209,14 +208,5 @@ class Measurements:
 
 def _read_measurements(path: Path) -> dict[str, Measured]:
     """What a file holds, without a last line that a kill has torn."""
-    rows = list(csv.reader(io.StringIO(whole_lines(path.read_bytes()).decode() or _HEADER)))
-    if rows[0] != _HEADER.strip().split(","):
-        raise ValueError(f"{path} does not hold measurements: its first line must be {_HEADER.strip()}")
-    measurements: dict[str, Measured] = {}
-    for number, cells in enumerate(rows[1:], start=2):
-        try:
-            arch, latency_ms, peak_mb = cells
-            measurements[arch] = (float(latency_ms) if latency_ms else None, float(peak_mb) if peak_mb else None)
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from None
-    return measurements
+    table = read_grown(path, _HEADER)
+    return dict(zip(table.texts("arch"), zip(table.numbers("latency_ms"), table.numbers("peak_mb"))))

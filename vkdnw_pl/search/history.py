@@ -6,8 +6,6 @@ Columns: ``index,arch,parent,origin,macs,num_params,layers,latency_ms,peak_mb``,
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from vkdnw_pl.ranking import Term, aggregate, columns_of
-from vkdnw_pl.runs.files import LineFile, csv_line, whole_lines
-from vkdnw_pl.runs.table import FAILED, OK
+from vkdnw_pl.runs.csv_table import read_grown
+from vkdnw_pl.runs.files import LineFile, csv_line
+from vkdnw_pl.runs.table import FAILED, OK, reason_cell
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
@@ -75,12 +74,31 @@ COST_COLUMNS = ("macs", "num_params", "layers")
 
 def read_history(path: str | Path) -> list[Candidate]:
     """Read a history, but for a last line that a kill has torn; a ``ValueError`` names file, line and fault."""
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    return _parse(whole_lines(data).decode(), str(path))
+    table = read_grown(Path(path), csv_line([*BEFORE, *AFTER]))
+    columns = [name for name in table.names if name not in (*BEFORE, *AFTER)]
+    whole = {name: table.wholes(name) for name in ("index", "parent", "macs", "num_params", "layers")}
+    number = {name: table.numbers(name) for name in ("latency_ms", "peak_mb", "seconds", *columns)}
+    for name in ("index", "macs", "num_params"):
+        table.required(name, whole[name])
+    for i, index in enumerate(whole["index"]):
+        if index != i:
+            raise ValueError(f"{table.place(i, 'index')}: index is {index}, it must be {i}")
+        if (parent := whole["parent"][i]) is not None and parent >= i:
+            raise ValueError(f"{table.place(i, 'parent')} is {parent}, which must stand before")
+    rows = zip(*(number[name] for name in columns)) if columns else [()] * len(table)
+    return [
+        Candidate(*fields)
+        for fields in zip(
+            *(whole["index"], table.texts("arch"), whole["parent"], table.choices("origin", ORIGINS)),
+            *(whole["macs"], whole["num_params"], whole["layers"], number["latency_ms"], number["peak_mb"]),
+            (dict(zip(columns, values)) for values in rows),
+            *(
+                table.choices("status", (OK, FAILED)),
+                table.texts("reason"),
+                table.required("seconds", number["seconds"]),
+            ),
+        )
+    ]
 
 
 class HistoryFile:
@@ -94,60 +112,12 @@ class HistoryFile:
         """Add one line; when this returns, a kill of the process does not lose it."""
         before = [getattr(candidate, name) for name in BEFORE]
         values = [candidate.values[column] for column in self._columns]
-        reason = " ".join(candidate.reason.split())  # one candidate is one line: that is how a torn one is told
-        self._file.append(csv_line([*before, *values, candidate.status, reason, f"{candidate.seconds:.3f}"]))
+        after = [candidate.status, reason_cell(candidate.reason), f"{candidate.seconds:.3f}"]
+        self._file.append(csv_line([*before, *values, *after]))
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def _parse(text: str, where: str) -> list[Candidate]:
-    reader = csv.reader(io.StringIO(text))
-    header = tuple(next(reader, ()))
-    columns = header[len(BEFORE) : -len(AFTER)]
-    if header != (*BEFORE, *columns, *AFTER):
-        raise ValueError(f"{where} is not a history of a search: its first line must be {','.join(BEFORE)},...")
-    history: list[Candidate] = []
-    for cells in reader:
-        place = f"{where}, line {reader.line_num}"
-        if len(cells) != len(header):
-            raise ValueError(f"{place} has {len(cells)} cells, the first line has {len(header)}")
-        try:
-            candidate = _candidate(cells, columns)
-        except ValueError as error:
-            raise ValueError(f"{place}: {error}") from None
-        if candidate.index != len(history):
-            raise ValueError(f"{place}: index is {candidate.index}, it must be {len(history)}")
-        history.append(candidate)
-    return history
-
-
-def _candidate(cells: Sequence[str], columns: Sequence[str]) -> Candidate:
-    index, arch, parent, origin, macs, num_params, layers, latency_ms, peak_mb = cells[: len(BEFORE)]
-    status, reason, seconds = cells[-len(AFTER) :]
-    values = [_number(cell) for cell in cells[len(BEFORE) : -len(AFTER)]]
-    if origin not in ORIGINS or status not in (OK, FAILED):
-        raise ValueError(f"origin {origin!r} or status {status!r} is not known")
-    return Candidate(
-        index=int(index),
-        arch=arch,
-        parent=int(parent) if parent else None,
-        origin=origin,
-        macs=int(macs),
-        num_params=int(num_params),
-        layers=int(layers) if layers else None,
-        latency_ms=_number(latency_ms),
-        peak_mb=_number(peak_mb),
-        values=dict(zip(columns, values, strict=True)),
-        status=status,
-        reason=reason,
-        seconds=float(seconds),
-    )
-
-
-def _number(cell: str) -> float | None:
-    return float(cell) if cell else None
 
 
 class RankedHistory:

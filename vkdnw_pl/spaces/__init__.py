@@ -1,6 +1,6 @@
 """Search spaces: sets of architectures that can be parsed, sampled, mutated, costed and built."""
 
-from vkdnw_pl.spaces.base import SPACES, BuildOptions, Cost, Space, coded, make_space, read_options, space_key
+from vkdnw_pl.spaces.base import SPACES, BuildOptions, Cost, Space, make_space, read_options, space_key
 from vkdnw_pl.spaces.mbv2 import MBV2
 from vkdnw_pl.spaces.nb201 import NB201
 from vkdnw_pl.spaces.timm_zoo import TimmZoo
@@ -13,7 +13,6 @@ __all__ = [
     "Cost",
     "Space",
     "TimmZoo",
-    "coded",
     "make_space",
     "read_options",
     "space_key",

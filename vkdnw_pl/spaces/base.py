@@ -51,12 +51,6 @@ def read_options(kind: type[Options], network: Mapping[str, Any]) -> Options:
     return kind(**network)
 
 
-def coded(arch: str, coding: str | None) -> str:
-    """An architecture of a table whose column ``coding`` says how its cell is meant; an empty cell says nothing."""
-    coding = (coding or "").strip()
-    return f"{coding}:{arch.strip()}" if coding else arch
-
-
 class Space(ABC):
     """A set of architectures, each known by its string.
 

@@ -14,7 +14,8 @@ from jsonargparse import ArgumentParser
 from pytorch_lightning import Callback, LightningDataModule
 from pytorch_lightning.loggers import Logger
 
-from vkdnw_pl.errors import UsageError, unknown
+from vkdnw_pl.errors import UsageError, unknown, user_input
+from vkdnw_pl.option_parser import check_plain
 
 _CLASSES = {"data": LightningDataModule, "trainer.callbacks": Callback, "trainer.logger": Logger}
 _WORDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "NoneType": "null"}
@@ -31,6 +32,8 @@ _LINKED = {
 
 def check_given(arguments: Sequence[str], parser: ArgumentParser) -> None:
     """Refuse on the command line, and in the files that it names, what LightningCLI would leave out or replace silently."""
+    with user_input():
+        check_plain(arguments)
     groups = sorted({name.partition(".")[0] for name in _options(parser)} - {"config", "print_config"})
     for argument, follower in zip(arguments, [*arguments[1:], ""], strict=True):
         flag, _, value = argument.partition("=")
