@@ -267,16 +267,16 @@ def test_resume_with_other_settings(tmp_path):
 
 
 def test_a_proxy_that_fails_leaves_its_reason(tmp_path, capsys):
-    callback = ProxyCallback(["params", "expressivity"])  # the network has no known feature maps
+    callback = ProxyCallback(["params", "zen"])  # the network has no known last feature map
     module = fit(tmp_path, callback, max_epochs=1, logger=HistoryLogger(tmp_path))
     assert len(module.losses) == 3
     assert callback.values["params"] > 0
-    assert callback.values["expressivity"] is None
+    assert callback.values["zen"] is None
     (row,) = read_table(tmp_path / "scores.csv").rows
     assert row.failed
-    assert "feature_taps" in row.reason
-    assert "no expressivity: " in capsys.readouterr().err
-    assert "proxy/expressivity" not in json.loads((tmp_path / "hparams.json").read_text())
+    assert "final_map" in row.reason
+    assert "no zen: " in capsys.readouterr().err
+    assert "proxy/zen" not in json.loads((tmp_path / "hparams.json").read_text())
 
 
 def test_a_network_that_cannot_be_copied(tmp_path, capsys):

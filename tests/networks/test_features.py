@@ -6,7 +6,7 @@ import timm
 import torch
 from torch import nn
 
-from vkdnw_pl.networks.features import FeatureTap, Stage, first_stage_at, stage_names, stage_outputs
+from vkdnw_pl.networks.features import FeatureTap, Stage, feature_taps, first_stage_at, stage_names, stage_outputs
 from vkdnw_pl.spaces import NB201
 
 
@@ -192,3 +192,91 @@ def test_tap_on_a_compiled_network():
         (early,) = tap.take()
         (gradient,) = torch.autograd.grad(early.square().sum(), network.early[0].weight)
         torch.testing.assert_close(gradient, reference)
+
+
+class Residual(nn.Sequential):
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+def conv(c_in, c_out, kernel=3, stride=1, act=nn.ReLU):
+    return nn.Sequential(nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2), nn.BatchNorm2d(c_out), act())
+
+
+def mobile(*layers):
+    """Like NAS-Bench-Macro's: residual layers without a last activation, and a head that widens the last map."""
+    return nn.Sequential(conv(3, 4), *layers, conv(16, 64, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 5))
+
+
+def layer(width, **options):
+    return Residual(conv(width, 3 * width, 1), conv(3 * width, width, 1, act=nn.Identity), **options)
+
+
+class Shared(nn.Module):
+    """One activation for all layers: of its calls only the last can be tapped."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.three = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, 2), nn.Conv2d(4, 4, 3)
+        self.act = nn.ReLU()
+        self.classifier = nn.Linear(4, 5)
+
+    def forward(self, x):
+        for part in (self.one, self.two, self.three):
+            x = self.act(part(x))
+        return self.classifier(x.mean((2, 3)))
+
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.patches, self.mlp, self.classifier = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 8), nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.classifier(self.mlp(self.patches(x).flatten(2).mT).mean(1))
+
+
+@pytest.mark.parametrize(
+    ("network", "names"),
+    [
+        # 16, 8 and 4 pixels: the stem is the last map of the first; a widening 1x1 convolution before the pooling is none.
+        (mobile(conv(4, 8, 3, 2), layer(8), conv(8, 16, 3, 2), layer(16), layer(16)), ["0", "2", "5"]),
+        # A block that reduces the map behind a 1x1 convolution of its own.
+        (mobile(nn.Sequential(conv(4, 24, 1), conv(24, 8, 3, 2)), conv(8, 16, 3, 2), layer(16)), ["0", "1", "3"]),
+        # A layer behind the stem at the same resolution: both.
+        (mobile(layer(4), layer(4), conv(4, 16, 3, 2), layer(16)), ["0.2", "2", "4"]),
+        # One resolution: the stem and the last map.
+        (
+            nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)),
+            ["0", "2"],
+        ),
+        (nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 256, 5)), ["1"]),
+        # A last layer that narrows is a layer.
+        (nn.Sequential(conv(3, 8), nn.MaxPool2d(2), conv(8, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()), ["0", "2"]),
+        (Shared(), ["one", "two", "act"]),
+        (timm.create_model("resnet18", num_classes=5), ["act1", "layer1", "layer2"]),  # then 1x1
+        (timm.create_model("test_vit", img_size=16, num_classes=5), []),
+        (Tokens(), []),
+        (nn.Sequential(nn.Flatten(), nn.Linear(768, 5)), []),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_stem_and_last_map_of_every_resolution(network, names):
+    batch, state = images(), torch.random.get_rng_state()
+    network.train()
+    assert list(feature_taps(network, batch, "stages")) == names
+    assert network.training
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_whose_taps():
+    network = NB201().build("index:3,3,3,1,2,2", channels=4, cells=2)
+    blocks = ("stem", *(f"blocks.{i}" for i in range(8)))
+    assert feature_taps(network, images()) == blocks, "the network's own"
+    resnet = timm.create_model("resnet18")
+    assert feature_taps(resnet, images()) == ("act1", "layer1", "layer2", "layer3", "layer4")
+    named = mobile(conv(4, 16, 3, 2))
+    assert feature_taps(named, images()) == ("0", "1")
+    named.feature_taps = ["1", "2"]
+    assert feature_taps(named, images()) == ("1", "2")

@@ -15,7 +15,6 @@ from vkdnw_pl.proxies import UndefinedScore, make_proxies
 from vkdnw_pl.proxies.az_nas import block_trainability
 from vkdnw_pl.proxies.borrow import borrow
 from vkdnw_pl.proxies.functional.fisher import feature_entropy
-from vkdnw_pl.proxies.graph import feature_taps
 from vkdnw_pl.proxies.similarity import jacov
 
 BEHAVIOURS = ("batch", "sample", "running")
@@ -261,25 +260,101 @@ def test_block_without_a_whole_stride(size):
 # Where the features are read
 
 
-def test_taps_of_known_networks():
-    assert feature_taps(small_nb201(MIXED)) == ("stem", *(f"blocks.{i}" for i in range(5)))
+def test_taps_of_a_timm_network():
     resnet = timm.create_model("resnet18", num_classes=5)
-    assert feature_taps(resnet) == ("act1", "layer1", "layer2", "layer3", "layer4")
-    assert feature_taps(nn.Linear(2, 2)) == ()
+    shapes = [(2, 64, 32, 32), (2, 64, 16, 16), (2, 128, 8, 8), (2, 256, 4, 4), (2, 512, 2, 2)]
     with borrow(resnet, images(2, 3, 64, 64).float()) as borrowed:
-        assert [tuple(tap.shape) for tap in borrowed.taps("batch")] == [
-            (2, 64, 32, 32), (2, 64, 16, 16), (2, 128, 8, 8), (2, 256, 4, 4), (2, 512, 2, 2)
-        ]  # fmt: skip
+        assert [tuple(tap.shape) for tap in borrowed.taps("batch")] == shapes
+        # Tapped behind a forward pass that was made for others.
+        assert [tuple(tap.shape) for tap in borrowed.taps("batch", "stages")] == shapes
 
 
-@pytest.mark.parametrize("name", ["expressivity", "progressivity", "trainability"])
+FEATURES = ("expressivity", "progressivity", "trainability")
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_own_module_without_named_maps(name):
+    """The stem and the last map of every resolution; the same as where they are named."""
+    network = nn.Sequential(
+        *(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 8, 3, 2, padding=1), nn.ReLU()),
+        *(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        nn.Linear(8, 3),
+    ).double()
+    inputs = images(4, 3, 8, 8)
+    value = compute(network, inputs, name)
+    network.feature_taps = ["2", "7"]
+    assert value == compute(network, inputs, name)
+    network.feature_taps = ["0", "4"]
+    assert value != compute(network, inputs, name)
+    assert value == compute(network, inputs, name, taps="stages")
+
+
+def test_forward_pass_of_several_rules():
+    """One borrowed network for proxies that look elsewhere, behind one that looks nowhere."""
+    network, inputs = small_nb201(MIXED).double(), images(4, 3, 8, 8)
+    stages = {"name": "expressivity", "label": "stages", "taps": "stages"}
+    proxies = make_proxies(["jacov", stages, "expressivity", "trainability"])
+    alone = [compute(network, inputs, "jacov"), compute(network, inputs, "expressivity", taps="stages")]
+    alone += [compute(network, inputs, "expressivity"), compute(network, inputs, "trainability")]
+    with borrow(network, inputs, 1, "keep") as borrowed:
+        assert [proxy.compute(borrowed)[proxy.name] for proxy in proxies] == alone
+    assert proxies[1].record()["taps"] == "stages"
+    assert proxies[2].record()["taps"] == "own"
+    with pytest.raises(ValueError, match=r"expressivity\.taps='stage' is not known; did you mean 'stages'"):
+        make_proxies([{**stages, "taps": "stage"}])
+
+
+class ChannelsLast(nn.Module):
+    """Two layers on (B, H, W, C), as timm's Swin."""
+
+    output_fmt = "NHWC"
+    feature_taps = ("one", "two")
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.classifier = nn.Linear(3, 4), nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.classifier(self.two(torch.tanh(self.one(x.movedim(1, -1)))).mean((1, 2)))
+
+
+class ChannelsFirst(ChannelsLast):
+    output_fmt = "NCHW"
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 6, 1)
+
+    def forward(self, x):
+        return self.classifier(self.two(torch.tanh(self.one(x))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_channels_last(name):
+    last, first = ChannelsLast().double(), ChannelsFirst().double()
+    with torch.no_grad():
+        for name_, parameter in first.named_parameters():
+            parameter.copy_(last.get_parameter(name_).reshape(parameter.shape))
+    inputs = images(4, 3, 5, 7)
+    assert compute(last, inputs, name) == pytest.approx(compute(first, inputs, name), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", FEATURES)
 def test_networks_without_feature_maps(name):
     plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 3))
-    with pytest.raises(ValueError, match="no known feature maps; give it an attribute feature_taps"):
-        compute(plain, images(2, 3, 4, 4).float(), name)
+    if name == "expressivity":
+        assert math.isfinite(compute(plain, images(2, 3, 4, 4).float(), name))
+    else:
+        with pytest.raises(UndefinedScore, match="has one feature map, and the definition compares two"):
+            compute(plain, images(2, 3, 4, 4).float(), name)
     plain.feature_taps = ("0", "2")
     with pytest.raises(ValueError, match=r"feature maps must be \(batch, channels, height, width\).*\(2, 3\)"):
         compute(plain, images(2, 3, 4, 4).float(), name)
+    mlp = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
+    with pytest.raises(
+        ValueError, match=r"no module of the network returns a feature map .* an attribute feature_taps"
+    ):
+        compute(mlp, images(2, 3, 4, 4).float(), name)
     vit = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, num_classes=3)
     with pytest.raises(ValueError, match=r"feature maps must be .*\(2, 5, 192\)"):
         compute(vit, images(2, 3, 32, 32).float(), name)

@@ -237,7 +237,7 @@ def test_bad_arguments(options, message):
 def test_failure_of_the_short_function_is_an_error_with_its_reason():
     with pytest.raises(RuntimeError, match="vkdnw: RuntimeError: no forward today"):
         score(Network(fail), (3, 8, 8))
-    with pytest.raises(RuntimeError, match="expressivity: ValueError: the network has no known feature maps"):
+    with pytest.raises(RuntimeError, match="expressivity: ValueError: no module of the network returns a feature map"):
         score(Network(lambda x: x), (3, 8, 8), proxies=["params", "expressivity"])
 
 

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vkdnw_pl.errors import check_choice
+from vkdnw_pl.networks.features import Taps
 from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
+from vkdnw_pl.proxies.functional.batchnorm import BatchNorm
 
 
-class Expressivity(GraphProxy):
+class FeatureProxy(GraphProxy):
+    """A proxy that reads feature maps.
+
+    Args:
+        batchnorm: see `GraphProxy`.
+        taps: which maps: the network's ``own``, or of every network the ends of its ``stages``
+            (`networks.features.feature_taps`).
+    """
+
+    def __init__(self, batchnorm: BatchNorm = "batch", taps: Taps = "own") -> None:
+        super().__init__(batchnorm)
+        check_choice(f"{self.info.name}.taps", taps, get_args(Taps))
+        self.taps = taps
+
+
+class Expressivity(FeatureProxy):
     """Sum over the feature maps of the entropy of their channel covariance's spectrum. Higher is better.
 
     No score where a feature map is constant (the official code: NaN, then -inf).
@@ -28,10 +48,10 @@ class Expressivity(GraphProxy):
     )
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
-        return {"expressivity": math.fsum(borrowed.feature_entropies(self.batchnorm))}
+        return {"expressivity": math.fsum(borrowed.feature_entropies(self.batchnorm, self.taps))}
 
 
-class Progressivity(GraphProxy):
+class Progressivity(FeatureProxy):
     """Smallest increase of the feature entropy from one stage to the next. Higher is better.
 
     No score where a feature map is constant (the official code: NaN, then -inf).
@@ -46,11 +66,12 @@ class Progressivity(GraphProxy):
     )
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
-        entropies = borrowed.feature_entropies(self.batchnorm)
+        entropies = borrowed.feature_entropies(self.batchnorm, self.taps)
+        check_pairs(entropies)
         return {"progressivity": min(after - before for before, after in pairwise(entropies))}
 
 
-class Trainability(GraphProxy):
+class Trainability(FeatureProxy):
     """Mean over the blocks of ``2 - σ - 1 / (σ + 1e-6)``, at most 0 (σ = 1: gradients neither vanish nor explode).
 
     σ is the spectral norm of the estimated Jacobian of the block: random signs g are sent back through it, and
@@ -67,7 +88,8 @@ class Trainability(GraphProxy):
     )
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
-        taps = borrowed.taps(self.batchnorm)
+        taps = borrowed.taps(self.batchnorm, self.taps)
+        check_pairs(taps)
         generator = borrowed.generator("trainability")
         values = []
         # Deep to shallow, the order in which the official code draws its signs.
@@ -75,6 +97,12 @@ class Trainability(GraphProxy):
             signs = torch.randint(0, 2, after.shape, generator=generator).to(after) * 2 - 1
             values.append(block_trainability(before, after, signs))
         return {"trainability": sum(values) / len(values)}
+
+
+def check_pairs(maps: Sequence[object]) -> None:
+    """UndefinedScore where there is no pair of maps, one behind the other."""
+    if len(maps) < 2:
+        raise UndefinedScore("the network has one feature map, and the definition compares two")
 
 
 def block_trainability(before: Tensor, after: Tensor, signs: Tensor) -> float:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vkdnw_pl.data.batches import Batch, Batches
+from vkdnw_pl.networks.features import Taps, feature_taps, own_taps
 from vkdnw_pl.networks.init import Init, initialise
 from vkdnw_pl.proxies.functional import UndefinedScore
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm
@@ -55,6 +56,8 @@ class Borrowed:
         self.inputs = self._arranged(first.images)
         self._labels = first.labels
         self._graph: tuple[BatchNorm, Graph] | None = None
+        own = own_taps(self.network)
+        self._tapped: dict[Taps, tuple[str, ...]] = {} if own is None else {"own": own}
         self._traces: dict[str, Trace] = {}
         self._derived: dict[str, Any] = {}
 
@@ -115,22 +118,31 @@ class Borrowed:
         if self._graph is None or self._graph[0] != batchnorm:
             self._graph = None
             self._derived.clear()
-            self._graph = batchnorm, forward_graph(self.network, self.inputs, batchnorm)
+            taps = [name for names in self._tapped.values() for name in names]
+            self._graph = batchnorm, forward_graph(self.network, self.inputs, batchnorm, taps=taps)
         return self._graph[1]
 
-    def taps(self, batchnorm: BatchNorm) -> tuple[Tensor, ...]:
-        """Feature maps (B, C, H, W) of the shared forward pass, at least two."""
-        taps = self.graph(batchnorm).taps
+    def taps(self, batchnorm: BatchNorm, which: Taps = "own") -> tuple[Tensor, ...]:
+        """Feature maps (B, C, H, W) of the shared forward pass, see `networks.features.feature_taps`; at least one."""
+        names = self._tap_names(which)
+        if not set(names) <= set(self.graph(batchnorm).taps):
+            self._graph = None
+        taps = tuple(tap for name, tap in self.graph(batchnorm).taps.items() if name in names)
         for tap in taps:
             if not isinstance(tap, Tensor) or tap.dim() != 4:
                 got = tuple(tap.shape) if isinstance(tap, Tensor) else type(tap).__name__
                 raise ValueError(f"feature maps must be (batch, channels, height, width); the network has one of {got}")
-        if len(taps) < 2:
+        if not taps:
             raise ValueError(
-                "the network has no known feature maps; give it an attribute feature_taps with the names of the "
-                "modules whose outputs are its stages"
+                "no module of the network returns a feature map (batch, channels, height, width); give it an attribute "
+                "feature_taps with the names of modules that do"
             )
         return taps
+
+    def _tap_names(self, which: Taps) -> tuple[str, ...]:
+        if which not in self._tapped:
+            self._tapped[which] = feature_taps(self.network, self.inputs, which)
+        return self._tapped[which]
 
     def derived(self, batchnorm: BatchNorm, name: str, make: Callable[[Graph], T]) -> T:
         """``make(graph)``, computed once per shared forward pass and kept under ``name``."""
@@ -139,9 +151,10 @@ class Borrowed:
             self._derived[name] = make(graph)
         return self._derived[name]
 
-    def feature_entropies(self, batchnorm: BatchNorm) -> list[float]:
+    def feature_entropies(self, batchnorm: BatchNorm, which: Taps = "own") -> list[float]:
         """Entropies of the feature maps, shallow to deep."""
-        return self.derived(batchnorm, "entropies", lambda _: [feature_entropy(t) for t in self.taps(batchnorm)])
+        taps = self.taps(batchnorm, which)
+        return self.derived(batchnorm, f"entropies {which}", lambda _: [feature_entropy(tap) for tap in taps])
 
     def input_gradient(self, batchnorm: BatchNorm) -> Tensor:
         """∂(Σ logits)/∂x, (B, C, H, W); UndefinedScore where the logits do not depend on the input."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
+from vkdnw_pl.networks.features import channels_last
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
 from vkdnw_pl.proxies.functional.calls import CONVOLUTIONS
 from vkdnw_pl.proxies.functional.trace import check_logits
@@ -37,8 +39,8 @@ class Graph:
     """The batch, requiring gradients."""
     parameters: Mapping[str, Tensor]
     """Every parameter by name, requiring gradients; empty for a network with scripted modules."""
-    taps: tuple[Tensor, ...]
-    """Feature maps (B, C, H, W), shallow to deep; empty where the network has no known taps."""
+    taps: Mapping[str, Tensor]
+    """Outputs of the modules that were asked for, in the order of the calls; maps as (B, C, H, W)."""
     layers: tuple[Layer, ...]
     """The convolution and linear calls, in order."""
     relus: tuple[Tensor, ...]
@@ -46,24 +48,32 @@ class Graph:
     logits: Tensor
 
 
-def forward_graph(network: nn.Module, images: Tensor, batchnorm: BatchNorm, composite: bool = False) -> Graph:
+def forward_graph(
+    network: nn.Module, images: Tensor, batchnorm: BatchNorm, composite: bool = False, taps: Iterable[str] = ()
+) -> Graph:
     """One forward pass of ``images`` (B, ...) through a network in evaluation mode, which is not changed.
 
-    With ``composite``, ``sample`` norm has derivatives of every order. Raises ValueError where the network does not
+    ``taps`` are names of modules. With ``composite``, ``sample`` norm has derivatives of every order. Raises ValueError where the network does not
     return logits (B, C).
     """
-    taps: list[Tensor] = []
-    modules = [network.get_submodule(name) for name in feature_taps(network)]
+    outputs: dict[str, Tensor] = {}
+    modules = {name: network.get_submodule(name) for name in taps}
+    nhwc = channels_last(network)
 
-    def tap(_module: nn.Module, _args: object, out: Tensor) -> None:
+    def tap(name: str, _module: nn.Module, _args: object, out: Tensor) -> Tensor | None:
         if isinstance(out, Tensor) and out.is_floating_point() and not out.requires_grad:
             out.requires_grad_()  # the next stage has a derivative also where this one is constant
-        taps.append(out)
+        outputs.pop(name, None)
+        if nhwc and isinstance(out, Tensor) and out.dim() == 4:
+            outputs[name] = out.permute(0, 3, 1, 2)
+            return outputs[name].permute(0, 2, 3, 1)  # so that what follows is a function of the tap
+        outputs[name] = out
+        return None
 
     scripted = any(isinstance(module, torch.jit.ScriptModule) for module in network.modules())
     leaves = {} if scripted else {n: p.detach().requires_grad_() for n, p in network.named_parameters()}
     recorder = _Recorder()
-    handles = [module.register_forward_hook(tap) for module in modules]
+    handles = [module.register_forward_hook(partial(tap, name)) for name, module in modules.items()]
     try:
         inputs = images.detach().requires_grad_()
         with torch.enable_grad(), recorder, BatchNormMode(batchnorm, composite):
@@ -72,20 +82,7 @@ def forward_graph(network: nn.Module, images: Tensor, batchnorm: BatchNorm, comp
         for handle in handles:
             handle.remove()
     logits = check_logits(out, len(inputs))
-    return Graph(inputs, leaves, tuple(taps), tuple(recorder.layers), tuple(recorder.relus), logits)
-
-
-def feature_taps(network: nn.Module) -> tuple[str, ...]:
-    """Names of the modules whose outputs are the network's stages, shallow to deep.
-
-    The network's own attribute ``feature_taps`` or, for timm models, its ``feature_info``; empty where it has neither.
-    """
-    taps = getattr(network, "feature_taps", None)
-    if taps is not None:
-        return tuple(taps)
-    info = getattr(network, "feature_info", None)
-    stages = info if isinstance(info, list) else getattr(info, "info", [])
-    return tuple(stage["module"] for stage in stages)
+    return Graph(inputs, leaves, outputs, tuple(recorder.layers), tuple(recorder.relus), logits)
 
 
 class _Recorder(TorchFunctionMode):
