@@ -4,12 +4,15 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from multiprocessing import Pipe
 
 import pytest
 import torch
 
 from vkdnw_pl.errors import WorkerDied
+from vkdnw_pl.proxies import PROXIES
+from vkdnw_pl.runs.table import new_journal, read_journals, row_line
 from vkdnw_pl.scoring import workers as engine
 from vkdnw_pl.scoring.scorer import Scorer
 from vkdnw_pl.scoring.settings import ScorerSettings
@@ -62,6 +65,40 @@ def act_in_build(monkeypatch, arch, action):
         return build(self, name, **network)
 
     monkeypatch.setattr(NB201, "build", patched)
+
+
+class Speechless(Exception):
+    def __str__(self):
+        raise RuntimeError("nor can this be said")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("x" * 300_000), "RuntimeError: xxx"),
+        (ValueError("a \ud800 b\0c\r\nd\x1b[2J"), "ValueError: a \ufffd b\ufffdc d\ufffd[2J"),
+        (Speechless(), "Speechless: (it cannot be put into words)"),
+        (KeyError(), "KeyError: "),
+    ],
+    ids=["long", "no text", "speechless", "silent"],
+)
+@pytest.mark.parametrize("where", ["the network", "the proxy"])
+def test_whatever_an_exception_says_its_row_can_be_read_again(monkeypatch, tmp_path, error, reason, where):
+    def fail(*_, **__):
+        raise error
+
+    owner, name = (NB201, "build") if where == "the network" else (PROXIES["macs"], "compute")
+    monkeypatch.setattr(owner, name, fail)
+    scorer = make_scorer()
+    row = scorer.score(*KEYS[0])
+    journal = new_journal(tmp_path, scorer.columns)
+    journal.append(row_line(row, scorer.columns))
+    journal.close()
+    (back,) = read_journals(tmp_path)
+    assert back.same_scores(replace(row, seconds=0.0, reason=back.reason))
+    said = back.reason if where == "the network" else back.reason.removeprefix("macs: ")
+    assert said.startswith(reason.strip())
+    assert len(said.partition("; vkdnw")[0]) < 1100
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

@@ -21,7 +21,7 @@ from torch import nn
 
 from vkdnw_pl.callbacks.lightning_private import initial_hparams
 from vkdnw_pl.data.batches import Batch, Batches, Source, batches
-from vkdnw_pl.errors import check_whole
+from vkdnw_pl.errors import check_whole, why
 from vkdnw_pl.networks.init import Init
 from vkdnw_pl.options import ProxyOptions
 from vkdnw_pl.proxies.base import Proxy
@@ -304,7 +304,7 @@ def measure(
             scores = score_network(lent, images(), proxies, seed, init)
             del lent
     except Exception as error:
-        values = no_values(columns, f"{type(error).__name__}: {error}")
+        values = no_values(columns, why(error))
     else:
         values = {"values": dict(scores.values), "reasons": dict(scores.reasons), "failed": scores.failed}
     release_freed_memory()

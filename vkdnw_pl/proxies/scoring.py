@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vkdnw_pl.data.batches import Batch, Batches, Source, batches
+from vkdnw_pl.errors import what_it_says, why
 from vkdnw_pl.networks.init import Init
 from vkdnw_pl.proxies.base import Proxy, ProxySpec, make_proxies
 from vkdnw_pl.proxies.borrow import Borrowed, borrow
@@ -118,7 +119,7 @@ def _run(scores: Scores, proxy: Proxy, borrowed: Borrowed) -> None:
                 scores.leave_out([column], f"the value is {values[name]}")
                 scores.failed = True
     except UndefinedScore as reason:
-        scores.leave_out(proxy.table_columns, str(reason))
+        scores.leave_out(proxy.table_columns, what_it_says(reason))
     except Exception as error:
         scores.leave_out(proxy.table_columns, _describe(error))
         scores.failed = True
@@ -182,7 +183,6 @@ def score(
 
 
 def _describe(error: Exception) -> str:
-    text = " ".join(str(error).split())
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return f"out of memory: {text}"
-    return f"{type(error).__name__}: {text}"
+        return f"out of memory: {what_it_says(error)}"
+    return why(error)

@@ -9,6 +9,7 @@ import warnings
 import torch
 
 from vkdnw_pl.data.batches import batches
+from vkdnw_pl.errors import why
 from vkdnw_pl.proxies import make_proxies
 from vkdnw_pl.proxies.functional.jacobian import GenericFallback
 from vkdnw_pl.proxies.scoring import Images, score_network
@@ -59,7 +60,7 @@ class Scorer:
             log.debug("scoring of %s failed", arch, exc_info=True)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            return self.failed((arch, seed), f"{type(error).__name__}: {error}", time.perf_counter() - started_at)
+            return self.failed((arch, seed), why(error), time.perf_counter() - started_at)
         return ScoreRow(
             arch,
             seed,

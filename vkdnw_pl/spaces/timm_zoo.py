@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from vkdnw_pl.errors import nearest
+from vkdnw_pl.errors import nearest, why
 from vkdnw_pl.spaces.base import BuildOptions, Cost, Space
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ class TimmZoo(Space):
         except ValueError:
             raise
         except Exception as error:  # each model has its own words
-            text = f"{type(error).__name__} {' '.join(str(error).split())}".strip()
-            raise ValueError(f"timm's {arch} cannot take images of size {size}: {text}") from error
+            raise ValueError(f"timm's {arch} cannot take images of size {size}: {why(error)}") from error
         return Cost(macs=macs, num_params=sum(p.numel() for p in built.parameters()))
 
     def build(self, arch: str, **network: Any) -> nn.Module:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from vkdnw_pl.errors import first_line, one_line
 from vkdnw_pl.options import WandbOptions, wandb_environment
 from vkdnw_pl.runs.folder import WANDB_FOLDER, WANDB_ID
 from vkdnw_pl.runs.signals import Stopped, exit_code, stop_signals
@@ -264,8 +265,7 @@ def _cell(value: Any) -> Any:
 
 def _short(error: BaseException) -> str:
     """First line of an error's text."""
-    text = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return text if len(text) <= 200 else text[:200] + " ..."
+    return one_line(first_line(error), 200)
 
 
 def _say(text: str) -> None:

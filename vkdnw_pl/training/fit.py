@@ -191,7 +191,7 @@ class Fit:
 
     def _failed(self, text: str) -> CommandFailed:
         file = self.folder.path / "traceback.txt"
-        file.write_text(traceback.format_exc(), encoding="utf-8")
+        file.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
         return CommandFailed(f"{text} (more in {file})")
 
     def _was_left_alone(self, error: Exception) -> bool:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vkdnw_pl.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from vkdnw_pl.errors import check_choice, check_number, check_whole, nearest
+from vkdnw_pl.errors import check_choice, check_number, check_whole, nearest, what_it_says
 from vkdnw_pl.networks.features import FeatureTap, Stage, stage_outputs
 from vkdnw_pl.training.exported import check_archive
 
@@ -219,7 +219,7 @@ def _build(options: TeacherOptions, num_classes: int) -> nn.Module:
                 check_archive(Path(options.weights))
             return timm.create_model(name, **arguments)
         except Exception as error:
-            text = " ".join(str(error).split()) or type(error).__name__
+            text = what_it_says(error) or type(error).__name__
             if options.weights is not None:
                 text = (
                     f"model.teacher.weights={str(options.weights)!r} does not hold the weights of {name} with {num_classes} "
