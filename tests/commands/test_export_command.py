@@ -1,6 +1,7 @@
 """``export``: from a training, a checkpoint or an architecture to files that others read."""
 
 import json
+import resource
 import shutil
 
 import numpy as np
@@ -9,9 +10,11 @@ import safetensors.torch
 import timm
 import torch
 import yaml
+from PIL import Image
 
 import vkdnw_pl.networks.timm_models  # noqa: F401  (registers vkdnw_mbv2)
 from vkdnw_pl import cli
+from vkdnw_pl.data import Digits
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.spaces.resolve import resolve_arch
 from vkdnw_pl.training import exported as exported_files
@@ -77,7 +80,7 @@ def exported(run, search):
 
 def test_the_file_has_all_that_it_takes(exported, run):
     content = torch.load(exported / "model.pt", weights_only=True)
-    state = content.pop("state_dict")
+    state, statistics = content.pop("state_dict"), Digits().image_statistics
     assert content == {
         "format": 1,
         "space": "mbv2",
@@ -85,6 +88,8 @@ def test_the_file_has_all_that_it_takes(exported, run):
         "network": {"use_se": True},
         "num_classes": 10,
         "input_size": [3, 12, 12],
+        "normalisation": {"mean": statistics[0], "std": statistics[1]},
+        "crop_pct": 1.0,
     }
     checkpoint = run / "checkpoints" / "last.ckpt"
     average, trained = state_of(checkpoint), state_of(checkpoint, "current_model_state")
@@ -148,6 +153,25 @@ def test_timm_takes_the_file(exported, images):
         "vkdnw_mbv2", arch=str(exported / "model.json"), checkpoint_path=str(exported / "model.pt")
     )
     assert torch.equal(model.eval()(images), network(images))
+
+
+def test_timm_knows_how_its_images_are_prepared(exported, search):
+    mean, std = map(tuple, Digits().image_statistics)
+    model = timm.create_model("vkdnw_mbv2", arch=str(exported / "model.json"))
+    for network in (load_exported(exported), load_exported(exported / "model.safetensors"), model):
+        found = timm.data.resolve_model_data_config(network)
+        assert (found["input_size"], found["mean"], found["std"]) == ((3, 12, 12), mean, std)
+        assert found["crop_pct"] == 1.0  # of images of 12 pixels all is seen
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8))
+    prepared = timm.data.create_transform(**found, is_training=False)(image)
+    expected = (np.asarray(image) / 255 - np.array(mean)) / np.array(std)
+    np.testing.assert_allclose(prepared.permute(1, 2, 0), expected, rtol=1e-5, atol=1e-6)
+    given = timm.create_model(
+        "vkdnw_mbv2", arch=str(exported / "model.json"), pretrained_cfg_overlay={"std": (1, 1, 1)}
+    )
+    assert timm.data.resolve_model_data_config(given) == {**found, "std": (1, 1, 1)}
+    of_search = timm.create_model("vkdnw_mbv2", arch=str(search / "found.json"))
+    assert timm.data.resolve_model_data_config(of_search)["input_size"] == (3, 32, 32)
 
 
 @pytest.mark.parametrize("file", ["model.pt", "model.safetensors"])
@@ -265,6 +289,21 @@ def test_a_bare_state_dict_needs_its_architecture(file, capsys, tmp_path):
     assert call(capsys, "export", tmp_path / file, "--out", tmp_path / "out", *options)[0] == 0
     x = torch.randn(2, 3, 16, 16)
     assert torch.equal(load_exported(tmp_path / "out")(x), network(x))
+
+
+@pytest.mark.parametrize("file", ["model.pt", "model.safetensors"])
+def test_a_full_disk(file, exported, tmp_path):
+    record, state = read_exported(exported)
+    exported_files.save_exported(tmp_path / file, record, state)
+    before, limits = (tmp_path / file).read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):  # of which the commands say one line
+            exported_files.save_exported(tmp_path / file, record, state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == [file]
+    assert (tmp_path / file).read_bytes() == before
 
 
 def test_a_checkpoint_whose_found_file_has_moved(run, capsys, tmp_path):

@@ -223,3 +223,22 @@ def test_names_are_attributes_of_the_module():
     for name in ("vkdnw_mbv2", *NAMES):
         assert getattr(timm_models, name).__name__ == name
         assert getattr(timm_models, name).__doc__
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"num_classes": 0},
+        {"num_classes": 0, "global_pool": ""},
+        {"global_pool": "max", "use_se": True, "drop_rate": 0.2},
+        {"features_only": True},
+    ],
+    ids=str,
+)
+def test_models_can_be_scripted(options):
+    model = create(**options)
+    images = torch.randn(2, 3, 32, 32)
+    expected, found = model(images), torch.jit.script(model)(images)
+    pairs = zip(expected, found, strict=True) if isinstance(expected, list) else [(expected, found)]
+    assert all(torch.equal(*pair) for pair in pairs)

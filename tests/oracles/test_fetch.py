@@ -1,7 +1,9 @@
+import contextlib
 import hashlib
 import re
 import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -22,6 +24,10 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content = DATA
         self.say_length = True
+        self.length = None  # what it says of the length, if that is not the truth
+        self.status = 200
+        self.to = None  # where it redirects to
+        self.pause_s = 0.0  # after each byte
         self.drops = []  # for each request, after how many bytes the line breaks (None: never)
         self.statuses = []  # for each request, an HTTP error in place of the file (None: the file)
         self.requests = 0
@@ -43,13 +49,23 @@ class Handler(BaseHTTPRequestHandler):
         if status or self.path != "/file":
             return self.send_error(status or 404)
         body = server.content
-        self.send_response(200)
+        self.send_response(server.status if server.to is None else 302)
+        if server.to is not None:
+            self.send_header("Location", server.to)
+            return self.end_headers()
         if server.say_length:
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", server.length or str(len(body)))
         self.send_header("Content-Type", "application/x-test")
         self.end_headers()
         drop = server.drops[number] if number < len(server.drops) else None
-        self.wfile.write(body[:drop])
+        if server.pause_s:
+            with contextlib.suppress(OSError):  # the reader has enough
+                for byte in body:
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(server.pause_s)
+            return None
+        with contextlib.suppress(OSError):
+            self.wfile.write(body[:drop])
 
 
 @pytest.fixture
@@ -216,3 +232,58 @@ def test_other_addresses(path, url):
 def test_nonsense_address(path):
     with pytest.raises(FetchError, match="could not fetch http://host:port/file"):
         fetch("http://host:port/file", path, SHA)
+
+
+@pytest.mark.parametrize("length", [None, "300000", str(10**12)])
+def test_a_file_without_end_is_refused(server, path, pauses, length):
+    server.content, server.say_length, server.length = bytes(300_000), length is not None, length
+    with pytest.raises(FetchError, match="it sends more than the 200,000 bytes that are allowed"):
+        fetch(server.url, path, SHA, most_bytes=200_000)
+    assert pauses == []
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "²", "-5", "many"])
+def test_a_length_that_is_no_number(server, path, length):
+    server.length = length
+    assert fetch(server.url, path, SHA)
+    assert path.read_bytes() == DATA
+
+
+def test_a_length_beyond_the_end(server, path):
+    server.length = str(10**30)
+    with pytest.raises(FetchError, match="the transfer ended after 512,000 of"):
+        fetch(server.url, path, SHA, attempts=1)
+
+
+def test_a_part_that_nobody_asked_for(server, path, pauses):
+    server.status = 206
+    with pytest.raises(FetchError, match="HTTP 206 Partial Content, which is no whole file"):
+        fetch(server.url, path, SHA)
+    assert pauses == []
+    assert not path.exists()
+
+
+def test_a_server_that_drips(server, path, pauses):
+    server.pause_s = 0.02
+    began_at = time.monotonic()
+    with pytest.raises(FetchError, match=r"attempt 2: ConnectionError: only \d+ bytes came in 0 s"):
+        fetch(server.url, path, SHA, timeout_s=0.2, attempts=2)
+    assert time.monotonic() - began_at < 5
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("to", "text"),
+    [
+        ("ftp://127.0.0.1/file", "it redirects to ftp://127.0.0.1/file, which is neither http nor https"),
+        ("file:///etc/passwd", "'file:///etc/passwd' is not allowed"),
+        ("/file", "HTTP 302 .*infinite loop"),
+    ],
+)
+def test_where_a_redirect_leads(server, path, pauses, to, text):
+    server.to = to
+    with pytest.raises(FetchError, match=f"(?s){text}"):
+        fetch(server.url, path, SHA)
+    assert pauses == []
+    assert not path.exists()

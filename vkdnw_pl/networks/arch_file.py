@@ -31,6 +31,8 @@ class ArchFile:
     """Options of the space's network, without `TASK`."""
     task: Mapping[str, int] = field(default_factory=dict)
     """Those of `TASK` that the file knows: what the search scored, or what the exported network was trained for."""
+    images: Mapping[str, Any] = field(default_factory=dict)
+    """How its images are prepared, as far as the file knows: ``input_size``, ``mean``, ``std`` and ``crop_pct`` of timm."""
     top: tuple[str, ...] = ()
     """The best architectures of the search, from the best on."""
 
@@ -65,8 +67,11 @@ def read_arch_file(path: str | Path) -> ArchFile:
     options = dict(network)
     if "num_classes" in content:
         options["num_classes"] = content["num_classes"]
-    if isinstance(size := content.get("input_size"), list) and len(size) == 3:
-        options |= {"in_channels": size[0], "image_size": size[1]}
+    images = prepared_images(content, f"arch={str(path)!r}")
+    if "input_size" in images:
+        options |= {"in_channels": images["input_size"][0], "image_size": images["input_size"][1]}
+    elif size := options.get("image_size"):
+        images["input_size"] = (options.get("in_channels", 3), size, size)
     for i, network_of_top in enumerate(top):
         _check_has_arch(network_of_top, i, path)
     return ArchFile(
@@ -75,7 +80,32 @@ def read_arch_file(path: str | Path) -> ArchFile:
         space,
         {name: value for name, value in options.items() if name not in TASK},
         {name: options[name] for name in TASK if name in options},
+        images,
         tuple(network_of_top["arch"] for network_of_top in top),
+    )
+
+
+def prepared_images(content: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What a file says of its images, as timm's ``pretrained_cfg`` has it; ``where`` is how texts call the file.
+
+    Args:
+        content: with ``input_size``, ``normalisation`` and ``crop_pct``, as far as they are known.
+        where: for the error.
+    """
+    images: dict[str, Any] = {}
+    if isinstance(size := content.get("input_size"), list) and len(size) == 3:
+        images["input_size"] = tuple(size)
+    if (statistics := content.get("normalisation")) is not None:
+        if not isinstance(statistics, dict) or not all(_are_numbers(statistics.get(name)) for name in ("mean", "std")):
+            raise ValueError(f"{where} is damaged: 'normalisation' must have the lists of numbers 'mean' and 'std'")
+        images |= {name: tuple(statistics[name]) for name in ("mean", "std")}
+        images["crop_pct"] = content.get("crop_pct") or 1.0  # known where the normalisation is
+    return images
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(
+        isinstance(one, int | float) and not isinstance(one, bool) for one in values
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import create_classifier
@@ -54,7 +55,7 @@ class TimmMBV2(MBV2Network):
         global_pool: str = "avg",
         drop_rate: float = 0.0,
     ) -> None:
-        blocks, options = _read(arch)
+        blocks, options, _ = _read(arch)
         arguments = {"num_classes": num_classes, "in_chans": in_chans, "use_se": use_se, "bn_eps": bn_eps}
         options |= {name: value for name, value in arguments.items() if value is not None}
         channels = options.pop("in_chans")
@@ -86,7 +87,7 @@ class TimmMBV2(MBV2Network):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last map (B, num_features, h, w) of images (B, C, H, W)."""
-        if self.grad_checkpointing:
+        if self.grad_checkpointing and not torch.jit.is_scripting():
             return checkpoint_seq(self.blocks, x)
         return self.blocks(x)
 
@@ -147,20 +148,21 @@ class TimmMBV2(MBV2Network):
         return int(self.feature_info[stage]["module"].rpartition(".")[2])
 
 
-def _read(arch: str) -> tuple[Blocks, dict[str, Any]]:
-    """Blocks, and the arguments that the architecture or its file decides where the user does not."""
+def _read(arch: str) -> tuple[Blocks, dict[str, Any], Mapping[str, Any]]:
+    """Blocks, the arguments that the architecture or its file decides where the user does not, and what images it takes."""
     options: dict[str, Any] = {}
+    images: Mapping[str, Any] = {}
     if is_arch_file(arch):
         file = read_arch_file(arch.strip())
         if file.space not in (None, "mbv2"):
             raise ValueError(f"arch={arch!r} is an architecture of the space {file.space!r}, but vkdnw_mbv2 needs mbv2")
-        arch, options = file.arch, {**file.network, **file.task}
+        arch, options, images = file.arch, {**file.network, **file.task}, file.images
         options.pop("image_size", None)
         if unknown_options := [name for name in options if name not in _TIMM_NAMES]:
             raise ValueError(f"arch={str(file.path)!r} has the network option {unknown_options[0]!r}, unknown to mbv2")
     blocks = read_arch(arch)
     named = {_TIMM_NAMES[name]: value for name, value in options.items()}
-    return blocks, {"in_chans": blocks[0].in_channels, **named}
+    return blocks, {"in_chans": blocks[0].in_channels, **named}, images
 
 
 def _feature_info(blocks: Blocks) -> list[dict[str, Any]]:
@@ -182,9 +184,10 @@ def _without_prefix(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, 
 
 
 def _create(variant: str, pretrained: bool, arch: str, **kwargs: Any) -> nn.Module:
-    blocks, options = _read(arch)
+    blocks, options, images = _read(arch)
     for name, value in options.items():
         kwargs.setdefault(name, value)  # before timm fills in those of ImageNet
+    kwargs["pretrained_cfg_overlay"] = {**images, **(kwargs.get("pretrained_cfg_overlay") or {})}
     return build_model_with_cfg(
         TimmMBV2,
         variant,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import nn
 import vkdnw_pl.data
 from vkdnw_pl.callbacks import HISTORY, read_history
 from vkdnw_pl.errors import CommandFailed, UsageError, user_input
-from vkdnw_pl.networks.arch_file import TASK, is_arch_file
+from vkdnw_pl.networks.arch_file import TASK, is_arch_file, prepared_images
 from vkdnw_pl.runs.environment import environment_record
 from vkdnw_pl.runs.files import write_json
 from vkdnw_pl.spaces import SPACES, make_space
@@ -58,7 +58,7 @@ class ExportSource:
     """In evaluation mode, on the CPU."""
     trained: bool
     facts: dict[str, Any] = field(default_factory=dict)
-    """Further entries of the card: ``source``, ``accuracy``, ``data``, ``normalisation``."""
+    """Further entries of the card: ``source``, ``accuracy``, ``data``."""
     run: Path | None = None
     """Run folder that the weights are from."""
 
@@ -135,6 +135,7 @@ def _from_checkpoint(path: Path, content: Mapping[str, Any], options: ExportOpti
     run = folder.parent if folder.name == "checkpoints" and (folder.parent / "meta.json").is_file() else None
     if run is not None:
         facts |= _facts_of_run(TrainingFolder(run), content)
+        record = replace(record, **_prepared_images(TrainingFolder(run)))
     return ExportSource(record=record, network=network, trained=True, facts=facts, run=run)
 
 
@@ -161,7 +162,10 @@ def _from_exported(path: Path, options: ExportOptions) -> ExportSource:
     card: dict[str, Any] = {}
     if (path.parent / CARD).is_file():
         card = json.loads((path.parent / CARD).read_text(encoding="utf-8"))
-    kept: tuple[str, ...] = ("source", "accuracy", "data", "normalisation")
+    if record.normalisation is None and card.get("normalisation"):  # of an older file only the card has it
+        prepared_images(card, str(path.parent / CARD))
+        record = replace(record, normalisation=card["normalisation"])
+    kept: tuple[str, ...] = ("source", "accuracy", "data")
     facts = {name: card[name] for name in kept if name in card}
     trained = bool(card.get("trained", True))
     return ExportSource(record=record, network=network.eval(), trained=trained, facts=facts)
@@ -200,12 +204,10 @@ def _loaded(record: NetworkRecord, content: Mapping[str, Any], path: Path) -> nn
 
 
 def _facts_of_run(folder: TrainingFolder, content: Mapping[str, Any]) -> dict[str, Any]:
-    config = yaml.safe_load(folder.config.read_text(encoding="utf-8")) if folder.config.is_file() else {}
     settings = folder.read_meta().get("settings", {})  # without what is of this machine, such as data.init_args.root
     return {
         "accuracy": _accuracy(folder, content) or None,
         "data": {name.removeprefix("data."): value for name, value in settings.items() if name.startswith("data.")},
-        "normalisation": _normalisation(config.get("data") or {}),
     }
 
 
@@ -226,16 +228,19 @@ def _evaluation(values: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in values.items() if name.startswith(("val/", "test/"))}
 
 
-def _normalisation(data: Mapping[str, Any]) -> dict[str, list[float]] | None:
-    """Mean and standard deviation of what the network was trained on, for white = 1, where our data module says them."""
+def _prepared_images(folder: TrainingFolder) -> dict[str, Any]:
+    """How images were prepared, as `NetworkRecord` has it, where our data module says it."""
+    config = yaml.safe_load(folder.config.read_text(encoding="utf-8")) if folder.config.is_file() else {}
+    data = config.get("data") or {}
     name = str(data.get("class_path")).removeprefix(_OURS).rpartition(".")[2]
     if not str(data.get("class_path")).startswith(_OURS) or name not in vkdnw_pl.data.DATA_MODULES:
-        return None
+        return {}
     module = getattr(vkdnw_pl.data, name)(**(data.get("init_args") or {}))
     if module.image_statistics is None:
-        return None
+        return {}
     mean, std = module.image_statistics
-    return {"mean": [float(x) for x in mean], "std": [float(x) for x in std]}
+    statistics = {"mean": [float(x) for x in mean], "std": [float(x) for x in std]}
+    return {"normalisation": statistics, "crop_pct": getattr(module, "crop_pct", 1.0)}
 
 
 def make_card(source: ExportSource) -> dict[str, Any]:
@@ -245,7 +250,7 @@ def make_card(source: ExportSource) -> dict[str, Any]:
     card = {**asdict(record), "trained": source.trained, **asdict(space.cost(record.arch, **record.options))}
     if (reference := space.reference_cost(record.arch, **record.options)) is not None:
         card["reference"] = asdict(reference)
-    facts = {"accuracy": None, "normalisation": None, **source.facts}
+    facts = {"accuracy": None, **source.facts}
     weights = weights_digest(source.network.state_dict())
     return {**card, **facts, "versions": environment_record()["versions"], "weights": weights, "files": {}}
 

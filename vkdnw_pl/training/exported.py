@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from vkdnw_pl.errors import CommandFailed, check_whole, first_line, is_whole
+from vkdnw_pl.networks.arch_file import prepared_images
 from vkdnw_pl.runs.files import replaced
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.spaces.base import check_imported
@@ -249,6 +250,10 @@ class NetworkRecord:
     """Channels, height, width of the images."""
     network: dict[str, Any] = field(default_factory=dict)
     """Further options of the space's network."""
+    normalisation: dict[str, list[float]] | None = None
+    """``mean`` and ``std`` of what it was trained on, for white = 1; None where they are not known."""
+    crop_pct: float = 1.0
+    """Image size over the shorter side to which an image is resized before it is cropped."""
     format: int = 1
 
     @property
@@ -258,8 +263,13 @@ class NetworkRecord:
         return {**self.network, "num_classes": self.num_classes, "image_size": size, "in_channels": channels}
 
     def build(self) -> nn.Module:
-        """The network with PyTorch's default initialisation."""
-        return SPACES[self.space].build(self.arch, **self.options)
+        """The network with PyTorch's default initialisation; ``timm.data`` finds in it how its images are prepared."""
+        network: Any = SPACES[self.space].build(self.arch, **self.options)
+        network.pretrained_cfg = {
+            **getattr(network, "pretrained_cfg", {}),
+            **prepared_images(asdict(self), "the network"),
+        }
+        return network
 
 
 def save_exported(path: Path, record: NetworkRecord, state: Mapping[str, Tensor]) -> None:
@@ -269,12 +279,16 @@ def save_exported(path: Path, record: NetworkRecord, state: Mapping[str, Tensor]
     """
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     with replaced(path) as draft:
+        # Through memory: of a full disk Python says what it is, PyTorch and safetensors raise errors of their own.
         if path.suffix == SAFETENSORS:
-            from safetensors.torch import save_file
+            from safetensors.torch import save
 
-            save_file(copies, draft, {"format": "pt", "arch": record.arch, "vkdnw_pl": json.dumps(asdict(record))})
+            metadata = {"format": "pt", "arch": record.arch, "vkdnw_pl": json.dumps(asdict(record))}
+            draft.write_bytes(save(copies, metadata))
         else:
-            torch.save({**asdict(record), "state_dict": copies}, draft)
+            buffer = io.BytesIO()
+            torch.save({**asdict(record), "state_dict": copies}, buffer)
+            draft.write_bytes(buffer.getbuffer())
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:
@@ -293,6 +307,7 @@ def read_exported(path: str | Path) -> tuple[NetworkRecord, dict[str, Tensor]]:
     content = read_checkpoint(path)
     fields = record_fields(content, path)
     check_network_facts(fields, str(path), ("space", "arch", "num_classes", "input_size"))
+    prepared_images(fields, str(path))
     record = NetworkRecord(**{name: fields[name] for name in NetworkRecord.__dataclass_fields__ if name in fields})
     if record.format != 1:
         raise ValueError(f"{path} has format {record.format!r}, which this version cannot read")
