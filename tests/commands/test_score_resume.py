@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from small_runs import NETWORK, PROXIES, bytes_without_seconds, evaluate, make_oracle, merge, results_of, run, score
+from small_runs import NETWORK, bytes_without_seconds, evaluate, make_oracle, merge, results_of, run, score
 
 from vkdnw_pl.errors import CommandFailed, UsageError
 from vkdnw_pl.runs.folder import RunFolder
@@ -39,37 +38,6 @@ def wait_for_rows(out: Path, count: int, alive=lambda: True, seconds: float = 12
         assert alive(), "the run ended before it was to be interrupted"
         assert time.monotonic() < end
         time.sleep(0.01)
-
-
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_killed_in_the_middle_and_run_again(whole, tmp_path, workers):
-    out = tmp_path / "run"
-    options = {
-        "network": NETWORK,
-        "archs": ARCHS,
-        "proxies": PROXIES,
-        "batch_size": 4,
-        "oracle": make_oracle(tmp_path / "oracle.csv"),
-        "device": "cpu",
-        "out": str(out),
-    }
-    config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(options))
-    command = [sys.executable, "-m", "vkdnw_pl", "score", "--config", str(config), "--workers", str(workers)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_for_rows(out, 3, alive=lambda: process.poll() is None)
-    finally:
-        process.kill()
-    assert process.wait() == -signal.SIGKILL
-    kept = rows_kept(out)
-    assert 3 <= kept < 40, "this test must kill in the middle"
-    assert not (out / "scores.csv").exists()
-
-    assert score(**options, workers=3 - workers, progress=False) == 0  # waits for workers that are still ending
-    assert results_of(out) == results_of(whole)
-    assert RunFolder(out).read_meta()["runs"][-1]["rows_made"] < 40
-    assert not (out / "rows").exists()
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ from vkdnw_pl.training.module import TrainingModule
 
 _LOST_CONNECTION = ("Connection closed by peer", "Connection reset by peer", "remote process exited", "Broken pipe")
 """In the messages of gloo and NCCL."""
+_LOST_LOADER = "DataLoader worker (pid"
 _STOP_REQUESTS = (SIGTERMException, Stopped, KeyboardInterrupt, SystemExit)
 OF_USER = (ValueError, OSError, MisconfigurationException)
 """Mostly what the user gave: data that are not there, options that do not go together."""
@@ -139,6 +140,9 @@ class Fit:
                     raise self._failed(f"ckpt_path={resume!r} cannot be continued: {first_line(error)}") from error
                 if isinstance(error, OF_USER):
                     raise self._failed(str(error)) from error
+                if isinstance(error, RuntimeError) and str(error).startswith(_LOST_LOADER):
+                    text = f"a process that loads images ended; the same command continues ({first_line(error)})"
+                    raise self._failed(text) from error
                 if self._was_left_alone(error):
                     raise self._failed(f"another process of the training ended ({first_line(error)})") from error
                 raise
