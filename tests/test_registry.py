@@ -272,6 +272,30 @@ def test_two_workers_score_with_a_space_and_a_proxy_by_dotted_name(tmp_path):
     assert settings["proxies"][0] == {"name": "plugins.Halves", "factor": 0.25}
 
 
+@pytest.mark.usefixtures("plugins")
+def test_run_folders_import_no_space_for_merge_and_report(tmp_path, capsys):
+    archs = list(NB201().enumerate())[:4]
+    Path("archs.txt").write_text("".join(f"{arch}\n" for arch in archs))
+    Path("oracle.csv").write_text("arch,made_up\n" + "".join(f"{arch},{50 + i}\n" for i, arch in enumerate(archs)))
+    options = ["--space", "plugins.SmallCells", "--archs", "archs.txt", "--proxies", "[macs]", "--oracle", "oracle.csv"]
+    for i in (0, 1):
+        shard = ["--shard", f"{i}/2", "--workers", "1", "--network", "{image_size: 16}", "--out", f"shard-{i}"]
+        assert main(["score", *options, *shard]) == 0
+    del sys.modules["plugins"]
+    (tmp_path / "plugins.py").write_text(f"{PLUGINS}\nopen('was_run', 'w').close()")
+    merge = ["merge", "shard-0", "shard-1", "--out", "merged"]
+    capsys.readouterr()
+    assert main(merge) == 2
+    assert "names the space 'plugins.SmallCells'" in (error := capsys.readouterr().err)
+    assert "give --space plugins.SmallCells" in error
+    assert main(["report", "shard-0", "--out", "page.html"]) == 0
+    assert not Path("was_run").exists()
+    assert main([*merge, "--space", "nb201"]) == 2
+    assert main([*merge, "--space", "plugins.SmallCells"]) == 0
+    assert Path("was_run").exists()
+    assert (tmp_path / "merged" / "metrics.csv").read_text().count("made_up") == 1
+
+
 def test_a_new_process_finds_what_a_package_declares(installed, tmp_path):
     code = (
         "from vkdnw_pl.spaces import SPACES; from vkdnw_pl.proxies import make_proxies; "

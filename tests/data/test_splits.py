@@ -26,7 +26,7 @@ def test_plain_lists_and_the_other_names(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{", "is not a JSON file"),
+        ("{", "is damaged: it is not JSON"),
         ([1], "holds list; needed: train and valid, or xvalid and xtest"),
         ({}, "holds nothing"),
         ({"train": [1], "test": [2]}, "holds train, test"),

@@ -181,7 +181,7 @@ class TestFoundFile:
             resolve(path)
 
     def test_not_there(self):
-        with pytest.raises(ValueError, match=r"nowhere.json cannot be read"):
+        with pytest.raises(ValueError, match=r"nowhere.json' cannot be read"):
             resolve("nowhere.json")
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from vkdnw_pl.errors import CommandFailed, UsageError
+from vkdnw_pl.errors import CommandFailed, UsageError, user_input
+from vkdnw_pl.runs.documents import read_yaml
 from vkdnw_pl.runs.folder import FolderBusy
 from vkdnw_pl.runs.signals import TRAINING_SIGNALS, Stopped
 
@@ -100,7 +101,9 @@ def _with_config(command: str, arguments: list[str]) -> list[str]:
     config = Path(out or "".join(arguments[flags["--out"] + 1 :][:1])).expanduser() / "config.yaml"
     if not config.is_file():
         return arguments
-    if foreign := _foreign_code(yaml.safe_load(config.read_text(encoding="utf-8"))):
+    with user_input():
+        options = read_yaml(config)
+    if foreign := _foreign_code(options):
         raise UsageError(
             f"{config} names {foreign}, whose code is not run because a run folder names it: if you trust it, give the "
             f"file yourself: --config {config}"

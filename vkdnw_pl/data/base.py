@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from vkdnw_pl.data.seeded import (
     even_batch_size,
 )
 from vkdnw_pl.errors import check_whole, is_whole
+from vkdnw_pl.runs.documents import parse_json
 from vkdnw_pl.runs.environment import usable_cores
 from vkdnw_pl.runs.signals import follow_loader
 
@@ -221,11 +221,11 @@ def read_splits(path: str | Path) -> tuple[Source, Tensor, Tensor]:
     each is ``["int", ["0", "5", ...]]`` or a plain list of numbers from 0.
     """
     try:
-        content = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+        content = parse_json(Path(path).expanduser().read_text(encoding="utf-8"), f"splits={str(path)!r}")
     except OSError as error:
         raise ValueError(f"splits={str(path)!r} cannot be read: {error.strerror}; the files are in {_ORIGIN}") from None
-    except ValueError as error:
-        raise ValueError(f"splits={str(path)!r} is not a JSON file: {error}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"splits={str(path)!r} is not a text: {error}") from None
     held = list(content) if isinstance(content, Mapping) else [type(content).__name__]
     for source, first, second in (("train", "train", "valid"), ("eval", "xvalid", "xtest")):
         if set(held) == {first, second}:

@@ -56,7 +56,10 @@ def read_arch_file(path: str | Path) -> ArchFile:
     path = Path(path).expanduser()
     ranked = _RANKED.fullmatch(str(path))
     file, rank = (path, None) if ranked is None else (Path(ranked[1]), ranked[2])
-    content = read_json(file)
+    try:
+        content = read_json(file)
+    except ValueError as error:
+        raise ValueError(f"arch={str(path)!r}{str(error).removeprefix(str(file))}") from None
     if not isinstance(content.get("arch"), str):
         raise ValueError(f"arch={str(path)!r} is not a found network: it needs the key 'arch' (and 'space')")
     if rank is not None:

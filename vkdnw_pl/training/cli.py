@@ -193,8 +193,9 @@ class TrainingCLI(LightningCLI):
                 self.folder.clear()
             self.folder.check_continues(self.settings)
         resume = self.folder.resume_path(ckpt_path, self.model, self.trainer)
-        goes_on = resume == str(self.folder.checkpoint("last"))
-        return FitPlan(resume, 0 if goes_on and is_finished(self.folder, self._until) else None)
+        with user_input():
+            finished = resume == str(self.folder.checkpoint("last")) and is_finished(self.folder, self._until)
+        return FitPlan(resume, 0 if finished else None)
 
     def validate(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Evaluate a checkpoint on the validation images."""

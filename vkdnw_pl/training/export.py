@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
 import vkdnw_pl.data
 from vkdnw_pl.callbacks import HISTORY, read_history
 from vkdnw_pl.errors import CommandFailed, UsageError, user_input
 from vkdnw_pl.networks.arch_file import TASK, is_arch_file, prepared_images
+from vkdnw_pl.runs.documents import read_json, read_yaml
 from vkdnw_pl.runs.environment import environment_record
 from vkdnw_pl.runs.files import write_json
 from vkdnw_pl.spaces import SPACES, make_space
@@ -161,7 +161,7 @@ def _from_exported(path: Path, options: ExportOptions) -> ExportSource:
     put_weights(network, state, path)
     card: dict[str, Any] = {}
     if (path.parent / CARD).is_file():
-        card = json.loads((path.parent / CARD).read_text(encoding="utf-8"))
+        card = read_json(path.parent / CARD)
     if record.normalisation is None and card.get("normalisation"):  # of an older file only the card has it
         prepared_images(card, str(path.parent / CARD))
         record = replace(record, normalisation=card["normalisation"])
@@ -220,7 +220,7 @@ def _accuracy(folder: TrainingFolder, content: Mapping[str, Any]) -> dict[str, f
             metrics |= _evaluation(values)
     last = folder.checkpoint("last")
     if folder.results.is_file() and last.is_file() and read_checkpoint(last).get("global_step") == step:
-        metrics |= _evaluation(json.loads(folder.results.read_text(encoding="utf-8")))
+        metrics |= _evaluation(read_json(folder.results))
     return metrics
 
 
@@ -230,12 +230,15 @@ def _evaluation(values: Mapping[str, Any]) -> dict[str, float]:
 
 def _prepared_images(folder: TrainingFolder) -> dict[str, Any]:
     """How images were prepared, as `NetworkRecord` has it, where our data module says it."""
-    config = yaml.safe_load(folder.config.read_text(encoding="utf-8")) if folder.config.is_file() else {}
-    data = config.get("data") or {}
-    name = str(data.get("class_path")).removeprefix(_OURS).rpartition(".")[2]
-    if not str(data.get("class_path")).startswith(_OURS) or name not in vkdnw_pl.data.DATA_MODULES:
+    data = (read_yaml(folder.config) if folder.config.is_file() else {}).get("data")
+    path = str(data.get("class_path")) if isinstance(data, dict) else ""
+    name = path.removeprefix(_OURS).rpartition(".")[2]
+    if not path.startswith(_OURS) or name not in vkdnw_pl.data.DATA_MODULES:
         return {}
-    module = getattr(vkdnw_pl.data, name)(**(data.get("init_args") or {}))
+    try:
+        module = getattr(vkdnw_pl.data, name)(**(data.get("init_args") or {}))
+    except TypeError as error:
+        raise ValueError(f"{folder.config} is damaged: data.init_args: {error}") from None
     if module.image_statistics is None:
         return {}
     mean, std = module.image_statistics
@@ -260,7 +263,7 @@ def kept_files(folder: Path, formats: Sequence[str], weights: str, overwrite: bo
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"out={str(folder)!r} is not allowed: it is a file")
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card = read_json(folder / CARD)
         same = card["weights"] == weights
     except (OSError, ValueError, KeyError, TypeError):
         same = False

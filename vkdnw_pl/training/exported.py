@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from vkdnw_pl.errors import CommandFailed, check_whole, first_line, is_whole
 from vkdnw_pl.networks.arch_file import prepared_images
+from vkdnw_pl.runs.documents import parse_json
 from vkdnw_pl.runs.files import replaced
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.spaces.base import check_imported
@@ -328,10 +329,7 @@ def record_fields(content: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
 
     with safe_open(path, "pt") as opened:
         text = (opened.metadata() or {}).get("vkdnw_pl", "{}")
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: its entry vkdnw_pl is not JSON: {error}") from None
+    return parse_json(text, f"{path}, vkdnw_pl in its metadata,")
 
 
 def exported_file(path: str | Path) -> Path:

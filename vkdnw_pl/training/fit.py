@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 import sys
@@ -20,6 +19,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from vkdnw_pl.callbacks.graceful_stop import GracefulStop
 from vkdnw_pl.errors import CommandFailed, first_line
+from vkdnw_pl.runs.documents import read_json
 from vkdnw_pl.runs.files import write_json
 from vkdnw_pl.runs.record import RunRecord
 from vkdnw_pl.runs.signals import TRAINING_SIGNALS, Stopped
@@ -233,7 +233,7 @@ def is_finished(folder: TrainingFolder, until: Mapping[str, Any]) -> bool:
 
 
 def _read_results(folder: TrainingFolder) -> dict[str, float]:
-    return json.loads(folder.results.read_text(encoding="utf-8")) if folder.results.is_file() else {}
+    return read_json(folder.results) if folder.results.is_file() else {}
 
 
 def _note(text: str) -> None:
