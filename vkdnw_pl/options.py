@@ -96,12 +96,21 @@ class ProxyOptions(OptionGroup):
         return proxies
 
     def check_proxies(self, proxies: Sequence[Proxy]) -> None:
-        """Check initialisation and batch size for these proxies. Imports torch."""
+        """Check the initialisation for these proxies. Imports torch."""
         from vkdnw_pl.networks.init import INITS
-        from vkdnw_pl.proxies.scoring import check_samples
 
         check_choice("init", self.init, ("auto", *INITS))
-        check_samples(proxies, self.batch_size)
+
+    def notes(self, proxies: Sequence[Proxy]) -> list[str]:
+        """What a user should know of these proxies with these options."""
+        notes = []
+        for proxy in proxies:
+            name, samples, info = proxy.label or proxy.name, proxy.num_samples(self.batch_size), proxy.info
+            if samples < info.least_samples:
+                notes.append(f"{name} has the same value for every network with {samples} images; give it more")
+            elif info.samples is not None and samples < info.samples:
+                notes.append(f"{name} sees {samples} images; it is defined on {info.samples}")
+        return notes
 
     def check_images(self, proxies: Sequence[Proxy], size: tuple[int, int, int], num_classes: int, seed: int) -> None:
         """Make the first batch of images that proxies look at, of ``size`` (channels, height, width). Imports torch.
@@ -115,8 +124,11 @@ class ProxyOptions(OptionGroup):
             if not users:
                 continue
             source = getattr(self, option)
+            most = max(proxy.num_samples(self.batch_size) for proxy in users)
             try:
                 batch = image_batch(source, self.batch_size, size, seed, num_classes)
+                if most > self.batch_size:  # there must be further batches
+                    image_batch(source, self.batch_size, size, seed, num_classes, -(-most // self.batch_size) - 1)
             except ValueError as error:
                 raise ValueError(f"{option}={source!r} is not allowed: {error}") from None
             labelled = [proxy.label or proxy.name for proxy in users if proxy.info.needs_labels]

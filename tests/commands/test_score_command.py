@@ -94,6 +94,7 @@ def test_record_and_figures(folder):
     assert meta["settings"]["proxies"][2]["alpha"] == 0.05
     assert meta["environment"]["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert meta["environment"]["device"] == {"kind": "cpu"}
+    assert meta["notes"] == ["accuracies are known for 16 of the 20 architectures; metrics are of these alone"]
     (made,) = meta["runs"]
     assert (made["rows_made"], made["rows_failed"], made["threads_per_process"]) == (40, 0, 1)
     assert sorted(path.name for path in (folder / "figures").iterdir()) == ["ndcg.png", "ranks_made_up.png"]
@@ -116,6 +117,31 @@ def test_summary_says_what_was_found(tmp_path, capsys):
     assert "accuracies: table" in out
     assert f"scores of 5 rows in {tmp_path / 'run' / 'scores.csv'}" in out
     assert "5 of 5 rows in" in err
+
+
+def test_what_a_user_should_know_is_said_and_recorded(tmp_path, capsys):
+    archs = ["index:3,1,0,1,3,1", "index:3,3,0,1,3,1"]
+    oracle = tmp_path / "oracle.csv"
+    oracle.write_text(f'arch,part\n"{archs[0]}",0.61\n"{archs[1]}",0.67\n"index:1,1,1,1,1,1",55\n')
+
+    def notes(name, **options):
+        run(tmp_path / name, archs=archs, **options)
+        said = capsys.readouterr().out
+        recorded = json.loads((tmp_path / name / "meta.json").read_text())["notes"]
+        assert [line.removeprefix("note: ") for line in said.splitlines() if line.startswith("note: ")] == recorded
+        return recorded
+
+    same = "jacov has the same value for every network with 1 images; give it more"
+    assert notes("one", proxies=["jacov"], batch_size=1, oracle=None) == [same]
+    few = {"name": "naswot", "samples": 16}
+    assert notes("few", proxies=[few, "macs"], oracle=None) == [
+        "naswot sees 16 images; it is defined on 64",
+        "the best are those by naswot because it stands first; --rankings chooses another",
+    ]
+    assert notes("chosen", proxies=["params", "macs"], rankings=["macs"], oracle=None) == []
+    assert notes("part", proxies=["macs"], oracle=str(oracle)) == [
+        "the accuracies on part look like fractions (their median is 0.67); they are read as percent"
+    ]
 
 
 def test_architectures_that_the_oracle_does_not_know(tmp_path, capsys):
@@ -168,7 +194,10 @@ def test_wrong_options_are_refused_before_anything_is_written(tmp_path, option, 
             {"proxies": ["snip"], "network": {**NETWORK, "num_classes": 4}},
             r"data='digits'.*have a label \d, and snip need labels below",
         ),
-        ({"proxies": ["macs", {"name": "snip", "samples": 9}]}, r"snip: samples=9 is more than the 4 images"),
+        (
+            {"proxies": ["macs", {"name": "snip", "samples": 5000}]},
+            r"data='digits' is not allowed: batch 1249 of batch_size=4 needs more than the \d+ images of 'digits'",
+        ),
         ({"proxies": ["vkdnw", {"name": "vkdnw", "alpha": 0.1}]}, r"'vkdnw' is given twice.*with a label"),
         (
             {"proxies": [{"name": "jacov", "images": "pictures"}]},

@@ -9,7 +9,7 @@ from proxy_reference import ALL_CONVS, ALL_NONE, MIXED, images, small_nb201
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from vkdnw_pl.data.batches import Batch
+from vkdnw_pl.data.batches import Batch, batches
 from vkdnw_pl.networks.init import initialise
 from vkdnw_pl.proxies import PROXIES, UndefinedScore, make_proxies
 from vkdnw_pl.proxies.borrow import borrow
@@ -34,8 +34,8 @@ def compute(network, given, name, samples=None, init="keep", **options):
 
 def two_batches(inputs, labels=LABELS, other=None):
     """``other`` is the second batch, by default the first in another order."""
-    batches = [Batch(inputs, labels), Batch(inputs.flip(0) if other is None else other, labels)]
-    return batches.__getitem__
+    both = [Batch(inputs, labels), Batch(inputs.flip(0) if other is None else other, labels)]
+    return both.__getitem__
 
 
 def chain(*layers):
@@ -780,7 +780,7 @@ def test_own_initialisation(name):
     """Every proxy's own, the one that is asked for, or the one that is set for all, in this order from the last."""
     network, x = small_nb201(MIXED, 3, 16), images(4, 3, 16, 16)
     network = network.double()
-    given = Images(two_batches(x), two_batches(x))
+    given = Images(two_batches(x), two_batches(x)) if name != "naswot" else Batch(x)  # which takes 64 where it can
     own = PROXIES[name].info.init
     specs = [{"name": name, "label": f"{name}_{init}", "init": init} for init in ("kaiming_normal", "pytorch", "keep")]
     values = score([name, *specs], network, given)
@@ -865,3 +865,14 @@ def test_values_do_not_depend_on_the_order(batchnorm):
         with borrow(network, given, init="keep") as borrowed:
             runs.append({spec["name"]: make_proxies([spec])[0].compute(borrowed)[spec["name"]] for spec in order})
     assert runs[0] == runs[1]
+
+
+def test_naswot_takes_64_real_images_whatever_the_batch():
+    network = small_nb201(MIXED, 5)
+    random, real = two_batches(images(4, 3, 8, 8).float()), batches("digits", 24, (3, 8, 8), 3)
+    joined = torch.cat([real(i).images for i in range(3)])[:64]
+    got = score_network(network, Images(random, real), make_proxies(["naswot"]), init="keep").values["naswot"]
+    assert got == pytest.approx(compute(network, joined, "naswot"), rel=1e-9)
+    few = make_proxies([{"name": "naswot", "samples": 16, "images": "data"}])
+    got = score_network(network, Images(random, real), few, init="keep").values["naswot"]
+    assert got == pytest.approx(compute(network, joined[:16], "naswot"), rel=1e-9)

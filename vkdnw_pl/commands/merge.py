@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vkdnw_pl.commands.results import failed_rows, write_results
+from vkdnw_pl.commands.results import failed_rows, result_notes, write_results
 from vkdnw_pl.errors import user_input
 from vkdnw_pl.options import WandbOptions, as_config
 from vkdnw_pl.oracles import find_oracle
@@ -69,6 +69,7 @@ def merge(options: MergeOptions) -> int:
             log_scores(run, table)
             evaluation = write_results(folder, table, oracle, rankings, config["top_k"])
             log_evaluation(run, folder, evaluation, oracle)
+            record.meta["notes"] = result_notes(evaluation, oracle)
             record.end("stopped" if joined.missing else "finished")
             log_score_files(run, folder)
             run.exit_code = 1 if failed_rows(table) else 0

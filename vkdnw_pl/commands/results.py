@@ -14,6 +14,8 @@ from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.search.history import Candidate
 
 _BEST = 5
+_RANKING = "vkdnw_agg"
+"""What best means without accuracies, where there is such a ranking."""
 
 
 def write_results(
@@ -47,12 +49,33 @@ def write_results(
         figures = save_ranking_figures(evaluation, accuracies, folder.figures)
         files.append(f"{folder.figures.name}/{{{','.join(path.name for path in figures)}}}")
     _print_problems(table, evaluation, rankings)
+    print_notes(result_notes(evaluation, oracle))
     print(f"\nresults in {folder.path}: {', '.join(files)}")
     return evaluation
 
 
+def result_notes(evaluation: Evaluation, oracle: Oracle | None) -> list[str]:
+    """What a user should know of how the architectures were ranked and compared."""
+    if oracle is not None:
+        return [*oracle.coverage(evaluation.archs), *oracle.doubts()]
+    name = _best_ranking(evaluation)
+    if name == _RANKING or len(evaluation.ranks) == 1:
+        return []
+    return [f"the best are those by {name} because it stands first; --rankings chooses another"]
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """One line for each."""
+    for note in notes:
+        print(f"note: {note}")
+
+
+def _best_ranking(evaluation: Evaluation) -> str:
+    return _RANKING if _RANKING in evaluation.ranks else next(iter(evaluation.ranks))
+
+
 def _print_best(evaluation: Evaluation) -> None:
-    name = "vkdnw_agg" if "vkdnw_agg" in evaluation.ranks else next(iter(evaluation.ranks))
+    name = _best_ranking(evaluation)
     ranks = evaluation.ranks[name]
     print(f"\nbest by {name} (of {len(evaluation.archs)}):")
     for place in ranks.argsort(kind="stable")[:_BEST]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from vkdnw_pl.commands.results import failed_rows, print_failures, write_results
+from vkdnw_pl.commands.results import failed_rows, print_failures, print_notes, result_notes, write_results
 from vkdnw_pl.errors import CommandFailed, WorkerDied, user_input
 from vkdnw_pl.options import as_config
 from vkdnw_pl.runs.record import RunRecord
@@ -50,7 +50,9 @@ def score(options: ScoreOptions) -> int:
             folder.write_scores(_table(plan, rows))
         folder.write_archs(plan.settings.archs)
         config = as_config(replace(options, out=str(folder.path), overwrite=False, retry_failed=False))
-        record = RunRecord(folder, config, plan.record, plan.settings.device, digest=plan.settings.digest())
+        record = RunRecord(
+            folder, config, plan.record, plan.settings.device, digest=plan.settings.digest(), notes=[*plan.notes]
+        )
         if record.earlier and rows:
             _warn_of_other_versions(record.earlier, record.meta["environment"])
         group = None if plan.shard is None else f"score-{plan.settings.digest()}"
@@ -98,6 +100,7 @@ def _make_and_evaluate(
     log_scores(run, table)
     if plan.shard is None:
         evaluation = write_results(folder, table, plan.oracle, plan.rankings, options.top_k)
+        record.meta["notes"] += result_notes(evaluation, plan.oracle)
         log_evaluation(run, folder, evaluation, plan.oracle)
     else:
         print_failures(table.rows)
@@ -159,6 +162,7 @@ def _print_plan(plan: ScorePlan, folder: ScoreFolder, rows: Mapping[Key, ScoreRo
             again = ", which are scored again" if retry_failed else " (--retry_failed scores those again)"
             note = f", {failed} of them failed{again}"
         print(f"{len(rows)} of {len(plan.keys)} rows are there already{note}")
+    print_notes(plan.notes)
     sys.stdout.flush()
 
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from vkdnw_pl.commands.results import print_failures
+from vkdnw_pl.commands.results import print_failures, print_notes
 from vkdnw_pl.errors import CommandFailed, UsageError, WorkerDied, user_input
 from vkdnw_pl.options import as_config
 from vkdnw_pl.runs.files import write_json
@@ -60,7 +60,8 @@ def search(options: SearchOptions) -> int:
             done = len(folder.read_candidates())
         _print_plan(options, plan, folder, done)
         config = as_config(replace(options, out=str(folder.path), overwrite=False))
-        record = RunRecord(folder, config, settings.record(), settings.device, evaluations=options.evaluations)
+        facts = {"evaluations": options.evaluations, "notes": plan.notes}
+        record = RunRecord(folder, config, settings.record(), settings.device, **facts)
         group = f"search-{settings.digest()}"
         with record, wandb_run(options, config, folder.path, "search", record.meta, group) as run:
             run.exit_code = _search_and_describe(options, plan, folder, record, done, run, began_at)
@@ -175,6 +176,7 @@ def _print_plan(options: SearchOptions, plan: SearchPlan, folder: SearchFolder, 
         f"searching {settings.space} by {settings.strategy} for the best of {options.evaluations:,} networks by "
         f"{settings.ranking}, {values}, run folder {folder.path}\nbudget: {budget}"
     )
+    print_notes(plan.notes)
     if done >= options.evaluations:
         print(f"this search is finished: {done:,} networks are there (for more, give --evaluations)")
     elif done:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -47,6 +48,22 @@ class Oracle:
     def archs(self) -> list[str]:
         """Canonical architecture strings in the order of the table, the same for every data set."""
         return list(self.tables[self.datasets[0]])
+
+    def coverage(self, archs: Sequence[str]) -> list[str]:
+        """A text where accuracies of some of ``archs`` are not known."""
+        known = sum(arch in self.tables[self.datasets[0]] for arch in archs)
+        if known == len(archs):
+            return []
+        return [f"accuracies are known for {known} of the {len(archs)} architectures; metrics are of these alone"]
+
+    def doubts(self) -> list[str]:
+        """A text for each data set whose accuracies look like fractions."""
+        medians = {dataset: statistics.median(table.values()) for dataset, table in self.tables.items()}
+        return [
+            f"the accuracies on {dataset} look like fractions (their median is {median:g}); they are read as percent"
+            for dataset, median in medians.items()
+            if median < 1
+        ]
 
     def accuracies(self, dataset: str) -> dict[str, float]:
         """Return architecture string -> accuracy in percent (higher is better)."""

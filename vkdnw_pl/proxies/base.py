@@ -40,6 +40,10 @@ class ProxyInfo:
     """Default behaviour of batch norm (``functional.batchnorm``), ``none`` where no forward pass is made."""
     init: Init = "kaiming_normal"
     """Initialisation by definition."""
+    samples: int | None = None
+    """Images by definition; None for those of one batch, whatever its size."""
+    least_samples: int = 1
+    """With fewer images the value is the same for every network."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Protocol:
     init: Init | None = None
     images: Literal["images", "data"] | None = None
     samples: int | None = None
-    """Only so many of a batch's first images."""
+    """So many images: the first of a batch, or those of several where one has fewer."""
 
     def __post_init__(self) -> None:
         if self.init is not None:
@@ -97,6 +101,10 @@ class Proxy(ABC):
     def input(self) -> Input:
         """Which images the proxy sees."""
         return self.info.input if self.info.input == "none" else self.protocol.images or self.info.input
+
+    def num_samples(self, batch_size: int) -> int:
+        """Images that the proxy sees where a batch has so many."""
+        return self.protocol.samples or self.info.samples or batch_size
 
     def record(self) -> dict[str, Any]:
         """Everything that a user may set, as ``make_proxies`` reads it, in any process."""

@@ -73,7 +73,7 @@ class Borrowed:
                 raise ValueError("one batch of images was given; this proxy needs a second one")
             batch = self._images if isinstance(self._images, Batch) else Batch(self._images)
         else:
-            batch = self._images(index)
+            batch = self._numbered(self._images, index)
         images, labels = batch.images.detach(), batch.labels
         if self._samples is not None:
             if self._samples > len(images):
@@ -84,6 +84,16 @@ class Borrowed:
         if labels is not None:
             labels = _usable(labels).to(images.device)
         return Batch(self._arranged(_usable(images)), labels)
+
+    def _numbered(self, numbered: Batches, index: int) -> Batch:
+        """Batch ``index`` of numbered ones; of several together where one has not as many images as are wanted."""
+        size = len(numbered(0).images)
+        count = -(-(self._samples or size) // size)
+        parts = [numbered(index * count + i) for i in range(count)]
+        if count == 1:
+            return parts[0]
+        labels = [part.labels for part in parts if part.labels is not None]
+        return Batch(torch.cat([part.images for part in parts]), torch.cat(labels) if labels else None)
 
     def _arranged(self, images: Tensor) -> Tensor:
         return images.contiguous(memory_format=torch.channels_last) if self._channels_last else images

@@ -74,7 +74,9 @@ def score_network(
     for proxy in proxies:
         proxy_init = proxy.protocol.init or (proxy.info.init if init == "auto" else init)
         source = first if proxy.input == "none" else proxy.input
-        groups.setdefault((proxy_init, source, proxy.protocol.samples or 0), []).append(proxy)
+        # One given batch is all there is; only numbered ones can be as many images as a definition has.
+        samples = proxy.protocol.samples or (proxy.info.samples if isinstance(images, Images) else None)
+        groups.setdefault((proxy_init, source, samples or 0), []).append(proxy)
     for (group_init, source, samples), group in groups.items():
         release_freed_memory()
         group_images = getattr(images, source) if isinstance(images, Images) else images
@@ -88,14 +90,6 @@ def score_network(
                 _run(scores, proxy, borrowed)
     scores.values = {column: scores.values[column] for proxy in proxies for column in proxy.table_columns}
     return scores
-
-
-def check_samples(proxies: Sequence[Proxy], batch_size: int) -> None:
-    """Raise ValueError where a proxy wants more images than a batch has."""
-    for proxy in proxies:
-        if (proxy.protocol.samples or 0) > batch_size:
-            name, samples = proxy.label or proxy.name, proxy.protocol.samples
-            raise ValueError(f"{name}: samples={samples} is more than the {batch_size} images of a batch")
 
 
 def release_freed_memory() -> None:
@@ -159,7 +153,6 @@ def score(
         RuntimeError: where a proxy fails, with its reason.
     """
     made_proxies = make_proxies(proxies)
-    check_samples(made_proxies, batch_size)
     channels, height, width = input_size
     size = channels, height, width
     if num_classes is not None or any(proxy.info.needs_labels for proxy in made_proxies):

@@ -13,12 +13,17 @@ from vkdnw_pl.proxies.functional.samples import agreements, correlations
 class Naswot(GraphProxy):
     """``log |det K|`` where K_ij counts the ReLU units that are on for both of the images i and j, or off for both.
 
-    Higher is better. No score where K is singular, as it is where two images switch the same units on or there are fewer
+    Higher is better. On 64 real images, as published. No score where K is singular, as it is where two images switch the same units on or there are fewer
     units than images less one (official: -inf, or what round-off makes of it).
     """
 
     info = ProxyInfo(
-        name="naswot", title="NASWOT", input="images", batchnorm="batch", source="Mellor et al., ICML 2021"
+        name="naswot",
+        title="NASWOT",
+        input="data",
+        batchnorm="batch",
+        samples=64,
+        source="Mellor et al., ICML 2021",
     )
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
@@ -42,6 +47,7 @@ class Jacov(GraphProxy):
         title="Jacov",
         input="data",
         batchnorm="batch",
+        least_samples=2,
         source="Mellor et al. 2020 (v1); github.com/ondratybl/VKDNW, compute_jacov_score.py",
     )
 
@@ -71,6 +77,7 @@ class EpeNas(GraphProxy):
         needs_labels=True,
         input="data",
         batchnorm="batch",
+        least_samples=2,
         source="Lopes et al., ICANN 2021; NASLib, epe_nas.py",
         init="pytorch",
     )

@@ -19,6 +19,7 @@ class LinearRegions(GraphProxy):
         title="Linear regions",
         input="images",
         batchnorm="batch",
+        least_samples=2,
         source="Chen et al., ICLR 2021 (TE-NAS); github.com/ondratybl/VKDNW, compute_te_nas_score.py",
         init="pytorch",
     )
@@ -49,6 +50,7 @@ class NTKCondition(GraphProxy):
         title="NTK condition",
         input="data",
         batchnorm="batch",
+        least_samples=2,
         source="Chen et al., ICLR 2021 (TE-NAS); github.com/ondratybl/VKDNW, compute_te_nas_score.py",
         init="pytorch",
     )

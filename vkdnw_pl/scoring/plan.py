@@ -118,6 +118,8 @@ class ScorePlan:
     """None where none is known for the space, and for a shard, which is not evaluated."""
     rankings: Mapping[str, Terms]
     workers: int
+    notes: list[str]
+    """What the user should know of these options."""
 
     @property
     def record(self) -> Record:
@@ -172,6 +174,7 @@ def plan_scoring(options: ScoreOptions) -> ScorePlan:
         oracle=oracle,
         rankings=rankings,
         workers=options.resolve_workers(device),
+        notes=options.notes(proxies),
     )
 
 

@@ -143,6 +143,8 @@ class SearchPlan:
     helps: bool
     """This process only helps the first one, which is on another machine or was started beside it."""
     oracle: Oracle | None
+    notes: list[str]
+    """What the user should know of these options."""
 
     @property
     def default_out(self) -> str:
@@ -191,7 +193,8 @@ def plan_search(options: SearchOptions) -> SearchPlan:
         device=device,
     )
     workers = options.resolve_workers(device) if proxies else 1
-    return SearchPlan(settings=settings, workers=workers, helps=rank > 0, oracle=oracle)
+    notes = [*options.notes(proxies), *(oracle.doubts() if oracle is not None else [])]
+    return SearchPlan(settings=settings, workers=workers, helps=rank > 0, oracle=oracle, notes=notes)
 
 
 def _rank(nodes: int) -> int:
