@@ -105,7 +105,7 @@ class ProxyOptions(OptionGroup):
         """What a user should know of these proxies with these options."""
         notes = []
         for proxy in proxies:
-            name, samples, info = proxy.label or proxy.name, proxy.num_samples(self.batch_size), proxy.info
+            name, samples, info = proxy.label or proxy.name, proxy.sample_count(self.batch_size), proxy.info
             if samples < info.least_samples:
                 notes.append(f"{name} has the same value for every network with {samples} images; give it more")
             elif info.samples is not None and samples < info.samples:
@@ -124,7 +124,7 @@ class ProxyOptions(OptionGroup):
             if not users:
                 continue
             source = getattr(self, option)
-            most = max(proxy.num_samples(self.batch_size) for proxy in users)
+            most = max(proxy.sample_count(self.batch_size) for proxy in users)
             try:
                 batch = image_batch(source, self.batch_size, size, seed, num_classes)
                 if most > self.batch_size:  # there must be further batches

@@ -102,7 +102,7 @@ class Proxy(ABC):
         """Which images the proxy sees."""
         return self.info.input if self.info.input == "none" else self.protocol.images or self.info.input
 
-    def num_samples(self, batch_size: int) -> int:
+    def sample_count(self, batch_size: int) -> int:
         """Images that the proxy sees where a batch has so many."""
         return self.protocol.samples or self.info.samples or batch_size
 
