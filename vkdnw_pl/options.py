@@ -8,6 +8,7 @@ methods that say so.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vkdnw_pl.errors import check_choice, check_number, check_whole
 from vkdnw_pl.oracles import Oracle, find_oracle
-from vkdnw_pl.runs.environment import usable_cores
+from vkdnw_pl.runs.environment import check_memory, usable_cores
 from vkdnw_pl.spaces import Space, make_space, space_key
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ class ProxyOptions(OptionGroup):
         """
         from vkdnw_pl.data.batches import image_batch
 
+        check_batch("batch_size", self.batch_size, size)
         for option, kind in (("input", "images"), ("data", "data")):
             users = [proxy for proxy in proxies if proxy.input == kind]
             if not users:
@@ -154,7 +156,7 @@ class ComputeOptions(OptionGroup):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.workers != "auto":
-            check_whole("workers", self.workers, 1, "or auto")
+            check_whole("workers", self.workers, 1, "or auto", most=_MOST_WORKERS)
         if self.row_timeout is not None:
             check_number("row_timeout", self.row_timeout, 0, open_low=True)
 
@@ -268,6 +270,22 @@ def wandb_environment() -> tuple[str | None, dict[str, float]]:
     return mode, timeouts
 
 
+def check_batch(name: str, batch_size: int, size: tuple[int, int, int]) -> None:
+    """Refuse a number of images of ``size`` (channels, height, width) that this machine cannot hold."""
+    check_memory(name, batch_size, 4 * batch_size * math.prod(size), f"a batch of images of size {size}")
+
+
+def check_rows(name: str, value: object, rows: int) -> None:
+    """Refuse an option that asks for more rows than a table can have in the memory of this machine."""
+    check_memory(name, value, _BYTES_PER_ROW * rows, f"a table of {rows:,} rows")
+
+
+MAX_SEED = 2**63 - 1
+"""The largest seed: PyTorch's generators and tables of 64-bit numbers take it."""
+_BYTES_PER_ROW = 500
+"""A row with few values; with more it takes more."""
+_MOST_WORKERS = 1024
+"""As many files as a process may have open, and each worker is one."""
 _MAX_PROJECT, _MAX_TAG = 128, 64
 _NOT_IN_PROJECT = "/\\#?%:"
 

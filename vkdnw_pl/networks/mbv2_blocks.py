@@ -31,6 +31,10 @@ _ALLOWED: dict[str, dict[str, tuple[int, ...]]] = {
 }
 
 
+_MOST = 100_000
+"""Largest number in a block: far beyond the space, so that no string stands for a network that no machine can hold."""
+
+
 def round8(x: float) -> int:
     """The multiple of 8 nearest to ``x``, at least 8; halves go to the even multiple, as Python rounds."""
     return max(8, 8 * round(x / 8))
@@ -45,7 +49,7 @@ class _Checked:
         allowed = _ALLOWED[type(self).__name__]
         for name in self.__slots__:
             value = getattr(self, name)
-            check_whole(name, value, 1)
+            check_whole(name, value, 1, most=_MOST)
             if name in allowed and value not in allowed[name]:
                 raise ValueError(f"{name}={value} is not allowed; allowed: {', '.join(map(str, allowed[name]))}")
 

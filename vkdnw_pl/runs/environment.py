@@ -6,11 +6,13 @@ import os
 import platform
 import subprocess
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import vkdnw_pl
+from vkdnw_pl.errors import shown
 
 _PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "numpy", "scipy", "scikit-learn", "timm")
 _CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
@@ -44,6 +46,32 @@ def usable_cores() -> int:
     slurm_share = os.environ.get("SLURM_CPUS_PER_TASK", "")  # which not every cluster binds a task to
     shares = [_container_share(), int(slurm_share) if slurm_share.isdecimal() else None]
     return max(1, min([cores, *(share for share in shares if share is not None)]))
+
+
+@cache
+def usable_memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or its container's if that is less."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 40
+    with suppress(OSError, ValueError):  # no such file, or "max"
+        memory = min(memory, int(_CGROUP_V2.with_name("memory.max").read_text()))
+    return memory
+
+
+def check_memory(name: str, value: object, num_bytes: float, what: str) -> None:
+    """Refuse an option because of which ``what`` would take more memory than there is, before any of it is taken.
+
+    Raises:
+        ValueError: naming the option, the value and what is allowed.
+    """
+    if num_bytes > usable_memory():
+        raise ValueError(
+            f"{name}={shown(value)} is not allowed: {what} would take {_gigabytes(num_bytes)}, and this machine has "
+            f"{_gigabytes(usable_memory())} of memory; give less"
+        )
+
+
+def _gigabytes(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:,.0f} GB" if num_bytes < 1e18 else "more than a billion GB"
 
 
 def _container_share() -> int | None:

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import random
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vkdnw_pl.networks.arch_file import is_arch_file, read_arch_file
+from vkdnw_pl.options import check_rows
 from vkdnw_pl.oracles import cache_dir
 from vkdnw_pl.runs.csv_table import CsvTable, first_names
 from vkdnw_pl.runs.documents import read_json
@@ -159,11 +161,12 @@ def _choose(
 
 def _sample(archs: str, space: Space, archs_seed: int, allowed: Callable[[str], bool] | None) -> list[str]:
     text = archs.removeprefix("sample:")
-    count = int(text) if text.isdecimal() else 0
+    count = int(text) if re.fullmatch("[0-9]{1,18}", text) else 0
     rng = random.Random(archs_seed)
     try:
         unique = list(space.enumerate(unique=True))
     except ValueError:  # unbounded
+        check_rows("archs", archs, count)
         if count < 1:
             raise ValueError(f"archs={archs!r} is not allowed: give sample:N with N a whole number from 1 on") from None
         return _distinct(archs, space, count, rng, allowed)

@@ -8,8 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from vkdnw_pl.errors import check_number, check_whole, is_whole
-from vkdnw_pl.options import ComputeOptions, NetworkOptions, OracleOptions, OutOptions, ProxyOptions, WandbOptions
+from vkdnw_pl.errors import check_number, check_whole, is_whole, shown
+from vkdnw_pl.options import (
+    MAX_SEED,
+    ComputeOptions,
+    NetworkOptions,
+    OracleOptions,
+    OutOptions,
+    ProxyOptions,
+    WandbOptions,
+    check_rows,
+)
 from vkdnw_pl.oracles import TABLES, load_oracle
 from vkdnw_pl.runs.folder import Record
 from vkdnw_pl.runs.table import Key
@@ -35,7 +44,7 @@ class Shard:
     @classmethod
     def parse(cls, shard: str) -> Shard:
         """Read ``"i/n"`` with i from 0 to n - 1."""
-        match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", shard)
+        match = re.fullmatch(r"\s*([0-9]{1,9})\s*/\s*([0-9]{1,9})\s*", shard)
         if not match or int(match[1]) >= int(match[2]):
             raise ValueError(f"shard={shard!r} is not allowed: give i/n with i from 0 to n - 1, such as 0/4")
         return cls(int(match[1]), int(match[2]))
@@ -50,19 +59,21 @@ class Shard:
 
 def parse_seeds(seeds: int | str | Sequence[int]) -> tuple[int, ...]:
     """Turn ``1``, ``[1, 2, 3]`` or ``"1..5"`` (both ends included) into seeds, none negative, none twice."""
-    how = "give a whole number of at least 0, a list such as [1, 2, 3], or a range such as 1..5"
+    how = "give a whole number from 0 to 2^63 - 1, a list such as [1, 2, 3], or a range such as 1..5"
     if isinstance(seeds, str):
-        match = re.fullmatch(r"\s*(\d+)(?:\s*\.\.\s*(\d+))?\s*", seeds)
+        match = re.fullmatch(r"\s*([0-9]{1,19})(?:\s*\.\.\s*([0-9]{1,19}))?\s*", seeds)
         if not match:
-            raise ValueError(f"seeds={seeds!r} is not allowed: {how}")
+            raise ValueError(f"seeds={shown(seeds)} is not allowed: {how}")
         first = int(match[1])
-        values = list(range(first, int(match[2] or first) + 1))
+        last = int(match[2] or first)
+        check_rows("seeds", seeds, last - first + 1)
+        values = list(range(first, last + 1))
     else:
         values = [seeds] if isinstance(seeds, int) else list(seeds)
-    if not values or not all(is_whole(seed, 0) for seed in values):
-        raise ValueError(f"seeds={seeds!r} is not allowed: {how}")
+    if not values or not all(is_whole(seed, 0, MAX_SEED) for seed in values):
+        raise ValueError(f"seeds={shown(seeds)} is not allowed: {how}")
     if len(set(values)) < len(values):
-        raise ValueError(f"seeds={seeds!r} is not allowed: a seed repeats")
+        raise ValueError(f"seeds={shown(seeds)} is not allowed: a seed repeats")
     return tuple(values)
 
 
@@ -144,6 +155,7 @@ def plan_scoring(options: ScoreOptions) -> ScorePlan:
     own_archs = chosen.archs if shard is None else shard.of(chosen.archs)
     if not own_archs:
         raise ValueError(f"shard={options.shard!r} is empty: there are only {len(chosen.archs)} architectures")
+    check_rows("seeds", options.seeds, len(own_archs) * len(seeds))
     oracle = options.find_oracle(space.key) if shard is None else None
     if options.progress:
         print("loading PyTorch ...", file=sys.stderr, flush=True)

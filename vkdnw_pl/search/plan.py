@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vkdnw_pl.errors import check_whole
-from vkdnw_pl.options import ComputeOptions, NetworkOptions, OracleOptions, OutOptions, ProxyOptions, WandbOptions
+from vkdnw_pl.options import (
+    MAX_SEED,
+    ComputeOptions,
+    NetworkOptions,
+    OracleOptions,
+    OutOptions,
+    ProxyOptions,
+    WandbOptions,
+    check_batch,
+    check_rows,
+)
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.ranking import Term, aggregate, columns_of, parse_ranking
 from vkdnw_pl.search.constraints import Budget, CostCheck, HowToMeasure, parse_amount
@@ -103,8 +113,9 @@ class SearchOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions,
         super().__post_init__()
         for name in ("evaluations", "batch", "top_k", "nodes"):
             check_whole(name, getattr(self, name), 1)
+        check_rows("evaluations", self.evaluations, self.evaluations)
         for name in ("seed", "proxy_seed"):
-            check_whole(name, getattr(self, name), 0)
+            check_whole(name, getattr(self, name), 0, most=MAX_SEED)
         self.how_to_measure("cpu")
         self.budget.check_space(self.search_space)
 
@@ -158,6 +169,7 @@ def plan_search(options: SearchOptions) -> SearchPlan:
     space, network = options.search_space, options.network_options
     start = _start(options, space)
     make_strategy(options.strategy, space, options.population, options.tournament, start, options.objectives)
+    check_batch("measure_batch_size", options.measure_batch_size, space.input_size(**network))
     if start is not None:  # refuses network options that no network of the space can have, such as in_channels
         CostCheck(options.budget, space, network)(start)
     terms = parse_ranking(options.ranking)

@@ -21,18 +21,21 @@ STRATEGIES: dict[str, type[Strategy]] = {
 }
 
 
+_TOURNAMENT = 10
+
+
 def make_strategy(
     name: str,
     space: Space,
     population: int,
-    tournament: int = 10,
+    tournament: int = _TOURNAMENT,
     start: str | None = None,
     objectives: Sequence[str] = ("score", "macs"),
 ) -> Strategy:
     """Make a strategy by its name, with the options that it has; ``ImportError`` if it lacks its package."""
     check_choice("strategy", name, STRATEGIES)
     check_whole("population", population, 2)
-    check_whole("tournament", tournament, 1)
+    check_whole("tournament", tournament, 1, most=max(population, _TOURNAMENT))
     cls = STRATEGIES[name]
     if start is not None and "start" not in cls.options:
         raise ValueError(f"start={start!r} has no use with strategy={name!r}, which begins with samples; leave it out")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from vkdnw_pl.errors import check_whole, nearest
 from vkdnw_pl.registry import Registry
+from vkdnw_pl.runs.environment import check_memory
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,6 +41,12 @@ class BuildOptions:
     def __post_init__(self) -> None:
         for name in ("num_classes", "image_size", "in_channels"):
             check_whole(f"network.{name}", getattr(self, name), 1)
+        largest = "image_size" if self.image_size >= self.in_channels else "in_channels"
+        for name, numbers, what in (
+            (largest, self.in_channels * self.image_size**2, "one image"),
+            ("num_classes", self.num_classes, "the logits of one image"),
+        ):
+            check_memory(f"network.{name}", getattr(self, name), 4 * numbers, what)
 
 
 def read_options(kind: type[Options], network: Mapping[str, Any]) -> Options:
@@ -49,6 +56,11 @@ def read_options(kind: type[Options], network: Mapping[str, Any]) -> Options:
         if name not in names:
             raise ValueError(f"network option {name!r} is not known{nearest(name, names)} (known: {', '.join(names)})")
     return kind(**network)
+
+
+def check_weights(arch: str, num_params: int) -> None:
+    """Refuse a network whose weights this machine cannot hold, before it is built."""
+    check_memory("arch", arch, 4 * num_params, "its weights")
 
 
 class Space(ABC):
@@ -133,7 +145,7 @@ class Space(ABC):
 
     def check_network(self, arch: str, **network: Any) -> None:
         """Refuse options that the network of ``arch`` cannot have with a ValueError, without building it."""
-        self.cost(arch, **network)
+        check_weights(arch, self.cost(arch, **network).num_params)
 
     def input_size(self, **network: Any) -> tuple[int, int, int]:
         """Shape (channels, height, width) of one input image of the network that ``build`` makes."""

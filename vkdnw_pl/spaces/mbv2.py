@@ -147,6 +147,7 @@ class MBV2(Space):
         from vkdnw_pl.networks.mbv2 import MBV2Network
 
         blocks, opt = self._fitting(arch, network)
+        check_weights(arch, true_cost(blocks, opt.image_size, opt.num_classes, opt.use_se).num_params)
         return MBV2Network(blocks, num_classes=opt.num_classes, use_se=opt.use_se, bn_eps=opt.bn_eps)
 
     def _mutate(self, blocks: Blocks, rng: random.Random, num_replaced: int) -> Blocks:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from vkdnw_pl.errors import check_bool, check_choice, check_whole, nearest
 from vkdnw_pl.networks.nb201_cell import EDGES, OPS
+from vkdnw_pl.runs.environment import check_memory
 from vkdnw_pl.spaces.base import BuildOptions, Cost, Space, read_options
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ _LAYOUT = "|op~0|+|op~0|op~1|+|op~0|op~1|op~2|"
 _EDGE = re.compile(r"([^~|]*)~([^~|]*)")
 
 _INTEGERS = re.compile(r"(?:(\w+)\s*:)?[\s(\[]*(-?\d+(?:\s*,\s*-?\d+)*)[\s)\]]*")
+
+_CELL = 2500
+"""What the modules of a cell without weights take of memory, in numbers of four bytes."""
 
 Genotype = tuple[int, ...]
 """Six operations, places in `OPS`, in the order of `EDGES`."""
@@ -63,6 +67,12 @@ class NB201Options(BuildOptions):
         super().__post_init__()
         for name in ("bn_affine", "bn_track_running_stats"):
             check_bool(f"network.{name}", getattr(self, name))
+        for name, numbers, what in (
+            ("channels", 280 * self.channels**2, "the reductions' weights"),
+            ("cells", 3 * _CELL * self.cells, "the modules of three stages of cells"),
+            ("num_classes", 4 * self.channels * self.num_classes, "the last layer's weights"),
+        ):
+            check_memory(f"network.{name}", getattr(self, name), 4 * numbers, what)
 
 
 class NB201(Space):
@@ -130,11 +140,11 @@ class NB201(Space):
         macs = num_params = 0
         size = opt.image_size
 
-        def conv(c_in: int, c_out: int, kernel: int, norm: bool = True) -> None:
+        def conv(c_in: int, c_out: int, kernel: int, norm: bool = True, times: int = 1) -> None:
             nonlocal macs, num_params
             weights = c_in * c_out * kernel**2
-            macs += weights * size * size
-            num_params += weights + (2 * c_out if norm and opt.bn_affine else 0)
+            macs += times * weights * size * size
+            num_params += times * (weights + (2 * c_out if norm and opt.bn_affine else 0))
 
         conv(opt.in_channels, opt.channels, 3)
         for stage in range(3):
@@ -149,10 +159,9 @@ class NB201(Space):
                 conv(width // 2, width, 3)
                 conv(width, width, 3)
                 conv(width // 2, width, 1, norm=False)
-            for _ in range(opt.cells):
-                for op in genotype:
-                    if OPS[op] in ("nor_conv_1x1", "nor_conv_3x3"):
-                        conv(width, width, 1 if OPS[op] == "nor_conv_1x1" else 3)
+            for op in genotype:
+                if OPS[op] in ("nor_conv_1x1", "nor_conv_3x3"):
+                    conv(width, width, 1 if OPS[op] == "nor_conv_1x1" else 3, times=opt.cells)
         features = 4 * opt.channels
         num_params += (2 * features if opt.bn_affine else 0) + features * opt.num_classes + opt.num_classes
         macs += features * opt.num_classes + opt.num_classes
@@ -162,7 +171,7 @@ class NB201(Space):
         from vkdnw_pl.networks.nb201 import NB201Network
 
         options = asdict(read_options(NB201Options, network))
-        self.cost(arch, **network)  # refuses image sizes that the reductions cannot halve
+        self.check_network(arch, **network)  # such as image sizes that the reductions cannot halve
         del options["image_size"]
         return NB201Network([OPS[i] for i in self.parse(arch)], **options)
 

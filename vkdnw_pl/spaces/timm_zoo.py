@@ -101,7 +101,8 @@ class TimmZoo(Space):
         import torch
 
         with suppress(RuntimeError, AssertionError, IndexError, KeyError), torch.device("meta"):
-            self.build(arch, **{**network, "pretrained": False})
+            built = self.build(arch, **{**network, "pretrained": False})
+            check_weights(arch, sum(parameter.numel() for parameter in built.parameters()))
 
     def read_options(self, network: Mapping[str, Any]) -> BuildOptions:
         """The options that every space has; timm's constructors judge all others."""
