@@ -30,6 +30,7 @@ COMMANDS = {
 """Name -> first line of the function's docstring, so that --help imports nothing."""
 
 
+_MOST = 2400
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = ["--help", "--version"] if is_option else list(COMMANDS)
         raise UsageError(unknown("option" if is_option else "command", name, names))
     except UsageError as error:
-        print(f"{prog}: error: {error}\nsee {prog} --help", file=sys.stderr)
+        print(f"{prog}: error: {_short(error)}\nsee {prog} --help", file=sys.stderr)
         return USAGE
     except SystemExit as end:  # --help and --print_config
         return int(end.code or OK)
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return FAILED
     except (CommandFailed, OSError) as error:
-        print(f"{prog}: {error}", file=sys.stderr)
+        print(f"{prog}: {_short(error)}", file=sys.stderr)
         return FAILED
 
 
@@ -99,6 +100,12 @@ def _parse(name: str, arguments: list[str], prog: str) -> Any:
         return training_config(name, arguments, prog)
     note = f"As jobs of a cluster: {prog} ... --launch slurm\nIts options: {prog} --launch --help"
     return CommandParser(load_command(name), prog, note if name in LAUNCHED else "").parse(arguments)
+
+
+def _short(error: Exception) -> str:
+    """What it says, without the middle of a text that fills the screen, such as an option of 100,000 characters."""
+    text = str(error)
+    return text if len(text) <= _MOST else f"{text[: _MOST // 2]} ... {text[-_MOST // 2 :]}"
 
 
 def _help() -> str:

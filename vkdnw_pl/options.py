@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vkdnw_pl.errors import check_choice, check_number, check_whole
+from vkdnw_pl.errors import check_choice, check_number, check_whole, shown
 from vkdnw_pl.oracles import Oracle, find_oracle
 from vkdnw_pl.runs.environment import check_memory, usable_cores
 from vkdnw_pl.spaces import Space, make_space, space_key
@@ -49,6 +49,9 @@ class NetworkOptions(OptionGroup):
         super().__post_init__()
         if not isinstance(self.space, str):  # an object or a class, handed over from Python
             object.__setattr__(self, "space", space_key(self.space))
+        for name in self.network or {}:
+            if not isinstance(name, str):
+                raise ValueError(f"network: {shown(name)} is not allowed: names of options are texts")
         self.search_space.num_classes(**self.network_options)  # refuses unknown options and values
 
     @property

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vkdnw_pl.scoring.plan import ScoreOptions, Shard, parse_seeds
+from vkdnw_pl.scoring.plan import ScoreOptions, Shard, parse_seeds, plan_scoring
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,36 @@ def test_seeds(seeds, expected):
 def test_seeds_that_are_refused(seeds):
     with pytest.raises(ValueError, match=r"seeds=.* is not allowed: give a whole number"):
         parse_seeds(seeds)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            {"seeds": "1..99999999999"},
+            "seeds='1..99999999999' is not allowed: a table of 99,999,999,999 rows would take",
+        ),
+        ({"seeds": 2**63}, "seeds=9223372036854775808 is not allowed"),
+        ({"workers": 10**9}, "workers=1000000000 is not allowed: give a whole number of at least 1 and at most 1,024"),
+        ({"network": {"cells": 10**9}}, "network.cells=1000000000 is not allowed: the modules of three stages"),
+        (
+            {"network": {"channels": 10**7}},
+            "network.channels=10000000 is not allowed: the reductions' weights would take",
+        ),
+        ({"network": {"image_size": 10**9}}, "network.image_size=1000000000 is not allowed: one image would take"),
+        ({"network": {"in_channels": 10**9}}, "network.in_channels=1000000000 is not allowed: one image would take"),
+        ({"network": {"num_classes": 10**11}}, "network.num_classes=100000000000 is not allowed: the logits"),
+        (
+            {"space": "mbv2", "archs": "sample:1000000000000"},
+            "archs='sample:1000000000000' is not allowed: a table of 1,000",
+        ),
+        ({"batch_size": 10**11}, r"batch_size=100000000000 is not allowed: a batch of images of size \(3, 32, 32\)"),
+    ],
+)
+def test_what_no_machine_can_hold_is_refused_before_it_is_made(options, text):
+    with pytest.raises(ValueError, match=text) as error:
+        plan_scoring(ScoreOptions(**{"archs": "sample:2", "proxies": ["params"], "progress": False, **options}))
+    assert "\n" not in str(error.value)
 
 
 def test_a_seed_twice_is_refused():

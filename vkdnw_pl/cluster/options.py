@@ -22,7 +22,7 @@ _SIGNAL_S = 120
 """How long before its time limit a task is told, by the head of the scripts."""
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _FORMS = {
-    "array": (r"[1-9]\d*(%[1-9]\d*)?", "give how many tasks, such as 64, or 64%8 for 8 of them at once"),
+    "array": (r"[1-9]\d{0,6}(%[1-9]\d{0,6})?", "give how many tasks, such as 64, or 64%8 for 8 of them at once"),
     "gpus": (r"([\w.-]+:)?[1-9]\d*", "give how many, such as 1, or with their type, such as a100:4"),
     "mem": (r"(?i)[1-9]\d*[KMGT]B?", "give a whole number with K, M, G or T, such as 16G"),
     "dependency": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from vkdnw_pl.data.seeded import Batch, draw
 from vkdnw_pl.errors import check_whole, first_line
+from vkdnw_pl.runs.environment import check_memory
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule
@@ -64,6 +66,7 @@ def image_batch(
     if isinstance(source, Mapping):
         source = json.dumps(source, sort_keys=True)
     check_whole("batch_size", batch_size, 1)
+    check_memory("batch_size", batch_size, 4 * batch_size * math.prod(input_size), f"images of size {input_size}")
     generator = torch.Generator().manual_seed(seed)
     if source == "random":
         for _ in range(index + 1):

@@ -115,7 +115,7 @@ def _are_numbers(values: Any) -> bool:
 def _of_rank(content: dict[str, Any], rank: str, path: Path) -> dict[str, Any]:
     """One network of a file, as if it were the only one."""
     top = content.get("top") or [content]
-    if not isinstance(top, list) or not re.fullmatch("[0-9]+", rank) or not 1 <= int(rank) <= len(top):
+    if not isinstance(top, list) or not re.fullmatch("[0-9]{1,9}", rank) or not 1 <= int(rank) <= len(top):
         listed = f"it lists {len(top)} network(s)" if isinstance(top, list) else "its 'top' is no list"
         raise ValueError(f"arch={str(path)!r}: # stands before a rank, 1 for the best; {listed}")
     network_of_top = top[int(rank) - 1]

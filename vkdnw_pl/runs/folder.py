@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vkdnw_pl.errors import CommandFailed, UsageError
+from vkdnw_pl.errors import CommandFailed, UsageError, shown
 from vkdnw_pl.runs.documents import read_json
 from vkdnw_pl.runs.files import remove_drafts
 
@@ -32,6 +32,10 @@ NOUNS = {
     "label": "an accuracy table",
 }
 """Command -> what its run folder holds."""
+
+
+_META = {"command": str, "status": str, "settings": dict, "digest": str, "environment": dict, "runs": list}
+"""What ``meta.json`` holds, as far as anybody relies on it."""
 
 
 class FolderBusy(CommandFailed):
@@ -96,7 +100,13 @@ class RunFolder:
         """Content of ``meta.json``; a ``ValueError`` if there is none."""
         if not self.meta.is_file():
             raise ValueError(f"{self.path} is not a run folder: it has no {self.meta.name}")
-        return read_json(self.meta)
+        meta = read_json(self.meta)
+        for name, kind in _META.items():
+            if not isinstance(meta.get(name, kind()), kind):
+                raise ValueError(f"{self.meta} is damaged: its {name} is {shown(meta[name])}")
+        if any(not isinstance(run, dict) for run in meta.get("runs", [])):
+            raise ValueError(f"{self.meta} is damaged: its runs are {shown(meta['runs'])}")
+        return meta
 
     def earlier_meta(self) -> dict[str, Any] | None:
         """Content of ``meta.json``, or None where nothing was made here; a ``ValueError`` if it is another command's."""
@@ -169,7 +179,7 @@ def differences(earlier: Mapping[str, Any], settings: Mapping[str, Any]) -> list
         before, now = earlier.get(name), settings.get(name)
         if before == now:
             continue
-        if name == "archs" and before and now:
+        if name == "archs" and all(isinstance(value, dict) and {"count", "sha256"} <= set(value) for value in (before, now)):
             before, now = (f"{value['count']} of digest {value['sha256'][:8]}" for value in (before, now))
         texts.append(f"{name} (there: {_short(before)}, now: {_short(now)})")
     return texts

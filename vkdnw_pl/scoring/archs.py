@@ -7,6 +7,7 @@ import fnmatch
 import hashlib
 import itertools
 import json
+import os
 import random
 import re
 import sys
@@ -154,7 +155,7 @@ def _choose(
     path = Path(archs).expanduser()
     if is_arch_file(archs):
         return _found(path, space)
-    if "(" not in archs and path.is_file():
+    if "(" not in archs and os.path.isfile(path):
         return ChosenArchs(_validated(_read_file(path), space, f"archs={archs!r}: the file holds no architecture"))
     return ChosenArchs(_written_out(archs, space))
 

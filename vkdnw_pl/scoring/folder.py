@@ -82,7 +82,7 @@ def join_shards(folders: Sequence[ScoreFolder], allow_missing: bool) -> JoinedSh
     rows = join_rows((row for folder in folders for row in folder.read_rows().values()), "the shards")
     missing = [key for key in keys if key not in rows]
     if missing and not allow_missing:
-        raise ValueError(_describe_missing(missing, keys, [meta["settings"]["shard"] for meta in metas]))
+        raise ValueError(_describe_missing(missing, keys, [meta["settings"].get("shard") for meta in metas]))
     if not rows:
         raise ValueError("the shards hold no rows")
     return JoinedShards(
@@ -96,7 +96,7 @@ def join_shards(folders: Sequence[ScoreFolder], allow_missing: bool) -> JoinedSh
             "environment": metas[0]["environment"],
             "runs": [run for meta in metas for run in meta["runs"]],
             "merged": [
-                {"folder": str(folder.path), "shard": meta["settings"]["shard"], "environment": meta["environment"]}
+                {"folder": str(folder.path), "shard": meta["settings"].get("shard"), "environment": meta["environment"]}
                 for folder, meta in zip(folders, metas, strict=True)
             ],
         },
@@ -104,6 +104,10 @@ def join_shards(folders: Sequence[ScoreFolder], allow_missing: bool) -> JoinedSh
 
 
 def _common_settings(folders: Sequence[ScoreFolder], metas: Sequence[Mapping[str, Any]]) -> Record:
+    for folder, meta in zip(folders, metas, strict=True):
+        settings = meta.get("settings", {})
+        if {"digest", "environment", "runs"} - set(meta) or not isinstance(settings.get("seeds"), list):
+            raise ValueError(f"{folder.meta} is not the record of a scoring, or is damaged")
     first, *others = ({**meta["settings"], "shard": None} for meta in metas)
     for folder, other in zip(folders[1:], others, strict=True):
         if different := differences(first, other):

@@ -46,7 +46,7 @@ class Shard:
         """Read ``"i/n"`` with i from 0 to n - 1."""
         match = re.fullmatch(r"\s*([0-9]{1,9})\s*/\s*([0-9]{1,9})\s*", shard)
         if not match or int(match[1]) >= int(match[2]):
-            raise ValueError(f"shard={shard!r} is not allowed: give i/n with i from 0 to n - 1, such as 0/4")
+            raise ValueError(f"shard={shown(shard)} is not allowed: give i/n with i from 0 to n - 1, such as 0/4")
         return cls(int(match[1]), int(match[2]))
 
     def of(self, items: Sequence[str]) -> list[str]:

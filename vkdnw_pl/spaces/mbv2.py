@@ -26,7 +26,7 @@ from vkdnw_pl.networks.mbv2_blocks import (
     read_arch,
     round8,
 )
-from vkdnw_pl.spaces.base import BuildOptions, Cost, Space, read_options
+from vkdnw_pl.spaces.base import BuildOptions, Cost, Space, check_weights, read_options
 
 if TYPE_CHECKING:
     from vkdnw_pl.networks.mbv2 import MBV2Network

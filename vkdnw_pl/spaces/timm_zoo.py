@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vkdnw_pl.errors import nearest, why
-from vkdnw_pl.spaces.base import BuildOptions, Cost, Space
+from vkdnw_pl.spaces.base import BuildOptions, Cost, Space, check_weights
 
 if TYPE_CHECKING:
     from torch import nn

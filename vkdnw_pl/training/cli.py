@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
@@ -131,10 +132,19 @@ class TrainingCLI(LightningCLI):
         if self._command == "fit" and strategy.startswith(("ddp_fork", "ddp_spawn", "ddp_notebook")):
             raise UsageError(f"trainer.strategy={strategy} is not allowed for fit, which it cannot stop: use ddp")
 
+    def _set_seed(self) -> None:
+        with user_input():
+            super()._set_seed()
+
     def instantiate_classes(self) -> None:
         try:
             with user_input():
                 super().instantiate_classes()
+        except UsageError as error:  # of a class that jsonargparse tried: its own words
+            reason = re.search(r"^Errors:\n  - (.*)$", str(error), re.MULTILINE)
+            if reason is None:
+                raise
+            raise UsageError(reason[1]) from error
         except MisconfigurationException as error:
             raise UsageError(with_gpu_hint(self._processes, str(error))) from error
 
