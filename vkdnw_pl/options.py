@@ -31,6 +31,15 @@ class OptionGroup:
     def __post_init__(self) -> None:
         """Refuse values that are not allowed, with a ``ValueError`` that names the option."""
 
+    def refuse(self, reason: str, *names: str) -> None:
+        """Refuse those of the named options that are not as by default: they have no effect, for this reason."""
+        for option in dataclasses.fields(self):
+            if option.name not in names:
+                continue
+            default = option.default if option.default_factory is dataclasses.MISSING else option.default_factory()
+            if (value := getattr(self, option.name)) != default:
+                raise ValueError(f"{option.name}={value!r} has no use {reason}; leave it out")
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions(OptionGroup):
@@ -127,6 +136,7 @@ class ProxyOptions(OptionGroup):
         for option, kind in (("input", "images"), ("data", "data")):
             users = [proxy for proxy in proxies if proxy.input == kind]
             if not users:
+                self.refuse("here: no proxy looks at such images", option)
                 continue
             source = getattr(self, option)
             most = max(proxy.sample_count(self.batch_size) for proxy in users)

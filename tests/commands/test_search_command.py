@@ -161,7 +161,7 @@ def test_a_failing_network(tmp_path, monkeypatch, capsys):
         return build(self, arch, **network)
 
     monkeypatch.setattr(NB201, "build", broken)
-    assert computed(tmp_path / "run", evaluations=9) == 0
+    assert computed(tmp_path / "run", evaluations=9) == 1
     history = read_history(tmp_path / "run" / "history.csv")
     assert [one.index for one in history if one.failed] == [2]
     assert history[2].reason == "RuntimeError: this one is bad"
@@ -213,7 +213,7 @@ def test_a_table_that_lacks_an_architecture(table, tmp_path):
         ({"evaluations": 0}, "evaluations=0 is not allowed"),
         ({"batch": 0}, "batch=0 is not allowed"),
         ({"network": {"chanels": 3}}, "did you mean 'channels'?"),
-        ({"strategy": "random", "start": "x"}, "start='x' has no use with strategy='random'"),
+        ({"strategy": "random", "population": 256, "start": "x"}, "start='x' has no use with strategy='random'"),
         ({"start": "|none|"}, r"start='\|none\|' is not allowed"),
         ({"max_macs": "lots"}, "max_macs='lots' is not allowed: give a whole number of at least 1, such as 450e6"),
         ({"min_macs": "2M", "max_macs": "1M"}, "min_macs=2000000 is not allowed: it is above max_macs=1000000"),
@@ -229,6 +229,16 @@ def test_a_table_that_lacks_an_architecture(table, tmp_path):
         ({"oracle": "nb2O1"}, "oracle='nb2O1' is not known"),
         ({"workers": 0}, "workers=0 is not allowed"),
         ({"measure_repeats": 0}, "measure_repeats=0 is not allowed"),
+        ({"tournament": 3}, "tournament=3 has no use with strategy='evolution'"),
+        ({"objectives": ["score"]}, r"objectives=\['score'\] has no use with strategy='evolution'"),
+        ({"strategy": "random"}, "population=20 has no use with strategy='random'"),
+        ({"measure_repeats": 3, "max_peak_mb": 5.0}, "measure_repeats=3 has no use without max_latency_ms"),
+        ({"measure_batch_size": 3}, "measure_batch_size=3 has no use without max_latency_ms or max_peak_mb"),
+        ({"batch_size": 64}, "batch_size=64 has no use with scores, which are looked up"),
+        (
+            {"space": "mbv2", "counting": "reference"},
+            "counting='reference' has no use without a bound on macs or params",
+        ),
     ],
 )
 def test_mistakes_are_named(table, tmp_path, options, text):
@@ -243,6 +253,7 @@ def test_mistakes_are_named(table, tmp_path, options, text):
         ({"ranking": "vkdnv"}, "ranking='vkdnv': 'vkdnv' is not known; did you mean 'vkdnw'?"),
         ({"proxies": ["zicoo"]}, "did you mean 'zico'?"),
         ({"input": "nowhere.npy"}, "input='nowhere.npy' is not allowed"),
+        ({"data": "random"}, "data='random' has no use here: no proxy looks at such images; leave it out"),
         ({"init": "foo"}, "init='foo' is not known"),
         ({"nodes": 2}, "nodes=2 is not allowed here: start the command on every machine with srun"),
     ],

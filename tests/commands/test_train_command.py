@@ -158,7 +158,7 @@ def test_options_of_the_trainer_that_change_the_result_are_settings(option, valu
 def test_a_start_that_fails_leaves_the_record_of_the_training(trained, capsys):
     before = [(trained / name).read_text() for name in ("config.yaml", "meta.json")]
     code, _, err = call(capsys, "fit", "--config", trained / "config.yaml", "--trainer.max_epochs", -1)
-    assert code == 1
+    assert code == 2
     assert "the training has no end" in err
     assert [(trained / name).read_text() for name in ("config.yaml", "meta.json")] == before
 
@@ -166,7 +166,7 @@ def test_a_start_that_fails_leaves_the_record_of_the_training(trained, capsys):
 def test_after_a_start_that_failed_other_settings_are_free(config, capsys, tmp_path):
     arguments = ["fit", "--config", config, "--out", tmp_path / "run"]
     code, _, err = call(capsys, *arguments, "--model.schedule.warmup_epochs", 1)
-    assert code == 1
+    assert code == 2
     assert "model.schedule.warmup_epochs=1 is not allowed: the whole training has 1 epoch(s)" in err
     assert call(capsys, *arguments)[0] == 0
 

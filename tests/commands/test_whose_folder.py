@@ -119,4 +119,9 @@ def test_what_a_killed_process_left_half_written_goes(tmp_path, command):
 def test_a_file_in_the_way_is_named(tmp_path, capsys):
     (tmp_path / "run").write_text("")
     assert cli.main([*SCORE, "--out", str(tmp_path / "run")]) == 2
-    assert f"out='{tmp_path / 'run'}' is not allowed: {tmp_path / 'run'} is a file" in capsys.readouterr().err
+    message = f"out='{tmp_path / 'run'}' is not allowed: {tmp_path / 'run'} is a file"
+    assert message in capsys.readouterr().err
+    (tmp_path / "scores.csv").write_text('arch,good\n"index:1,1,1,1,1,1",3\n')
+    assert cli.main(["evaluate", str(tmp_path / "scores.csv"), "--out", str(tmp_path / "run")]) == 2
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "run").read_text() == ""

@@ -13,6 +13,7 @@ from vkdnw_pl.options import OracleOptions, WandbOptions, as_config
 from vkdnw_pl.oracles import Oracle, load_oracle
 from vkdnw_pl.report.paper.tables import PAPER_CHOICES, PAPER_SPACE, paper_values
 from vkdnw_pl.runs.environment import environment_record
+from vkdnw_pl.runs.folder import check_out
 from vkdnw_pl.runs.table import ScoreTable
 from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.spaces import SPACES
@@ -74,27 +75,26 @@ class EvaluateOptions(OracleOptions, WandbOptions):
         if self.oracle is None and (self.model_names or self.paper not in (None, "fig2")):
             raise ValueError("oracle=null is not allowed with models to train and with paper: both need accuracies")
         if self.paper is None:
-            self._refuse("without paper", variant="unique", bootstrap=1000, notes=None)
+            self.refuse("without paper", "variant", "bootstrap", "notes")
             if not self.model_names:
-                self._refuse("without models to train; give --models random_forest", train_size=None)
+                self.refuse("without models to train (give --models random_forest)", "train_size")
+            if self.oracle is None:
+                self.refuse("with oracle=null: there are no metrics", "top_k", "ties")
             return
         used = f"with paper={self.paper!r}"
-        self._refuse(f"{used}, which decides it", rankings=None, space=PAPER_SPACE)
+        self.refuse(f"{used}, which decides it", "rankings", "space")
         if self.model_files:
             raise ValueError(f"models: {self.model_files[0]!r} has no use {used}, whose models are trained here")
         if (self.models or self.train_size) and self.paper != "table1":
             raise ValueError(f"models and train_size have no use {used}, which has no model-driven rows")
-        if self.paper == "fig2" and self.scores:
-            raise ValueError(f"scores={self.scores!r} has no use {used}, a toy example; give '[]'")
+        if self.paper == "fig2":
+            if self.scores:
+                raise ValueError(f"scores={self.scores!r} has no use {used}, a toy example; give '[]'")
+            self.refuse(f"{used}, a toy example", "oracle_path", "top_k", "ties", "variant", "bootstrap")
         if self.bootstrap:
             check_resampling(self.bootstrap)
         for table in PAPER_CHOICES[self.paper]:
             paper_values(table, self.variant)  # refuses what the paper does not have
-
-    def _refuse(self, reason: str, **defaults: Any) -> None:
-        for name, default in defaults.items():
-            if (value := getattr(self, name)) != default:
-                raise ValueError(f"{name}={value!r} has no use {reason}")
 
     @property
     def paths(self) -> list[str]:
@@ -137,6 +137,7 @@ def evaluate(options: EvaluateOptions) -> int:
             oracle = load_oracle(options.oracle or "auto", options.oracle_path, options.space)
         rankings = choose_rankings(table.columns, options.rankings)
     folder = ScoreFolder(options.out or _default_out(Path(options.paths[0])))
+    check_out(folder.path)
     print(f"evaluating {len(table.archs)} architectures, {len(table.rows)} rows of {', '.join(options.paths)}")
     with _wandb_run(options, folder.path) as run:
         evaluation = write_results(folder, table, oracle, rankings, options.top_k, options.ties)
@@ -157,6 +158,7 @@ def _compare_with_paper(options: EvaluateOptions, paper: Paper) -> int:
     from vkdnw_pl.scoring.score_tables import join_columns, read_score_tables
 
     out = Path(options.out or f"runs/paper-{paper}").expanduser()
+    check_out(out)
     with user_input():
         notes = read_notes(options.notes) if options.notes else ()
     if paper == "fig2":

@@ -11,7 +11,7 @@ from typing import Any
 from vkdnw_pl.errors import UsageError, user_input
 from vkdnw_pl.options import as_config
 from vkdnw_pl.runs.environment import environment_record
-from vkdnw_pl.runs.folder import remove_wandb
+from vkdnw_pl.runs.folder import check_out, remove_wandb
 from vkdnw_pl.tracking.run import WandbRun, wandb_run
 from vkdnw_pl.training.export_options import CARD, FILES, ExportOptions
 
@@ -40,6 +40,7 @@ def export(options: ExportOptions) -> int:
             folder = source.run / "export"
         else:
             raise UsageError("out is missing: give the folder for the files with --out")
+        check_out(folder)
         card = make_card(source)
         kept = kept_files(folder, options.formats, card["weights"], options.overwrite)
     folder.mkdir(parents=True, exist_ok=True)

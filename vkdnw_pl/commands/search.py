@@ -38,7 +38,7 @@ def search(options: SearchOptions) -> int:
     second best).
 
     Returns:
-        0 if a network was found, 1 if none, 130 after Ctrl-C.
+        0 if a network was found and none failed, 1 if none was found or some failed, 130 after Ctrl-C.
     """
     began_at = time.monotonic()
     try:
@@ -136,7 +136,7 @@ def _search_and_describe(
         f"train it with: python -m vkdnw_pl fit {f'--config {training} ' if training else ''}--model.arch "
         f"{shlex.quote(str(folder.found))}"
     )
-    return 0
+    return 1 if failed else 0
 
 
 def _search(options: SearchOptions, plan: SearchPlan, folder: SearchFolder, done: int, run: WandbRun) -> str | None:

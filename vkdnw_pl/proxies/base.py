@@ -19,6 +19,10 @@ from vkdnw_pl.registry import Registry
 __all__ = ["PROXIES", "GraphProxy", "Input", "Protocol", "Proxy", "ProxyInfo", "UndefinedScore", "make_proxies"]
 
 Input = Literal["none", "images", "data"]
+_RESERVED = ("arch", "seed", "status", "reason", "seconds", "coding", "index", "parent", "origin")
+"""Columns of tables that are no values."""
+_COSTS = ("macs", "num_params", "layers", "latency_ms", "peak_mb")
+"""Columns that a search fills; of proxies only those of the same name have them."""
 _LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -167,6 +171,11 @@ def make_proxies(specs: Iterable[ProxySpec]) -> list[Proxy]:
     proxies: list[Proxy] = []
     for spec in specs:
         proxy = _make_proxy(spec)
+        for column in proxy.table_columns:
+            if column in _RESERVED or (column in _COSTS and column != proxy.name):
+                raise ValueError(
+                    f"proxies: {proxy.name} cannot have the column {column!r}, which tables have for themselves"
+                )
         for other in proxies:
             if both := set(proxy.table_columns) & set(other.table_columns):
                 raise ValueError(

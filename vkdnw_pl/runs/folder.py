@@ -42,6 +42,14 @@ class FolderBusy(CommandFailed):
     """Another process writes to the run folder."""
 
 
+def check_out(path: str | Path) -> None:
+    """``UsageError`` where a file is in the way of a folder for results."""
+    folder = Path(path).expanduser()
+    for place in (folder, *folder.parents):
+        if place.is_file():
+            raise UsageError(f"out={str(folder)!r} is not allowed: {place} is a file")
+
+
 class RunFolder:
     """A run folder: ``config.yaml`` the options, ``meta.json`` the record of how it was made, and the command's results.
 
@@ -79,10 +87,8 @@ class RunFolder:
             FolderBusy: if another process keeps it.
             UsageError: if a file is in the way.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise UsageError(f"out={str(self.path)!r} is not allowed: {error.filename} is a file") from error
+        check_out(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
         file = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             deadline = time.monotonic() + (_patience_s() if patience_s is None else patience_s)

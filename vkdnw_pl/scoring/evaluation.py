@@ -63,6 +63,10 @@ def choose_rankings(columns: Sequence[str], rankings: Sequence[str] | None) -> d
         rankings = available_rankings(columns)
         if not rankings:
             raise ValueError(f"the score table has no column to rank by (it has: {', '.join(columns) or 'none'})")
+    if not rankings:
+        raise ValueError(
+            "rankings=[] is not allowed: name at least one, or leave it out for all that the columns allow"
+        )
     if len(set(rankings)) < len(rankings):
         raise ValueError(f"rankings={list(rankings)!r} is not allowed: a ranking repeats")
     no_values: dict[str, Array] = {column: np.zeros(0) for column in columns}

@@ -112,6 +112,10 @@ class ScoreOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions, 
             Shard.parse(self.shard)
         check_whole("archs_seed", self.archs_seed, 0)
         check_whole("top_k", self.top_k, 1)
+        if not (isinstance(self.archs, str) and self.archs.startswith("sample:")):
+            self.refuse("without archs=sample:N, which it is the seed of", "archs_seed")
+        if self.oracle is None:
+            self.refuse("with oracle=null: there are no metrics", "top_k")
         if self.max_macs is not None:
             check_number("max_macs", self.max_macs, 0, open_low=True)
 

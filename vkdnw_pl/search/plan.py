@@ -117,7 +117,18 @@ class SearchOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions,
         for name in ("seed", "proxy_seed"):
             check_whole(name, getattr(self, name), 0, most=MAX_SEED)
         self.how_to_measure("cpu")
+        if self.strategy in STRATEGIES:
+            options = {name for strategy in STRATEGIES.values() for name in strategy.options} - {"start"}
+            self.refuse(f"with strategy={self.strategy!r}", *options.difference(STRATEGIES[self.strategy].options))
+        if not self.budget.measured:
+            self.refuse("without max_latency_ms or max_peak_mb: nothing is measured", "measure_batch_size")
+        if self.max_latency_ms is None:
+            self.refuse("without max_latency_ms: nothing is timed", "measure_warmup", "measure_repeats")
+        if self.scores is not None:
+            self.refuse("with scores, which are looked up", "batch_size", "input", "data", "init", "row_timeout")
         self.budget.check_space(self.search_space)
+        if not any((self.max_macs, self.min_macs, self.max_params, self.min_params)) and self.counting == "reference":
+            raise ValueError("counting='reference' has no use without a bound on macs or params; leave it out")
 
     @property
     def search_space(self) -> Space:

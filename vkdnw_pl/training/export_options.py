@@ -53,6 +53,9 @@ class ExportOptions(WandbOptions):
         for name in self._format_names():
             check_choice("format", name, FILES)
 
+        if "onnx" not in self.formats:
+            self.refuse("without format=onnx", "opset")
+
     @property
     def formats(self) -> list[str]:
         """Formats to write, in the order of `FILES`."""

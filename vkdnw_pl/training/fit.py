@@ -18,7 +18,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from vkdnw_pl.callbacks.graceful_stop import GracefulStop
-from vkdnw_pl.errors import CommandFailed, first_line
+from vkdnw_pl.errors import CommandFailed, UsageError, first_line
 from vkdnw_pl.runs.documents import read_json
 from vkdnw_pl.runs.files import write_json
 from vkdnw_pl.runs.record import RunRecord
@@ -136,6 +136,8 @@ class Fit:
             except Exception as error:
                 if self._stop.began or not record.put_back():
                     record.end("failed", stopped_by=None, steps=self.trainer.global_step)
+                if isinstance(error, UsageError):
+                    raise
                 if of_checkpoint(error) and not self._was_left_alone(error):
                     raise self._failed(f"ckpt_path={resume!r} cannot be continued: {first_line(error)}") from error
                 if isinstance(error, OF_USER):
@@ -155,6 +157,8 @@ class Fit:
         except _STOP_REQUESTS as request:
             # Where all stop together the first process says why: a launcher may end it when this one ends with an error.
             raise self._exit(0 if self._stop.agreed else 128 + self._signum(request)) from request
+        except UsageError:
+            raise
         except OF_USER as error:
             raise CommandFailed(f"process {self.trainer.global_rank}: {error}") from error
         except RuntimeError as error:

@@ -19,7 +19,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from vkdnw_pl.callbacks.checkpoints import ExactResume
 from vkdnw_pl.callbacks.lightning_private import logs_this_step
-from vkdnw_pl.errors import check_number
+from vkdnw_pl.errors import UsageError, check_number
 from vkdnw_pl.networks.init import Init, initialise, zero_residual_gammas
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.spaces.resolve import AUTO, resolve_arch
@@ -218,12 +218,12 @@ class TrainingModule(LightningModule):
         options, schedule = self.optimizer_options, self.schedule_options
         self.trainer.fit_loop.setup_data()  # the numbers below need the loader
         if self.trainer.estimated_stepping_batches == float("inf"):
-            raise ValueError("the training has no end: give trainer.max_epochs or trainer.max_steps")
+            raise UsageError("the training has no end: give trainer.max_epochs or trainer.max_steps")
         total_steps, num_batches = int(self.trainer.estimated_stepping_batches), int(self.trainer.num_training_batches)
         loader = self.trainer.train_dataloader
         batch_size = getattr(loader, "batch_size", None)
         if batch_size is None and options.lr_batch_size is not None:
-            raise ValueError("the loader has no batch_size to scale model.optimizer.lr by; set lr_batch_size=null")
+            raise UsageError("the loader has no batch_size to scale model.optimizer.lr by; set lr_batch_size=null")
         global_batch = (batch_size or 1) * self.trainer.world_size * self.trainer.accumulate_grad_batches
         steps_per_epoch = max(1, -(-num_batches // self.trainer.accumulate_grad_batches))
         optimizer = self._make_optimizer(scaled_lr(options.lr, options.lr_batch_size, global_batch))
@@ -232,7 +232,7 @@ class TrainingModule(LightningModule):
         if trainer.fast_dev_run:
             warmup_steps = 0
         if schedule.name == "cosine" and warmup_steps >= total_steps:
-            raise ValueError(
+            raise UsageError(
                 f"model.schedule.warmup_epochs={schedule.warmup_epochs:g} is not allowed: the whole training has "
                 f"{total_steps / steps_per_epoch:g} epoch(s); give --model.schedule.warmup_epochs 0 or train longer"
             )
@@ -249,7 +249,7 @@ class TrainingModule(LightningModule):
     def _build_network(self, init: Init, zero_gamma: bool, bn_momentum: float | None) -> nn.Module:
         options = {"num_classes": self.num_classes, "image_size": self.input_size[1], "in_channels": self.input_size[0]}
         if self.input_size[1] != self.input_size[2]:
-            raise ValueError(f"input_size={self.input_size} is not allowed: images must be square")
+            raise UsageError(f"input_size={self.input_size} is not allowed: images must be square")
         if taken := [name for name in options if name in self.network_options]:
             raise ValueError(
                 f"model.network has {taken[0]!r}, which comes from the data module: leave it out (or give "
