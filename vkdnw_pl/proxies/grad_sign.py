@@ -44,7 +44,7 @@ class GradSign(Proxy):
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
         network, labels = borrowed.network, borrowed.labels
-        weights = {name: w.detach() for name, w in layer_weights(network).items()}
+        weights = layer_weights(network)
         if not weights:
             raise UndefinedScore("the network has no layer with weights")
         if (trace := borrowed.trace(self.batchnorm)).coupled:
@@ -52,7 +52,7 @@ class GradSign(Proxy):
         check_classes(labels, trace.num_logits)
         sums = {name: torch.zeros_like(w) for name, w in weights.items()}
         for gradients in per_sample_gradients(
-            network, weights, borrowed.inputs, F.cross_entropy, (labels,), self.batchnorm
+            network, list(weights), borrowed.inputs, F.cross_entropy, trace, (labels,), self.batchnorm
         ):
             for name, g in gradients.items():
                 sums[name] += g.sign().sum(0)

@@ -74,9 +74,10 @@ class NTKCondition(GraphProxy):
         return torch.stack(rows)
 
     def _at_once(self, borrowed: Borrowed, names: list[str]) -> Tensor:
-        parameters = dict(borrowed.network.named_parameters())
-        weights = {name: parameters[name].detach() for name in names}
-        parts = per_sample_gradients(borrowed.network, weights, borrowed.inputs, torch.sum, batchnorm=self.batchnorm)
+        plan = borrowed.trace(self.batchnorm)
+        parts = per_sample_gradients(
+            borrowed.network, names, borrowed.inputs, torch.sum, plan, batchnorm=self.batchnorm
+        )
         return torch.cat([torch.cat([part[name].flatten(1) for name in names], 1) for part in parts])
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_function
 
 from vkdnw_pl.errors import check_choice
@@ -28,7 +29,7 @@ def check_batch_norm(value: str) -> BatchNorm:
     return cast(BatchNorm, value)
 
 
-class _SampleNorm(torch.autograd.Function):
+class SampleNorm(torch.autograd.Function):
     """Instance normalisation without affine part; unlike PyTorch's it does not copy channels-last tensors."""
 
     @staticmethod
@@ -38,9 +39,11 @@ class _SampleNorm(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         out, rstd = ctx.saved_tensors
-        return normalised_tangent(grad, out, rstd, tuple(range(2, out.dim()))), None
+        with torch._C.DisableTorchFunction():  # modes that are on in a backward pass are not for this
+            return normalised_tangent(grad, out, rstd, tuple(range(2, out.dim()))), None
 
 
 def normalise(x: Tensor, dims: tuple[int, ...], eps: float) -> tuple[Tensor, Tensor]:
@@ -61,7 +64,7 @@ def sample_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: 
     """Normalise every sample and channel of ``input`` (B, C, ...) over its spatial positions, then scale and shift."""
     if has_torch_function((input,)):
         return handle_torch_function(sample_norm, (input,), input, weight, bias, eps)
-    return affine(_SampleNorm.apply(input, eps), weight, bias)  # type: ignore[no-untyped-call]
+    return affine(SampleNorm.apply(input, eps), weight, bias)  # type: ignore[no-untyped-call]
 
 
 def sample_norm_composite(input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:

@@ -22,6 +22,64 @@ class Unsupported(Exception):
     """The network does something that the fast engines are not exact for; the text says what."""
 
 
+# Functions with a bounded derivative, in forward mode that of autograd: others may have an infinite one at some points,
+# which forward and reverse mode can treat differently.
+_SMOOTH = """
+    conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear bilinear matmul __matmul__ __rmatmul__
+    mm bmm addmm baddbmm einsum scaled_dot_product_attention multi_head_attention_forward embedding
+    batch_norm sample_norm layer_norm group_norm instance_norm dropout dropout1d dropout2d dropout3d
+    add __add__ __radd__ __iadd__ add_ sub __sub__ __rsub__ __isub__ sub_ rsub mul __mul__ __rmul__ __imul__ mul_
+    neg __neg__ sum mean cumsum diff lerp addcmul
+    relu relu_ relu6 hardtanh hardtanh_ leaky_relu leaky_relu_ elu elu_ selu selu_ celu silu gelu mish hardswish
+    hardsigmoid sigmoid sigmoid_ tanh tanh_ softplus softsign glu abs clamp clamp_ clip square exp sin cos
+    softmax log_softmax logsumexp
+    max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d
+    adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool2d interpolate pixel_shuffle pixel_unshuffle
+    channel_shuffle unfold fold max min amax amin topk sort
+    cat concat stack split chunk unbind __getitem__ select narrow index_select gather masked_fill masked_fill_ where tril
+    triu view reshape flatten unflatten squeeze unsqueeze permute transpose movedim swapaxes t expand expand_as repeat
+    repeat_interleave roll flip rot90 pad view_as reshape_as contiguous clone to float double type type_as detach
+    view_as_real view_as_complex real imag zeros_like ones_like new_zeros new_ones new_full new_empty
+    """
+
+
+def is_smooth(func: Callable[..., Any]) -> bool:
+    """Whether the derivative of ``func`` is finite wherever its value is, and in forward mode that of autograd."""
+    name = getattr(func, "__name__", "")
+    return name in _SMOOTH_NAMES or (name == "__get__" and func.__self__ in _PROPERTIES)  # type: ignore[attr-defined]
+
+
+_SMOOTH_NAMES = frozenset(_SMOOTH.split())
+_PROPERTIES = (Tensor.T, Tensor.mT, Tensor.H, Tensor.mH, Tensor.real, Tensor.imag, Tensor.data)
+
+
+def is_differentiable(value: Any) -> bool:
+    """Whether it is a tensor that can have a derivative."""
+    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
+
+
+def check_finite(func: Callable[..., Any], tangents: Sequence[Any]) -> None:
+    """Raise ``Unsupported`` where a tangent is not finite: backward, autograd may make a zero of it, or a NaN of less."""
+    for tangent in tangents:
+        if isinstance(tangent, Tensor) and not is_finite(tangent):
+            raise Unsupported(f"the derivative of {getattr(func, '__name__', func)} is not finite at a point")
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all entries are; the sum tells it fast."""
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+
+
+def _prelu(x: Tensor, weight: Tensor) -> Tensor:
+    shape = (1, -1) + (1,) * (x.dim() - 2)
+    return torch.where(x > 0, x, x * (weight.view(shape) if weight.numel() > 1 else weight))
+
+
+def as_autograd(func: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, or an equal one whose forward derivative is autograd's where that of ``func`` is not."""
+    return _prelu if func in (F.prelu, torch.prelu, Tensor.prelu) else func
+
+
 @dataclass(frozen=True)
 class LocalDerivative:
     """Derivative of a call's output with respect to one scalar: ``values`` in one channel, zero elsewhere."""

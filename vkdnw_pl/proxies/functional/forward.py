@@ -28,7 +28,18 @@ from vkdnw_pl.proxies.functional.batchnorm import (
     normalised_tangent,
     sample_norm,
 )
-from vkdnw_pl.proxies.functional.calls import CONVOLUTIONS, Call, Unsupported, local_derivatives
+from vkdnw_pl.proxies.functional.calls import (
+    CONVOLUTIONS,
+    Call,
+    Unsupported,
+    as_autograd,
+    check_finite,
+    is_differentiable,
+    is_finite,
+    is_smooth,
+    local_derivatives,
+)
+from vkdnw_pl.proxies.functional.passes import unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +94,8 @@ class _Pusher(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if not torch.is_grad_enabled():
+            return func(*args, **kwargs)  # a constant, and what is written in place there keeps its tangents
         call = Call.of(func, args, kwargs)
         leaves, spec = tree_flatten((args, kwargs))
         tracked = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf in self.table]
@@ -133,9 +146,9 @@ class _Pusher(TorchFunctionMode):
             return out, Tangents(incoming.columns, incoming.stack * (out > 0).to(out.dtype))
         if name in _ADD and len(leaves) == 2 and len(tracked) == 2 and leaves[0].shape == leaves[1].shape:
             return func(*args, **kwargs), _sum(incoming, self.table[leaves[1]])
-        if name == "detach":
+        if name == "detach" or func == _DATA:
             return func(*args, **kwargs), None
-        return self._push_generic(func, leaves, spec, tracked)
+        return self._push_generic(as_autograd(func), leaves, spec, tracked)
 
     def _push_generic(
         self, func: Callable[..., Any], leaves: list[Any], spec: Any, tracked: list[int]
@@ -154,7 +167,7 @@ class _Pusher(TorchFunctionMode):
 
         args, kwargs = tree_unflatten(leaves, spec)
         out = func(*args, **kwargs)
-        if not _has_floating_point(out):
+        if not any(is_differentiable(leaf) for leaf in tree_flatten(out)[0]):
             return out, None
         primals = tuple(leaves[i] for i in tracked)
 
@@ -169,6 +182,8 @@ class _Pusher(TorchFunctionMode):
         except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
             name = getattr(func, "__name__", str(func))
             raise Unsupported(f"no forward derivative of {name}: {str(error).splitlines()[0]}") from error
+        if not is_smooth(func):
+            check_finite(func, tree_flatten(pushed)[0])
         return out, _wrap(columns, pushed)
 
     def _in_place(self, func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
@@ -194,14 +209,13 @@ class _Pusher(TorchFunctionMode):
         return any(other is not tensor and other.untyped_storage().data_ptr() == storage for other in self.table)
 
 
+_DATA = Tensor.data.__get__
+
+
 def _wrap(columns: tuple[int, ...], pushed: Any) -> Any:
     if isinstance(pushed, (list, tuple)):
         return [_wrap(columns, part) for part in pushed]
     return Tangents(columns, pushed)
-
-
-def _has_floating_point(out: Any) -> bool:
-    return any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in tree_flatten(out)[0])
 
 
 def _sum(a: Tangents, b: Tangents) -> Tangents:
@@ -282,7 +296,7 @@ def _writes_in_place(func: Callable[..., Any], kwargs: dict[str, Any]) -> bool:
     )
 
 
-@torch.no_grad()
+@torch.enable_grad()
 def forward_jacobian(
     network: nn.Module,
     inputs: Tensor,
@@ -295,10 +309,12 @@ def forward_jacobian(
     ``targets`` has (column, flat index) pairs by the id of a parameter; columns in the order of the calls are fastest.
     """
     pusher = _Pusher(targets)
-    with sdpa_kernel(SDPBackend.MATH), pusher, BatchNormMode(batchnorm):
+    with unchanged(network), sdpa_kernel(SDPBackend.MATH), pusher, BatchNormMode(batchnorm):
         logits = network(inputs)
     jac_BCP = logits.new_zeros(*logits.shape, num_columns)
     tangents = pusher.table.get(logits)
     if tangents is not None:
         jac_BCP[:, :, list(tangents.columns)] = tangents.stack.permute(1, 2, 0)
+        if not is_finite(jac_BCP) and is_finite(logits):
+            raise Unsupported("a forward derivative is not finite")
     return jac_BCP, logits

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
+import torch.autograd.forward_ad as fwAD
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from vkdnw_pl.errors import check_choice, check_number
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
-from vkdnw_pl.proxies.functional.calls import Unsupported
+from vkdnw_pl.proxies.functional.calls import (
+    Unsupported,
+    as_autograd,
+    check_finite,
+    is_differentiable,
+    is_finite,
+    is_smooth,
+)
 from vkdnw_pl.proxies.functional.forward import forward_jacobian
+from vkdnw_pl.proxies.functional.passes import requiring_gradients, unchanged
 from vkdnw_pl.proxies.functional.reverse import reverse_jacobian
 from vkdnw_pl.proxies.functional.scalars import Scalar, check_scalars
 from vkdnw_pl.proxies.functional.trace import Trace, trace
@@ -79,21 +91,32 @@ def jacobian(
     if engine == "generic":
         return Jacobian(*compute("generic"), "generic", None)
     fallback = plan.misuse
-    if fallback is None:
-        chosen = choose_engine(plan) if engine == "auto" else engine
+    for chosen in _exact_engines(plan, engine) if fallback is None else ():
+        if chosen == "forward" and plan.hidden is not None:
+            fallback = plan.hidden
+            continue
         try:
             return Jacobian(*compute(chosen), chosen, None)
         except Unsupported as error:
-            fallback = str(error)
+            fallback = fallback or str(error)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
             # Autograd's words for a tensor that was overwritten although its old value is needed.
-            if "inplace" not in str(error) and "in-place" not in str(error):
+            if "inplace" not in str(error) and "in-place" not in str(error) and "once_differentiable" not in str(error):
                 raise
-            fallback = str(error).splitlines()[0]
-    warnings.warn(f"generic torch.func Jacobian: {fallback}", GenericFallback, stacklevel=2)
+            fallback = fallback or str(error).splitlines()[0]
+    assert fallback is not None
+    warnings.warn(f"generic Jacobian: {fallback}", GenericFallback, stacklevel=2)
     return Jacobian(*compute("generic"), "generic", fallback)
+
+
+def _exact_engines(plan: Trace, engine: str) -> list[str]:
+    """The engines to try, the cheaper first."""
+    if engine != "auto":
+        return [engine]
+    first = choose_engine(plan)
+    return [first] if plan.coupled else [first, "forward" if first == "reverse" else "reverse"]
 
 
 def engine_costs(plan: Trace) -> dict[str, float]:
@@ -110,8 +133,10 @@ def engine_costs(plan: Trace) -> dict[str, float]:
 
 def choose_engine(plan: Trace) -> Literal["reverse", "forward"]:
     """The cheaper engine that is exact for the network."""
+    if plan.coupled:
+        return "forward"
     costs = engine_costs(plan)
-    return "forward" if plan.coupled or costs["forward"] < costs["reverse"] else "reverse"
+    return "forward" if plan.hidden is None and costs["forward"] < costs["reverse"] else "reverse"
 
 
 def _targets(network: nn.Module, scalars: Sequence[Scalar], columns: Sequence[int]) -> dict[int, list[tuple[int, int]]]:
@@ -148,7 +173,7 @@ def _compute(
     parts = []
     for chunk in inputs.split(samples):
         if engine == "generic":
-            parts.append(_generic_jacobian(network, chunk, scalars, batchnorm))
+            parts.append(_generic_jacobian(network, chunk, scalars, batchnorm, plan))
         elif engine == "reverse":
             targets = _targets(network, scalars, range(len(scalars)))
             parts.append(reverse_jacobian(network, chunk, targets, len(scalars), batchnorm, through_head, up_to_shift))
@@ -164,61 +189,94 @@ def _compute(
 
 
 def _generic_jacobian(
-    network: nn.Module, inputs: Tensor, scalars: Sequence[Scalar], batchnorm: BatchNorm
+    network: nn.Module, inputs: Tensor, scalars: Sequence[Scalar], batchnorm: BatchNorm, plan: Trace
 ) -> tuple[Tensor, Tensor]:
     """Jacobian (B, C, P) of the logits with respect to ``scalars``, and the logits; one product for each scalar.
 
-    Exact for shared and functionally used weights and for coupled samples. Where the network calls something that has
-    no forward derivative (weight norm, custom autograd functions), one backward pass for each logit of each sample.
+    Exact for shared and functionally used weights and for coupled samples. Where forward derivatives are not autograd's
+    or do not exist, it is plain autograd: one backward pass for each logit of each sample.
     """
-    parameters = dict(network.named_parameters())
-    aliases = {id(p): name for name, p in parameters.items()}
-    everywhere = dict(network.named_parameters(remove_duplicate=False))
-    entries = [(aliases[id(everywhere[scalar.parameter])], scalar.index) for scalar in scalars]
-    with BatchNormMode(batchnorm, composite=True), sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        if not entries:
+    if not scalars:
+        with unchanged(network), BatchNormMode(batchnorm, composite=True), torch.no_grad():
             logits = network(inputs)
-            return logits.new_zeros(*logits.shape, 0), logits
+        return logits.new_zeros(*logits.shape, 0), logits
+    if plan.hidden is None and not plan.cut:
         try:
-            return _by_products(network, inputs, parameters, entries)
+            return _by_products(network, inputs, scalars, batchnorm, plan)
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError:
-            # torch's many words for a missing forward derivative; anything else is raised again here.
-            return _by_gradients(network, inputs, parameters, entries)
+        except (RuntimeError, Unsupported):
+            pass  # torch has many words for a missing forward derivative; anything else is raised again below
+    return _by_gradients(network, inputs, scalars, batchnorm, plan.coupled)
+
+
+class _Checked(TorchFunctionMode):
+    """Within ``torch.func.jvp``, lets no tangent pass that forward and reverse mode may treat differently."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = as_autograd(func)(*args, **(kwargs or {}))
+        if not is_smooth(func):
+            check_finite(func, [fwAD.unpack_dual(x).tangent for x in tree_leaves(out) if is_differentiable(x)])
+        return out
 
 
 def _by_products(
-    network: nn.Module, inputs: Tensor, parameters: Mapping[str, Tensor], entries: Sequence[tuple[str, int]]
+    network: nn.Module, inputs: Tensor, scalars: Sequence[Scalar], batchnorm: BatchNorm, plan: Trace
 ) -> tuple[Tensor, Tensor]:
+    parameters = dict(network.named_parameters())
+    aliases = {id(p): name for name, p in parameters.items()}
+    everywhere = dict(network.named_parameters(remove_duplicate=False))
     columns: list[Tensor] = []
-    for name, index in entries:
+    for scalar in scalars:
+        name = aliases[id(everywhere[scalar.parameter])]
         parameter = parameters[name].detach()
         direction = torch.zeros_like(parameter)
-        direction[torch.unravel_index(torch.tensor(index), direction.shape)] = 1.0
+        direction[torch.unravel_index(torch.tensor(scalar.index), direction.shape)] = 1.0
 
         def along(value: Tensor, name: str = name) -> Tensor:
             return torch.func.functional_call(network, {name: value}, (inputs,))
 
-        logits, column = torch.func.jvp(along, (parameter,), (direction,))  # type: ignore[misc]
+        checked = _Checked() if plan.singular is not None else nullcontext()
+        with unchanged(network), BatchNormMode(batchnorm, composite=True), checked, sdpa_kernel(SDPBackend.MATH):
+            logits, column = torch.func.jvp(along, (parameter,), (direction,))  # type: ignore[misc]
         columns.append(column)
-    return torch.stack(columns, dim=2), logits
+    jac_BCP = torch.stack(columns, dim=2)
+    if not is_finite(jac_BCP) and is_finite(logits):
+        raise Unsupported("a forward derivative is not finite")
+    return jac_BCP, logits
 
 
 @torch.enable_grad()
 def _by_gradients(
-    network: nn.Module, inputs: Tensor, parameters: Mapping[str, Tensor], entries: Sequence[tuple[str, int]]
+    network: nn.Module, inputs: Tensor, scalars: Sequence[Scalar], batchnorm: BatchNorm, coupled: bool
 ) -> tuple[Tensor, Tensor]:
-    leaves = {name: parameters[name].detach().clone().requires_grad_() for name, _ in entries}
-    logits = torch.func.functional_call(network, leaves, (inputs,))
-    jac_BCP = logits.new_zeros(*logits.shape, len(entries))
-    if logits.requires_grad:
-        for sample, row in enumerate(logits):
-            for label, logit in enumerate(row):
-                grads = torch.autograd.grad(logit, list(leaves.values()), retain_graph=True, allow_unused=True)
-                by_name = dict(zip(leaves, grads, strict=True))
-                for column, (name, index) in enumerate(entries):
-                    grad = by_name[name]
-                    if grad is not None:
-                        jac_BCP[sample, label, column] = grad.flatten()[index]
-    return jac_BCP.detach(), logits.detach()
+    everywhere = dict(network.named_parameters(remove_duplicate=False))
+    chosen = {id(everywhere[s.parameter]): everywhere[s.parameter] for s in scalars}.values()
+    rows: list[Tensor] = []
+    logits_of_parts: list[Tensor] = []
+    for part in [inputs] if coupled else inputs.split(1):
+        with (
+            unchanged(network),
+            requiring_gradients(chosen),
+            BatchNormMode(batchnorm, composite=True),
+            sdpa_kernel(SDPBackend.MATH),
+        ):
+            logits = network(part)
+            logits_of_parts.append(logits.detach())
+            for logit in logits.flatten():
+                # ``torch.autograd.grad`` does not see into checkpointed blocks, ``backward`` does.
+                if logit.requires_grad:
+                    logit.backward(retain_graph=True)
+                gradients = {id(p): p.grad for p in chosen}
+                row = logits.detach().new_zeros(len(scalars))
+                for column, scalar in enumerate(scalars):
+                    gradient = gradients[id(everywhere[scalar.parameter])]
+                    if gradient is not None:
+                        row[column] = gradient.flatten()[scalar.index]
+                rows.append(row)
+                for p in chosen:
+                    p.grad = None
+    logits = torch.cat(logits_of_parts)
+    return torch.stack(rows).view(*logits.shape, len(scalars)), logits

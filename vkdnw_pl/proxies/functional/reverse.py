@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
 from vkdnw_pl.proxies.functional.calls import Call, LocalDerivative, Unsupported, local_derivatives
+from vkdnw_pl.proxies.functional.passes import unchanged
 
 
 class _Recorder(TorchFunctionMode):
@@ -30,16 +31,21 @@ class _Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         call = Call.of(func, args, kwargs)
         out = func(*args, **kwargs)
-        if call is None:
+        if call is None or not torch.is_grad_enabled():
             return out
         with torch.no_grad():
             locals_ = local_derivatives(call, self.targets)
         if locals_:
+            # A checkpointed block runs again in the backward pass, as it ran before but without hooks.
+            again = self.entries_BP is not None
             if not out.requires_grad:
                 # The graph begins here. The clone lets the network write into its layer's output in place.
-                self.roots.append(out.requires_grad_())
+                root = out.requires_grad_()
                 out = out.clone()
-            out.register_hook(lambda grad: self._receive(grad, locals_))
+                if not again:
+                    self.roots.append(root)
+            if not again:
+                out.register_hook(lambda grad: self._receive(grad, locals_))
         if func is F.linear:
             self.last_linear = (out, call, locals_)
         return out
@@ -49,9 +55,10 @@ class _Recorder(TorchFunctionMode):
         self.roots, self.last_linear, self.entries_BP = [], None, None
 
     def _receive(self, grad: Tensor, locals_: list[tuple[int, LocalDerivative]]) -> None:
-        assert self.entries_BP is not None
-        for column, local in locals_:
-            self.entries_BP[:, column].copy_(local.dot(grad))
+        if self.entries_BP is not None:  # it is in a backward pass that the network itself makes
+            with torch._C.DisableTorchFunction():
+                for column, local in locals_:
+                    self.entries_BP[:, column].copy_(local.dot(grad))
 
 
 def reverse_jacobian(
@@ -71,9 +78,9 @@ def reverse_jacobian(
     """
     recorder = _Recorder(targets)
     try:
-        with torch.enable_grad(), recorder, BatchNormMode(batchnorm):
+        with unchanged(network), torch.enable_grad(), recorder, BatchNormMode(batchnorm):
             logits = network(inputs)
-        return _pull_back(recorder, logits, num_columns, through_head, up_to_shift), logits.detach()
+            return _pull_back(recorder, logits, num_columns, through_head, up_to_shift), logits.detach()
     finally:
         recorder.release()
 

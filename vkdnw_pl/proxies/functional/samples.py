@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,8 @@ from torch.func import functional_call, grad, vmap
 
 from vkdnw_pl.proxies.functional import UndefinedScore
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
-from vkdnw_pl.proxies.functional.trace import check_logits
+from vkdnw_pl.proxies.functional.passes import requiring_gradients, unchanged
+from vkdnw_pl.proxies.functional.trace import Trace, check_logits
 
 CHUNK = 16
 """Samples at a time: more were not faster on CPU, and need a gradient of every weight each."""
@@ -18,29 +20,56 @@ CHUNK = 16
 
 def per_sample_gradients(
     network: nn.Module,
-    parameters: Mapping[str, Tensor],
+    names: Sequence[str],
     inputs: Tensor,
     value: Callable[..., Tensor],
+    plan: Trace,
     extra: tuple[Tensor, ...] = (),
     batchnorm: BatchNorm = "sample",
 ) -> Iterator[dict[str, Tensor]]:
     """Gradients of ``value(logits_C, *extra of the sample)``, name -> (b, *shape), for at most ``CHUNK`` samples each.
 
-    ``value`` gives a scalar; ``parameters`` are some or all of the network's by name; ``extra`` are tensors (B, ...) of
-    further arguments. ``batchnorm`` is ``sample`` or ``running``: ``batch`` couples the samples.
+    ``value`` gives a scalar; ``names`` are parameters; ``extra`` are tensors (B, ...) of further arguments.
+    ``batchnorm`` is ``sample`` or ``running``: ``batch`` couples the samples. The samples of a part are one vectorised
+    pass; each is a pass of its own where that is not what autograd gives (``plan`` says so) or not possible.
     """
     if batchnorm == "batch":
         raise ValueError("batchnorm='batch' couples the samples, so none has a gradient by itself")
+    parameters = dict(network.named_parameters())
+    weights = {name: parameters[name].detach() for name in names}
 
     def sample_value(weights: Mapping[str, Tensor], image: Tensor, *rest: Tensor) -> Tensor:
-        with BatchNormMode(batchnorm, composite=True):
-            logits = check_logits(functional_call(network, dict(weights), (image.unsqueeze(0),)), 1)
+        logits = check_logits(functional_call(network, dict(weights), (image.unsqueeze(0),)), 1)
         return value(logits[0], *rest)
 
+    def one_by_one(images: Tensor, *rest: Tensor) -> dict[str, Tensor]:
+        rows: list[dict[str, Tensor]] = []
+        leaves = {name: parameters[name] for name in names}
+        for sample in zip(images.split(1), *rest, strict=True):
+            with unchanged(network), requiring_gradients(leaves.values()), modes():
+                result = value(check_logits(network(sample[0]), 1)[0], *sample[1:])
+                if result.requires_grad:
+                    result.backward()
+                rows.append({n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in leaves.items()})
+        return {name: torch.stack([row[name] for row in rows]) for name in names}
+
+    @contextmanager
+    def modes() -> Iterator[None]:
+        with torch.enable_grad(), BatchNormMode(batchnorm, composite=True):
+            yield
+
+    vectorised = plan.hidden is None and not plan.cut
     gradients = vmap(grad(sample_value), in_dims=(None, 0, *(0 for _ in extra)))
-    with torch.enable_grad():
-        for part in zip(inputs.split(CHUNK), *(tensor.split(CHUNK) for tensor in extra), strict=True):
-            yield gradients(dict(parameters), *part)
+    for part in zip(inputs.split(CHUNK), *(tensor.split(CHUNK) for tensor in extra), strict=True):
+        if vectorised:
+            try:
+                with unchanged(network), modes():
+                    result = gradients(weights, *part)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:  # torch's many words for what cannot be vectorised
+                vectorised = False
+        yield result if vectorised else one_by_one(*part)
 
 
 def agreements(relus: Sequence[Tensor]) -> tuple[Tensor, int]:

@@ -10,14 +10,23 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import CheckpointFunction
+from torch.utils.weak import WeakIdKeyDictionary
 
-from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
-from vkdnw_pl.proxies.functional.calls import Call
+from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode, SampleNorm
+from vkdnw_pl.proxies.functional.calls import Call, is_differentiable, is_smooth
+from vkdnw_pl.proxies.functional.passes import requiring_gradients, unchanged
 
 _MATMULS = (
     "matmul __matmul__ __rmatmul__ mm bmm addmm baddbmm einsum bilinear scaled_dot_product_attention "
     "multi_head_attention_forward conv_transpose1d conv_transpose2d conv_transpose3d"
 )
+
+_HIDDEN = {
+    "register_hook": "changes gradients",
+    "__set__": "replaces data",
+    **dict.fromkeys(("quantile", "nanquantile"), "has another forward derivative where values are equal"),
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,12 @@ class Trace:
     """The logits of one sample depend on which others are in the batch."""
     misuse: str | None
     """Why the fast engines cannot be used, in words; None where they can."""
+    hidden: str | None
+    """Why forward derivatives are not autograd's, in words; None where they are."""
+    cut: bool
+    """Something is computed where gradients are off (``no_grad`` and the like), which ``torch.func`` does not heed."""
+    singular: str | None
+    """A function whose derivative may be infinite: where it is, forward and reverse mode may differ. None for none."""
     head_features: int | None
     """Input features of the linear layer whose output is the logits; None where the network does not end in one."""
     other_matmuls: bool
@@ -53,14 +68,20 @@ class Trace:
 
 
 class _Tracer(TorchFunctionMode):
-    def __init__(self, names: dict[int, str], batch: int) -> None:
+    def __init__(self, names: dict[int, str], batch: int, with_graph: bool) -> None:
         super().__init__()
-        self.names, self.batch = names, batch
+        self.names, self.batch, self.with_graph = names, batch, with_graph
         self.steps: list[Step] = []
         self.uses: dict[str, int] = {}
+        self.constant: str | None = None
+        """A parameter that was used where gradients are off."""
         self.misuse: str | None = None
+        self.hidden: str | None = None
+        self.cut = False
+        self.singular: str | None = None
         self.other_matmuls = False
         self.last_linear: tuple[Tensor, int] | None = None
+        self.tracked: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -69,11 +90,14 @@ class _Tracer(TorchFunctionMode):
         call = Call.of(func, args, kwargs)
         leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         entered = [self.names[id(leaf)] for leaf in leaves if id(leaf) in self.names]
+        frozen = [leaf for leaf in leaves if id(leaf) in self.names and not leaf.requires_grad]
+        carried = self._carried(func, leaves)
         out = func(*args, **kwargs)
         name = getattr(func, "__name__", str(func))
-        outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+        outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor) and is_differentiable(leaf)]
+        differentiated = torch.is_grad_enabled()
         if call is not None:
-            for parameter in entered:
+            for parameter in entered if differentiated else ():
                 self.uses[parameter] = self.uses.get(parameter, 0) + 1
                 if self.uses[parameter] > 1:
                     self._problem(f"{parameter} is used by more than one call (shared weights)")
@@ -83,16 +107,69 @@ class _Tracer(TorchFunctionMode):
                 self.last_linear = (out, call.input.shape[1])
         elif entered and outputs:
             self._problem(f"{entered[0]} is used by {name}, outside a convolution, linear or normalisation layer")
+        if frozen and outputs and differentiated and self.with_graph:
+            self._problem(f"the network itself takes the gradient from {self.names[id(frozen[0])]}")
+        if entered and not differentiated:
+            self.constant = self.constant or entered[0]
         if call is None and name in _MATMULS.split():
             self.other_matmuls = True
         if outputs:
             macs = call.macs(out) / self.batch if call is not None else 0.0
             elements = sum(leaf.numel() for leaf in outputs) / self.batch
             self.steps.append(Step(macs, elements, tuple(entered) if call is not None else ()))
+        if carried and outputs and not differentiated:
+            self.cut = True
+        if carried and outputs and not is_smooth(func):
+            self.singular = self.singular or name
+        for leaf in (*leaves, *outputs):
+            if leaf.requires_grad and id(leaf) not in self.names:
+                self.tracked[leaf] = True
         return out
+
+    def _carried(self, func: Callable[..., Any], leaves: Sequence[Tensor]) -> bool:
+        """Whether a gradient passes through an argument, and notes what forward mode would not see of it."""
+        name = getattr(func, "__name__", str(func))
+        carried = False
+        for leaf in leaves:
+            if leaf.requires_grad and id(leaf) not in self.names:
+                carried = True
+                if leaf not in self.tracked:
+                    self._hide(f"{name} takes what was written in place, or made by a call that cannot be watched")
+        if carried and name in _HIDDEN:
+            self._hide(f"{name} {_HIDDEN[name]}")
+        return carried
 
     def _problem(self, text: str) -> None:
         self.misuse = self.misuse or text
+
+    def _hide(self, text: str) -> None:
+        self.hidden = self.hidden or text
+
+    def read_graph(self, logits: Tensor) -> None:
+        """Note the custom functions behind the logits, and weights that entered calls which were not watched."""
+        edges: dict[str, int] = {}
+        seen: set[Any] = set()
+        pending = [logits.grad_fn]
+        while pending:
+            node = pending.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            function = getattr(node, "_forward_cls", None)
+            if function is not None and function is not SampleNorm:
+                self.hidden = f"{function.__name__} is a custom autograd function"
+                if function is CheckpointFunction:
+                    self._problem("a checkpointed block (use_reentrant=True) hides its layers")
+                elif self.constant is not None:
+                    self._problem(f"{self.constant} is used without a gradient, perhaps by {function.__name__}")
+            for child, _ in node.next_functions:
+                name = self.names.get(id(getattr(child, "variable", None)))
+                if name is not None:
+                    edges[name] = edges.get(name, 0) + 1
+                pending.append(child)
+        for name, count in edges.items():
+            if count > self.uses.get(name, 0):
+                self._problem(f"{name} is used by a call that cannot be watched")
 
 
 def check_logits(logits: object, batch: int) -> Tensor:
@@ -105,37 +182,48 @@ def check_logits(logits: object, batch: int) -> Tensor:
     return logits
 
 
-@torch.no_grad()
+@torch.enable_grad()
 def trace(network: nn.Module, inputs: Tensor, batchnorm: BatchNorm, parameters: Sequence[str] | None = None) -> Trace:
-    """Trace ``network`` on the first two of ``inputs``; ``parameters`` are to be differentiated, None for all."""
+    """Trace ``network`` on the first two of ``inputs``; ``parameters`` are to be differentiated, None for all.
+
+    The pass has autograd's graph of these parameters, so that what forward mode would make of the network can be held
+    against what autograd makes of it.
+    """
     few = inputs[:2]
     by_name = dict(network.named_parameters(remove_duplicate=False))
-    chosen = by_name if parameters is None else {name: by_name[name] for name in parameters}
+    chosen = {name: by_name[name] for name in (by_name if parameters is None else parameters)}
     names = {id(p): name for name, p in chosen.items()}
-    tracer = _Tracer(names, len(few))
-    with tracer, BatchNormMode(batchnorm):
-        logits = check_logits(network(few), len(few))
+    tracer = _Tracer(names, len(few), with_graph=True)
+    with unchanged(network), requiring_gradients(chosen.values()), BatchNormMode(batchnorm):
+        with tracer:
+            logits = check_logits(network(few), len(few))
+        tracer.read_graph(logits)
+        head = tracer.last_linear
+        head_features = head[1] if head is not None and head[0] is logits else None
+        logits = logits.detach()
     misuse = tracer.misuse
     if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
         misuse = misuse or "the calls inside a scripted module cannot be watched"
     coupled = batchnorm == "batch"
     if not coupled and len(few) > 1:
         # Each of the two alone: either may depend on the other. A first dimension that is no batch shows as well.
-        single = _Tracer(names, 1)
-        with single, BatchNormMode(batchnorm):
-            alone = [check_logits(network(few[:1]), 1)]
-        with BatchNormMode(batchnorm):
+        single = _Tracer(names, 1, with_graph=False)
+        with unchanged(network), BatchNormMode(batchnorm):
+            with single:
+                alone = [check_logits(network(few[:1]), 1)]
             alone.append(check_logits(network(few[1:]), 1))
         misuse = misuse or single.misuse
         # Rounding differs between batch sizes; deep networks amplify it a thousandfold.
         tolerance = torch.finfo(logits.dtype).eps ** 0.3 * float(logits.nan_to_num(0.0, 0.0, 0.0).abs().max())
         coupled = not torch.allclose(torch.cat(alone), logits, rtol=0.0, atol=tolerance, equal_nan=True)
-    head = tracer.last_linear
     return Trace(
         steps=tuple(tracer.steps),
         num_logits=logits.shape[1],
         coupled=coupled,
         misuse=misuse,
-        head_features=head[1] if head is not None and head[0] is logits else None,
+        hidden=tracer.hidden,
+        cut=tracer.cut or tracer.constant is not None,
+        singular=tracer.singular,
+        head_features=head_features,
         other_matmuls=tracer.other_matmuls,
     )

@@ -1,0 +1,43 @@
+"""What a forward or backward pass may leave behind in a network, and how it is kept from the next one."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+_CONTAINERS = (dict, OrderedDict, list, set)
+
+
+@contextmanager
+def unchanged(network: nn.Module) -> Iterator[None]:
+    """Afterwards the modules have the attributes from before: no cache or activation of one pass enters the next."""
+    modules = [module for module in network.modules() if not isinstance(module, torch.jit.ScriptModule)]
+    attributes = [dict(vars(module)) for module in modules]
+    containers = [(value, value.copy()) for kept in attributes for value in kept.values() if type(value) in _CONTAINERS]
+    try:
+        yield
+    finally:
+        for module, kept in zip(modules, attributes, strict=True):
+            vars(module).clear()
+            vars(module).update(kept)
+        for container, contents in containers:
+            container.clear()
+            container.extend(contents) if isinstance(container, list) else container.update(contents)
+
+
+@contextmanager
+def requiring_gradients(parameters: Iterable[Tensor]) -> Iterator[None]:
+    """Within this context these parameters require gradients, and afterwards none does or has one."""
+    chosen = [p for p in parameters if p.is_floating_point() or p.is_complex()]
+    try:
+        for parameter in chosen:
+            parameter.requires_grad_()
+        yield
+    finally:
+        for parameter in chosen:
+            parameter.requires_grad_(False)
+            parameter.grad = None
