@@ -85,3 +85,27 @@ def reference_fisher(jac, logits, alpha=0.0):
 def relative_error(got, expected):
     """Largest difference over the largest entry."""
     return float((got.double() - expected.double()).abs().max() / expected.double().abs().max())
+
+
+def plain_jacobian(network, inputs, scalars, batchnorm):
+    """As ``reference_jacobian``, by ``backward`` of every logit, each sample by itself where the batch does not matter.
+
+    Every pass is of a fresh copy, and only the parameters of the scalars require gradients.
+    """
+    rows, logits = [], []
+    for part in inputs.split(len(inputs) if batchnorm == "batch" else 1):
+        fresh = copy.deepcopy(network).requires_grad_(False)
+        names = dict(fresh.named_parameters(remove_duplicate=False))
+        chosen = [names[scalar.parameter].requires_grad_() for scalar in scalars]
+        logits.append(_logits(fresh, part, batchnorm))
+        for logit in logits[-1].flatten():
+            for parameter in chosen:
+                parameter.grad = None
+            if logit.requires_grad:
+                logit.backward(retain_graph=True)
+            row = [
+                p.grad.flatten()[s.index] if p.grad is not None else p.new_zeros(()) for p, s in zip(chosen, scalars)
+            ]
+            rows.append(torch.stack(row).detach())
+    all_logits = torch.cat(logits).detach()
+    return torch.stack(rows).view(*all_logits.shape, len(scalars)), all_logits

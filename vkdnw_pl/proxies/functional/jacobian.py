@@ -27,7 +27,7 @@ from vkdnw_pl.proxies.functional.calls import (
     is_smooth,
 )
 from vkdnw_pl.proxies.functional.forward import forward_jacobian
-from vkdnw_pl.proxies.functional.passes import requiring_gradients, unchanged
+from vkdnw_pl.proxies.functional.passes import backward, requiring_gradients, unchanged
 from vkdnw_pl.proxies.functional.reverse import reverse_jacobian
 from vkdnw_pl.proxies.functional.scalars import Scalar, check_scalars
 from vkdnw_pl.proxies.functional.trace import Trace, trace
@@ -266,9 +266,9 @@ def _by_gradients(
             logits = network(part)
             logits_of_parts.append(logits.detach())
             for logit in logits.flatten():
-                # ``torch.autograd.grad`` does not see into checkpointed blocks, ``backward`` does.
+                # Not ``autograd.grad``, which does not see into checkpointed blocks.
                 if logit.requires_grad:
-                    logit.backward(retain_graph=True)
+                    backward(logit, retain_graph=True)
                 gradients = {id(p): p.grad for p in chosen}
                 row = logits.detach().new_zeros(len(scalars))
                 for column, scalar in enumerate(scalars):

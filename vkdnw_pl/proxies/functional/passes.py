@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -41,3 +41,15 @@ def requiring_gradients(parameters: Iterable[Tensor]) -> Iterator[None]:
         for parameter in chosen:
             parameter.requires_grad_(False)
             parameter.grad = None
+
+
+def backward(scalar: Tensor, retain_graph: bool = False, inputs: Sequence[Tensor] = ()) -> None:
+    """``torch.autograd.backward`` of a scalar that leaves torch function modes on.
+
+    A checkpointed block runs again in a backward pass, and must do what it did in the forward pass.
+    """
+    with torch.no_grad():
+        grad = torch.ones_like(scalar)
+    torch.autograd.Variable._execution_engine.run_backward(  # type: ignore[attr-defined]
+        (scalar,), (grad,), retain_graph, False, tuple(inputs), allow_unreachable=True, accumulate_grad=True
+    )

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
 from vkdnw_pl.proxies.functional.calls import Call, LocalDerivative, Unsupported, local_derivatives
-from vkdnw_pl.proxies.functional.passes import unchanged
+from vkdnw_pl.proxies.functional.passes import backward, unchanged
 
 
 class _Recorder(TorchFunctionMode):
@@ -103,12 +103,9 @@ def _pull_back(recorder: _Recorder, logits: Tensor, num_columns: int, through_he
     if recorder.roots and outputs.requires_grad:
         for feature in range(outputs.shape[1]):
             recorder.entries_BP = jac_BFP[:, feature]
-            torch.autograd.grad(
-                outputs[:, feature].sum(),
-                recorder.roots,
-                retain_graph=feature + 1 < outputs.shape[1],
-                allow_unused=True,
-            )
+            backward(outputs[:, feature].sum(), feature + 1 < outputs.shape[1], recorder.roots)
+            for root in recorder.roots:
+                root.grad = None
     if weight_CF is None:
         jac_BCP[:, : jac_BFP.shape[1]] = jac_BFP
     else:
