@@ -30,6 +30,7 @@ class Borrowed:
         network: the copy; no parameter requires gradients, no module works in place, dropout is off.
         inputs: (B, C, H, W) in the copy's dtype and on its device.
         seed: of the initialisation and of the proxies' random draws.
+        damage: which parameter has entries that are not finite, in words; None where all are.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Borrowed:
     ) -> None:
         self.seed = seed
         self.network = initialise(copy.deepcopy(network), init, _stream(seed, "weights")).eval().requires_grad_(False)
+        self.damage = _damage(self.network) if init == "keep" else None
         parameter = next(self.network.parameters(), None)
         if parameter is not None and parameter.dtype in (torch.float16, torch.bfloat16):
             self.network.float()
@@ -196,6 +198,13 @@ class Borrowed:
     def fresh_graph(self, batchnorm: BatchNorm, composite: bool = False) -> Graph:
         """A forward pass of the inputs that is not shared; with ``composite``, ``sample`` norm has all derivatives."""
         return forward_graph(self.network, self.inputs, batchnorm, composite)
+
+
+def _damage(network: nn.Module) -> str | None:
+    for name, parameter in network.named_parameters():
+        if not torch.isfinite(parameter).all():
+            return f"the weights are kept, and {name} has entries that are not finite"
+    return None
 
 
 def _known_labels(labels: Tensor | None) -> Tensor:

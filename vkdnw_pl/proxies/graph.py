@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,11 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from vkdnw_pl.networks.features import channels_last
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
 from vkdnw_pl.proxies.functional.calls import CONVOLUTIONS
+from vkdnw_pl.proxies.functional.passes import unchanged
 from vkdnw_pl.proxies.functional.trace import check_logits
 
 
@@ -53,8 +56,8 @@ def forward_graph(
 ) -> Graph:
     """One forward pass of ``images`` (B, ...) through a network in evaluation mode, which is not changed.
 
-    ``taps`` are names of modules. With ``composite``, ``sample`` norm has derivatives of every order. Raises ValueError where the network does not
-    return logits (B, C).
+    ``taps`` are names of modules. With ``composite``, ``sample`` norm and attention have derivatives of every order.
+    Raises ValueError where the network does not return logits (B, C).
     """
     outputs: dict[str, Tensor] = {}
     modules = {name: network.get_submodule(name) for name in taps}
@@ -76,7 +79,8 @@ def forward_graph(
     handles = [module.register_forward_hook(partial(tap, name)) for name, module in modules.items()]
     try:
         inputs = images.detach().requires_grad_()
-        with torch.enable_grad(), recorder, BatchNormMode(batchnorm, composite):
+        attention = sdpa_kernel(SDPBackend.MATH) if composite else nullcontext()
+        with unchanged(network), torch.enable_grad(), recorder, BatchNormMode(batchnorm, composite), attention:
             out = functional_call(network, leaves, (inputs,)) if leaves else network(inputs)
     finally:
         for handle in handles:

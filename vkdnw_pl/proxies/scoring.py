@@ -105,15 +105,18 @@ def release_freed_memory() -> None:
 def _run(scores: Scores, proxy: Proxy, borrowed: Borrowed) -> None:
     started_at = time.perf_counter()
     try:
+        if borrowed.damage is not None and proxy.info.batchnorm != "none":
+            raise FloatingPointError(borrowed.damage)  # NaN compares like a number, so it could look like a score
         values = borrowed.run(proxy.compute)
         for name, column in zip(proxy.columns, proxy.table_columns, strict=True):
             if math.isfinite(values[name]):
                 scores.values[column] = values[name]
             else:
-                scores.leave_out([column], f"the value is {values[name]}")
+                scores.leave_out([column], borrowed.damage or f"the value is {values[name]}")
                 scores.failed = True
     except UndefinedScore as reason:
-        scores.leave_out(proxy.table_columns, what_it_says(reason))
+        scores.leave_out(proxy.table_columns, borrowed.damage or what_it_says(reason))
+        scores.failed = scores.failed or borrowed.damage is not None
     except Exception as error:
         scores.leave_out(proxy.table_columns, _describe(error))
         scores.failed = True

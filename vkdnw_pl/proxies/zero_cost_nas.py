@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils._pytree import tree_map
 
 from vkdnw_pl.errors import check_bool, check_choice
 from vkdnw_pl.proxies.base import GraphProxy, Proxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, NoBatchNormMode
+from vkdnw_pl.proxies.functional.passes import unchanged
 from vkdnw_pl.proxies.functional.scalars import layer_weights, total, weights_and_gradients
 from vkdnw_pl.proxies.functional.trace import check_logits
-from vkdnw_pl.proxies.graph import check_parameters, cross_entropy
+from vkdnw_pl.proxies.graph import Graph, check_parameters, cross_entropy
 
 
 class L2Norm(Proxy):
@@ -162,9 +165,16 @@ class Grasp(GraphProxy):
     )
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
-        # The fast normalisation by sample has a first derivative only.
-        sample = self.batchnorm == "sample"
-        graph = borrowed.fresh_graph("sample", composite=True) if sample else borrowed.graph(self.batchnorm)
+        # The fast normalisation by sample has a first derivative only, and so has fast attention.
+        if self.batchnorm != "sample":
+            try:
+                return {"grasp": self._of(borrowed.graph(self.batchnorm), borrowed)}
+            except RuntimeError as error:
+                if "_scaled_dot_product" not in str(error):
+                    raise
+        return {"grasp": self._of(borrowed.fresh_graph(self.batchnorm, composite=True), borrowed)}
+
+    def _of(self, graph: Graph, borrowed: Borrowed) -> float:
         check_parameters(graph)
         weights = [graph.parameters[name] for name in layer_weights(borrowed.network) if name in graph.parameters]
         if not weights:
@@ -178,7 +188,7 @@ class Grasp(GraphProxy):
         used = [w for w, _ in pairs]
         products = torch.autograd.grad(inner, used, retain_graph=True, allow_unused=True)
         parts = [(w.detach() * p).sum() for w, p in zip(used, products, strict=True) if p is not None]
-        return {"grasp": -total(parts)}
+        return -total(parts)
 
 
 class Synflow(Proxy):
@@ -204,17 +214,37 @@ class Synflow(Proxy):
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
         network = _absolute(borrowed.network)
         ones = torch.ones_like(borrowed.inputs[:1], dtype=torch.float64)
-        leaves = {name: p.detach().requires_grad_() for name, p in network.named_parameters()}
-        with torch.enable_grad(), NoBatchNormMode():
-            logits = check_logits(functional_call(network, leaves, (ones,)), 1)
-        if not logits.requires_grad:
-            raise UndefinedScore("the logits depend on no layer's weight")
-        grads = torch.autograd.grad(logits.sum(), list(leaves.values()), allow_unused=True)
-        gradients = {name: g for name, g in zip(leaves, grads, strict=True) if g is not None}
-        score = total([(w * g).abs().sum() for w, g in weights_and_gradients(network, gradients)])
+        score = _flow(network, ones, NoBatchNormMode())
+        if not math.isfinite(score):
+            score = _flow(network, ones, _DoubleMode())
+        if not math.isfinite(score):
+            raise UndefinedScore("without normalisation the signal, or its gradient, leaves the range of float64")
         if self.log and score == 0.0:
             raise UndefinedScore("no signal reaches the logits, and the logarithm of 0 does not exist")
         return {"synflow": math.log(score) if self.log else score}
+
+
+def _flow(network: nn.Module, ones: Tensor, mode: NoBatchNormMode) -> float:
+    leaves = {name: p.detach().requires_grad_() for name, p in network.named_parameters()}
+    with unchanged(network), torch.enable_grad(), mode:
+        logits = check_logits(functional_call(network, leaves, (ones,)), 1)
+    if not logits.requires_grad:
+        raise UndefinedScore("the logits depend on no layer's weight")
+    grads = torch.autograd.grad(logits.sum(), list(leaves.values()), allow_unused=True)
+    gradients = {name: g for name, g in zip(leaves, grads, strict=True) if g is not None}
+    return total([(w * g).abs().sum() for w, g in weights_and_gradients(network, gradients)])
+
+
+class _DoubleMode(NoBatchNormMode):
+    """Nor does the network cast to single precision, as linear attention does: the signal has no place in its range."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is Tensor.float:
+            return args[0].double()
+        args, kwargs = tree_map(lambda x: torch.float64 if x is torch.float32 else x, (args, kwargs or {}))
+        return super().__torch_function__(func, types, args, kwargs)
 
 
 def _absolute(network: nn.Module) -> nn.Module:

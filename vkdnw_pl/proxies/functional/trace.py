@@ -173,12 +173,14 @@ class _Tracer(TorchFunctionMode):
 
 
 def check_logits(logits: object, batch: int) -> Tensor:
-    """Return what a network gave for ``batch`` samples if it has the shape of logits, (batch, classes)."""
+    """Return what a network gave for ``batch`` samples if it is real and has the shape of logits, (batch, classes)."""
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != batch:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(
             f"the network must return logits of shape (batch, classes); for a batch of {batch} it gave {got}"
         )
+    if not logits.is_floating_point():
+        raise ValueError(f"the network must return logits that are real floating-point numbers; it gave {logits.dtype}")
     return logits
 
 
