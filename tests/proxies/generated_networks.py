@@ -91,6 +91,7 @@ FUNCTIONS = {
     "norm of positions": lambda x: x + F.relu(x).flatten(2).norm(dim=2)[..., None, None],
     "root": lambda x: F.relu(x).sqrt(),
     "root, masked": lambda x: torch.where(x > 0, x.clamp(min=0).sqrt(), -x),
+    "root of zero, masked": lambda x: torch.where(x > 2, (x - x).sqrt(), x),
     "root, masked twice": lambda x: torch.where(x > 0, torch.where(x > 0, x, 1.0).sqrt(), -x),
     "power": lambda x: F.relu(x).pow(0.7) + F.relu(x).pow(3),
     "generalised mean": lambda x: F.avg_pool2d(x.clamp(min=1e-3).pow(3.0), 3, 1, 1).pow(1 / 3),

@@ -5,9 +5,10 @@ import warnings
 
 import torch
 from generated_networks import NETWORKS
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from proxy_reference import all_scalars, images, lend, plain_jacobian
+from torch.utils.checkpoint import CheckpointError
 
 from vkdnw_pl.proxies.functional.jacobian import jacobian
 
@@ -29,7 +30,10 @@ def test_engines_give_what_autograd_gives(network, batchnorm):
     scalars = scalars[:: max(len(scalars) // 16, 1)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        expected, logits = plain_jacobian(network, inputs, scalars, batchnorm)
+        try:
+            expected, logits = plain_jacobian(network, inputs, scalars, batchnorm)
+        except (RuntimeError, CheckpointError):  # a block writes over what autograd needs
+            reject()
         for engine in ("auto", "forward", "reverse", "generic"):
             if engine == "reverse" and batchnorm == "batch":
                 continue

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from dataclasses import replace
 from multiprocessing import Pipe
 
@@ -12,7 +13,9 @@ import torch
 
 from vkdnw_pl.errors import WorkerDied
 from vkdnw_pl.proxies import PROXIES
+from vkdnw_pl.proxies.functional.jacobian import GenericFallback
 from vkdnw_pl.runs.table import new_journal, read_journals, row_line
+from vkdnw_pl.scoring import scorer
 from vkdnw_pl.scoring import workers as engine
 from vkdnw_pl.scoring.scorer import Scorer
 from vkdnw_pl.scoring.settings import ScorerSettings
@@ -262,3 +265,20 @@ def is_running(pid):
             return file.read().split()[2] not in "ZX"
     except FileNotFoundError:
         return False
+
+
+@forked
+def test_a_fallback_is_said_once_for_every_kind(expected, monkeypatch, capfd):
+    """Which weight of which network it is does not make another kind."""
+    compute = scorer.score_network
+    names = iter("abcdefgh")
+
+    def warning(*args, **options):
+        warnings.warn(f"generic Jacobian: {next(names)}.0.weight is shared", GenericFallback, stacklevel=1)
+        return compute(*args, **options)
+
+    monkeypatch.setattr(scorer, "score_network", warning)
+    assert agree(make_rows(1), expected)
+    said = capfd.readouterr().err
+    assert said.count("generic Jacobian: ") == 1
+    assert "a.0.weight is shared (said of the first such network)" in said

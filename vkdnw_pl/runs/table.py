@@ -39,6 +39,8 @@ class ScoreRow:
     """Wall time that the row took; the only part that differs from run to run."""
     place: str = field(default="", compare=False, repr=False)
     """File and line that it was read from."""
+    notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """What the user may want to know of how the values were computed; on the screen, not in the table."""
 
     @property
     def key(self) -> Key:

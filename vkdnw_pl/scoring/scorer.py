@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -50,8 +51,8 @@ class Scorer:
         """Build the network and compute the proxies; an exception becomes a failed row with its reason."""
         started_at = time.perf_counter()
         try:
-            with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-                warnings.simplefilter("ignore", GenericFallback)  # the value is the same, it only takes longer
+            with torch.random.fork_rng(devices=[]), warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", GenericFallback)
                 torch.manual_seed(seed)
                 network = self.space.build(arch, **self.settings.network).to(self.device)
                 scores = score_network(network, self._images_of(seed), self.proxies, seed=seed, init=self.settings.init)
@@ -68,6 +69,7 @@ class Scorer:
             FAILED if scores.failed else OK,
             "; ".join(f"{column}: {text}" for column, text in scores.reasons.items()),
             time.perf_counter() - started_at,
+            notes=tuple(_notes(caught)),
         )
 
     def failed(self, key: Key, reason: str, seconds: float) -> ScoreRow:
@@ -83,3 +85,12 @@ class Scorer:
             images = Images(*(batches(source, settings.batch_size, size, seed, classes) for source in sources))
             self._images = seed, images
         return self._images[1]
+
+
+def _notes(caught: Sequence[warnings.WarningMessage]) -> Iterator[str]:
+    """The texts of fallbacks; other warnings are shown as ever."""
+    for warning in caught:
+        if issubclass(warning.category, GenericFallback):
+            yield str(warning.message)
+        else:
+            warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 import signal
 import sys
@@ -68,6 +69,7 @@ class Workers:
         self._helpers = [_Taker(connection) for connection in helpers]
         self._workers: list[_Worker] = []
         self._deaths: Counter[Key] = Counter()
+        self._told: set[str] = set()
 
     def __enter__(self) -> Workers:
         return self
@@ -92,9 +94,18 @@ class Workers:
             self._wait()
             for row in [*self._from_workers(), *self._from_helpers(pending)]:
                 missing -= 1
+                self._tell(row)
                 yield row
             if waiting is not None:
                 waiting([(taker.key, taker.seconds) for taker in self._takers if taker.key is not None])
+
+    def _tell(self, row: ScoreRow) -> None:
+        """Print a row's notes, of every kind the first."""
+        for note in row.notes:
+            kind = re.sub(r"\w+(\.\w+)+", "", note)  # without the name of the weight
+            if kind not in self._told:
+                self._told.add(kind)
+                print(f"\n{row.arch}: {note} (said of the first such network)", file=sys.stderr, flush=True)
 
     @property
     def _takers(self) -> list[_Taker]:
