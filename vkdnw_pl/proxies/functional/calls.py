@@ -53,7 +53,7 @@ _SMOOTH_NAMES = frozenset(_SMOOTH.split())
 _PROPERTIES = (Tensor.T, Tensor.mT, Tensor.H, Tensor.mH, Tensor.real, Tensor.imag, Tensor.data)
 
 
-def is_differentiable(value: Any) -> bool:
+def can_be_differentiated(value: Any) -> bool:
     """Whether it is a tensor that can have a derivative."""
     return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
 

@@ -33,8 +33,8 @@ from vkdnw_pl.proxies.functional.calls import (
     Call,
     Unsupported,
     as_autograd,
+    can_be_differentiated,
     check_finite,
-    is_differentiable,
     is_finite,
     is_smooth,
     local_derivatives,
@@ -167,7 +167,7 @@ class _Pusher(TorchFunctionMode):
 
         args, kwargs = tree_unflatten(leaves, spec)
         out = func(*args, **kwargs)
-        if not any(is_differentiable(leaf) for leaf in tree_flatten(out)[0]):
+        if not any(can_be_differentiated(leaf) for leaf in tree_flatten(out)[0]):
             return out, None
         primals = tuple(leaves[i] for i in tracked)
 

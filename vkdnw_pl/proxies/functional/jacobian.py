@@ -21,13 +21,13 @@ from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
 from vkdnw_pl.proxies.functional.calls import (
     Unsupported,
     as_autograd,
+    can_be_differentiated,
     check_finite,
-    is_differentiable,
     is_finite,
     is_smooth,
 )
 from vkdnw_pl.proxies.functional.forward import forward_jacobian
-from vkdnw_pl.proxies.functional.passes import backward, requiring_gradients, unchanged
+from vkdnw_pl.proxies.functional.passes import backpropagate, requiring_gradients, unchanged
 from vkdnw_pl.proxies.functional.reverse import reverse_jacobian
 from vkdnw_pl.proxies.functional.scalars import Scalar, check_scalars
 from vkdnw_pl.proxies.functional.trace import Trace, trace
@@ -218,7 +218,7 @@ class _Checked(TorchFunctionMode):
     ) -> Any:
         out = as_autograd(func)(*args, **(kwargs or {}))
         if not is_smooth(func):
-            check_finite(func, [fwAD.unpack_dual(x).tangent for x in tree_leaves(out) if is_differentiable(x)])
+            check_finite(func, [fwAD.unpack_dual(x).tangent for x in tree_leaves(out) if can_be_differentiated(x)])
         return out
 
 
@@ -268,7 +268,7 @@ def _by_gradients(
             for logit in logits.flatten():
                 # Not ``autograd.grad``, which does not see into checkpointed blocks.
                 if logit.requires_grad:
-                    backward(logit, retain_graph=True)
+                    backpropagate(logit, retain_graph=True)
                 gradients = {id(p): p.grad for p in chosen}
                 row = logits.detach().new_zeros(len(scalars))
                 for column, scalar in enumerate(scalars):

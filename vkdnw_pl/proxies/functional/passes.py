@@ -43,7 +43,7 @@ def requiring_gradients(parameters: Iterable[Tensor]) -> Iterator[None]:
             parameter.grad = None
 
 
-def backward(scalar: Tensor, retain_graph: bool = False, inputs: Sequence[Tensor] = ()) -> None:
+def backpropagate(scalar: Tensor, retain_graph: bool = False, inputs: Sequence[Tensor] = ()) -> None:
     """``torch.autograd.backward`` of a scalar that leaves torch function modes on.
 
     A checkpointed block runs again in a backward pass, and must do what it did in the forward pass.

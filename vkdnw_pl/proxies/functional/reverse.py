@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
 from vkdnw_pl.proxies.functional.calls import Call, LocalDerivative, Unsupported, local_derivatives
-from vkdnw_pl.proxies.functional.passes import backward, unchanged
+from vkdnw_pl.proxies.functional.passes import backpropagate, unchanged
 
 
 class _Recorder(TorchFunctionMode):
@@ -103,7 +103,7 @@ def _pull_back(recorder: _Recorder, logits: Tensor, num_columns: int, through_he
     if recorder.roots and outputs.requires_grad:
         for feature in range(outputs.shape[1]):
             recorder.entries_BP = jac_BFP[:, feature]
-            backward(outputs[:, feature].sum(), feature + 1 < outputs.shape[1], recorder.roots)
+            backpropagate(outputs[:, feature].sum(), feature + 1 < outputs.shape[1], recorder.roots)
             for root in recorder.roots:
                 root.grad = None
     if weight_CF is None:

@@ -11,7 +11,7 @@ from torch.func import functional_call, grad, vmap
 
 from vkdnw_pl.proxies.functional import UndefinedScore
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
-from vkdnw_pl.proxies.functional.passes import backward, requiring_gradients, unchanged
+from vkdnw_pl.proxies.functional.passes import backpropagate, requiring_gradients, unchanged
 from vkdnw_pl.proxies.functional.trace import Trace, check_logits
 
 CHUNK = 16
@@ -49,7 +49,7 @@ def per_sample_gradients(
             with unchanged(network), requiring_gradients(leaves.values()), modes():
                 result = value(check_logits(network(sample[0]), 1)[0], *sample[1:])
                 if result.requires_grad:
-                    backward(result)
+                    backpropagate(result)
                 rows.append({n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in leaves.items()})
         return {name: torch.stack([row[name] for row in rows]) for name in names}
 

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import CheckpointFunction
 from torch.utils.weak import WeakIdKeyDictionary
 
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode, SampleNorm
-from vkdnw_pl.proxies.functional.calls import Call, is_differentiable, is_smooth
+from vkdnw_pl.proxies.functional.calls import Call, can_be_differentiated, is_smooth
 from vkdnw_pl.proxies.functional.passes import requiring_gradients, unchanged
 
 _MATMULS = (
@@ -94,7 +94,7 @@ class _Tracer(TorchFunctionMode):
         carried = self._carried(func, leaves)
         out = func(*args, **kwargs)
         name = getattr(func, "__name__", str(func))
-        outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor) and is_differentiable(leaf)]
+        outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor) and can_be_differentiated(leaf)]
         differentiated = torch.is_grad_enabled()
         if call is not None:
             for parameter in entered if differentiated else ():
