@@ -6,6 +6,7 @@ import pytest
 from small_runs import evaluate, results_of, run
 
 from vkdnw_pl.errors import UsageError
+from vkdnw_pl.runs.folder import RunFolder
 from vkdnw_pl.runs.table import header_line, read_table, row_line
 from vkdnw_pl.spaces import NB201
 
@@ -58,6 +59,18 @@ def test_of_a_run_that_was_killed(scored, tmp_path):
     ranked = [line.split(",")[0] for line in (tmp_path / "evaluated" / "ranking.csv").read_text().splitlines()[1:]]
     kept = {row.arch for row in rows[:-1]}
     assert ranked == [arch for arch in table.archs if arch in kept]
+
+
+def test_half_written_files_of_a_killed_process(scored, tmp_path):
+    """They go, but not those of a process that is still there."""
+    draft = scored / ".ranking.12345.tmp.csv"
+    draft.touch()
+    with RunFolder(scored).lock():
+        draft.touch()
+        assert evaluate(str(scored), oracle=str(tmp_path / "oracle.csv")) == 0
+        assert draft.exists()
+    assert evaluate(str(scored), oracle=str(tmp_path / "oracle.csv")) == 0
+    assert not draft.exists()
 
 
 def test_own_rankings_top_k_and_ties(scored, tmp_path):

@@ -7,13 +7,15 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from vkdnw_pl.callbacks.lightning_private import label_logged_values, restart_loader
+from vkdnw_pl.callbacks.history import HistoryLogger
+from vkdnw_pl.callbacks.lightning_private import label_logged_values, restart_loader, values_to_log
 from vkdnw_pl.errors import check_choice, check_whole
 from vkdnw_pl.runs.files import replaced
 
@@ -53,10 +55,12 @@ class RunCheckpoints(Checkpoint):
         if ends_a_part(trainer):
             return  # a resume from here would leave out the validation; the end of the epoch saves soon
         self._saved_at = step  # several batches of one accumulated step have one number
+        self._log_ahead(trainer)
         self._save(trainer, "last")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epoch = trainer.current_epoch
+        self._log_ahead(trainer)
         value = None if self.monitor is None else trainer.callback_metrics.get(self.monitor)
         if value is not None and self._better(float(value)):
             self.best, self.best_epoch = float(value), epoch
@@ -83,6 +87,13 @@ class RunCheckpoints(Checkpoint):
             return False
         return self.best is None or (value > self.best if self.mode == "max" else value < self.best)
 
+    @staticmethod
+    def _log_ahead(trainer: Trainer) -> None:
+        values = values_to_log(trainer)  # in all processes: they may have to add up
+        for logger in trainer.loggers if values else ():
+            if isinstance(logger, HistoryLogger):
+                logger.log_ahead({**values, "epoch": trainer.current_epoch}, trainer.global_step - 1)
+
     def _save(self, trainer: Trainer, name: str) -> None:
         if trainer.fast_dev_run or trainer.sanity_checking:  # type: ignore[attr-defined]
             return
@@ -108,10 +119,12 @@ class ExactResume(Callback):
     """Does what Lightning leaves undone when a `TrainingModule` goes on from a checkpoint.
 
     An epoch that was done is not ended a second time; one that was cut goes on behind the batches that were trained on,
-    with the sums behind its means; the numbers of the optimizer are those that were asked for now.
+    with the sums behind its means; the numbers of the optimizer are those that were asked for now. Where nothing is left
+    to train, the metrics are those of the checkpoint.
     """
 
     def __init__(self) -> None:
+        self._metrics: dict[str, float] = {}
         self._measures: dict[str, dict[str, Tensor]] = {}
         self._groups: list[dict[str, Any]] = []
 
@@ -123,13 +136,14 @@ class ExactResume(Callback):
             }
             for name, measure in _train_measures(pl_module).items()
         }
+        checkpoint["metrics"] = {name: float(value) for name, value in trainer.callback_metrics.items()}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Mark the epoch of a checkpoint that was saved at its end as done.
 
         Lightning counts it as open, and where ``max_steps`` is given ends it a second time after a resume.
         """
-        self._measures = checkpoint.get("train_measures", {})
+        self._measures, self._metrics = checkpoint.get("train_measures", {}), checkpoint.get("metrics", {})
         loop = checkpoint.get("loops", {}).get("fit_loop")
         if not loop:
             return
@@ -147,8 +161,14 @@ class ExactResume(Callback):
         self._groups = [{key: value for key, value in group.items() if key != "params"} for group in groups]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._metrics = {}
         self._apply_options(trainer)
         self._continue_epoch(trainer, pl_module)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.callback_metrics.update(
+            {name: torch.tensor(value, dtype=torch.float64) for name, value in self._metrics.items()}
+        )
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         label_logged_values(trainer)

@@ -68,7 +68,7 @@ class HistoryLogger(Logger):
         values = {name: _number(value) for name, value in metrics.items()}
         epoch = values.pop("epoch", None)
         if step == self._last[0]:
-            # A training that is resumed from within the end of an epoch ends that epoch once more.
+            # It was logged ahead; or a training that is resumed from within the end of an epoch ends it once more.
             values = {name: value for name, value in values.items() if name not in self._last[1]}
         if not values:
             return
@@ -80,6 +80,12 @@ class HistoryLogger(Logger):
         if nonfinite:
             record["nonfinite"] = nonfinite
         self._open().append(json.dumps(record, allow_nan=False, ensure_ascii=False, default=str) + "\n")
+
+    @rank_zero_only
+    def log_ahead(self, metrics: Mapping[str, Any], step: int) -> None:
+        """Append a line that Lightning gives only after a checkpoint of its step, which would be lost with a kill between."""
+        self.log_metrics(metrics, step)
+        self._last = (step, {*metrics, *(self._last[1] if self._last[0] == step else ())})
 
     @rank_zero_only
     def log_hyperparams(self, params: Mapping[str, Any] | Namespace | None = None) -> None:

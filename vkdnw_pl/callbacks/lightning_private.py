@@ -37,6 +37,15 @@ def logs_this_step(trainer: Trainer) -> bool:
     return bool(connector.should_update_logs)
 
 
+def values_to_log(trainer: Trainer) -> dict[str, Any]:
+    """``_logger_connector.metrics``: what Lightning gives to the loggers once the hooks of this step or epoch are done."""
+    connector: Any = trainer._logger_connector
+    ends_an_epoch = connector._first_loop_iter is None
+    if not ends_an_epoch and (is_accumulating(trainer) or not connector.should_update_logs):
+        return {}
+    return {name: float(value) for name, value in connector.metrics["log"].items()}
+
+
 def label_logged_values(trainer: Trainer) -> None:
     """``_batches_that_stepped``: label of logged values, which some resumes shift; make it the optimizer's steps."""
     loop: Any = trainer.fit_loop.epoch_loop

@@ -139,7 +139,7 @@ def evaluate(options: EvaluateOptions) -> int:
     folder = ScoreFolder(options.out or _default_out(Path(options.paths[0])))
     check_out(folder.path)
     print(f"evaluating {len(table.archs)} architectures, {len(table.rows)} rows of {', '.join(options.paths)}")
-    with _wandb_run(options, folder.path) as run:
+    with folder.lock_if_free(), _wandb_run(options, folder.path) as run:
         evaluation = write_results(folder, table, oracle, rankings, options.top_k, options.ties)
         if options.model_names and oracle is not None:
             metrics = _train(options, table, oracle, folder.path)
@@ -181,7 +181,8 @@ def _compare_with_paper(options: EvaluateOptions, paper: Paper) -> int:
         comparisons = compare_scores(
             sample, sources, paper, options.variant, options.bootstrap, options.ties, notes, metrics
         )
-    names = write_comparisons(out, paper, comparisons, table)
+    with ScoreFolder(out).lock_if_free():
+        names = write_comparisons(out, paper, comparisons, table)
     for comparison in comparisons:
         print()
         print_comparison(comparison)

@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -101,6 +101,14 @@ class RunFolder:
             yield
         finally:
             os.close(file)
+
+    @contextmanager
+    def lock_if_free(self) -> Iterator[None]:
+        """As `lock`, but beside another process that holds the folder its half-written files are left to it."""
+        with ExitStack() as stack:
+            with suppress(FolderBusy):
+                stack.enter_context(self.lock(patience_s=0))
+            yield
 
     def read_meta(self) -> dict[str, Any]:
         """Content of ``meta.json``; a ``ValueError`` if there is none."""
