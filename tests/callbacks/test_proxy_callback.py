@@ -4,7 +4,9 @@ import json
 import random
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -279,21 +281,40 @@ def test_a_proxy_that_fails_leaves_its_reason(tmp_path, capsys):
     assert "proxy/zen" not in json.loads((tmp_path / "hparams.json").read_text())
 
 
-def test_a_network_that_cannot_be_copied(tmp_path, capsys):
-    class Odd(SmallNetwork):
+@pytest.mark.filterwarnings("ignore:generic torch.func Jacobian")
+def test_a_network_that_keeps_an_activation(tmp_path):
+    class Keeps(SmallNetwork):
         def forward(self, images):
-            if torch.is_grad_enabled():
-                self.seen = self[0](images)  # a tensor with a history; deepcopy refuses it
+            self.seen = self[0](images)  # a tensor with a history, which copy.deepcopy refuses
             return super().forward(images)
 
     module = SmallModule()
-    module.network = Odd()
+    module.network = Keeps()
     module.network(torch.zeros(2, *SIZE))
+    callback, plain = ProxyCallback(FEW, every_n_epochs=1), ProxyCallback(FEW)
+    fit(tmp_path / "keeps", callback, module=module, max_epochs=1)
+    fit(tmp_path / "plain", plain, max_epochs=1)
+    assert callback.values == pytest.approx(plain.values, rel=1e-5)  # its first layer is called twice
+    assert len(drift_rows(tmp_path / "keeps")) == 2
+
+
+def test_a_network_that_cannot_be_copied(tmp_path, capsys):
+    module = SmallModule()
+    module.network.lock = threading.Lock()
     callback = ProxyCallback(FEW, every_n_epochs=1)
     fit(tmp_path, callback, module=module, max_epochs=2)
     assert set(callback.values.values()) == {None}
     assert [row["vkdnw"] for row in drift_rows(tmp_path)] == [""] * 3
     assert capsys.readouterr().err.count("no vkdnw, aleph, params: ") == 1
+
+
+def test_inputs_that_are_no_images(tmp_path):
+    module = SmallModule()
+    module.input_size = (*SIZE, 1)
+    callback = ProxyCallback(["params", "jacov"], data="random")
+    trainer = SimpleNamespace(global_step=0, default_root_dir=str(tmp_path))
+    callback.setup(trainer, module, "fit")
+    assert callback._batches("data", trainer, module)(0).images.shape == (16, *SIZE, 1)
 
 
 def test_images_of_the_data_module(tmp_path):

@@ -4,7 +4,8 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from vkdnw_pl.data.batches import batches, image_batch
+from vkdnw_pl.data.batches import _data_set, batches, image_batch
+from vkdnw_pl.data.digits import Digits
 
 
 @pytest.mark.parametrize("kind", ["random", "digits"])
@@ -16,6 +17,23 @@ def test_a_batch_is_a_pure_function_of_its_arguments(kind):
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_digits_do_not_depend_on_the_number_of_threads():
+    """Bits of one thread, as workers have them; sums of several end in other digits."""
+    threads = torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            _data_set.cache_clear()
+            found.append((image_batch("digits", 64, (3, 20, 20), 1).images, *Digits(image_size=32).image_statistics))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    for images, mean, std in found[1:]:
+        assert torch.equal(images, found[0][0])
+        assert (mean, std) == found[0][1:]
 
 
 def test_random_is_standard_normal_and_a_larger_batch_begins_alike():
@@ -127,7 +145,8 @@ class Ten(LightningDataModule):
 
     def train_dataloader(self):
         assert self.stages == ["fit"]
-        data = [(torch.full((3, self.size, self.size), float(i)) + torch.rand(1), i % 4) for i in range(10)]
+        noise = [torch.rand(1) / 2 + np.random.rand() / 2 for _ in range(10)]
+        data = [(torch.full((3, self.size, self.size), float(i)) + noise[i], i % 4) for i in range(10)]
         return DataLoader(data, batch_size=2, shuffle=True)
 
 
@@ -135,7 +154,8 @@ def test_images_of_a_data_module():
     spec = {"class_path": f"{__name__}.Ten", "init_args": {"size": 5}}
     batch = image_batch(spec, 6, (3, 5, 5), 1)
     assert batch.labels.tolist() == [int(x) % 4 for x in batch.images[:, 0, 0, 0]]
-    assert torch.equal(batch.images, image_batch(spec, 6, (3, 5, 5), 1).images)
+    _data_set.cache_clear()
+    assert torch.equal(batch.images, image_batch(spec, 6, (3, 5, 5), 1).images), "whatever the global random state"
     with pytest.raises(ValueError, match=r"Ten' has images of shape \(3, 5, 5\); the networks take \(3, 8, 8\)"):
         image_batch(spec, 6, (3, 8, 8), 1)
 

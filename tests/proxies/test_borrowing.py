@@ -1,5 +1,6 @@
 """A network is borrowed: after scoring nothing of the caller's has changed, for every registered proxy."""
 
+import copy
 import itertools
 import math
 import random
@@ -8,11 +9,26 @@ import numpy as np
 import pytest
 import timm
 import torch
-from proxy_reference import ALL_CONVS, FEW_CONVS, MIXED, images, labelled, small_nb201
+from proxy_reference import (
+    ALL_CONVS,
+    FEW_CONVS,
+    MIXED,
+    all_scalars,
+    images,
+    labelled,
+    reference_fisher,
+    reference_jacobian,
+    small_nb201,
+)
 from torch import nn
+from torch.nn import functional
+from torch.nn.utils import parametrizations
+from torchvision.ops import FrozenBatchNorm2d
 
+from vkdnw_pl.networks.init import initialise
 from vkdnw_pl.proxies import PROXIES, Proxy, UndefinedScore, make_proxies
-from vkdnw_pl.proxies.borrow import borrow
+from vkdnw_pl.proxies.borrow import _stream, borrow
+from vkdnw_pl.proxies.functional.fisher import quantiles
 from vkdnw_pl.proxies.scoring import score, score_network
 
 NETWORKS = {
@@ -302,6 +318,104 @@ def test_networks_that_need_the_usual_memory_order():
     assert not got.failed
     assert got.values == pytest.approx(expected.values, rel=1e-3)
     assert set(score(OldStyle(True), (3, 4, 4), 3)) == set(score(OldStyle(False), (3, 4, 4), 3))
+
+
+class Spectral(nn.Module):
+    """Filters in the Fourier domain (as GFNet): a parameter with four dimensions that is no convolution's."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 3)
+        self.filters = nn.Parameter(torch.randn(8, 5, 8, 2))
+
+    def forward(self, x):
+        spectrum = torch.fft.rfft2(self.conv(x)) * torch.view_as_complex(self.filters).transpose(1, 2)
+        return self.head(torch.fft.irfft2(spectrum, s=(8, 8)).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("init", ["kaiming_normal", "keep"])
+def test_only_convolutions_are_reordered(init):
+    """The value is that of the definition in the usual memory order."""
+    network, inputs = Spectral(), images(4, 3, 8, 8).float()
+    vkdnw = {"name": "vkdnw", "engine": "reverse"}
+    scores = score_network(network, inputs, make_proxies([vkdnw, "jacov", "macs"]), init=init)
+    assert scores.reasons == {}
+    usual = initialise(copy.deepcopy(network), init, _stream(1, "weights"), fresh=False)
+    jac, logits = reference_jacobian(usual, inputs, all_scalars(usual), "sample")
+    deciles = quantiles(torch.linalg.eigvalsh(reference_fisher(jac, logits, 0.05))).tolist()
+    for k, decile in enumerate(deciles, 1):
+        assert scores.values[f"vkdnw_decile_{k}"] == pytest.approx(decile, rel=1e-3, abs=1e-6 * deciles[-1])
+
+
+class Noisy(nn.Module):
+    """Random in evaluation mode, out of all three global streams."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 3)
+        self.feature_taps = ("conv", "head")
+
+    def forward(self, x):
+        x = functional.dropout(self.conv(x).relu(), 0.3)
+        x = x * (1 + np.random.rand()) + random.random()
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.mark.filterwarnings("ignore::vkdnw_pl.proxies.functional.jacobian.GenericFallback")
+def test_the_global_random_state_does_not_enter():
+    names = ["vkdnw", "jacov", "zico", "zen", "grad_norm", "synflow", "macs"]
+    values, network = [], Noisy()
+    network.final_map = "conv"
+    for seed in (0, 5):
+        torch.manual_seed(seed), np.random.seed(seed), random.seed(seed)
+        state = random_states()
+        values.append(score(network, (3, 8, 8), proxies=names, batch_size=4, data="random"))
+        assert torch.equal(state[2], torch.get_rng_state())
+        assert random.getstate() == state[0]
+        assert np.array_equal(np.random.get_state()[1], state[1][1])
+    assert values[0] == values[1]
+    assert values[0].reasons == {}
+    # Nor what was computed before.
+    for name in names:
+        alone = score(network, (3, 8, 8), proxies=[name], batch_size=4, data="random")
+        assert alone[name] == values[0][name]
+    assert score(network, (3, 8, 8), proxies=["jacov"], batch_size=4, data="random", seed=2) != values[0]
+
+
+class Parts(nn.Module):
+    """Layers whose weights are no convolution's, linear layer's or batch norm's."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = parametrizations.weight_norm(nn.Conv2d(3, 8, 2, stride=2))
+        self.frozen, self.act, self.norm = FrozenBatchNorm2d(8), nn.PReLU(8), nn.RMSNorm(8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.scale, self.rms = timm.layers.LayerScale(8, 1e-2), timm.layers.RmsNorm(8)
+        self.recurrent, self.head = nn.GRU(8, 8, batch_first=True), nn.Linear(8, 3)
+        self.token = nn.Parameter(torch.randn(1, 1, 8))
+
+    def forward(self, x):
+        x = self.norm(self.act(self.frozen(self.stem(x))).flatten(2).mT) + self.token
+        x = x + self.scale(self.attention(x, x, x, need_weights=False)[0])
+        return self.head(self.recurrent(self.rms(x))[0][:, -1])
+
+
+@pytest.mark.filterwarnings("ignore::vkdnw_pl.proxies.functional.jacobian.GenericFallback")
+@pytest.mark.parametrize("init", ["auto", "zennas", "pytorch"])
+def test_no_weight_of_the_caller_enters(init):
+    values = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        network = Parts()
+        with torch.no_grad():
+            for tensor in network.state_dict().values():
+                tensor.add_(seed * torch.rand(tensor.shape))
+        names = ["vkdnw", "synflow", "l2_norm", "grad_norm"]
+        values.append(score(network, (3, 8, 8), proxies=names, batch_size=2, init=init, data="random", details=True))
+    assert values[0].reasons == {}
+    assert values[0] == values[1]
 
 
 def test_copy_in_hand():

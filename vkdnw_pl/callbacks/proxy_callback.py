@@ -23,6 +23,7 @@ from vkdnw_pl.callbacks.lightning_private import initial_hparams
 from vkdnw_pl.data.batches import Batch, Batches, Source, batches
 from vkdnw_pl.errors import check_whole, why
 from vkdnw_pl.networks.init import Init
+from vkdnw_pl.networks.private_copy import private_copy
 from vkdnw_pl.options import ProxyOptions
 from vkdnw_pl.proxies.base import Proxy
 from vkdnw_pl.proxies.scoring import Images, release_freed_memory, score_network
@@ -49,7 +50,8 @@ class ProxyCallback(Callback):
     reason, and the training goes on.
 
     With ``init="auto"`` the values are those that ``score`` gives for the same architecture, seed, batch size and
-    images, to the last bit on the same hardware.
+    images, to the last bit on the same hardware (but for parameters that only constructors draw, such as class tokens:
+    see ``networks.init.initialise``).
 
     Args:
         proxies: names, or mappings with ``name`` and parameters, see ``vkdnw_pl.proxies.make_proxies``.
@@ -193,9 +195,9 @@ class ProxyCallback(Callback):
         """Numbered batches of the network's input size, from the option's source."""
         module: Any = pl_module
         source: Source = getattr(self, option)
-        channels, height, width = (int(size) for size in module.input_size)
+        input_size = tuple(int(size) for size in module.input_size)
         if source != MODULE:
-            return batches(source, self.batch_size, (channels, height, width), self.seed, module.num_classes)
+            return batches(source, self.batch_size, input_size, self.seed, module.num_classes)
         make = getattr(getattr(trainer, "datamodule", None), "proxy_batch", None)
         if make is None:
             raise ValueError("the training has no data module with a proxy_batch; choose another source of images")
@@ -203,14 +205,14 @@ class ProxyCallback(Callback):
         @lru_cache(maxsize=2)
         def numbered(index: int) -> Batch:
             batch = make(self.batch_size, self.seed, index)
-            _, image_channels, *size = batch.images.shape
-            if image_channels != channels:
-                raise ValueError(
-                    f"the data module's images have {image_channels} channels, the network takes {channels}"
-                )
-            if size == [height, width]:
+            size = tuple(batch.images.shape[1:])
+            if size == input_size:
                 return batch
-            images = F.interpolate(batch.images, (height, width), mode="bilinear", align_corners=False)
+            if len(size) != 3 or len(input_size) != 3:
+                raise ValueError(f"the data module's inputs have the shape {size}, the network takes {input_size}")
+            if size[0] != input_size[0]:
+                raise ValueError(f"the data module's images have {size[0]} channels, the network takes {input_size[0]}")
+            images = F.interpolate(batch.images, input_size[1:], mode="bilinear", align_corners=False)
             return Batch(images, batch.labels)
 
         return numbered
@@ -292,13 +294,12 @@ def measure(
 ) -> ProxyValues:
     """Scores as ``score`` computes them, or the reason why there are none; network and random streams stay as they are."""
     started_at = time.perf_counter()
-    network = getattr(network, "_orig_mod", network)  # what torch.compile wraps
     columns = [column for proxy in proxies for column in proxy.table_columns]
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     try:
         with isolate_rng(include_cuda=device.type == "cuda"), torch.enable_grad(), _as_in_score(device):
             # As the space builds it, whatever the trainer's precision and memory order: the bits depend on both.
-            lent = copy.deepcopy(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            lent = private_copy(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
             if init != "keep":
                 lent.float()
             scores = score_network(lent, images(), proxies, seed, init)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vkdnw_pl.data.seeded import Batch, draw
 from vkdnw_pl.errors import check_whole, first_line
+from vkdnw_pl.networks.streams import kept_streams
 from vkdnw_pl.runs.environment import check_memory
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ Batches = Callable[[int], Batch]
 
 
 def batches(
-    source: Source, batch_size: int, input_size: tuple[int, int, int], seed: int, num_classes: int | None = None
+    source: Source, batch_size: int, input_size: tuple[int, ...], seed: int, num_classes: int | None = None
 ) -> Batches:
     """Numbered batches of one source; ``batches(...)(i)`` is ``image_batch`` with ``index=i``."""
     return lru_cache(maxsize=2)(partial(image_batch, source, batch_size, input_size, seed, num_classes))
@@ -43,7 +44,7 @@ def batches(
 def image_batch(
     source: Source,
     batch_size: int,
-    input_size: tuple[int, int, int],
+    input_size: tuple[int, ...],
     seed: int,
     num_classes: int | None = None,
     index: int = 0,
@@ -58,7 +59,7 @@ def image_batch(
             training images of any LightningDataModule whose data set gives (image, label); ours go by their names
             alone, such as CIFAR10.
         batch_size: B; data sets are sampled without replacement.
-        input_size: (channels, height, width).
+        input_size: (channels, height, width); of random values any shape.
         seed: of the values, or of which images are drawn.
         num_classes: labels of random images are drawn from so many; None gives them none.
         index: number of the batch; batches of one seed share no image of a data set.
@@ -76,7 +77,9 @@ def image_batch(
         # A stream of its own, so that labels do not change the images.
         generator.manual_seed(zlib.crc32(f"labels {index}".encode(), seed & 0xFFFFFFFF))
         return Batch(images, torch.randint(num_classes, (batch_size,), generator=generator))
-    batch = _data_set(source, input_size)(batch_size, seed, index)
+    if len(input_size) != 3:
+        raise ValueError(f"{source!r} has images (channels, height, width), the inputs are {input_size}; give random")
+    batch = _data_set(source, (input_size[0], input_size[1], input_size[2]))(batch_size, seed, index)
     if (size := tuple(batch.images.shape[1:])) != tuple(input_size):
         name = json.loads(source)["class_path"] if source.startswith("{") else source
         raise ValueError(f"{name!r} has images of shape {size}; the networks take {input_size}")
@@ -106,11 +109,12 @@ def _drawn(name: str, images: Tensor, labels: Tensor | None) -> _Draw:
 
 
 def _digits(input_size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    from vkdnw_pl.data.digits import clean_digits, corrupt
+    from vkdnw_pl.data.digits import clean_digits, corrupt, statistics
 
     clean, labels = clean_digits("train")
     images = corrupt(clean, seed=0)
-    images = (images - images.mean()) / images.std()
+    mean, std = statistics(images)
+    images = (images - mean) / std
     images = F.interpolate(images, size=input_size[1:], mode="bilinear", align_corners=False)
     return images[:, :1].expand(-1, input_size[0], -1, -1), labels.long()
 
@@ -154,21 +158,20 @@ def _from_module(spec: Mapping[str, Any]) -> _Draw:
 
     from vkdnw_pl.data.base import ImageDataModule
 
-    module = _make_module(spec)
-    module.prepare_data()
-    if isinstance(module, ImageDataModule):
-        return module.proxy_batch
-    module.setup("fit")
-    loader = module.train_dataloader()
+    with kept_streams(0):  # it may split its images at random
+        module = _make_module(spec)
+        module.prepare_data()
+        if isinstance(module, ImageDataModule):
+            return module.proxy_batch
+        module.setup("fit")
+        loader = module.train_dataloader()
     data: Any = getattr(loader, "dataset", None)
     if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
         raise ValueError(f"{spec['class_path']}: its train_dataloader has no data set to draw images from")
 
     def numbered_batch(batch_size: int, seed: int, index: int) -> Batch:
         chosen = draw(len(data), batch_size, seed, index, str(spec["class_path"])).tolist()
-        with torch.random.fork_rng(devices=[]):
-            # Augmentation draws from the global streams.
-            torch.manual_seed(chosen[0])
+        with kept_streams(chosen[0]):  # augmentation draws from the global ones
             images, labels = default_collate([data[number] for number in chosen])[:2]
         return Batch(images.float(), labels.long())
 

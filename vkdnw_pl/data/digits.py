@@ -53,8 +53,8 @@ class Digits(ImageDataModule):
         check_whole("image_size", image_size, 8)
         self.input_size = (3, image_size, image_size)
         self.corruption, self.val_size, self.validates_on_test = corruption, val_size, not val_size
-        images = self._canvas(clean_digits("train")[0])
-        self.image_statistics = [float(images.mean())] * 3, [float(images.std())] * 3
+        mean, std = statistics(self._canvas(clean_digits("train")[0]))
+        self.image_statistics = [float(mean)] * 3, [float(std)] * 3
 
     def load(self, part: Part) -> ImageArrays:
         from_test = part == "test" or (part == "val" and not self.val_size)
@@ -91,6 +91,16 @@ class Digits(ImageDataModule):
     def _resized(self, images: Tensor) -> Tensor:
         size = list(self.input_size[1:])
         return images if list(images.shape[2:]) == size else F.interpolate(images, size=size, mode="bilinear")
+
+
+def statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation, whose last digits would depend on the number of threads; so they are of one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return images.mean(), images.std()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def mild_motion(image_size: int) -> v2.RandomAffine:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Sequence, Sized
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
+
+from vkdnw_pl.networks.streams import kept_streams, seed_streams
 
 Key = tuple[int, int]
 """(epoch, image)."""
@@ -98,34 +98,16 @@ class SeededDataset(Dataset[tuple[Tensor, Tensor]]):
     def __getitems__(self, keys: Sequence[int | Key]) -> tuple[Tensor, Tensor]:
         """Images float32 (B, channels, height, width) and labels int64 (B,); a plain number means epoch 0."""
         images, labels = [], []
-        with nullcontext() if self.seed is None else _kept_streams():
+        with nullcontext() if self.seed is None else kept_streams():
             for key in keys:
                 epoch, index = key if isinstance(key, tuple) else (0, key)
                 image, label = self.data[index]
                 if self.seed is not None:
-                    _seed_streams(mix(self.seed, epoch, index))
+                    seed_streams(mix(self.seed, epoch, index))
                 images.append(image if self.transform is None else self.transform(image))
                 labels.append(label)
         batch = torch.stack(images)
         return batch if self.finish is None else self.finish(batch), torch.tensor(labels)
-
-
-def _seed_streams(seed: int) -> None:
-    # Not torch.manual_seed, which also reaches for the GPU.
-    torch.default_generator.manual_seed(seed)
-    np.random.seed(seed & 0xFFFF_FFFF)
-    random.seed(seed)
-
-
-@contextmanager
-def _kept_streams() -> Iterator[None]:
-    numpy_state, python_state = np.random.get_state(), random.getstate()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        np.random.set_state(numpy_state)
-        random.setstate(python_state)
 
 
 class TrainingSampler(DistributedSampler[Key]):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -19,13 +19,22 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from vkdnw_pl.errors import check_whole, is_whole
+from vkdnw_pl.networks.private_copy import private_copy
 
 
 @torch.no_grad()
 def flop_counter_macs(network: nn.Module, inputs: Tensor) -> int:
     """Multiply-adds of every convolution and matrix product on the first of ``inputs`` (B, ...), biases not counted."""
-    with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        network(inputs[:1])
+    # Attention and recurrent layers in one kernel are not seen.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the flags
+        with (
+            torch.backends.mkldnn.flags(enabled=False),
+            torch.backends.cudnn.flags(enabled=False),
+            torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+            FlopCounterMode(display=False) as counter,
+        ):
+            network(inputs[:1])
     return counter.get_total_flops() // 2
 
 
@@ -178,7 +187,7 @@ def _private_copy(network: nn.Module, device: torch.device) -> nn.Module:
             memo[id(weight)] = nn.Parameter(torch.empty_like(weight, device=device), weight.requires_grad)
         for buffer in network.buffers():
             memo[id(buffer)] = torch.empty_like(buffer, device=device)
-    return copy.deepcopy(network, memo).to(device).eval()
+    return private_copy(network, memo).to(device).eval()
 
 
 def _random_input(network: nn.Module, input_size: Sequence[int], batch_size: int, device: torch.device) -> Tensor:

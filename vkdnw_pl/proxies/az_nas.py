@@ -43,6 +43,7 @@ class Expressivity(FeatureProxy):
         name="expressivity",
         title="Expressivity",
         input="images",
+        needs_images=True,
         batchnorm="batch",
         source="Lee & Ham, CVPR 2024 (AZ-NAS), section 3.1",
     )
@@ -61,6 +62,7 @@ class Progressivity(FeatureProxy):
         name="progressivity",
         title="Progressivity",
         input="images",
+        needs_images=True,
         batchnorm="batch",
         source="Lee & Ham, CVPR 2024 (AZ-NAS), section 3.2",
     )
@@ -83,6 +85,7 @@ class Trainability(FeatureProxy):
         name="trainability",
         title="Trainability",
         input="images",
+        needs_images=True,
         batchnorm="batch",
         source="Lee & Ham, CVPR 2024 (AZ-NAS), section 3.3",
     )

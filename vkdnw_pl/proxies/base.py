@@ -48,6 +48,10 @@ class ProxyInfo:
     """Images by definition; None for those of one batch, whatever its size."""
     least_samples: int = 1
     """With fewer images the value is the same for every network."""
+    reads: Literal["architecture", "weights", "passes"] = "passes"
+    """What it looks at: shapes alone, the weights, or what happens in passes through the network."""
+    needs_images: bool = False
+    """Defined for images (channels, height, width) alone."""
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
+import re
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from vkdnw_pl.data.batches import Batch, Batches
 from vkdnw_pl.networks.features import Taps, feature_taps, own_taps
 from vkdnw_pl.networks.init import Init, initialise
+from vkdnw_pl.networks.private_copy import private_copy
+from vkdnw_pl.networks.streams import kept_streams
 from vkdnw_pl.proxies.functional import UndefinedScore
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm
 from vkdnw_pl.proxies.functional.fisher import feature_entropy
@@ -28,16 +30,25 @@ class Borrowed:
 
     Attributes:
         network: the copy; no parameter requires gradients, no module works in place, dropout is off.
-        inputs: (B, C, H, W) in the copy's dtype and on its device.
+        inputs: (B, ...) on the copy's device and, where they are no whole numbers, in its dtype.
         seed: of the initialisation and of the proxies' random draws.
         damage: which parameter has entries that are not finite, in words; None where all are.
     """
 
     def __init__(
-        self, network: nn.Module, images: Tensor | Batch | Batches, seed: int, init: Init, samples: int | None = None
+        self,
+        network: nn.Module,
+        images: Tensor | Batch | Batches,
+        seed: int,
+        init: Init,
+        samples: int | None = None,
+        fresh: bool = False,
     ) -> None:
         self.seed = seed
-        self.network = initialise(copy.deepcopy(network), init, _stream(seed, "weights")).eval().requires_grad_(False)
+        copied = private_copy(network)
+        self.network = initialise(copied, init, _stream(seed, "weights"), fresh).eval()
+        for parameter in self.network.parameters():
+            parameter.requires_grad_(False)
         self.damage = _damage(self.network) if init == "keep" else None
         parameter = next(self.network.parameters(), None)
         if parameter is not None and parameter.dtype in (torch.float16, torch.bfloat16):
@@ -53,7 +64,7 @@ class Borrowed:
         first = self.batch(0)
         if first.images.dim() == 4 and first.images.device.type == "cpu":
             # Several times faster on CPU: convolutions, pooling and normalisation then never reorder their input.
-            self.network.to(memory_format=torch.channels_last)
+            self._order_weights(torch.channels_last)
             self._channels_last = True
         self.inputs = self._arranged(first.images)
         self._labels = first.labels
@@ -62,6 +73,14 @@ class Borrowed:
         self._tapped: dict[Taps, tuple[str, ...]] = {} if own is None else {"own": own}
         self._traces: dict[str, Trace] = {}
         self._derived: dict[str, Any] = {}
+
+    def _order_weights(self, order: torch.memory_format) -> None:
+        """Arrange the weights of convolutions; what else has four dimensions has a meaning of its own."""
+        for module in self.network.modules():
+            if isinstance(module, nn.modules.conv._ConvNd):
+                for parameter in module.parameters():
+                    if parameter.dim() == 4:
+                        parameter.data = parameter.data.to(memory_format=order)
 
     @property
     def labels(self) -> Tensor:
@@ -82,7 +101,7 @@ class Borrowed:
                 raise ValueError(f"samples={self._samples} is more than the {len(images)} images of the batch")
             images, labels = images[: self._samples], None if labels is None else labels[: self._samples]
         if (parameter := next(self.network.parameters(), None)) is not None:
-            images = images.to(parameter.device, parameter.dtype)
+            images = images.to(parameter.device, parameter.dtype if images.is_floating_point() else images.dtype)
         if labels is not None:
             labels = _usable(labels).to(images.device)
         return Batch(self._arranged(_usable(images)), labels)
@@ -109,17 +128,22 @@ class Borrowed:
         try:
             return work(self)
         except RuntimeError as error:
-            if "view size is not compatible" not in str(error) or self.inputs.dim() != 4:
+            if not self._channels_last or not re.search("view size is not compatible|stride", str(error)):
                 raise
-        self.network.to(memory_format=torch.contiguous_format)
+        self._order_weights(torch.contiguous_format)
         self._channels_last = False
         self.inputs = self.inputs.contiguous()
         return work(self)
 
+    def own_streams(self, purpose: str) -> AbstractContextManager[None]:
+        """The global random streams begin anew for ``purpose``, a pure function of the seed, and come back."""
+        return kept_streams(_stream(self.seed, purpose), self.inputs.device)
+
     def trace(self, batchnorm: BatchNorm) -> Trace:
         """What a forward pass does; made once per behaviour of batch norm."""
         if batchnorm not in self._traces:
-            self._traces[batchnorm] = trace(self.network, self.inputs, batchnorm)
+            with self.own_streams("forward"):
+                self._traces[batchnorm] = trace(self.network, self.inputs, batchnorm)
         return self._traces[batchnorm]
 
     def graph(self, batchnorm: BatchNorm) -> Graph:
@@ -131,7 +155,8 @@ class Borrowed:
             self._graph = None
             self._derived.clear()
             taps = [name for names in self._tapped.values() for name in names]
-            self._graph = batchnorm, forward_graph(self.network, self.inputs, batchnorm, taps=taps)
+            with self.own_streams("forward"):
+                self._graph = batchnorm, forward_graph(self.network, self.inputs, batchnorm, taps=taps)
         return self._graph[1]
 
     def taps(self, batchnorm: BatchNorm, which: Taps = "own") -> tuple[Tensor, ...]:
@@ -153,7 +178,8 @@ class Borrowed:
 
     def _tap_names(self, which: Taps) -> tuple[str, ...]:
         if which not in self._tapped:
-            self._tapped[which] = feature_taps(self.network, self.inputs, which)
+            with self.own_streams("forward"):
+                self._tapped[which] = feature_taps(self.network, self.inputs, which)
         return self._tapped[which]
 
     def derived(self, batchnorm: BatchNorm, name: str, make: Callable[[Graph], T]) -> T:
@@ -173,6 +199,8 @@ class Borrowed:
 
         def gradient(graph: Graph) -> Tensor:
             grad = None
+            if not graph.inputs.requires_grad:
+                raise UndefinedScore("there is no derivative by inputs that are whole numbers")
             if graph.logits.requires_grad:
                 (grad,) = torch.autograd.grad(graph.logits.sum(), graph.inputs, retain_graph=True, allow_unused=True)
             if grad is None:
@@ -192,12 +220,14 @@ class Borrowed:
                 batchnorm, "loss gradients", lambda graph: loss_gradients(graph, self.loss(batchnorm), True)
             )
         batch = self.batch(index)
-        graph = forward_graph(self.network, batch.images, batchnorm)
+        with self.own_streams(f"forward {index}"):
+            graph = forward_graph(self.network, batch.images, batchnorm)
         return loss_gradients(graph, cross_entropy(graph.logits, _known_labels(batch.labels)), False)
 
     def fresh_graph(self, batchnorm: BatchNorm, composite: bool = False) -> Graph:
         """A forward pass of the inputs that is not shared; with ``composite``, ``sample`` norm has all derivatives."""
-        return forward_graph(self.network, self.inputs, batchnorm, composite)
+        with self.own_streams("forward"):
+            return forward_graph(self.network, self.inputs, batchnorm, composite)
 
 
 def _damage(network: nn.Module) -> str | None:
@@ -225,6 +255,7 @@ def borrow(
     seed: int = 1,
     init: Init = "kaiming_normal",
     samples: int | None = None,
+    fresh: bool = False,
 ) -> Iterator[Borrowed]:
     """Lend ``network`` to proxies: they get a copy, and nothing of the caller's changes, the random state included.
 
@@ -234,6 +265,7 @@ def borrow(
         seed: of the initialisation and of the proxies' random draws.
         init: see ``networks.init.initialise``.
         samples: use only so many of a batch's first images.
+        fresh: the network comes from its constructor, see ``networks.init.initialise``.
     """
     batch = images.images if isinstance(images, Batch) else images
     images_device = batch.device if isinstance(batch, Tensor) else torch.device("cpu")
@@ -242,12 +274,12 @@ def borrow(
     # Reduced-precision matrix units would put three digits into a Jacobian; benchmarking would make runs differ.
     exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     with (
-        torch.random.fork_rng(devices=[device] if on_cuda else []),
+        kept_streams(device=device),
         torch.inference_mode(False),
         torch.autocast(device.type, enabled=False),
         exact if on_cuda else nullcontext(),
     ):
-        yield Borrowed(network, images, seed, init, samples)
+        yield Borrowed(network, images, seed, init, samples, fresh)
 
 
 def _stream(seed: int, purpose: str) -> int:

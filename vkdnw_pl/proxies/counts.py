@@ -12,7 +12,9 @@ from vkdnw_pl.proxies.functional.scalars import layer_weights
 class Params(Proxy):
     """Number of learnable scalars; a shared tensor counts once. Higher is better."""
 
-    info = ProxyInfo(name="params", title="#params", source="Dong & Yang, ICLR 2020 (NAS-Bench-201)")
+    info = ProxyInfo(
+        name="params", title="#params", source="Dong & Yang, ICLR 2020 (NAS-Bench-201)", reads="architecture"
+    )
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
         return {"params": float(sum(p.numel() for p in borrowed.network.parameters()))}
@@ -21,14 +23,15 @@ class Params(Proxy):
 class Macs(Proxy):
     """Multiply-adds of convolutions and linear layers for one image, a bias counting one per output element.
 
-    Equal to the numbers of NAS-Bench-201. Networks with further matrix products (attention) are counted by torch's
-    flop counter, which leaves biases out. Higher is better.
+    Equal to the numbers of NAS-Bench-201. Networks with further matrix products (attention, recurrent layers), and
+    scripted ones, are counted by torch's flop counter, which leaves biases out. Higher is better.
     """
 
     info = ProxyInfo(
         name="macs",
         title="MACs",
         source="Dong & Yang, ICLR 2020 (NAS-Bench-201); there and in the paper's Table 1 called FLOPs",
+        reads="architecture",
     )
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
@@ -46,7 +49,9 @@ class Aleph(Proxy):
     The official code counts parameter tensors instead (``vkdnw_official_dim``); on NAS-Bench-201 both order alike.
     """
 
-    info = ProxyInfo(name="aleph", title="ℵ", source="Tybl & Neumann, CVPR 2025, section 2.3 and eq. 12")
+    info = ProxyInfo(
+        name="aleph", title="ℵ", source="Tybl & Neumann, CVPR 2025, section 2.3 and eq. 12", reads="architecture"
+    )
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
         return {"aleph": float(len(layer_weights(borrowed.network)))}

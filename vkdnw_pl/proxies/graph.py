@@ -39,7 +39,7 @@ class Graph:
     """A forward pass with its autograd graph."""
 
     inputs: Tensor
-    """The batch, requiring gradients."""
+    """The batch, requiring gradients where it is not of whole numbers."""
     parameters: Mapping[str, Tensor]
     """Every parameter by name, requiring gradients; empty for a network with scripted modules."""
     taps: Mapping[str, Tensor]
@@ -78,7 +78,9 @@ def forward_graph(
     recorder = _Recorder()
     handles = [module.register_forward_hook(partial(tap, name)) for name, module in modules.items()]
     try:
-        inputs = images.detach().requires_grad_()
+        inputs = images.detach()
+        if inputs.is_floating_point() or inputs.is_complex():
+            inputs.requires_grad_()
         attention = sdpa_kernel(SDPBackend.MATH) if composite else nullcontext()
         with unchanged(network), torch.enable_grad(), recorder, BatchNormMode(batchnorm, composite), attention:
             out = functional_call(network, leaves, (inputs,)) if leaves else network(inputs)

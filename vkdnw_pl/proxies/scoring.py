@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import math
+import re
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from vkdnw_pl.data.batches import Batch, Batches, Source, batches
-from vkdnw_pl.errors import what_it_says, why
-from vkdnw_pl.networks.init import Init
+from vkdnw_pl.data.batches import Batch, Batches, Source, batches, image_batch
+from vkdnw_pl.errors import check_choice, check_whole, what_it_says, why
+from vkdnw_pl.networks.init import INITS, Init, Uninitialised
+from vkdnw_pl.networks.private_copy import is_scripted
 from vkdnw_pl.proxies.base import Proxy, ProxySpec, make_proxies
 from vkdnw_pl.proxies.borrow import Borrowed, borrow
 from vkdnw_pl.proxies.functional import UndefinedScore
@@ -38,6 +40,20 @@ class Scores:
         self.values |= dict.fromkeys(columns)
         self.reasons |= dict.fromkeys(columns, reason)
 
+    def fail(self, columns: Sequence[str], reason: str) -> None:
+        """Note what went wrong with these."""
+        self.leave_out(columns, reason)
+        self.failed = True
+
+
+class NetworkScores(dict[str, float | None]):
+    """Column → value, None where the network has no such score; ``reasons`` says why."""
+
+    def __init__(self, values: Mapping[str, float | None], reasons: Mapping[str, str] | None = None) -> None:
+        super().__init__(values)
+        self.reasons = dict(reasons or {})
+        """Column → text."""
+
 
 @dataclass(frozen=True)
 class Images:
@@ -55,6 +71,7 @@ def score_network(
     proxies: Sequence[Proxy],
     seed: int = 1,
     init: Init | Literal["auto"] = "auto",
+    fresh: bool = False,
 ) -> Scores:
     """Compute ``proxies`` on private initialised copies of ``network``; nothing of the caller's is changed.
 
@@ -67,6 +84,7 @@ def score_network(
         proxies: see ``make_proxies``.
         seed: of the initialisation and of the proxies' random draws.
         init: see ``networks.init.initialise``; ``auto`` is each proxy's own.
+        fresh: the network comes from its constructor: what no initialisation draws stays as it is.
     """
     scores = Scores()
     groups: dict[tuple[Init, str, int], list[Proxy]] = {}
@@ -78,18 +96,30 @@ def score_network(
         samples = proxy.protocol.samples or (proxy.info.samples if isinstance(images, Images) else None)
         groups.setdefault((proxy_init, source, samples or 0), []).append(proxy)
     for (group_init, source, samples), group in groups.items():
-        release_freed_memory()
         group_images = getattr(images, source) if isinstance(images, Images) else images
-        with borrow(network, group_images, seed, group_init, samples or None) as borrowed:
-            # Proxies that use one shared forward pass stand together, so that only one is in memory.
-            graph: str | None = None
-            for proxy in sorted(group, key=lambda p: p.graph or ""):
-                if proxy.graph != graph:
-                    release_freed_memory()
-                    graph = proxy.graph
-                _run(scores, proxy, borrowed)
+        try:
+            _run_group(scores, group, borrow(network, group_images, seed, group_init, samples or None, fresh))
+        except Uninitialised as error:
+            for proxy in group:
+                if proxy.info.reads != "architecture":
+                    scores.fail(proxy.table_columns, str(error))
+            # What does not look at the weights has a value all the same.
+            group = [proxy for proxy in group if proxy.info.reads == "architecture"]
+            _run_group(scores, group, borrow(network, group_images, seed, "keep", samples or None, fresh))
     scores.values = {column: scores.values[column] for proxy in proxies for column in proxy.table_columns}
     return scores
+
+
+def _run_group(scores: Scores, group: Sequence[Proxy], lent: AbstractContextManager[Borrowed]) -> None:
+    """Proxies that use one shared forward pass stand together, so that only one is in memory."""
+    release_freed_memory()
+    with lent as borrowed:
+        graph: str | None = None
+        for proxy in sorted(group, key=lambda p: p.graph or ""):
+            if proxy.graph != graph:
+                release_freed_memory()
+                graph = proxy.graph
+            _run(scores, proxy, borrowed)
 
 
 def release_freed_memory() -> None:
@@ -104,81 +134,124 @@ def release_freed_memory() -> None:
 
 def _run(scores: Scores, proxy: Proxy, borrowed: Borrowed) -> None:
     started_at = time.perf_counter()
+    columns = proxy.table_columns
     try:
+        if proxy.info.needs_images and borrowed.inputs.dim() != 4:
+            shape = tuple(borrowed.inputs.shape[1:])
+            raise UndefinedScore(f"needs images (channels, height, width); an input of this network is {shape}")
+        if proxy.info.reads == "passes" and is_scripted(borrowed.network):
+            raise ValueError("what happens in a scripted network cannot be seen: give it as it was before torch.jit")
         if borrowed.damage is not None and proxy.info.batchnorm != "none":
             raise FloatingPointError(borrowed.damage)  # NaN compares like a number, so it could look like a score
-        values = borrowed.run(proxy.compute)
-        for name, column in zip(proxy.columns, proxy.table_columns, strict=True):
+        with borrowed.own_streams("proxy"):
+            values = borrowed.run(proxy.compute)
+        for name, column in zip(proxy.columns, columns, strict=True):
             if math.isfinite(values[name]):
                 scores.values[column] = values[name]
             else:
-                scores.leave_out([column], borrowed.damage or f"the value is {values[name]}")
-                scores.failed = True
+                scores.fail([column], borrowed.damage or f"the value is {values[name]}")
     except UndefinedScore as reason:
-        scores.leave_out(proxy.table_columns, borrowed.damage or what_it_says(reason))
+        scores.leave_out(columns, borrowed.damage or what_it_says(reason))
         scores.failed = scores.failed or borrowed.damage is not None
     except Exception as error:
-        scores.leave_out(proxy.table_columns, _describe(error))
-        scores.failed = True
+        scores.fail(columns, _describe(error))
     scores.seconds[proxy.label or proxy.name] = time.perf_counter() - started_at
 
 
 def score(
     network: nn.Module,
-    input_size: Sequence[int] = (3, 224, 224),
+    input_size: Sequence[int] | None = None,
     num_classes: int | None = None,
     proxies: Sequence[ProxySpec] = ("vkdnw", "aleph", "macs", "params"),
-    batch_size: int = 16,
+    batch_size: int | None = None,
     seed: int = 1,
     init: Init | Literal["auto"] = "auto",
-    data: Source = "digits",
-) -> dict[str, float | None]:
-    """Zero-cost scores of any torch module that maps images to logits.
+    data: Source | None = None,
+    inputs: Tensor | Batch | None = None,
+    details: bool = False,
+    strict: bool = False,
+) -> NetworkScores:
+    """Zero-cost scores of any torch module that maps one tensor to logits (batch, classes).
 
     Args:
         network: the module; its weights, buffers, mode, hooks and the random state are as before afterwards.
-        input_size: (channels, height, width) of one image.
+        input_size: shape of one input, (3, 224, 224) by default: (channels, height, width) of an image, or any other
+            that the network takes, such as (20, 8) or (12,).
         num_classes: expected number of logits; checked where given, else found out where a proxy needs labels.
         proxies: names, ``{"name": ..., parameter: value}``, classes or made proxies; see ``vkdnw_pl.proxies.PROXIES``.
-        batch_size: number of random images.
-        seed: of the images, of the initialisation and of the proxies' random draws.
+        batch_size: number of random inputs, 16 by default.
+        seed: of the inputs, of the initialisation and of the proxies' random draws.
         init: ``auto`` scores copies that are initialised as each proxy is defined, ``kaiming_normal``, ``gaussian``,
             ``zennas`` and ``pytorch`` all proxies on such a copy, ``keep`` on the weights as they are.
-        data: images for the proxies that are defined on real ones: see ``data.batches.image_batch``. Digits have 10
-            classes, so that proxies with labels need a network with as many.
+        data: images for the proxies that are defined on real ones: see ``data.batches.image_batch``. Digits by default,
+            random values where the inputs are no images. Digits have 10 classes, so that proxies with labels need a
+            network with as many.
+        inputs: a batch (B, ...) of your own for all proxies, such as token numbers, instead of ``input_size``,
+            ``batch_size`` and ``data``; a ``Batch`` has labels too, which are drawn at random for a tensor.
+        details: also the further columns of a proxy, such as ``vkdnw_decile_1``.
+        strict: raise where a proxy fails; a score that is undefined for the network is no failure.
 
     Returns:
-        Column → value, None where a score is undefined for this network. Higher is better unless the proxy's record
-        says otherwise.
+        Column → value, or None with a text in ``reasons``. Higher is better unless the proxy's record says otherwise.
 
     Raises:
         ValueError: for unknown proxies, parameters or images, or where the number of logits is not ``num_classes``.
-        RuntimeError: where a proxy fails, with its reason.
+        RuntimeError: with ``strict``, where a proxy fails, with its reason.
     """
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"network={network!r} is not allowed: give a torch.nn.Module")
     made_proxies = make_proxies(proxies)
-    channels, height, width = input_size
-    size = channels, height, width
+    check_choice("init", init, ("auto", *INITS))
+    images: Images | Batch
+    if inputs is None:
+        size = (3, 224, 224) if input_size is None else tuple(input_size)
+        batch_size = 16 if batch_size is None else batch_size
+        for length in size or (None,):
+            check_whole(f"input_size={input_size!r}: length", length, 1)
+        few = batches("random", min(batch_size, 2), size, seed)(0)
+    else:
+        for option, value in {"input_size": input_size, "batch_size": batch_size, "data": data}.items():
+            if value is not None:
+                raise ValueError(f"{option}={value!r} has no meaning beside inputs, which are a whole batch")
+        few = inputs if isinstance(inputs, Batch) else Batch(inputs)
+        if not isinstance(few.images, Tensor) or few.images.dim() == 0 or not len(few.images):
+            raise ValueError(f"inputs={inputs!r} is not allowed: give a tensor (B, ...) with at least one input")
+        batch_size = len(few.images)
     if num_classes is not None or any(proxy.info.needs_labels for proxy in made_proxies):
-        with borrow(network, batches("random", min(batch_size, 2), size, seed), seed, "keep") as borrowed:
-            num_logits = borrowed.run(lambda lent: lent.trace("running").num_logits)
-        if num_classes is not None and num_logits != num_classes:
+        num_logits = _num_logits(network, few, seed)
+        if num_classes is not None and num_logits not in (None, num_classes):
             raise ValueError(f"num_classes={num_classes} was given, but the network returns {num_logits} logits")
         num_classes = num_logits
-    images = Images(
-        batches("random", batch_size, size, seed, num_classes), batches(data, batch_size, size, seed, num_classes)
-    )
-    # A wrong batch size or source is the caller's mistake, not a failed proxy.
-    if any(proxy.input != "none" for proxy in made_proxies):
-        images.images(0)
-    if any(proxy.input == "data" for proxy in made_proxies):
-        images.data(0)
+    if inputs is None:
+        data = data or ("digits" if len(size) == 3 else "random")
+        images = Images(*(batches(source, batch_size, size, seed, num_classes) for source in ("random", data)))
+        # A wrong batch size or source is the caller's mistake, not a failed proxy.
+        for kind in {proxy.input for proxy in made_proxies} - {"none"}:
+            getattr(images, kind)(0)
+    elif few.labels is None and num_classes is not None:
+        images = replace(few, labels=image_batch("random", batch_size, (1,), seed, num_classes).labels)
+    else:
+        images = few
     scores = score_network(network, images, made_proxies, seed, init)
-    if scores.failed:
+    if scores.failed and strict:
         raise RuntimeError("; ".join(f"{column}: {reason}" for column, reason in scores.reasons.items()))
-    return scores.values
+    columns = [column for proxy in made_proxies for column in proxy.table_columns[: None if details else 1]]
+    reasons = {column: scores.reasons[column] for column in columns if column in scores.reasons}
+    return NetworkScores({column: scores.values[column] for column in columns}, reasons)
+
+
+def _num_logits(network: nn.Module, batch: Batch, seed: int) -> int | None:
+    """How many logits the network returns; None where it cannot be run, of which every proxy will tell."""
+    try:
+        with borrow(network, batch, seed, "keep") as borrowed:
+            return borrowed.run(lambda lent: lent.trace("running").num_logits)
+    except Exception:
+        return None
 
 
 def _describe(error: Exception) -> str:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return f"out of memory: {what_it_says(error)}"
-    return why(error)
+    if re.search(r"forward\(\).*missing", text := why(error)):
+        text = f"{text}; wrap the network in a module whose forward takes one tensor and adds what else is needed"
+    return text

@@ -18,6 +18,7 @@ class LinearRegions(GraphProxy):
         name="linear_regions",
         title="Linear regions",
         input="images",
+        needs_images=True,
         batchnorm="batch",
         least_samples=2,
         source="Chen et al., ICLR 2021 (TE-NAS); github.com/ondratybl/VKDNW, compute_te_nas_score.py",

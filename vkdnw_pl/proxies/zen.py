@@ -43,6 +43,8 @@ class Zen(Proxy):
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
         images = borrowed.inputs
+        if not images.is_floating_point():
+            raise UndefinedScore("inputs that are whole numbers cannot be moved a little")
         noise = torch.randn(images.shape, generator=borrowed.generator("zen")).to(images)
         return {"zen": zen(borrowed.network, images, images + self.gamma * noise, self.variance)}
 

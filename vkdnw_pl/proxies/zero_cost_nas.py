@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
 from vkdnw_pl.errors import check_bool, check_choice
+from vkdnw_pl.networks.private_copy import private_copy
 from vkdnw_pl.proxies.base import GraphProxy, Proxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, NoBatchNormMode
@@ -30,6 +30,7 @@ class L2Norm(Proxy):
         title="L2 norm",
         source="Abdelfattah et al., ICLR 2021 (zero-cost-nas); NASLib, l2_norm.py",
         init="pytorch",
+        reads="weights",
     )
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
@@ -212,6 +213,8 @@ class Synflow(Proxy):
         self.log = log
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
+        if not borrowed.inputs.is_floating_point():
+            raise UndefinedScore("there is no input of ones where inputs are whole numbers")
         network = _absolute(borrowed.network)
         ones = torch.ones_like(borrowed.inputs[:1], dtype=torch.float64)
         score = _flow(network, ones, NoBatchNormMode())
@@ -249,7 +252,7 @@ class _DoubleMode(NoBatchNormMode):
 
 def _absolute(network: nn.Module) -> nn.Module:
     """A copy in float64 whose parameters and buffers are the absolute values."""
-    network = copy.deepcopy(network).double()
+    network = private_copy(network).double()
     with torch.no_grad():
         for tensor in network.state_dict().values():
             if tensor.is_floating_point():

@@ -55,7 +55,9 @@ class Scorer:
                 warnings.simplefilter("always", GenericFallback)
                 torch.manual_seed(seed)
                 network = self.space.build(arch, **self.settings.network).to(self.device)
-                scores = score_network(network, self._images_of(seed), self.proxies, seed=seed, init=self.settings.init)
+                scores = score_network(
+                    network, self._images_of(seed), self.proxies, seed, self.settings.init, fresh=True
+                )
         except Exception as error:
             # Whatever is wrong with one architecture, the others go on; the row says what it was.
             log.debug("scoring of %s failed", arch, exc_info=True)

@@ -19,7 +19,8 @@ from vkdnw_pl.proxies.functional.passes import requiring_gradients, unchanged
 
 _MATMULS = (
     "matmul __matmul__ __rmatmul__ mm bmm addmm baddbmm einsum bilinear scaled_dot_product_attention "
-    "multi_head_attention_forward conv_transpose1d conv_transpose2d conv_transpose3d"
+    "multi_head_attention_forward conv_transpose1d conv_transpose2d conv_transpose3d "
+    "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell"
 )
 
 _HIDDEN = {
@@ -59,7 +60,7 @@ class Trace:
     head_features: int | None
     """Input features of the linear layer whose output is the logits; None where the network does not end in one."""
     other_matmuls: bool
-    """There are matrix products besides convolutions and linear layers (attention)."""
+    """There are matrix products besides convolutions and linear layers (attention, recurrent layers)."""
 
     @property
     def macs(self) -> int:
@@ -177,7 +178,8 @@ def check_logits(logits: object, batch: int) -> Tensor:
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != batch:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(
-            f"the network must return logits of shape (batch, classes); for a batch of {batch} it gave {got}"
+            f"the network must return logits of shape (batch, classes); for a batch of {batch} it gave {got}: wrap it "
+            "in a module whose forward returns them alone"
         )
     if not logits.is_floating_point():
         raise ValueError(f"the network must return logits that are real floating-point numbers; it gave {logits.dtype}")
@@ -204,7 +206,7 @@ def trace(network: nn.Module, inputs: Tensor, batchnorm: BatchNorm, parameters: 
         head_features = head[1] if head is not None and head[0] is logits else None
         logits = logits.detach()
     misuse = tracer.misuse
-    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
+    if scripted := any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
         misuse = misuse or "the calls inside a scripted module cannot be watched"
     coupled = batchnorm == "batch"
     if not coupled and len(few) > 1:
@@ -227,5 +229,5 @@ def trace(network: nn.Module, inputs: Tensor, batchnorm: BatchNorm, parameters: 
         cut=tracer.cut or tracer.constant is not None,
         singular=tracer.singular,
         head_features=head_features,
-        other_matmuls=tracer.other_matmuls,
+        other_matmuls=tracer.other_matmuls or scripted,
     )
