@@ -1,5 +1,6 @@
 """Checkpoints that are damaged, hand-made or of strangers: one line that names file and key, and no code of theirs run."""
 
+import importlib
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ from training_runs import TINY_ARCH
 
 from vkdnw_pl import cli
 from vkdnw_pl.training.exported import load_exported, read_saved
+from vkdnw_pl.training.module import TrainingModule
 from vkdnw_pl.training.teacher import TeacherOptions, _build
 
 CONFIG = {
@@ -228,3 +230,18 @@ def test_no_file_makes_code_run(arguments, way_out, stranger, trained, capsys):
     if arguments[0] == "export":
         assert call(capsys, *arguments, "--space", "evilspace.EvilSpace")[0] == 0
         assert (stranger / "was_run").exists()
+
+
+def test_a_module_from_a_checkpoint_of_a_stranger(stranger, run):
+    last, evil = run / "checkpoints" / "last.ckpt", stranger / "evil.ckpt"
+    module = TrainingModule.load_from_checkpoint(last)
+    assert torch.equal(module.network.stem[0].weight, torch.load(last)["state_dict"]["network.stem.0.weight"])
+    with pytest.raises(ValueError, match=r"evil.ckpt', hyper_parameters, names the space 'evilspace.EvilSpace'"):
+        TrainingModule.load_from_checkpoint(evil)
+    assert not (stranger / "was_run").exists()
+    TrainingModule.load_from_checkpoint(evil, space="nb201")
+    importlib.import_module("evilspace")
+    assert TrainingModule.load_from_checkpoint(evil).space == "evilspace.EvilSpace"
+    flip_a_byte(last, weight_of(last))
+    with pytest.raises(ValueError, match="it is damaged: its part"):
+        TrainingModule.load_from_checkpoint(last)

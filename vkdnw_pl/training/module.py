@@ -22,8 +22,9 @@ from vkdnw_pl.callbacks.lightning_private import logs_this_step
 from vkdnw_pl.errors import UsageError, check_number
 from vkdnw_pl.networks.init import Init, initialise, zero_residual_gammas
 from vkdnw_pl.spaces import SPACES
+from vkdnw_pl.spaces.base import check_imported
 from vkdnw_pl.spaces.resolve import AUTO, resolve_arch
-from vkdnw_pl.training.exported import load_weights
+from vkdnw_pl.training.exported import check_network_facts, load_weights, read_checkpoint
 from vkdnw_pl.training.losses import Distillation, in_full_precision, mixup, smooth_targets
 from vkdnw_pl.training.optimizer import (
     OptimizerOptions,
@@ -138,6 +139,18 @@ class TrainingModule(LightningModule):
         self._make_optimizer(self.optimizer_options.lr)  # refuses now what it could not do later
         # One state for each kind of evaluation; top-5 of fewer than five classes is all of them.
         self.measured = nn.ModuleDict({f"{stage}_images": self._make_measures() for stage in ("train", "val", "test")})
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> TrainingModule:  # type: ignore[override]
+        """As Lightning's, of a file that is whole, is read without running code from it, and names no code to be run."""
+        path = Path(checkpoint_path)
+        facts, where = (
+            read_checkpoint(path).get("hyper_parameters"),
+            f"checkpoint_path={str(path)!r}, hyper_parameters,",
+        )
+        check_network_facts(facts, where, ("arch", "space"))
+        check_imported(str(kwargs.get("space", facts["space"])), where)
+        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
 
     def setup(self, stage: str) -> None:
         if self.trainer.precision == "64-true":
