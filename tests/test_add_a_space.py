@@ -84,8 +84,8 @@ def test_searched(folder):
     assert found["macs"] <= 2_000_000
     assert found["layers"] <= 7
     assert found["evaluated"] == 30
-    # Whoever takes the file finds the space, in a process that has never heard of it.
-    code = "from vkdnw_pl.spaces.resolve import resolve_arch; print(resolve_arch('runs/found/found.json').arch)"
+    # Whoever takes the file finds the space where the user names it, in a process that has never heard of it.
+    code = f"from vkdnw_pl.spaces.resolve import resolve_arch as r; print(r('runs/found/found.json', {NAME!r}).arch)"
     assert in_a_new_process(folder, "-c", code).strip() == found["arch"]
 
 

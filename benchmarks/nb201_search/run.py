@@ -30,7 +30,7 @@ STRATEGIES = ("evolution", "ageing", "random")
 
 def search_options(ranking: str, strategy: str, evaluations: int, seed: int) -> dict[str, Any]:
     options = {"space": "nb201", "strategy": strategy, "ranking": ranking, "evaluations": evaluations, "seed": seed}
-    return {**options, "population": 100, "batch": 10}
+    return {**options, **({} if strategy == "random" else {"population": 100}), "batch": 10}
 
 
 def found(scores: str, ranking: str, strategy: str, evaluations: int, seed: int, folder: Path) -> str:

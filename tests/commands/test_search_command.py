@@ -217,7 +217,11 @@ def test_a_table_that_lacks_an_architecture(table, tmp_path):
         ({"start": "|none|"}, r"start='\|none\|' is not allowed"),
         ({"max_macs": "lots"}, "max_macs='lots' is not allowed: give a whole number of at least 1, such as 450e6"),
         ({"min_macs": "2M", "max_macs": "1M"}, "min_macs=2000000 is not allowed: it is above max_macs=1000000"),
-        ({"max_layers": 3}, "max_layers=3 has no meaning for nb201"),
+        ({"space": "timm_zoo", "max_layers": 3}, "max_layers=3 has no meaning for timm_zoo"),
+        (
+            {"space": "timm_zoo", "ranking": "layers", "scores": None},
+            "timm_zoo counts no layers; rank by aleph instead",
+        ),
         ({"counting": "reference"}, "counting='reference' is not allowed for nb201"),
         ({"counting": "foo"}, "counting='foo' is not known"),
         ({"operator_sampling": "reference"}, "operator_sampling='reference' has a meaning for mbv2 only"),

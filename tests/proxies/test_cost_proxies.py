@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vkdnw_pl.proxies import make_proxies
 from vkdnw_pl.proxies.functional.scalars import layer_weights
 from vkdnw_pl.proxies.scoring import score_network
-from vkdnw_pl.spaces import NB201
+from vkdnw_pl.spaces import MBV2, NB201
 
 
 def cost(network, inputs):
@@ -187,3 +187,22 @@ def test_shared_parameters_count_once():
     network[2].weight = network[0].weight
     values = cost(network, images(2, 4))
     assert values == {"macs": 20 + 16, "params": 20, "aleph": 1}
+
+
+@pytest.mark.parametrize("space", [NB201(), MBV2()], ids=lambda space: space.name)
+def test_layers_are_those_of_the_space(space):
+    rng = random.Random(3)
+    for _ in range(3):
+        arch = space.sample(rng)
+        with torch.device("meta"):
+            network = space.build(arch)
+        assert network.space_layers == space.layers(arch) > 0
+    small = NB201().build("index:3,2,0,1,4,3", channels=2, cells=1)
+    values = score_network(small, images(2, 3, 8, 8).float(), make_proxies(["layers"])).values
+    assert values == {"layers": 3.0}
+
+
+def test_layers_of_other_networks_are_those_with_weights():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 5), nn.Linear(5, 2))
+    values = score_network(network, images(2, 3, 4, 4).float(), make_proxies(["layers", "aleph"])).values
+    assert values == {"layers": 3.0, "aleph": 3.0}

@@ -12,7 +12,18 @@ from vkdnw_pl.proxies.functional.batchnorm import BATCH_NORMS
 
 NAMES = (
     *("aleph", "epe_nas", "expressivity", "fisher", "grad_norm", "grad_sign", "grasp", "jacov", "l2_norm"),
-    *("linear_regions", "macs", "naswot", "ntk_condition", "params", "plain", "progressivity", "snip", "synflow"),
+    *(
+        "layers",
+        "linear_regions",
+        "macs",
+        "naswot",
+        "ntk_condition",
+        "params",
+        "plain",
+        "progressivity",
+        "snip",
+        "synflow",
+    ),
     *("trainability", "vkdnw", "vkdnw_official", "zen", "zico"),
 )
 

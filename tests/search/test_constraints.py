@@ -87,7 +87,7 @@ def test_mistakes_are_named(bounds, text):
 
 
 def test_what_a_space_does_not_know():
-    with pytest.raises(ValueError, match="max_layers=3 has no meaning for nb201"):
-        CostCheck(Budget(max_layers=3), NB201, {})
+    with pytest.raises(ValueError, match="max_layers=3 has no meaning for timm_zoo: it counts no layers"):
+        CostCheck(Budget(max_layers=3), SPACES["timm_zoo"], {})
     with pytest.raises(ValueError, match="counting='reference' is not allowed for nb201"):
         CostCheck(Budget(counting="reference"), NB201, {})

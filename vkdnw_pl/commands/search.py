@@ -132,9 +132,10 @@ def _search_and_describe(
     print(f"\n{len(history) - done:,} networks evaluated now, {seconds:.0f} s in all; history: {folder.history}")
     print(f"found: {folder.found}")
     training = settings.make_space().training_config
+    own_space = f" --model.space {settings.space}" if "." in settings.space else ""  # no file names a class alone
     print(
         f"train it with: python -m vkdnw_pl fit {f'--config {training} ' if training else ''}--model.arch "
-        f"{shlex.quote(str(folder.found))}"
+        f"{shlex.quote(str(folder.found))}{own_space}"
     )
     return 1 if failed else 0
 

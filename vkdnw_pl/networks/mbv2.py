@@ -78,6 +78,7 @@ class MBV2Network(nn.Module):
             for i, block in enumerate(self.blocks)
             for j in range(len(block))  # type: ignore[arg-type]
         )
+        self.space_layers = sum(block.sub_layers for block in blocks)  # as the space counts them
         self.final_map = "blocks"  # where Zen reads: the last map before pooling
 
     def forward(self, x: Tensor) -> Tensor:

@@ -116,6 +116,7 @@ class NB201Network(nn.Module):
         self.num_classes = num_classes
         # Where AZ-NAS reads features: the stem and every block.
         self.feature_taps = ("stem", *(f"blocks.{i}" for i in range(len(blocks))))
+        self.space_layers = sum(op.startswith("nor_conv") for op in ops)  # as the space counts them
         self.final_map = "head"  # where Zen reads: the last map before pooling
 
     def forward(self, x: Tensor) -> Tensor:

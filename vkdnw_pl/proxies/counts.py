@@ -43,6 +43,20 @@ class Macs(Proxy):
         return {"macs": float(trace.macs)}
 
 
+class Layers(Proxy):
+    """Number of layers as the network's search space counts them, which ``max_layers`` bounds; of other networks, ℵ.
+
+    In ``nb201`` the convolutions of the cell, in ``mbv2`` the sub-layers of all blocks; of a space of one's own
+    `Space.layers`. Higher is better.
+    """
+
+    info = ProxyInfo(name="layers", title="Layers", source="the search spaces (`Space.layers`)")
+
+    def compute(self, borrowed: Borrowed) -> dict[str, float]:
+        layers = getattr(borrowed.network, "space_layers", None)
+        return {"layers": float(len(layer_weights(borrowed.network)) if layers is None else layers)}
+
+
 class Aleph(Proxy):
     """ℵ, the number of layers with weights (convolutions and linear layers, no normalisation). Higher is better.
 

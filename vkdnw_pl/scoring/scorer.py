@@ -55,6 +55,8 @@ class Scorer:
                 warnings.simplefilter("always", GenericFallback)
                 torch.manual_seed(seed)
                 network = self.space.build(arch, **self.settings.network).to(self.device)
+                if (layers := self.space.layers(arch)) is not None:
+                    network.space_layers = layers  # type: ignore[assignment]  # for the proxy `layers`
                 scores = score_network(
                     network, self._images_of(seed), self.proxies, seed, self.settings.init, fresh=True
                 )

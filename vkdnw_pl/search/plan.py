@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -72,7 +73,7 @@ class SearchOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions,
     min_params: int | float | str | None = None
     """The same, a lower bound."""
     max_layers: int | None = None
-    """Budget: number of layers (mbv2)."""
+    """Budget: number of layers (mbv2: sub-layers; nb201: convolutions of the cell)."""
     min_layers: int | None = None
     """The same, a lower bound."""
     counting: bool | str = "true"
@@ -184,6 +185,8 @@ def plan_search(options: SearchOptions) -> SearchPlan:
     if start is not None:  # refuses network options that no network of the space can have, such as in_channels
         CostCheck(options.budget, space, network)(start)
     terms = parse_ranking(options.ranking)
+    if "layers" in columns_of(terms) and space.layers(space.sample(random.Random(0))) is None:
+        raise ValueError(f"ranking={options.ranking!r}: {space.name} counts no layers; rank by aleph instead")
     oracle = options.find_oracle(space.key)
     columns, proxies, device = _values(options, space, terms)
     if "objectives" in STRATEGIES[options.strategy].options:

@@ -128,7 +128,7 @@ class Space(ABC):
         return arch
 
     def layers(self, arch: str) -> int | None:
-        """Number of layers, which searches can bound; None where the space does not count them."""
+        """Number of layers, the column ``layers``, which searches can bound; None where the space does not count them."""
         return None
 
     @abstractmethod

@@ -134,6 +134,10 @@ class NB201(Space):
         """
         return self.format(self._canonical(self.parse(arch)))
 
+    def layers(self, arch: str) -> int:
+        """Number of convolutions of the cell."""
+        return sum(OPS[op].startswith("nor_conv") for op in self.parse(arch))
+
     def cost(self, arch: str, **network: Any) -> Cost:
         """MACs and parameters; equal to the benchmark's own numbers at its settings."""
         genotype, opt = self.parse(arch), read_options(NB201Options, network)
