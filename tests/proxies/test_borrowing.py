@@ -338,8 +338,7 @@ class Spectral(nn.Module):
 def test_only_convolutions_are_reordered(init):
     """The value is that of the definition in the usual memory order."""
     network, inputs = Spectral(), images(4, 3, 8, 8).float()
-    vkdnw = {"name": "vkdnw", "engine": "reverse"}
-    scores = score_network(network, inputs, make_proxies([vkdnw, "jacov", "macs"]), init=init)
+    scores = score_network(network, inputs, make_proxies(["vkdnw", "jacov", "macs"]), init=init)
     assert scores.reasons == {}
     usual = initialise(copy.deepcopy(network), init, _stream(1, "weights"), fresh=False)
     jac, logits = reference_jacobian(usual, inputs, all_scalars(usual), "sample")

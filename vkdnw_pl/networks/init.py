@@ -80,6 +80,7 @@ def initialise(network: nn.Module, init: Init = "kaiming_normal", seed: int = 0,
 
 def _draw_weights(network: nn.Module, init: Init, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
+    module: Any
     for module in network.modules():
         kind = _kind(module)
         if issubclass(kind, WEIGHTED):
@@ -144,7 +145,7 @@ class _Rest:
             if isinstance(module, parametrize.ParametrizationList):
                 self._renew_spectral_norm(module)
 
-    def _draw(self, named: Mapping[str, nn.Module]) -> None:
+    def _draw(self, named: Mapping[str, Any]) -> None:
         for name, module in named.items():
             if parametrize.is_parametrized(module) and any(map(_is_left, module.parametrizations.parameters())):
                 self._draw_parametrised(name, module)
@@ -176,9 +177,9 @@ class _Rest:
         seed_streams(seed)
         return torch.Generator().manual_seed(seed)
 
-    def _draw_parametrised(self, name: str, module: nn.Module) -> None:
+    def _draw_parametrised(self, name: str, module: Any) -> None:
         """What ``reset_parameters`` draws for a module without parametrisation becomes the parametrised tensor."""
-        plain = object.__new__(parametrize.type_before_parametrizations(module))
+        plain: Any = object.__new__(parametrize.type_before_parametrizations(module))
         plain.__dict__.update(module.__dict__)
         plain.__dict__["_modules"] = {}
         shapes = {tensor: getattr(module, tensor) for tensor in module.parametrizations}
@@ -222,7 +223,7 @@ class _Rest:
             return False
         return True
 
-    def _renew_spectral_norm(self, parametrizations: parametrize.ParametrizationList) -> None:
+    def _renew_spectral_norm(self, parametrizations: Any) -> None:
         """The estimates of singular vectors are those of the weights that were before."""
         if not any(isinstance(parametrization, _SpectralNorm) for parametrization in parametrizations):
             return
@@ -303,12 +304,12 @@ def _try_resets(module: nn.Module) -> None:
             return
 
 
-def _set_parametrised(module: nn.Module, name: str, value: Tensor) -> None:
+def _set_parametrised(module: Any, name: str, value: Tensor) -> None:
     try:
         setattr(module, name, value)  # through the parametrisation's right inverse
     except (NotImplementedError, RuntimeError):
         # It has none, so that any tensor will do.
-        original = getattr(module.parametrizations[name], "original", None)  # type: ignore[index, operator]
+        original = getattr(module.parametrizations[name], "original", None)
         if original is None or original.shape != value.shape:
             raise
         original.copy_(value)

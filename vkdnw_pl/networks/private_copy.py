@@ -55,7 +55,7 @@ class _DetachedCopies(TorchFunctionMode):
 
 
 @torch.no_grad()
-def _parametrise(module: nn.Module) -> None:
+def _parametrise(module: Any) -> None:
     """Put a parametrisation in the place of hooks that compute a weight before every forward pass."""
     for key, hook in list(module._forward_pre_hooks.items()):
         if not isinstance(hook, WeightNorm | SpectralNorm | BasePruningMethod):
@@ -63,28 +63,32 @@ def _parametrise(module: nn.Module) -> None:
         name = hook._tensor_name if isinstance(hook, BasePruningMethod) else hook.name
         del module._forward_pre_hooks[key]
         module.__dict__.pop(name, None)  # the computed one
+        originals: list[Any]
+        state: tuple[Any, ...]
         if isinstance(hook, WeightNorm):
             originals = [module._parameters.pop(f"{name}_{part}") for part in "gv"]
             module.register_parameter(name, nn.Parameter(originals[1].detach().clone()))
             parametrizations.weight_norm(module, name, hook.dim)
-            state = module.parametrizations[name].original0, module.parametrizations[name].original1  # type: ignore
+            state = module.parametrizations[name].original0, module.parametrizations[name].original1
         elif isinstance(hook, SpectralNorm):
             originals = [module._parameters.pop(f"{name}_orig"), *(module._buffers.pop(f"{name}_{p}") for p in "uv")]
             module.register_parameter(name, nn.Parameter(originals[0].detach().clone()))
             parametrizations.spectral_norm(module, name, hook.n_power_iterations, hook.eps, hook.dim)
-            listed = module.parametrizations[name]  # type: ignore
+            listed = module.parametrizations[name]
             state = (listed.original, listed[0]._u, listed[0]._v) if hasattr(listed[0], "_u") else (listed.original,)
         else:
             originals = [module._parameters.pop(f"{name}_orig")]
             module.register_parameter(name, nn.Parameter(originals[0].detach().clone()))
             parametrize.register_parametrization(module, name, _Mask(module._buffers.pop(f"{name}_mask")), unsafe=True)
-            state = (module.parametrizations[name].original,)  # type: ignore
+            state = (module.parametrizations[name].original,)
         for tensor, original in zip(state, originals, strict=False):
             tensor.copy_(original)
 
 
 class _Mask(nn.Module):
     """Pruning as a parametrisation."""
+
+    mask: Tensor
 
     def __init__(self, mask: Tensor) -> None:
         super().__init__()

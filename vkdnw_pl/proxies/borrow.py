@@ -47,8 +47,8 @@ class Borrowed:
         self.seed = seed
         copied = private_copy(network)
         self.network = initialise(copied, init, _stream(seed, "weights"), fresh).eval()
-        for parameter in self.network.parameters():
-            parameter.requires_grad_(False)
+        for each in self.network.parameters():
+            each.requires_grad_(False)
         self.damage = _damage(self.network) if init == "keep" else None
         parameter = next(self.network.parameters(), None)
         if parameter is not None and parameter.dtype in (torch.float16, torch.bfloat16):

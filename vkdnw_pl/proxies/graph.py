@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from vkdnw_pl.networks.features import channels_last
+from vkdnw_pl.networks.private_copy import is_scripted
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
 from vkdnw_pl.proxies.functional.calls import CONVOLUTIONS
 from vkdnw_pl.proxies.functional.passes import unchanged
@@ -73,7 +74,7 @@ def forward_graph(
         outputs[name] = out
         return None
 
-    scripted = any(isinstance(module, torch.jit.ScriptModule) for module in network.modules())
+    scripted = is_scripted(network)
     leaves = {} if scripted else {n: p.detach().requires_grad_() for n, p in network.named_parameters()}
     recorder = _Recorder()
     handles = [module.register_forward_hook(partial(tap, name)) for name, module in modules.items()]

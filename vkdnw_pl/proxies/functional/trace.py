@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import CheckpointFunction
 from torch.utils.weak import WeakIdKeyDictionary
 
+from vkdnw_pl.networks.private_copy import is_scripted
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode, SampleNorm
 from vkdnw_pl.proxies.functional.calls import Call, can_be_differentiated, is_smooth
 from vkdnw_pl.proxies.functional.passes import requiring_gradients, unchanged
@@ -206,7 +207,7 @@ def trace(network: nn.Module, inputs: Tensor, batchnorm: BatchNorm, parameters: 
         head_features = head[1] if head is not None and head[0] is logits else None
         logits = logits.detach()
     misuse = tracer.misuse
-    if scripted := any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
+    if scripted := is_scripted(network):
         misuse = misuse or "the calls inside a scripted module cannot be watched"
     coupled = batchnorm == "batch"
     if not coupled and len(few) > 1:
