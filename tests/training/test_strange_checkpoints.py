@@ -95,6 +95,17 @@ def test_a_flipped_byte_is_found_wherever_weights_are_read(run, capsys, tmp_path
         assert "Traceback" not in error
 
 
+def test_a_flipped_bit_in_the_directory_of_the_parts(run):
+    """PyTorch takes a part that is marked as a folder for one without content, and gives what was in memory."""
+    path = run / "checkpoints" / "last.ckpt"
+    raw = bytearray(path.read_bytes())
+    entry = raw.rindex(b"PK\x01\x02", 0, raw.rindex(b"/data/0"))
+    raw[entry + 38] ^= 0x10  # the external attributes
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match=r"it is damaged: its part .*/data/0 is marked as a folder"):
+        read_saved(path)
+
+
 @pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
 def test_a_flipped_byte_of_an_export(run, name):
     weight = weight_of(run / "export" / "model.pt")

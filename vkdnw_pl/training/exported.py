@@ -35,6 +35,7 @@ TOLERANCE = 1e-4
 """Largest allowed difference of an ONNX file's logits, as a share of the largest logit."""
 INPUT, OUTPUT = "images", "logits"
 CHECKED_BATCHES = (1, 3)
+_MARKED_FOLDER = 0x10  # among a part's attributes in a zip file
 _ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 # The exporter on top of torch.export is PyTorch's default from 2.9 on; the one of 2.6 fails on a batch of any size here.
@@ -95,6 +96,9 @@ def check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             if (part := archive.testzip()) is not None:
                 raise ValueError(f"it is damaged: its part {part} does not have the checksum that was written with it")
+            # Of what is marked as a folder PyTorch reads nothing, and takes what memory holds for the weights.
+            if folders := [info.filename for info in archive.infolist() if info.external_attr & _MARKED_FOLDER]:
+                raise ValueError(f"it is damaged: its part {folders[0]} is marked as a folder")
 
 
 def _check_digest(path: Path) -> None:
