@@ -195,7 +195,7 @@ class Registry(Generic[Value]):
             reason = f"there is no module {error.name!r} on Python's path"
         except AttributeError:
             reason = f"the module {path!r} has no {attribute!r}"
-        except ValueError:  # an empty part, as in '.x'
+        except (ValueError, TypeError):  # an empty part, as in '.x'
             reason = f"write it like my_package.my_module.My{self._base.__name__}"
         raise ValueError(f"{self._option}{name!r} is not known: {reason}")
 

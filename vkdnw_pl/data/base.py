@@ -21,7 +21,7 @@ from vkdnw_pl.data.seeded import (
     draw,
     even_batch_size,
 )
-from vkdnw_pl.errors import check_whole, is_whole
+from vkdnw_pl.errors import check_whole, is_whole, one_line
 from vkdnw_pl.runs.documents import parse_json
 from vkdnw_pl.runs.environment import usable_cores
 from vkdnw_pl.runs.signals import follow_loader
@@ -236,7 +236,7 @@ def read_splits(path: str | Path) -> tuple[Source, Tensor, Tensor]:
                 )
             return source, *halves  # type: ignore[return-value]
     needed = f"train and valid, or xvalid and xtest, as in the files of {_ORIGIN}"
-    raise ValueError(f"splits={str(path)!r} holds {', '.join(map(str, held)) or 'nothing'}; needed: {needed}")
+    raise ValueError(f"splits={str(path)!r} holds {one_line(', '.join(map(str, held))) or 'nothing'}; needed: {needed}")
 
 
 def check_cover(first: Tensor, second: Tensor, count: int, path: str | Path) -> None:

@@ -187,7 +187,7 @@ def _make_module(spec: Mapping[str, Any]) -> LightningDataModule:
     package, _, name = path.rpartition(".")
     try:
         cls = getattr(importlib.import_module(package or "vkdnw_pl.data"), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ValueError(f"class_path={path!r} cannot be imported: {error}") from None
     if not (isinstance(cls, type) and issubclass(cls, LightningDataModule)):
         raise ValueError(f"class_path={path!r} is not a LightningDataModule")

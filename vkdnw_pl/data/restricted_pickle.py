@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from vkdnw_pl.errors import what_it_says, why
+
 _NUMBERS = re.compile(r"[|<>=]?(b1|[iu][1248]|f[248])")
 
 
@@ -35,9 +37,9 @@ def read_batch(path: Path, md5: str | None = None) -> dict[str, Any]:
     try:
         batch = _Reader(io.BytesIO(content), encoding="latin1").load()
     except _Refused as error:
-        raise ValueError(f"{str(path)!r} is refused: {error}") from None
+        raise ValueError(f"{str(path)!r} is refused: {what_it_says(error)}") from None
     except Exception as error:  # damaged pickles raise nearly every kind of error
-        raise ValueError(f"{str(path)!r} is not a readable batch of images: {type(error).__name__}: {error}") from None
+        raise ValueError(f"{str(path)!r} is not a readable batch of images: {why(error)}") from None
     if not isinstance(batch, dict):
         raise ValueError(f"{str(path)!r} holds a {type(batch).__name__}; needed: a dict")
     return {str(key): value.finished() if isinstance(value, _Array) else value for key, value in batch.items()}

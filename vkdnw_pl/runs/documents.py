@@ -44,16 +44,13 @@ def parse_yaml(text: str, where: str) -> Any:
 
 def check_yaml(text: str, where: str) -> None:
     """Refuse a YAML text in which a name comes twice, or that is nested or repeated too often; not what is no YAML."""
-    loader = _PlainLoader(text)
     try:
-        loader.get_single_node()
+        _PlainLoader(text).get_single_node()
     except _Refused as error:
         line = f", line {error.problem_mark.line + 1}" if "\n" in text else ""
         raise ValueError(f"{where}{line} is not allowed: {error.problem}") from None
     except Exception:  # the parser of the options will say what is wrong
         return
-    finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
 
 
 def parse_json(text: str, where: str) -> Any:

@@ -194,7 +194,7 @@ def differences(earlier: Mapping[str, Any], settings: Mapping[str, Any]) -> list
         if before == now:
             continue
         if name == "archs" and all(isinstance(value, dict) and {"count", "sha256"} <= set(value) for value in (before, now)):
-            before, now = (f"{value['count']} of digest {value['sha256'][:8]}" for value in (before, now))
+            before, now = (f"{value['count']} of digest {str(value['sha256'])[:8]}" for value in (before, now))
         texts.append(f"{name} (there: {_short(before)}, now: {_short(now)})")
     return texts
 

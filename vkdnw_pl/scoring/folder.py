@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vkdnw_pl.errors import is_whole
 from vkdnw_pl.runs.documents import read_yaml
 from vkdnw_pl.runs.files import read_text, write_atomically
 from vkdnw_pl.runs.folder import Record, RunFolder, differences
@@ -106,7 +107,7 @@ def join_shards(folders: Sequence[ScoreFolder], allow_missing: bool) -> JoinedSh
 def _common_settings(folders: Sequence[ScoreFolder], metas: Sequence[Mapping[str, Any]]) -> Record:
     for folder, meta in zip(folders, metas, strict=True):
         settings = meta.get("settings", {})
-        if {"digest", "environment", "runs"} - set(meta) or not isinstance(settings.get("seeds"), list):
+        if {"digest", "environment", "runs"} - set(meta) or not _are_seeds(settings.get("seeds")):
             raise ValueError(f"{folder.meta} is not the record of a scoring, or is damaged")
     first, *others = ({**meta["settings"], "shard": None} for meta in metas)
     for folder, other in zip(folders[1:], others, strict=True):
@@ -116,6 +117,10 @@ def _common_settings(folders: Sequence[ScoreFolder], metas: Sequence[Mapping[str
                 f"{'; '.join(different).replace('there:', 'first:').replace('now:', 'this:')}"
             )
     return first
+
+
+def _are_seeds(seeds: Any) -> bool:
+    return isinstance(seeds, list) and all(is_whole(seed, 0) for seed in seeds)
 
 
 def _describe_missing(missing: Sequence[Key], keys: Sequence[Key], shards: Sequence[str | None]) -> str:

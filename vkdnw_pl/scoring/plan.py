@@ -69,7 +69,7 @@ def parse_seeds(seeds: int | str | Sequence[int]) -> tuple[int, ...]:
         check_rows("seeds", seeds, last - first + 1)
         values = list(range(first, last + 1))
     else:
-        values = [seeds] if isinstance(seeds, int) else list(seeds)
+        values = list(seeds) if isinstance(seeds, Sequence) else [seeds]
     if not values or not all(is_whole(seed, 0, MAX_SEED) for seed in values):
         raise ValueError(f"seeds={shown(seeds)} is not allowed: {how}")
     if len(set(values)) < len(values):
