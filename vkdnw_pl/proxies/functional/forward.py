@@ -209,7 +209,7 @@ class _Pusher(TorchFunctionMode):
         return any(other is not tensor and other.untyped_storage().data_ptr() == storage for other in self.table)
 
 
-_DATA = Tensor.data.__get__
+_DATA: Any = Tensor.data.__get__  # type: ignore[attr-defined]
 
 
 def _wrap(columns: tuple[int, ...], pushed: Any) -> Any:
