@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vkdnw_pl.errors import what_it_says
 from vkdnw_pl.runs.documents import read_json
 from vkdnw_pl.runs.files import write_json
 from vkdnw_pl.runs.folder import RunFolder
@@ -119,7 +120,9 @@ class LaunchFolder:
             jobs = [Job(**job) for job in content.pop("jobs")]
             return Launch(merge_resources=content.pop(_MERGE_RESOURCES), **content, tasks=tasks, jobs=jobs)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{self.record} is damaged: {error}; delete it once its jobs have ended") from error
+            raise ValueError(
+                f"{self.record} is damaged: {what_it_says(error)}; delete it once its jobs have ended"
+            ) from error
 
     def write(self, launch: Launch) -> None:
         """Replace the record."""

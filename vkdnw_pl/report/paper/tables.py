@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from vkdnw_pl.errors import check_choice
+from vkdnw_pl.runs.documents import parse_yaml
+from vkdnw_pl.runs.files import read_text
 
 PAPER_SPACE = "nb201"
 ACCURACY = "accuracy"
@@ -164,19 +166,12 @@ def known_reasons() -> tuple[Note, ...]:
 
 def read_notes(path: str | Path) -> tuple[Note, ...]:
     """Read a user's notes: a YAML list of ``{text, tables, rows, columns, variants}``, all but the first two optional."""
-    try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"notes={str(path)!r} cannot be read: {error}") from None
-    return parse_notes(text, str(path))
+    return parse_notes(read_text(Path(path).expanduser()), str(path))
 
 
 def parse_notes(text: str, where: str) -> tuple[Note, ...]:
     """Read notes from their YAML text; ``where`` names it in errors."""
-    try:
-        notes = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
+    notes = parse_yaml(text, where)
     if not isinstance(notes, list):
         raise ValueError(f"{where} must hold a list of notes, each with text and tables")
     return tuple(_parse_note(note, f"{where}, note {number}") for number, note in enumerate(notes, 1))
