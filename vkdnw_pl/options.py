@@ -114,17 +114,6 @@ class ProxyOptions(OptionGroup):
 
         check_choice("init", self.init, ("auto", *INITS))
 
-    def notes(self, proxies: Sequence[Proxy]) -> list[str]:
-        """What a user should know of these proxies with these options."""
-        notes = []
-        for proxy in proxies:
-            name, samples, info = proxy.label or proxy.name, proxy.sample_count(self.batch_size), proxy.info
-            if samples < info.least_samples:
-                notes.append(f"{name} has the same value for every network with {samples} images; give it more")
-            elif info.samples is not None and samples < info.samples:
-                notes.append(f"{name} sees {samples} images; it is defined on {info.samples}")
-        return notes
-
     def check_images(self, proxies: Sequence[Proxy], size: tuple[int, int, int], num_classes: int, seed: int) -> None:
         """Make the first batch of images that proxies look at, of ``size`` (channels, height, width). Imports torch.
 

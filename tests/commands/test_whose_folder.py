@@ -124,4 +124,6 @@ def test_a_file_in_the_way_is_named(tmp_path, capsys):
     (tmp_path / "scores.csv").write_text('arch,good\n"index:1,1,1,1,1,1",3\n')
     assert cli.main(["evaluate", str(tmp_path / "scores.csv"), "--out", str(tmp_path / "run")]) == 2
     assert message in capsys.readouterr().err
+    assert cli.main(["download", "nb201", "--out", str(tmp_path / "run")]) == 2
+    assert message in capsys.readouterr().err
     assert (tmp_path / "run").read_text() == ""

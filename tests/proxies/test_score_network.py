@@ -379,3 +379,11 @@ def test_parameters_that_nobody_can_draw():
     assert scores.reasons.keys() == {"vkdnw"}
     assert scores.reasons["vkdnw"].startswith("stem (Sequential) has a parameter 'scales' (3,) that no known")
     assert score(network, (3, 8, 8), batch_size=4, init="keep").reasons == {}
+
+
+def test_too_few_images_are_said():
+    network = small_nb201(MIXED, 5)
+    with pytest.warns(UserWarning, match="jacov has the same value for every network with 1 images; give it more"):
+        score(network, (3, 8, 8), proxies=["jacov"], batch_size=1)
+    with pytest.warns(UserWarning, match="naswot sees 4 images; it is defined on 64"):
+        score(network, proxies=["naswot"], inputs=images(4, 3, 8, 8).float())

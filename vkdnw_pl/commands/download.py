@@ -11,6 +11,7 @@ from typing import Literal
 from vkdnw_pl.errors import user_input
 from vkdnw_pl.oracles import TABLES, cache_dir, nb201_tables, timm_results
 from vkdnw_pl.oracles.fetch import FetchError, fetch
+from vkdnw_pl.runs.folder import check_out
 
 _SOURCES = {"nb201": nb201_tables, "timm": timm_results}
 
@@ -42,6 +43,7 @@ def download(options: DownloadOptions) -> int:
     """
     what, out = options.what, options.out
     folder = cache_dir() / what if out is None else out.expanduser()
+    check_out(folder)
     source = _SOURCES[what]
     base = (source.BASE_URL if options.base_url is None else options.base_url).rstrip("/") + "/"
     files = source.FILES.values()

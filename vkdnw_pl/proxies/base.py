@@ -192,6 +192,19 @@ def make_proxies(specs: Iterable[ProxySpec]) -> list[Proxy]:
     return proxies
 
 
+def sample_notes(proxies: Iterable[Proxy], batch_size: int, only: bool = False) -> list[str]:
+    """A text for each proxy that sees too few images; ``only``: there are no others than those of one batch."""
+    notes = []
+    for proxy in proxies:
+        name, samples, info = proxy.label or proxy.name, proxy.sample_count(batch_size), proxy.info
+        samples = min(samples, batch_size) if only else samples
+        if samples < info.least_samples:
+            notes.append(f"{name} has the same value for every network with {samples} images; give it more")
+        elif info.samples is not None and samples < info.samples:
+            notes.append(f"{name} sees {samples} images; it is defined on {info.samples}")
+    return notes
+
+
 def _make_proxy(spec: ProxySpec) -> Proxy:
     if isinstance(spec, Proxy):
         PROXIES.check(type(spec))

@@ -6,6 +6,7 @@ import ctypes
 import math
 import re
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from vkdnw_pl.data.batches import Batch, Batches, Source, batches, image_batch
 from vkdnw_pl.errors import check_choice, check_whole, what_it_says, why
 from vkdnw_pl.networks.init import INITS, Init, Uninitialised
 from vkdnw_pl.networks.private_copy import is_scripted
-from vkdnw_pl.proxies.base import Proxy, ProxySpec, make_proxies
+from vkdnw_pl.proxies.base import Proxy, ProxySpec, make_proxies, sample_notes
 from vkdnw_pl.proxies.borrow import Borrowed, borrow
 from vkdnw_pl.proxies.functional import UndefinedScore
 
@@ -232,6 +233,8 @@ def score(
         images = replace(few, labels=image_batch("random", batch_size, (1,), seed, num_classes).labels)
     else:
         images = few
+    for note in sample_notes(made_proxies, batch_size, only=inputs is not None):
+        warnings.warn(note, stacklevel=2)
     scores = score_network(network, images, made_proxies, seed, init)
     if scores.failed and strict:
         raise RuntimeError("; ".join(f"{column}: {reason}" for column, reason in scores.reasons.items()))

@@ -85,7 +85,9 @@ class ScoreOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions, 
     """Architectures: digits (nb201: those of the embedded accuracy table), oracle (those of the table chosen by oracle),
     sample:N (N different ones at random; nb201: unique ones), all, unique (nb201: 9,445 of 15,625), a pattern such as
     'mobilenet*', a file (one architecture per line, CSV with a column arch, or the found.json of a search: its best ones),
-    one architecture, or a list. mbv2: a name such as mbv2_480m, or a structure string."""
+    one architecture, or a list. mbv2: a name such as mbv2_480m, or a structure string. nb201: the benchmark's string, or
+    integers that say whose they are, 'naslib:(4, 0, 3, 1, 4, 3)' or 'index:(3, 3, 3, 1, 2, 2)'; in a CSV file a column
+    coding can say it."""
     archs_seed: int = 0
     """Decides which architectures sample:N draws."""
     max_macs: float | None = None
@@ -114,6 +116,8 @@ class ScoreOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions, 
         check_whole("top_k", self.top_k, 1)
         if not (isinstance(self.archs, str) and self.archs.startswith("sample:")):
             self.refuse("without archs=sample:N, which it is the seed of", "archs_seed")
+        if self.overwrite:
+            self.refuse("with overwrite, which deletes what failed too", "retry_failed")
         if self.oracle is None:
             self.refuse("with oracle=null: there are no metrics", "top_k")
         if self.max_macs is not None:
@@ -164,6 +168,7 @@ def plan_scoring(options: ScoreOptions) -> ScorePlan:
     if options.progress:
         print("loading PyTorch ...", file=sys.stderr, flush=True)
 
+    from vkdnw_pl.proxies.base import sample_notes
     from vkdnw_pl.scoring.evaluation import choose_rankings
 
     proxies = options.make_proxies()
@@ -190,7 +195,7 @@ def plan_scoring(options: ScoreOptions) -> ScorePlan:
         oracle=oracle,
         rankings=rankings,
         workers=options.resolve_workers(device),
-        notes=options.notes(proxies),
+        notes=sample_notes(proxies, options.batch_size),
     )
 
 

@@ -219,7 +219,11 @@ def plan_search(options: SearchOptions) -> SearchPlan:
         device=device,
     )
     workers = options.resolve_workers(device) if proxies else 1
-    notes = [*options.notes(proxies), *(oracle.doubts() if oracle is not None else [])]
+    notes = [] if oracle is None else oracle.doubts()
+    if proxies:
+        from vkdnw_pl.proxies.base import sample_notes
+
+        notes += sample_notes(proxies, options.batch_size)
     return SearchPlan(settings=settings, workers=workers, helps=rank > 0, oracle=oracle, notes=notes)
 
 
