@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -110,7 +111,8 @@ class Command:
         """What of the results is the same in every run that was not disturbed."""
         out, rows = folder / "out", {}
         if self.name == "report":
-            return {path.name: _digest(path.read_bytes()) for path in sorted(folder.glob("out*"))}
+            made_at = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d UTC")
+            return {path.name: _digest(made_at.sub(b"", path.read_bytes())) for path in sorted(folder.glob("out*"))}
         for name in ("scores.csv", "ranking.csv", "metrics.csv", "history.csv", "archs.txt"):
             if (out / name).is_file():
                 rows |= _lines(out / name)
@@ -339,21 +341,16 @@ def check(name, runs, tmp_path, place, disk, results):
     assert not failures, f"{len(failures)} of {len(runs)}:\n" + "\n\n".join(failures)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_fault_changes_nothing(name, tmp_path, place, disk, request):
-    """Faults by turns, at random moments; in the suite the first ones of each command."""
-    runs = request.config.getoption("--fault-runs", None)
-    check(
-        name,
-        range(2 if runs is None else runs),
-        tmp_path,
-        place,
-        disk,
-        request.config.getoption("--fault-results", None),
-    )
+@pytest.mark.parametrize(
+    ("name", "first"), {"score": 1, "search": 2, "fit": 2, "merge": 0, "evaluate": 0, "report": 2}.items()
+)
+def test_a_fault_changes_nothing(name, first, tmp_path, place, disk, request):
+    """Faults by turns, at random moments; in the suite one of each command, each another one."""
+    runs, results = (request.config.getoption(option, None) for option in ("--fault-runs", "--fault-results"))
+    check(name, [first] if runs is None else range(runs), tmp_path, place, disk, results)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_further_faults_change_nothing(name, tmp_path, place, disk):
-    check(name, range(2, 5), tmp_path, place, disk, None)
+    check(name, range(3, 6), tmp_path, place, disk, None)

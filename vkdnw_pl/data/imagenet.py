@@ -43,7 +43,8 @@ class ImageNet(ImageDataModule):
 
     Needs root/train/<wnid>/*.JPEG and root/val/<wnid>/*.JPEG, or makes them from the published tar files. The classes
     are numbered in the order of their names. The published validation images are also the test images, as in all
-    published tables. A file that cannot be decoded is an error that names it.
+    published tables. A file that cannot be decoded is an error that names it; of 16 bits the upper 8 count, and grey images
+    of floating-point numbers go from 0 to 1.
 
     Args:
         root: folder with train and val, or with the tar files.
