@@ -157,6 +157,7 @@ def test_aleph_of_a_network_with_one_of_everything():
             self.second.weight = self.first.weight
             self.again = self.first
             self.up = nn.ConvTranspose2d(3, 3, 2)
+            self.lstm, self.cell = nn.LSTM(3, 4, num_layers=2), nn.GRUCell(3, 4)
             self.weight = nn.Parameter(torch.zeros(2, 2))
 
     assert set(layer_weights(Zoo())) == {
@@ -172,6 +173,12 @@ def test_aleph_of_a_network_with_one_of_everything():
         "cross_attention.out_proj.weight",
         "first.weight",
         "up.weight",
+        "lstm.weight_ih_l0",
+        "lstm.weight_hh_l0",
+        "lstm.weight_ih_l1",
+        "lstm.weight_hh_l1",
+        "cell.weight_ih",
+        "cell.weight_hh",
     }
 
 

@@ -77,6 +77,30 @@ def test_place_of_the_weight(place):
     assert values["vkdnw"] != compute(network, inputs)["vkdnw"]
 
 
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(4, 5, num_layers=2, batch_first=True), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+@pytest.mark.filterwarnings("ignore::vkdnw_pl.proxies.functional.jacobian.GenericFallback")
+def test_weights_of_recurrent_layers_enter():
+    network, inputs = Recurrent().double(), torch.randn(6, 7, 4, dtype=torch.float64)
+    names = [f"lstm.weight_{place}_l{layer}" for layer in (0, 1) for place in ("ih", "hh")] + ["head.weight"]
+    jac = torch.zeros(6, 3, len(names), dtype=torch.float64)
+    for sample, logits in enumerate(network(inputs)):
+        for label, logit in enumerate(logits):
+            grads = torch.autograd.grad(logit, [network.get_parameter(n) for n in names], retain_graph=True)
+            jac[sample, label] = torch.stack([grad.flatten()[0] for grad in grads])
+    eigenvalues = np.linalg.eigvalsh(reference_fisher(jac, network(inputs).detach(), 0.05).numpy()).clip(min=0)
+    deciles = np.quantile(eigenvalues, np.arange(1, 10) / 10)
+    values = compute(network, inputs)
+    np.testing.assert_allclose([values[name] for name in DECILES], deciles, rtol=0, atol=1e-10 * deciles[-1])
+
+
 def test_a_random_place_depends_on_the_seed_alone():
     network, inputs = small_nb201(MIXED, 5), images(4, 3, 8, 8).float()
     first, again, other = (compute(network, inputs, seed=seed, place="random")["vkdnw"] for seed in (1, 1, 2))

@@ -58,7 +58,7 @@ class Layers(Proxy):
 
 
 class Aleph(Proxy):
-    """ℵ, the number of layers with weights (convolutions and linear layers, no normalisation). Higher is better.
+    """ℵ, the number of layers with weights (convolutions, linear and recurrent ones, no normalisation). Higher is better.
 
     The official code counts parameter tensors instead (``vkdnw_official_dim``); on NAS-Bench-201 both order alike.
     """

@@ -39,8 +39,8 @@ def check_scalars(network: nn.Module, scalars: Sequence[Scalar]) -> None:
 def layer_weights(network: nn.Module) -> dict[str, nn.Parameter]:
     """The weight of every layer with weights: name → parameter, in the order of ``named_parameters()``.
 
-    It is a parameter named ``weight`` (or ``..._weight``, as attention's fused projections) with at least two
-    dimensions: not normalisation, embeddings, class tokens and biases. Of a parametrised weight (weight norm and its
+    It is a parameter named ``weight`` (or ``..._weight``, as attention's fused projections, or ``weight_...`` of a
+    recurrent layer) with at least two dimensions: not normalisation, embeddings, class tokens and biases. Of a parametrised weight (weight norm and its
     like) the largest original tensor stands for the layer. A weight shared by several layers counts once.
     """
     weights: dict[str, nn.Parameter] = {}
@@ -51,7 +51,9 @@ def layer_weights(network: nn.Module) -> dict[str, nn.Parameter]:
             candidates = list(module.named_parameters(recurse=False))
             candidates = sorted(candidates, key=lambda item: -item[1].numel())[:1]
         else:
-            candidates = [(n, p) for n, p in module.named_parameters(recurse=False) if n.endswith("weight")]
+            recurrent = isinstance(module, nn.RNNBase | nn.RNNCellBase)
+            own = module.named_parameters(recurse=False)
+            candidates = [(n, p) for n, p in own if n.endswith("weight") or (recurrent and n.startswith("weight_"))]
         for name, parameter in candidates:
             if parameter.dim() >= 2 and not any(parameter is other for other in weights.values()):
                 weights[f"{module_name}.{name}" if module_name else name] = parameter
