@@ -208,7 +208,7 @@ CALLS = {
     ],
     "report": [
         ["report"],
-        *(["report", value] for value in ("nowhere", "empty", "run", "odd", "deep", "[")),
+        *(["report", value] for value in ("nowhere", "~nobody", "empty", "run", "odd", "deep", "[")),
         ["report", "run", "--out", "empty/x.html"],
     ],
     "export": [

@@ -65,6 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as in `... | head`
         sys.stderr.close()
         return FAILED
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # of ~nobody, wherever a path is expanded
+            raise
+        print(f"{prog}: error: {_short(error)}", file=sys.stderr)
+        return USAGE
     except (CommandFailed, OSError) as error:
         print(f"{prog}: {_short(error)}", file=sys.stderr)
         return FAILED

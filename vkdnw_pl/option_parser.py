@@ -15,10 +15,11 @@ import docstring_parser
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter
 
-from vkdnw_pl.errors import UsageError, unknown, user_input
+from vkdnw_pl.errors import UsageError, one_line, unknown, user_input
 from vkdnw_pl.runs.documents import check_yaml, parse_yaml
 from vkdnw_pl.runs.files import read_text
 
+_MOST = 3000
 _OWN_FLAGS = ("-h", "--help", "-c", "--config", "--print_config")
 
 
@@ -96,6 +97,8 @@ def check_plain(arguments: Sequence[str]) -> None:
             value = argument
         if any(sign in value for sign in "[{&"):
             check_yaml(value, flag)
+        if "!!" in value:  # a tag, of which PyYAML makes what it can
+            parse_yaml(value, flag)
         elif (flag in ("c", "config") or value.endswith((".yaml", ".yml"))) and Path(value).expanduser().is_file():
             check_yaml(read_text(Path(value).expanduser()), value)
 
@@ -211,8 +214,8 @@ class CommandParser:
         named = re.search(r'Parser key "(\w+)', message)
         value = re.findall(r"(?:Got value|Given value): (.*)", message)
         if named and value and named[1] in self._types:
-            return f"{named[1]}={value[-1]} is not allowed: it takes {_in_words(self._types[named[1]])}"
-        return " ".join(message.split())
+            return f"{named[1]}={one_line(value[-1])} is not allowed: it takes {_in_words(self._types[named[1]])}"
+        return one_line(message, _MOST)
 
 
 class _Help(DefaultHelpFormatter):

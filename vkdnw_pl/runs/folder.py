@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vkdnw_pl.errors import CommandFailed, UsageError, shown
+from vkdnw_pl.errors import CommandFailed, UsageError, one_line, shown
 from vkdnw_pl.runs.documents import read_json
 from vkdnw_pl.runs.files import remove_drafts
 
@@ -195,7 +195,7 @@ def differences(earlier: Mapping[str, Any], settings: Mapping[str, Any]) -> list
             continue
         if name == "archs" and all(isinstance(value, dict) and {"count", "sha256"} <= set(value) for value in (before, now)):
             before, now = (f"{value['count']} of digest {str(value['sha256'])[:8]}" for value in (before, now))
-        texts.append(f"{name} (there: {_short(before)}, now: {_short(now)})")
+        texts.append(one_line(f"{name} (there: {_short(before)}, now: {_short(now)})", 10_000))
     return texts
 
 

@@ -152,7 +152,7 @@ def _choose(
         return ChosenArchs(oracle_archs(archs))
     if archs.startswith("sample:"):
         return ChosenArchs(_sample(archs, space, archs_seed, allowed))
-    path = Path(archs).expanduser()
+    path = Path(os.path.expanduser(archs))  # which leaves the home of nobody as it is
     if is_arch_file(archs):
         return _found(path, space)
     if "(" not in archs and os.path.isfile(path):
