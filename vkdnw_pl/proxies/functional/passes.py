@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 _CONTAINERS = (dict, OrderedDict, list, set)
+# Many new objects would set off Python's collector, which takes a tenth of a second: not what a pass does not change.
+_OF_MODULES = frozenset(vars(nn.Module())) - {"_parameters", "_buffers"}
 
 
 @contextmanager
@@ -17,7 +19,12 @@ def unchanged(network: nn.Module) -> Iterator[None]:
     """Afterwards the modules have the attributes from before: no cache or activation of one pass enters the next."""
     modules = [module for module in network.modules() if not isinstance(module, torch.jit.ScriptModule)]
     attributes = [dict(vars(module)) for module in modules]
-    containers = [(value, value.copy()) for kept in attributes for value in kept.values() if type(value) in _CONTAINERS]
+    containers = [
+        (value, value.copy())
+        for kept in attributes
+        for name, value in kept.items()
+        if name not in _OF_MODULES and type(value) in _CONTAINERS and (value or name not in ("_parameters", "_buffers"))
+    ]
     try:
         yield
     finally:
