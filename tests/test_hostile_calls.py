@@ -295,6 +295,7 @@ def folder(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow  # what each is refused by has a quick test of its own
 @pytest.mark.parametrize("command", CALLS)
 def test_hostile_calls_end_in_one_line(command, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)

@@ -100,6 +100,7 @@ def test_two_workers_agree_with_one(whole, tmp_path):
     assert results_of(tmp_path / "run") == results_of(whole)
 
 
+@pytest.mark.slow  # tests/cluster/test_launch.py merges shards too
 def test_shards_merge_into_the_whole(whole, tmp_path, capsys):
     shards = [tmp_path / f"shard-{i}" for i in range(4)]
     for i, shard in enumerate(shards):

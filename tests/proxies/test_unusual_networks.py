@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from proxy_reference import images, labelled
+from timm.layers import StdConv2d
 from torch import nn
 
 from vkdnw_pl.proxies import PROXIES, UndefinedScore, make_proxies
@@ -105,3 +106,28 @@ def test_kept_weights_that_are_not_finite_are_named(bad):
     for column, reason in scores.reasons.items():
         assert "the weights are kept, and 0.weight has entries that are not finite" in reason, column
     assert not score_network(network, labelled(images(4, 3, 5, 5).float()), make_proxies(["vkdnw", "naswot"])).failed
+
+
+@pytest.mark.parametrize("name", ["jacov", "naswot", "zen"])
+def test_standardised_weights_are_no_batch_norm(name):
+    """They are standardised whatever batch norm does; the same network with such weights has the same score."""
+
+    def network(conv):
+        return nn.Sequential(conv, nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+
+    torch.manual_seed(0)
+    head, standardised = nn.Linear(4, 3), StdConv2d(3, 4, 3)
+    nn.init.uniform_(standardised.weight, 1, 4)
+    plain = nn.Conv2d(3, 4, 3, padding=1, bias=False)
+    weight = standardised.weight.detach().flatten(1)
+    variance = weight.var(1, unbiased=False, keepdim=True)
+    plain.weight.data = ((weight - weight.mean(1, keepdim=True)) / (variance + standardised.eps).sqrt()).view(
+        4, 3, 3, 3
+    )
+    batch = labelled(images(8, 3, 6, 6).float())(0)
+    values = []
+    for conv in (standardised, plain):
+        model = network(conv)
+        model.final_map = "2"
+        values.append(value(name, model, batch))
+    assert values[0] == pytest.approx(values[1], rel=1e-4)

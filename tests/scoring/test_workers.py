@@ -104,7 +104,7 @@ def test_whatever_an_exception_says_its_row_can_be_read_again(monkeypatch, tmp_p
     assert len(said.partition("; vkdnw")[0]) < 1100
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_worker_processes_agree_with_this_one(expected, monkeypatch, method):
     monkeypatch.setattr(engine, "start_method", lambda device: method)
     assert agree(make_rows(2), expected)

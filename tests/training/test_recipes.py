@@ -101,6 +101,7 @@ def closed_form(n, lr, warmup, total):
     return lr * n / warmup if n <= warmup else lr / 2 * (1 + math.cos(math.pi * (n - warmup) / (total - warmup)))
 
 
+@pytest.mark.slow
 def test_480_epochs_with_teacher(photos, tmp_path):
     seen, out = look_at("mbv2_imnet.yaml", photos, tmp_path)
     assert (seen["kind"], seen["nesterov"], seen["momentum"], seen["momenta"]) == ("SGD", True, 0.9, [0.01])

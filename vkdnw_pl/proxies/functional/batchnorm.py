@@ -90,6 +90,14 @@ def has_spatial_statistics(x: Tensor) -> bool:
     return x.dim() > 2 and x.shape[2:].numel() > 1
 
 
+def _standardises_a_weight(
+    input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, *args: Any, **kwargs: Any
+) -> bool:
+    """Whether a call of batch norm is no layer: weights (1, C, ...) are standardised, nothing is kept (timm's StdConv2d)."""
+    momentum = args[3] if len(args) > 3 else kwargs.get("momentum", 0.1)
+    return running_mean is None and momentum == 0.0 and len(input) == 1
+
+
 class BatchNormMode(TorchFunctionMode):
     """Within this context every batch norm behaves as told; ``composite`` is for ``torch.func`` transforms."""
 
@@ -101,9 +109,10 @@ class BatchNormMode(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is F.batch_norm:
-            return self._batch_norm(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func is F.batch_norm and (self.behaviour == "sample" or not _standardises_a_weight(*args, **kwargs)):
+            return self._batch_norm(*args, **kwargs)
+        return func(*args, **kwargs)
 
     def _batch_norm(
         self,
