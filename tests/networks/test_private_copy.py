@@ -1,6 +1,8 @@
 """Copies that compute what the network computes."""
 
+import functools
 import threading
+import weakref
 
 import pytest
 import torch
@@ -68,3 +70,90 @@ def test_what_cannot_be_copied_says_why():
         private_copy(network)
     with pytest.raises(ValueError, match="uninitialized parameter"):
         private_copy(nn.LazyLinear(3))
+
+
+class Holder(nn.Module):
+    """Has what it computes in functions that see it, of the kind that ``how`` says."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.layer, self.norm, self.calls = nn.Linear(3, 4), nn.BatchNorm1d(4), []
+        calls, times = self.calls, 0
+
+        def step(x):
+            nonlocal times
+            times += 1
+            calls.append(times)
+            return self.norm(self.layer(x))
+
+        def with_default(x, network=self, *, layer=self.layer):
+            return network.norm(layer(x))
+
+        def passed_on(network, x):
+            return (lambda: network.norm(self.layer(x)))()
+
+        reference = weakref.ref(self)
+        kinds = {
+            "cell": lambda x: step(x),
+            "default": with_default,
+            "partial": functools.partial(passed_on, self),
+            "method": self.method,
+            "weak": lambda x: reference().method(x),
+        }
+        self.held = {"all": [("one", kinds[how])]}
+        self.times = lambda: times
+
+    def method(self, x):
+        return self.norm(self.layer(x))
+
+    def forward(self, x):
+        return self.held["all"][0][1](x)
+
+
+def check_apart(network, x):
+    """The copy computes the same with weights of its own, and nothing of the network changes."""
+    network.eval()
+    expected, state = network(x), {name: value.clone() for name, value in network.state_dict().items()}
+    copied = private_copy(network).eval()
+    torch.testing.assert_close(copied(x), expected, rtol=0, atol=0)
+    for parameter in copied.parameters():
+        parameter.data.zero_()
+    assert not copied(x).any()
+    copied.train()(x)
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    torch.testing.assert_close(network(x), expected, rtol=0, atol=0)
+    return copied
+
+
+@pytest.mark.parametrize("how", ["cell", "default", "partial", "method", "weak"])
+def test_functions_see_the_copy(how):
+    network = Holder(how)
+    check_apart(network, torch.randn(2, 3))
+    assert network.times() == len(network.calls) == (2 if how == "cell" else 0)  # the network's own two passes
+
+
+def test_forward_of_the_instance_and_hooks_see_the_copy():
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    network.forward = lambda x: network[1](network[0](x))
+    network[0].register_forward_hook(lambda module, args, out: out + network[0].bias)
+    check_apart(network, torch.randn(2, 3))
+
+
+def _first_of_global(x):
+    return GLOBAL[0](x)
+
+
+GLOBAL = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+
+
+def test_functions_that_name_the_network_globally_see_the_copy(monkeypatch):
+    monkeypatch.setattr(GLOBAL, "forward", lambda x: GLOBAL[1](_first_of_global(x)), raising=False)
+    check_apart(GLOBAL, torch.randn(2, 3))
+
+
+def test_functions_that_cannot_see_the_copy_are_named():
+    network = nn.Sequential(nn.Linear(3, 4))
+    weight = network[0].weight
+    network[0].steps = [lambda x: x @ weight.T]
+    with pytest.raises(ValueError, match=r"^0 \(Linear\): a function in steps closes over a parameter of the network"):
+        private_copy(network)

@@ -14,20 +14,23 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 
+from vkdnw_pl.networks.closures import Rebinding
 from vkdnw_pl.networks.init import refuse_lazy
 
 
 def private_copy(network: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """A deep copy that computes the same; tensors that the network kept from a forward pass are cut off their graph.
 
-    Weight norm and spectral norm by hooks, and pruning, become parametrisations, which have the same parameters. For
+    Functions that the network holds see the copy, see `Rebinding`. Weight norm and spectral norm by hooks, and pruning, become parametrisations, which have the same parameters. For
     ``memo`` see ``copy.deepcopy``.
     """
     network = getattr(network, "_orig_mod", network)  # what torch.compile wraps
     refuse_lazy(network)
     try:
         with torch.no_grad(), _DetachedCopies():  # the copied tensors of a scripted module would have a graph
+            memo = {} if memo is None else memo
             copied = copy.deepcopy(network, memo)
+            Rebinding(memo).rebind(copied)
     except (TypeError, RuntimeError) as error:  # it holds a lock, a file, a generator, ...
         raise ValueError(f"the network {type(network).__name__} cannot be copied: {error}") from error
     for module in list(copied.modules()):
