@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vkdnw_pl.proxies.base import Proxy
 
 
+@dataclass(frozen=True, kw_only=True)
 class OptionGroup:
     """Base of all groups: lets each that a command's options inherit from check its own."""
 

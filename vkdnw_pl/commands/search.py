@@ -61,7 +61,7 @@ def search(options: SearchOptions) -> int:
         _print_plan(options, plan, folder, done)
         config = as_config(replace(options, out=str(folder.path), overwrite=False))
         facts = {"evaluations": options.evaluations, "notes": plan.notes}
-        record = RunRecord(folder, config, settings.record(), settings.device, **facts)
+        record = RunRecord(folder, config, settings.record(), settings.device, None, **facts)
         group = f"search-{settings.digest()}"
         with record, wandb_run(options, config, folder.path, "search", record.meta, group) as run:
             run.exit_code = _search_and_describe(options, plan, folder, record, done, run, began_at)

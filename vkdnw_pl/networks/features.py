@@ -182,7 +182,7 @@ def _opening(layers: Sequence[_ModuleCall], last: _ModuleCall) -> _ModuleCall | 
     it; or to the classifier, where it widens the last map of all.
     """
     conv = _convolution_behind(layers, last.output)
-    if conv is None or conv.module.kernel_size != (1, 1):
+    if conv is None or not isinstance(conv.module, nn.Conv2d) or conv.module.kernel_size != (1, 1):
         return None
     resizing = [call for call in layers if isinstance(call.module, _RESIZING)]
     after = [call for call in resizing if call.place > conv.place and call.size != conv.size]

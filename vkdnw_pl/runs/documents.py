@@ -47,7 +47,8 @@ def check_yaml(text: str, where: str) -> None:
     try:
         _PlainLoader(text).get_single_node()
     except _Refused as error:
-        line = f", line {error.problem_mark.line + 1}" if "\n" in text else ""
+        mark = error.problem_mark
+        line = f", line {mark.line + 1}" if mark is not None and "\n" in text else ""
         raise ValueError(f"{where}{line} is not allowed: {error.problem}") from None
     except Exception:  # the parser of the options will say what is wrong
         return
@@ -124,9 +125,9 @@ class _PlainLoader(yaml.SafeLoader):
             raise _Refused(f"it stands for more than {MAX_VALUES:,} values", mark)
         return node
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """As that of PyYAML, but for a name that comes twice."""
-        node = super().compose_mapping_node(anchor)  # type: ignore[no-untyped-call]
+        node = super().compose_mapping_node(anchor)
         names: set[Any] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:

@@ -193,8 +193,9 @@ def differences(earlier: Mapping[str, Any], settings: Mapping[str, Any]) -> list
         before, now = earlier.get(name), settings.get(name)
         if before == now:
             continue
-        if name == "archs" and all(isinstance(value, dict) and {"count", "sha256"} <= set(value) for value in (before, now)):
-            before, now = (f"{value['count']} of digest {str(value['sha256'])[:8]}" for value in (before, now))
+        lists = [value for value in (before, now) if isinstance(value, dict) and {"count", "sha256"} <= set(value)]
+        if name == "archs" and len(lists) == 2:
+            before, now = (f"{value['count']} of digest {str(value['sha256'])[:8]}" for value in lists)
         texts.append(one_line(f"{name} (there: {_short(before)}, now: {_short(now)})", 10_000))
     return texts
 

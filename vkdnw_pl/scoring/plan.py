@@ -67,9 +67,9 @@ def parse_seeds(seeds: int | str | Sequence[int]) -> tuple[int, ...]:
         first = int(match[1])
         last = int(match[2] or first)
         check_rows("seeds", seeds, last - first + 1)
-        values = list(range(first, last + 1))
+        values: list[Any] = list(range(first, last + 1))
     else:
-        values = list(seeds) if isinstance(seeds, Sequence) else [seeds]
+        values = list(seeds) if isinstance(seeds, list | tuple | range) else [seeds]
     if not values or not all(is_whole(seed, 0, MAX_SEED) for seed in values):
         raise ValueError(f"seeds={shown(seeds)} is not allowed: {how}")
     if len(set(values)) < len(values):

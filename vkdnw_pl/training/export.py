@@ -230,8 +230,11 @@ def _evaluation(values: Mapping[str, Any]) -> dict[str, float]:
 
 def _prepared_images(folder: TrainingFolder) -> dict[str, Any]:
     """How images were prepared, as `NetworkRecord` has it, where our data module says it."""
-    data = (read_yaml(folder.config) if folder.config.is_file() else {}).get("data")
-    path = str(data.get("class_path")) if isinstance(data, dict) else ""
+    config = read_yaml(folder.config) if folder.config.is_file() else {}
+    data = config.get("data") if isinstance(config, dict) else None
+    if not isinstance(data, dict):
+        return {}
+    path = str(data.get("class_path"))
     name = path.removeprefix(_OURS).rpartition(".")[2]
     if not path.startswith(_OURS) or name not in vkdnw_pl.data.DATA_MODULES:
         return {}

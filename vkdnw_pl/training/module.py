@@ -144,10 +144,8 @@ class TrainingModule(LightningModule):
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> TrainingModule:  # type: ignore[override]
         """As Lightning's, of a file that is whole, is read without running code from it, and names no code to be run."""
         path = Path(checkpoint_path)
-        facts, where = (
-            read_checkpoint(path).get("hyper_parameters"),
-            f"checkpoint_path={str(path)!r}, hyper_parameters,",
-        )
+        where = f"checkpoint_path={str(path)!r}, hyper_parameters,"
+        facts: Any = read_checkpoint(path).get("hyper_parameters")
         check_network_facts(facts, where, ("arch", "space"))
         check_imported(str(kwargs.get("space", facts["space"])), where)
         return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
