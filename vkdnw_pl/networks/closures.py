@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -20,8 +20,8 @@ class Rebinding:
     """Puts functions that see the copy in the place of functions that see the original.
 
     Cells, defaults and global names of a function may hold a module, and so may what they hold in turn. They get the
-    copies, as bound methods do in ``copy.deepcopy``; what is no part of the network is copied too, since a hook may
-    write to it. ``memo`` is that of the ``copy.deepcopy`` of the network.
+    copies, as bound methods do in ``copy.deepcopy``; what has nothing of the network stays as it is, so that a hook can
+    tell its caller something. ``memo`` is that of the ``copy.deepcopy`` of the network.
     """
 
     def __init__(self, memo: dict[int, Any]) -> None:
@@ -88,68 +88,91 @@ class Rebinding:
     def _function(self, function: FunctionType) -> FunctionType:
         if id(function) in self._functions:
             return self._functions[id(function)]
-        own = str(function.__globals__.get("__name__")).partition(".")[0] != "torch"
-        cells = function.__closure__ or ()
-        new_cells = tuple(self._cells.get(id(cell)) or CellType() for cell in cells)
-        named: dict[str, Any] = {}
-        new = FunctionType(function.__code__, named, function.__name__, None, new_cells)
+        if not self._holds(function):
+            return function
+        cells = tuple(map(self._new_cell, function.__closure__ or ()))
+        named = dict(function.__globals__)
+        new = FunctionType(function.__code__, named, function.__name__, None, cells)
         self._functions[id(function)] = self._functions[id(new)] = new
         self._originals.append(function)
-        for cell, new_cell in zip(cells, new_cells, strict=True):
-            if id(cell) not in self._cells:
-                self._cells[id(cell)] = new_cell
-                self._originals.append(cell)
-                if _contents(cell) is not _EMPTY:
-                    new_cell.cell_contents = self._seen_by_function(cell.cell_contents)
-        pairs = list(zip(map(_contents, cells), map(_contents, new_cells), strict=True))
-        if function.__defaults__:
-            new.__defaults__ = tuple(map(self._seen_by_function, function.__defaults__))
-            pairs += zip(function.__defaults__, new.__defaults__, strict=True)
-        if function.__kwdefaults__:
-            new.__kwdefaults__ = {key: self._seen_by_function(v) for key, v in function.__kwdefaults__.items()}
-            pairs += [(value, new.__kwdefaults__[key]) for key, value in function.__kwdefaults__.items()]
-        renamed = dict(self._globals(function)) if own else {}
-        # One with a variable of its own may write to it; those of torch are compared with what torch has.
-        if not renamed and not (own and cells) and all(a is b for a, b in pairs):
-            self._functions[id(function)] = function
-            return function
-        named.update(function.__globals__)
-        named.update(renamed)
+        for cell, new_cell in zip(function.__closure__ or (), cells, strict=True):
+            if new_cell is not cell and _contents(new_cell) is _EMPTY:
+                new_cell.cell_contents = self._seen_by_function(_contents(cell))
+        new.__defaults__ = function.__defaults__ and tuple(map(self._seen_by_function, function.__defaults__))
+        defaults = function.__kwdefaults__ or {}
+        new.__kwdefaults__ = {key: self._seen_by_function(value) for key, value in defaults.items()}
+        named.update({name: self._seen_by_function(value) for name, value in _globals(function)})
         for name in ("__module__", "__qualname__", "__doc__"):
             setattr(new, name, getattr(function, name))
         new.__dict__.update(function.__dict__)
         return new
 
-    def _globals(self, function: FunctionType) -> Iterator[tuple[str, Any]]:
-        """Global names that hold something of the network, or a function that sees it, and what stands for them."""
-        for name in sorted(set(_names(function.__code__))):
-            value = function.__globals__.get(name)
-            parts = value if isinstance(value, list | tuple) else [value]
-            if isinstance(value, FunctionType) and value.__globals__ is function.__globals__:
-                new: Any = self._function(value)
-            elif any(id(part) in self._memo for part in parts if isinstance(part, nn.Module | nn.Parameter)):
-                new = self._seen_by_function(value)
-            else:
-                continue
-            if new is not value:
-                yield name, new
+    def _new_cell(self, cell: CellType) -> CellType:
+        """A cell to fill, or the same one where it holds nothing of the network."""
+        if id(cell) not in self._cells:
+            self._cells[id(cell)] = CellType() if self._holds(_contents(cell)) else cell
+            self._originals.append(cell)
+        return self._cells[id(cell)]
+
+    def _holds(self, value: Any) -> bool:
+        """Whether something of the original network can be reached from there."""
+        seen: dict[int, Any] = {}
+        pending = [value]
+        while pending:
+            value = pending.pop()
+            if id(value) in self._memo and not isinstance(value, str):
+                return True
+            if id(value) not in seen and not isinstance(value, _NO_PARTS):
+                seen[id(value)] = value
+                pending += _parts(value)
+        return False
 
     def _seen_by_function(self, value: Any) -> Any:
         """What stands for something that a function closes over."""
-        if isinstance(value, FunctionType | ModuleType | weakref.ref):
+        if not self._holds(value):
+            return value
+        if isinstance(value, FunctionType | weakref.ref):
             return self._part(value)
         if any(isinstance(p, nn.Parameter) and id(p) in self._memo for p in _listed(value)):
             raise ValueError(f"{self._where} closes over a parameter of the network: let it take that from its module")
         try:
             new = copy.deepcopy(value, self._memo)
         except Exception as error:
-            if not hasattr(value, "__dict__"):  # made in C: it holds nothing of the network
-                return value
             raise ValueError(
                 f"{self._where} closes over a {type(value).__name__} that cannot be copied: {error}"
             ) from error
         self._note_copies()
         return self._part(new)
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    """What can be reached from a value in one step."""
+    if isinstance(value, FunctionType):
+        yield from map(_contents, value.__closure__ or ())
+        yield from value.__defaults__ or ()
+        yield from (value.__kwdefaults__ or {}).values()
+        yield from dict(_globals(value)).values()
+    elif isinstance(value, MethodType):
+        yield from (value.__self__, value.__func__)
+    elif isinstance(value, weakref.ref):
+        yield value()
+    elif isinstance(value, functools.partial):
+        yield from (value.func, *value.args, *value.keywords.values())
+    elif isinstance(value, dict):
+        yield from list(value.values())
+    elif isinstance(value, list | tuple | set):
+        yield from list(value)
+    else:
+        yield from list(getattr(value, "__dict__", {}).values())
+
+
+def _globals(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """Global names of a function that are modules, parameters, lists of them, or functions beside it, with values."""
+    for name in sorted(set(_names(function.__code__))):
+        value = function.__globals__.get(name)
+        beside = isinstance(value, FunctionType) and value.__globals__ is function.__globals__
+        if beside or isinstance(value, nn.Module | nn.Parameter | list | tuple):
+            yield name, value
 
 
 def _contents(cell: CellType) -> Any:
