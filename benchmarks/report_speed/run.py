@@ -30,9 +30,10 @@ import numpy as np
 import yaml
 
 from vkdnw_pl.oracles import load_oracle
-from vkdnw_pl.runs.folder import RunFolder
+from vkdnw_pl.runs.files import write_atomically, write_json
 from vkdnw_pl.runs.table import ScoreRow, ScoreTable, read_table
 from vkdnw_pl.scoring.evaluation import choose_rankings, evaluate_table, write_metrics, write_ranking
+from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.spaces import SPACES
 
 HERE = Path(__file__).parent
@@ -70,10 +71,11 @@ def make_run(folder: Path, source: ScoreTable, archs: list[str], oracle_path: st
     settings = {"space": "nb201", "archs": {"count": len(archs), "sha256": "0" * 64}, "seeds": [1], "shard": None}
     environment = {"versions": {"python": platform.python_version()}, "host": f"node{number}"}
     times = {"started_at": "2026-01-01T00:00:00+00:00", "finished_at": "2026-01-01T01:00:00+00:00", "elapsed_s": 3600.0}
-    folder.mkdir(parents=True)
-    target = RunFolder(folder)
+    target = ScoreFolder(folder)
+    target.write_archs(archs)
     meta = {"format": 1, "command": "score", "status": "finished", "settings": settings, "environment": environment}
-    target.start(yaml.safe_dump(options, sort_keys=False), archs, meta | {"runs": [times]})
+    write_atomically(target.config, yaml.safe_dump(options, sort_keys=False))
+    write_json(target.meta, meta | {"runs": [times]})
     target.write_scores(table)
     oracle = load_oracle("nb201", oracle_path)
     evaluation = evaluate_table(table, oracle, choose_rankings(table.columns, None))
