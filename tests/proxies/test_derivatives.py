@@ -1,8 +1,10 @@
 """Derivatives are autograd's in every engine: declared ones, none where gradients are off, and limits that it masks."""
 
 import copy
+import random
 import warnings
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,11 +12,13 @@ from generated_networks import CUSTOM, FUNCTIONS, Generated
 from proxy_reference import all_scalars, images, labelled, lend, plain_jacobian
 from torch import nn
 
+from vkdnw_pl.networks.streams import kept_streams
 from vkdnw_pl.proxies.base import make_proxies
 from vkdnw_pl.proxies.borrow import borrow
 from vkdnw_pl.proxies.functional.calls import as_autograd, is_smooth
 from vkdnw_pl.proxies.functional.jacobian import GenericFallback, jacobian
 from vkdnw_pl.proxies.grad_sign import GradSign
+from vkdnw_pl.proxies.scoring import score_network
 
 CONV = ("conv", {"kernel_size": 3, "padding": 1})
 RELU = ("activation", ("relu", False))
@@ -212,3 +216,120 @@ def test_a_network_that_cannot_be_vectorised_is_taken_image_by_image():
         expected += float(torch.stack(signs).sum(0).abs().sum()) / (36 + 18)
     with borrow(network, batch, init="keep") as borrowed:
         assert borrowed.run(GradSign("running").compute)["grad_sign"] == pytest.approx(expected, rel=1e-12)
+
+
+# What a pass may leave behind: each begins with the inputs, the buffers and the random streams of the first
+
+
+class Passing(nn.Module):
+    """Four linear layers, and what the forward pass does beside them."""
+
+    def __init__(self, what):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b, self.c, self.o = nn.Linear(12, 16), nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 7)
+        self.register_buffer("calls", torch.ones(()))
+        self.what, self.nested, self.kept, self.array = what, {"calls": [1]}, torch.ones(2), np.ones(1)
+
+    def forward(self, x):
+        return self.o(torch.tanh(self.c(torch.tanh(self.b(torch.tanh(PASSING[self.what](self, x)))))))
+
+
+def _writes_into_its_input(net, x):
+    return net.a(x.sub_(0.5).div_(0.25))
+
+
+def _hooks(net, x):
+    y = net.a(x)
+    y.register_hook(lambda g: -g * torch.linspace(0, 3, 16, dtype=g.dtype))
+    return y
+
+
+def _hooks_where_it_can(net, x):
+    y = net.a(x)
+    if y.requires_grad:
+        y.register_hook(lambda g: -g * torch.linspace(0, 3, 16, dtype=g.dtype))
+    return y
+
+
+def _hooks_a_node(net, x):
+    y = net.a(x)
+    if y.grad_fn is not None:
+        y.grad_fn.register_hook(lambda into, out: tuple(None if g is None else 4 * g for g in into))
+    return y
+
+
+def _counts(net, x):
+    net.calls.add_(1)
+    net.nested["calls"][0] += 1
+    net.kept.mul_(2)
+    net.array += 1
+    return net.a(x) * net.calls * net.nested["calls"][0] * net.kept[0] * net.array[0] / 10
+
+
+def _draws(net, x):
+    y = net.a(x)
+    y = y + net.b(y) if np.random.rand() < 0.5 else y - net.b(y) * random.random()
+    return y + net.b(y) * torch.rand(())
+
+
+def _drops(net, x):
+    return F.dropout(net.a(x), 0.3)
+
+
+def _takes_a_gradient(net, x):
+    with torch.enable_grad():
+        x = x.detach().clone().requires_grad_()
+        energy = torch.tanh(net.a(x)).square().sum()
+        return F.pad(torch.autograd.grad(energy, x, create_graph=True)[0], (2, 2))
+
+
+PASSING = {
+    "writes into its input": _writes_into_its_input,
+    "hook": _hooks,
+    "hook where it can": _hooks_where_it_can,
+    "hook of a node": _hooks_a_node,
+    "counts": _counts,
+    "draws": _draws,
+    "drops": _drops,
+    "takes a gradient": _takes_a_gradient,
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("what", PASSING)
+def test_every_pass_begins_as_the_first(what):
+    network, inputs = Passing(what).double(), images(6, 12)
+    scalars, rows = all_scalars(network), []
+    for sample in range(6):
+        with kept_streams(3):
+            # All samples share one draw, of dropout's mask for the batch.
+            batch = inputs.clone() if what == "drops" else inputs[sample : sample + 1].clone()
+            jac, _ = plain_jacobian(network, batch, scalars, "batch")
+        rows.append(jac[sample] if what == "drops" else jac[0])
+    before = inputs.clone()
+    for engine in ("auto", "forward", "reverse", "generic"):
+        for memory in (1, 2**27):
+            if what == "drops" and engine == "reverse":
+                continue
+            lent = lend(network, torch.float64)
+            with kept_streams(3):
+                got = jacobian(lent, inputs, scalars, "sample", engine, memory).jac_BCP
+            torch.testing.assert_close(got, torch.stack(rows), rtol=1e-9, atol=1e-12)
+    assert torch.equal(inputs, before)
+
+
+@pytest.mark.parametrize("what", ["writes into its input", "counts", "draws", "hook"])
+def test_a_score_does_not_depend_on_its_company(what):
+    network, batch = Passing(what), labelled(images(6, 12).float())(0)
+    before = batch.images.clone()
+    names = (
+        ["jacov", "grad_norm", "naswot", "vkdnw", "grad_sign"] if what != "hook" else ["jacov", "grad_norm", "vkdnw"]
+    )
+    network.b = nn.Sequential(network.b, nn.ReLU())
+    together = score_network(network, batch, make_proxies(names), init="keep")
+    assert not together.failed, together.reasons
+    for name in names:
+        alone = score_network(network, batch, make_proxies([name]), init="keep")
+        assert alone.values[name] == together.values[name]
+    assert torch.equal(batch.images, before)

@@ -19,6 +19,7 @@ from vkdnw_pl.networks.streams import kept_streams
 from vkdnw_pl.proxies.functional import UndefinedScore
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm
 from vkdnw_pl.proxies.functional.fisher import feature_entropy
+from vkdnw_pl.proxies.functional.passes import unchanged
 from vkdnw_pl.proxies.functional.trace import Trace, trace
 from vkdnw_pl.proxies.graph import Graph, cross_entropy, forward_graph, loss_gradients
 
@@ -178,8 +179,8 @@ class Borrowed:
 
     def _tap_names(self, which: Taps) -> tuple[str, ...]:
         if which not in self._tapped:
-            with self.own_streams("forward"):
-                self._tapped[which] = feature_taps(self.network, self.inputs, which)
+            with self.own_streams("forward"), unchanged(self.network):
+                self._tapped[which] = feature_taps(self.network, self.inputs[:2].clone(), which)
         return self._tapped[which]
 
     def derived(self, batchnorm: BatchNorm, name: str, make: Callable[[Graph], T]) -> T:

@@ -6,6 +6,7 @@ from vkdnw_pl.networks.cost import flop_counter_macs
 from vkdnw_pl.proxies.base import Proxy, ProxyInfo
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import BatchNormMode
+from vkdnw_pl.proxies.functional.passes import unchanged
 from vkdnw_pl.proxies.functional.scalars import layer_weights
 
 
@@ -38,8 +39,8 @@ class Macs(Proxy):
         trace = borrowed.trace("running")
         if trace.other_matmuls:
             # Under a mode, attention modules do not take their fused path, which the counter does not see into.
-            with BatchNormMode("running"):
-                return {"macs": float(flop_counter_macs(borrowed.network, borrowed.inputs))}
+            with unchanged(borrowed.network), BatchNormMode("running"):
+                return {"macs": float(flop_counter_macs(borrowed.network, borrowed.inputs[:1].clone()))}
         return {"macs": float(trace.macs)}
 
 

@@ -82,9 +82,10 @@ def forward_graph(
         inputs = images.detach()
         if inputs.is_floating_point() or inputs.is_complex():
             inputs.requires_grad_()
+        own = inputs.clone()  # the network may write into it
         attention = sdpa_kernel(SDPBackend.MATH) if composite else nullcontext()
         with unchanged(network), torch.enable_grad(), recorder, BatchNormMode(batchnorm, composite), attention:
-            out = functional_call(network, leaves, (inputs,)) if leaves else network(inputs)
+            out = functional_call(network, leaves, (own,)) if leaves else network(own)
     finally:
         for handle in handles:
             handle.remove()

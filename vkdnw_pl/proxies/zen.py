@@ -12,6 +12,7 @@ from vkdnw_pl.errors import check_choice, check_number
 from vkdnw_pl.proxies.base import Proxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import BatchVarianceMode
+from vkdnw_pl.proxies.functional.passes import unchanged
 
 
 class Zen(Proxy):
@@ -78,11 +79,13 @@ def _features(network: nn.Module, images: Tensor) -> Tensor:
                 "the network has no known last feature map; give it an attribute final_map with the name of the module "
                 "whose output goes to the pooling, or a method forward_features"
             )
-        return network.forward_features(images)  # type: ignore[operator]
+        with unchanged(network):
+            return network.forward_features(images.clone())  # type: ignore[operator]
     maps: list[Tensor] = []
     handle = network.get_submodule(name).register_forward_hook(lambda _module, _args, out: maps.append(out))
     try:
-        network(images)
+        with unchanged(network):
+            network(images.clone())
     finally:
         handle.remove()
     return maps[-1]

@@ -230,7 +230,7 @@ class Synflow(Proxy):
 def _flow(network: nn.Module, ones: Tensor, mode: NoBatchNormMode) -> float:
     leaves = {name: p.detach().requires_grad_() for name, p in network.named_parameters()}
     with unchanged(network), torch.enable_grad(), mode:
-        logits = check_logits(functional_call(network, leaves, (ones,)), 1)
+        logits = check_logits(functional_call(network, leaves, (ones.clone(),)), 1)
     if not logits.requires_grad:
         raise UndefinedScore("the logits depend on no layer's weight")
     grads = torch.autograd.grad(logits.sum(), list(leaves.values()), allow_unused=True)

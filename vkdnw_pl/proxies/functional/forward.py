@@ -310,7 +310,7 @@ def forward_jacobian(
     """
     pusher = _Pusher(targets)
     with unchanged(network), sdpa_kernel(SDPBackend.MATH), pusher, BatchNormMode(batchnorm):
-        logits = network(inputs)
+        logits = network(inputs.clone())
     jac_BCP = logits.new_zeros(*logits.shape, num_columns)
     tangents = pusher.table.get(logits)
     if tangents is not None:

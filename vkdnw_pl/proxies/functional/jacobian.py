@@ -198,7 +198,7 @@ def _generic_jacobian(
     """
     if not scalars:
         with unchanged(network), BatchNormMode(batchnorm, composite=True), torch.no_grad():
-            logits = network(inputs)
+            logits = network(inputs.clone())
         return logits.new_zeros(*logits.shape, 0), logits
     if plan.hidden is None and not plan.cut:
         try:
@@ -236,7 +236,7 @@ def _by_products(
         direction[torch.unravel_index(torch.tensor(scalar.index), direction.shape)] = 1.0
 
         def along(value: Tensor, name: str = name) -> Tensor:
-            return torch.func.functional_call(network, {name: value}, (inputs,))
+            return torch.func.functional_call(network, {name: value}, (inputs.clone(),))
 
         checked = _Checked() if plan.singular is not None else nullcontext()
         with unchanged(network), BatchNormMode(batchnorm, composite=True), checked, sdpa_kernel(SDPBackend.MATH):
@@ -263,7 +263,7 @@ def _by_gradients(
             BatchNormMode(batchnorm, composite=True),
             sdpa_kernel(SDPBackend.MATH),
         ):
-            logits = network(part)
+            logits = network(part.clone())
             logits_of_parts.append(logits.detach())
             for logit in logits.flatten():
                 # Not ``autograd.grad``, which does not see into checkpointed blocks.

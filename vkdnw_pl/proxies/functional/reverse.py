@@ -79,7 +79,7 @@ def reverse_jacobian(
     recorder = _Recorder(targets)
     try:
         with unchanged(network), torch.enable_grad(), recorder, BatchNormMode(batchnorm):
-            logits = network(inputs)
+            logits = network(inputs.clone())
             return _pull_back(recorder, logits, num_columns, through_head, up_to_shift), logits.detach()
     finally:
         recorder.release()

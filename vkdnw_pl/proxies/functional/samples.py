@@ -47,7 +47,7 @@ def per_sample_gradients(
         leaves = {name: parameters[name] for name in names}
         for sample in zip(images.split(1), *rest, strict=True):
             with unchanged(network), requiring_gradients(leaves.values()), modes():
-                result = value(check_logits(network(sample[0]), 1)[0], *sample[1:])
+                result = value(check_logits(network(sample[0].clone()), 1)[0], *sample[1:])
                 if result.requires_grad:
                     backpropagate(result)
                 rows.append({n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in leaves.items()})
@@ -64,7 +64,7 @@ def per_sample_gradients(
         if vectorised:
             try:
                 with unchanged(network), modes():
-                    result = gradients(weights, *part)
+                    result = gradients(weights, part[0].clone(), *part[1:])
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError:  # torch's many words for what cannot be vectorised

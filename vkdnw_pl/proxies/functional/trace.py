@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +26,13 @@ _MATMULS = (
 )
 
 _HIDDEN = {
-    "register_hook": "changes gradients",
     "__set__": "replaces data",
     **dict.fromkeys(("quantile", "nanquantile"), "has another forward derivative where values are equal"),
+}
+_GRAD_FN: Any = Tensor.grad_fn
+_OF_BACKWARD = {
+    **dict.fromkeys((Tensor.register_hook, _GRAD_FN.__get__), "changes gradients"),
+    **dict.fromkeys((torch.autograd.grad, torch.autograd.backward, Tensor.backward), "is called by the network itself"),
 }
 
 
@@ -139,6 +144,11 @@ class _Tracer(TorchFunctionMode):
                     self._hide(f"{name} takes what was written in place, or made by a call that cannot be watched")
         if carried and name in _HIDDEN:
             self._hide(f"{name} {_HIDDEN[name]}")
+        if carried and func in _OF_BACKWARD:
+            # The engines' own hooks and graph are not those of plain autograd.
+            text = f"{'grad_fn' if name == '__get__' else name} {_OF_BACKWARD[func]}"
+            self._problem(text)
+            self._hide(text)
         return carried
 
     def _problem(self, text: str) -> None:
@@ -201,7 +211,7 @@ def trace(network: nn.Module, inputs: Tensor, batchnorm: BatchNorm, parameters: 
     tracer = _Tracer(names, len(few), with_graph=True)
     with unchanged(network), requiring_gradients(chosen.values()), BatchNormMode(batchnorm):
         with tracer:
-            logits = check_logits(network(few), len(few))
+            logits = check_logits(network(few.clone()), len(few))
         tracer.read_graph(logits)
         head = tracer.last_linear
         head_features = head[1] if head is not None and head[0] is logits else None
@@ -213,10 +223,14 @@ def trace(network: nn.Module, inputs: Tensor, batchnorm: BatchNorm, parameters: 
     if not coupled and len(few) > 1:
         # Each of the two alone: either may depend on the other. A first dimension that is no batch shows as well.
         single = _Tracer(names, 1, with_graph=False)
-        with unchanged(network), BatchNormMode(batchnorm):
-            with single:
-                alone = [check_logits(network(few[:1]), 1)]
-            alone.append(check_logits(network(few[1:]), 1))
+        # A hook can be registered only where there is a gradient.
+        differentiated = () if tracer.hidden is None else chosen.values()
+        alone: list[Tensor] = []
+        for one in few.split(1):
+            with unchanged(network), requiring_gradients(differentiated), BatchNormMode(batchnorm):
+                with nullcontext() if alone else single:
+                    logits_of_one = network(one.clone())
+                alone.append(check_logits(logits_of_one, 1).detach())
         misuse = misuse or single.misuse
         # Rounding differs between batch sizes; deep networks amplify it a thousandfold.
         tolerance = torch.finfo(logits.dtype).eps ** 0.3 * float(logits.nan_to_num(0.0, 0.0, 0.0).abs().max())
