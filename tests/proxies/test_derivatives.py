@@ -284,7 +284,13 @@ def _takes_a_gradient(net, x):
         return F.pad(torch.autograd.grad(energy, x, create_graph=True)[0], (2, 2))
 
 
+def _packs(net, x):
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: 1.5 * t, lambda t: t):
+        return torch.sin(net.a(x))
+
+
 PASSING = {
+    "packs": _packs,
     "writes into its input": _writes_into_its_input,
     "hook": _hooks,
     "hook where it can": _hooks_where_it_can,

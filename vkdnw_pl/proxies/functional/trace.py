@@ -74,6 +74,12 @@ class Trace:
         return round(sum(step.macs for step in self.steps))
 
 
+def _packing() -> Any:
+    """The function through which autograd's tensors go that it saves; None for none, and in a checkpointed block."""
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)  # type: ignore[attr-defined]
+    return None if hooks is None or hooks[0].__module__ == "torch.utils.checkpoint" else hooks[0]
+
+
 class _Tracer(TorchFunctionMode):
     def __init__(self, names: dict[int, str], batch: int, with_graph: bool) -> None:
         super().__init__()
@@ -89,6 +95,7 @@ class _Tracer(TorchFunctionMode):
         self.other_matmuls = False
         self.last_linear: tuple[Tensor, int] | None = None
         self.tracked: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self.packing = _packing()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -144,12 +151,17 @@ class _Tracer(TorchFunctionMode):
                     self._hide(f"{name} takes what was written in place, or made by a call that cannot be watched")
         if carried and name in _HIDDEN:
             self._hide(f"{name} {_HIDDEN[name]}")
+        # The engines' own hooks and graph are not those of plain autograd.
         if carried and func in _OF_BACKWARD:
-            # The engines' own hooks and graph are not those of plain autograd.
-            text = f"{'grad_fn' if name == '__get__' else name} {_OF_BACKWARD[func]}"
-            self._problem(text)
-            self._hide(text)
+            self._leave(f"{'grad_fn' if name == '__get__' else name} {_OF_BACKWARD[func]}")
+        if _packing() not in (None, self.packing):
+            self._leave("saved_tensors_hooks change what autograd keeps")
         return carried
+
+    def _leave(self, text: str) -> None:
+        """Note what only plain autograd is right for."""
+        self._problem(text)
+        self._hide(text)
 
     def _problem(self, text: str) -> None:
         self.misuse = self.misuse or text
