@@ -2,7 +2,9 @@
 
 import math
 import re
+import threading
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -387,3 +389,131 @@ def test_too_few_images_are_said():
         score(network, (3, 8, 8), proxies=["jacov"], batch_size=1)
     with pytest.warns(UserWarning, match="naswot sees 4 images; it is defined on 64"):
         score(network, proxies=["naswot"], inputs=images(4, 3, 8, 8).float())
+
+
+def small(classes=5):
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return nn.Sequential(*layers, nn.Linear(4, classes))
+
+
+class Around(nn.Module):
+    """Computes something before or after the small network."""
+
+    def __init__(self, before=lambda x: x, after=lambda x: x):
+        super().__init__()
+        self.before, self.after = before, after
+        self.network = small()
+
+    def forward(self, x):
+        return self.after(self.network(self.before(x)))
+
+
+WITHOUT_IMAGES = {"aleph", "l2_norm", "layers", "macs", "params"}
+
+
+def test_images_that_are_not_finite_give_no_plausible_value():
+    inputs = images(4, 3, 8, 8).float()
+    inputs[1, 0, 2, 3] = float("nan")
+    scores = score(small(), inputs=inputs, proxies=list(PROXIES))
+    assert {name for name, value in scores.items() if value is not None} == WITHOUT_IMAGES | {"synflow"}
+    assert all("images have values that are not finite" in reason for reason in scores.reasons.values())
+
+
+@pytest.mark.filterwarnings("ignore:generic Jacobian", "ignore:naswot sees")
+def test_logits_that_are_not_finite_give_no_plausible_value():
+    scores = score(Around(after=lambda x: x / 0.0), inputs=images(4, 3, 8, 8).float(), proxies=list(PROXIES))
+    assert {name for name, value in scores.items() if value is not None} == WITHOUT_IMAGES
+
+
+@pytest.mark.filterwarnings("ignore:naswot sees")
+@pytest.mark.parametrize("first", [torch.arange(3), torch.ones(3, dtype=torch.complex64)])
+def test_images_have_the_type_of_the_first_real_parameter(first):
+    network = Around(lambda x: x * first.abs().clamp(1, 1)[:, None, None])
+    with_parameter = Around(lambda x: x * first.abs().clamp(1, 1)[:, None, None])
+    with_parameter.first = nn.Parameter(first, requires_grad=False)
+    with_parameter._parameters = {"first": with_parameter.first}  # before those of the modules
+    names = ["vkdnw", "naswot", "jacov", "synflow", "macs"]
+    inputs = images(4, 3, 8, 8).float()
+    assert score(with_parameter, inputs=inputs, proxies=names, init="keep") == pytest.approx(
+        score(network, inputs=inputs, proxies=names, init="keep"), rel=1e-6
+    )
+
+
+def test_one_logit_has_no_entropy_and_no_cross_entropy():
+    names = ["vkdnw", "vkdnw_official", "grad_norm", "grad_sign", "snip", "fisher", "grasp", "zico"]
+    scores = score(small(1), (3, 8, 8), proxies=names, data="random", strict=True)
+    assert scores.reasons == {
+        **dict.fromkeys(names, "the cross-entropy of one class is 0 for every network"),
+        **dict.fromkeys(names[:2], "the deciles of the Fisher spectrum are all zero"),
+    }
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_quantised_networks_are_refused():
+    quantised = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(3, 4)), {nn.Linear})
+    with pytest.raises(ValueError, match=r"^0 \(Linear\) is quantised"):
+        score(quantised, (3,), proxies=["params"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        *[
+            ({"seed": seed}, f"seed={seed!r} is not allowed: give a whole number")
+            for seed in ("1", 1.5, True, None, -1)
+        ],
+        ({"batch_size": "8"}, "batch_size='8' is not allowed: give a whole number"),
+        ({"input_size": 3}, "input_size=3 is not allowed: give a shape"),
+        ({"input_size": "3"}, "input_size='3' is not allowed: give a shape"),
+        ({"proxies": None}, "proxies: None is no list"),
+        ({"data": 3}, "data=3 is not allowed: give a name"),
+        ({"num_classes": "10"}, "num_classes='10' is not allowed: give a whole number"),
+        ({"strict": 1}, "strict=1 is not allowed: give true or false"),
+        ({"input_size": None, "inputs": torch.ones(2, 3, 8, 8, device="meta")}, "inputs is a tensor without values"),
+        ({"input_size": None, "inputs": torch.ones(2, 3, 8, 8).to_sparse()}, "inputs is a tensor without values"),
+        ({"network": nn.Linear(2, 2, device="meta")}, "the network is on the meta device"),
+    ],
+)
+def test_arguments_of_a_wrong_kind_are_refused_in_one_sentence(arguments, says):
+    given = {"network": small(), "input_size": (3, 8, 8), "proxies": ["vkdnw"], **arguments}
+    with pytest.raises(ValueError, match=f"^{re.escape(says)}") as refusal:
+        score(**given)
+    assert "\n" not in str(refusal.value)
+
+
+def test_numbers_of_numpy_are_whole_numbers():
+    given = score(small(), np.array([3, 8, 8]), np.int64(5), ["vkdnw"], np.int32(4), np.uint8(2))
+    assert given == score(small(), (3, 8, 8), 5, ["vkdnw"], 4, 2)
+
+
+def test_what_is_counted_needs_no_copy():
+    network = small()
+    network.lock = threading.Lock()
+    scores = score(network, (3, 8, 8), proxies=["vkdnw", "params", "layers", "aleph", "macs"])
+    counted = score(small(), (3, 8, 8), proxies=["params", "layers", "aleph"])
+    assert scores == {"vkdnw": None, **counted, "macs": None}
+    assert all("the network Sequential cannot be copied" in scores.reasons[name] for name in ("vkdnw", "macs"))
+    with pytest.raises(ValueError, match="the network Sequential cannot be copied"):  # nothing has a value
+        score(network, (3, 8, 8), proxies=["vkdnw"])
+
+
+def test_images_that_no_proxy_sees():
+    with pytest.warns(UserWarning, match="^data='digits' has no effect: no proxy among these sees images"):
+        score(small(), (3, 8, 8), proxies=["vkdnw"], data="digits")
+
+
+def test_hooks_on_backward_passes_are_not_dropped_silently():
+    network = small()
+    network[0].register_full_backward_hook(lambda *_: None)
+    with pytest.warns(UserWarning, match=r"^0 \(Conv2d\) has hooks on backward passes, which have no effect"):
+        score(network, (3, 8, 8), proxies=["vkdnw", "params", "grad_norm"])
+
+
+def test_synflow_where_the_network_casts():
+    inputs = images(4, 3, 8, 8).float()
+    expected = score(small(), inputs=inputs, proxies=["synflow"])
+    assert score(Around(lambda x: x.float()), inputs=inputs, proxies=["synflow"]) == expected
+    foreign = Around(lambda x: torch.from_numpy(x.detach().numpy().astype("float32")))
+    reason = score(foreign, inputs=inputs, proxies=["synflow"]).reasons["synflow"]
+    assert reason.startswith("ValueError: synflow is computed in float64; the network casts to another")

@@ -18,6 +18,10 @@ from vkdnw_pl.networks.closures import Rebinding
 from vkdnw_pl.networks.init import refuse_lazy
 
 
+class Uncopied(ValueError):
+    """The network cannot be copied; the text says why."""
+
+
 def private_copy(network: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """A deep copy that computes the same; tensors that the network kept from a forward pass are cut off their graph.
 
@@ -25,14 +29,16 @@ def private_copy(network: nn.Module, memo: dict[int, Any] | None = None) -> nn.M
     ``memo`` see ``copy.deepcopy``.
     """
     network = getattr(network, "_orig_mod", network)  # what torch.compile wraps
-    refuse_lazy(network)
     try:
+        refuse_lazy(network)
         with torch.no_grad(), _DetachedCopies():  # the copied tensors of a scripted module would have a graph
             memo = {} if memo is None else memo
             copied = copy.deepcopy(network, memo)
             Rebinding(memo).rebind(copied)
+    except ValueError as error:
+        raise Uncopied(str(error)) from error
     except (TypeError, RuntimeError) as error:  # it holds a lock, a file, a generator, ...
-        raise ValueError(f"the network {type(network).__name__} cannot be copied: {error}") from error
+        raise Uncopied(f"the network {type(network).__name__} cannot be copied: {error}") from error
     for module in list(copied.modules()):
         if not isinstance(module, torch.jit.ScriptModule):
             _parametrise(module)

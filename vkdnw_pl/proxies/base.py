@@ -172,6 +172,8 @@ def make_proxies(specs: Iterable[ProxySpec]) -> list[Proxy]:
     """
     if isinstance(specs, str):
         raise ValueError(f"proxies: {specs!r} is one text; give a list of names or mappings")
+    if not isinstance(specs, Iterable):
+        raise ValueError(f"proxies: {specs!r} is no list of names or mappings")
     proxies: list[Proxy] = []
     for spec in specs:
         proxy = _make_proxy(spec)

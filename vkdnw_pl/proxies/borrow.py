@@ -33,7 +33,7 @@ class Borrowed:
         network: the copy; no parameter requires gradients, no module works in place, dropout is off.
         inputs: (B, ...) on the copy's device and, where they are no whole numbers, in its dtype.
         seed: of the initialisation and of the proxies' random draws.
-        damage: which parameter has entries that are not finite, in words; None where all are.
+        damage: what has entries that are not finite, a parameter or the images, in words; None where all are.
     """
 
     def __init__(
@@ -51,8 +51,7 @@ class Borrowed:
         for each in self.network.parameters():
             each.requires_grad_(False)
         self.damage = _damage(self.network) if init == "keep" else None
-        parameter = next(self.network.parameters(), None)
-        if parameter is not None and parameter.dtype in (torch.float16, torch.bfloat16):
+        if self._dtype in (torch.float16, torch.bfloat16):
             self.network.float()
         for module in self.network.modules():
             if getattr(module, "inplace", False) is True:
@@ -63,6 +62,8 @@ class Borrowed:
         self._images, self._samples = images, samples
         self._channels_last = False
         first = self.batch(0)
+        if self.damage is None and not _is_finite(first.images):
+            self.damage = _NOT_FINITE
         if first.images.dim() == 4 and first.images.device.type == "cpu":
             # Several times faster on CPU: convolutions, pooling and normalisation then never reorder their input.
             self._order_weights(torch.channels_last)
@@ -84,6 +85,11 @@ class Borrowed:
                         parameter.data = parameter.data.to(memory_format=order)
 
     @property
+    def _dtype(self) -> torch.dtype:
+        """That of the images: of the first parameter of real numbers."""
+        return next((p.dtype for p in self.network.parameters() if p.is_floating_point()), torch.float32)
+
+    @property
     def labels(self) -> Tensor:
         """Class numbers (B,) of the images; ValueError where they are not known."""
         return _known_labels(self._labels)
@@ -102,7 +108,9 @@ class Borrowed:
                 raise ValueError(f"samples={self._samples} is more than the {len(images)} images of the batch")
             images, labels = images[: self._samples], None if labels is None else labels[: self._samples]
         if (parameter := next(self.network.parameters(), None)) is not None:
-            images = images.to(parameter.device, parameter.dtype if images.is_floating_point() else images.dtype)
+            images = images.to(parameter.device, self._dtype if images.is_floating_point() else images.dtype)
+        if index > 0 and not _is_finite(images):
+            raise FloatingPointError(_NOT_FINITE)
         if labels is not None:
             labels = _usable(labels).to(images.device)
         return Batch(self._arranged(_usable(images)), labels)
@@ -231,6 +239,13 @@ class Borrowed:
             return forward_graph(self.network, self.inputs, batchnorm, composite)
 
 
+_NOT_FINITE = "the images have values that are not finite"
+
+
+def _is_finite(images: Tensor) -> bool:
+    return bool(torch.isfinite(images).all())
+
+
 def _damage(network: nn.Module) -> str | None:
     for name, parameter in network.named_parameters():
         if not torch.isfinite(parameter).all():
@@ -268,6 +283,12 @@ def borrow(
         samples: use only so many of a batch's first images.
         fresh: the network comes from its constructor, see ``networks.init.initialise``.
     """
+    for name, module in network.named_modules():
+        if re.match(r"torch\.(ao\.)?nn\.(intrinsic\.)?quantized", type(module).__module__):
+            raise ValueError(
+                f"{name or 'the network'} ({type(module).__name__}) is quantised: its packed weights can neither be counted "
+                "nor initialised; give the network as it was before"
+            )
     batch = images.images if isinstance(images, Batch) else images
     images_device = batch.device if isinstance(batch, Tensor) else torch.device("cpu")
     device = next((p.device for p in network.parameters()), images_device)

@@ -51,7 +51,7 @@ class Layers(Proxy):
     `Space.layers`. Higher is better.
     """
 
-    info = ProxyInfo(name="layers", title="Layers", source="the search spaces (`Space.layers`)")
+    info = ProxyInfo(name="layers", title="Layers", source="the search spaces (`Space.layers`)", reads="architecture")
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
         layers = getattr(borrowed.network, "space_layers", None)

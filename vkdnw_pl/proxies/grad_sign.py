@@ -54,6 +54,8 @@ class GradSign(Proxy):
         for gradients in per_sample_gradients(
             network, list(weights), borrowed.inputs, F.cross_entropy, trace, (labels,), self.batchnorm
         ):
+            if not all(torch.isfinite(g).all() for g in gradients.values()):
+                raise FloatingPointError("a gradient is not finite")
             for name, g in gradients.items():
                 sums[name] += g.sign().sum(0)
         total = sum(float(s.abs().sum(dtype=torch.float64)) for s in sums.values())

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from vkdnw_pl.networks.features import channels_last
 from vkdnw_pl.networks.private_copy import is_scripted
+from vkdnw_pl.proxies.functional import UndefinedScore
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
 from vkdnw_pl.proxies.functional.calls import CONVOLUTIONS
 from vkdnw_pl.proxies.functional.passes import unchanged
@@ -42,7 +43,7 @@ class Graph:
     inputs: Tensor
     """The batch, requiring gradients where it is not of whole numbers."""
     parameters: Mapping[str, Tensor]
-    """Every parameter by name, requiring gradients; empty for a network with scripted modules."""
+    """Every parameter that is no whole number by name, requiring gradients; empty for a network with scripted modules."""
     taps: Mapping[str, Tensor]
     """Outputs of the modules that were asked for, in the order of the calls; maps as (B, C, H, W)."""
     layers: tuple[Layer, ...]
@@ -58,7 +59,7 @@ def forward_graph(
     """One forward pass of ``images`` (B, ...) through a network in evaluation mode, which is not changed.
 
     ``taps`` are names of modules. With ``composite``, ``sample`` norm and attention have derivatives of every order.
-    Raises ValueError where the network does not return logits (B, C).
+    Raises ValueError where the network does not return logits (B, C), FloatingPointError where they are not finite.
     """
     outputs: dict[str, Tensor] = {}
     modules = {name: network.get_submodule(name) for name in taps}
@@ -75,7 +76,7 @@ def forward_graph(
         return None
 
     scripted = is_scripted(network)
-    leaves = {} if scripted else {n: p.detach().requires_grad_() for n, p in network.named_parameters()}
+    leaves = {} if scripted else gradient_leaves(network)
     recorder = _Recorder()
     handles = [module.register_forward_hook(partial(tap, name)) for name, module in modules.items()]
     try:
@@ -90,7 +91,15 @@ def forward_graph(
         for handle in handles:
             handle.remove()
     logits = check_logits(out, len(inputs))
+    if not torch.isfinite(logits).all():
+        raise FloatingPointError("the logits are not finite")
     return Graph(inputs, leaves, outputs, tuple(recorder.layers), tuple(recorder.relus), logits)
+
+
+def gradient_leaves(network: nn.Module) -> dict[str, Tensor]:
+    """The parameters by name, requiring gradients; whole numbers have none."""
+    parameters = {n: p.detach() for n, p in network.named_parameters() if p.is_floating_point() or p.is_complex()}
+    return {name: parameter.requires_grad_() for name, parameter in parameters.items()}
 
 
 class _Recorder(TorchFunctionMode):
@@ -131,7 +140,7 @@ def cross_entropy(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
 
 
 def check_classes(labels_B: Tensor, num_logits: int) -> None:
-    """Raise ValueError where a label is not a class of a network with ``num_logits`` logits."""
+    """Raise ValueError where a label is not a class of a network with ``num_logits`` logits, UndefinedScore for one class."""
     if int(labels_B.min()) < 0:
         raise ValueError(f"the images have a label {int(labels_B.min())}; labels are class numbers from 0")
     if int(labels_B.max()) >= num_logits:
@@ -139,6 +148,8 @@ def check_classes(labels_B: Tensor, num_logits: int) -> None:
             f"the images have a label {int(labels_B.max())}, but the network returns {num_logits} logits; choose other "
             "images, or a network with more classes"
         )
+    if num_logits == 1:
+        raise UndefinedScore("the cross-entropy of one class is 0 for every network")
 
 
 def check_parameters(graph: Graph) -> None:

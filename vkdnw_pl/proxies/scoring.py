@@ -7,21 +7,25 @@ import math
 import re
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal, TypeVar, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from vkdnw_pl.data.batches import Batch, Batches, Source, batches, image_batch
-from vkdnw_pl.errors import check_choice, check_whole, what_it_says, why
+from vkdnw_pl.errors import check_bool, check_choice, check_whole, what_it_says, why
 from vkdnw_pl.networks.init import INITS, Init, Uninitialised
-from vkdnw_pl.networks.private_copy import is_scripted
+from vkdnw_pl.networks.private_copy import Uncopied, is_scripted
 from vkdnw_pl.proxies.base import Proxy, ProxySpec, make_proxies, sample_notes
 from vkdnw_pl.proxies.borrow import Borrowed, borrow
 from vkdnw_pl.proxies.functional import UndefinedScore
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -96,6 +100,11 @@ def score_network(
         # One given batch is all there is; only numbered ones can be as many images as a definition has.
         samples = proxy.protocol.samples or (proxy.info.samples if isinstance(images, Images) else None)
         groups.setdefault((proxy_init, source, samples or 0), []).append(proxy)
+    for name, module in network.named_modules():
+        if module._backward_hooks or module._backward_pre_hooks:
+            named = f"{name or 'the network'} ({type(module).__name__})"
+            warnings.warn(f"{named} has hooks on backward passes, which have no effect on scores", stacklevel=2)
+            break
     for (group_init, source, samples), group in groups.items():
         group_images = getattr(images, source) if isinstance(images, Images) else images
         try:
@@ -107,8 +116,35 @@ def score_network(
             # What does not look at the weights has a value all the same.
             group = [proxy for proxy in group if proxy.info.reads == "architecture"]
             _run_group(scores, group, borrow(network, group_images, seed, "keep", samples or None, fresh))
+        except Uncopied as error:
+            counted = any(proxy.info.reads == "architecture" for proxy in proxies)
+            if not counted or any(map(is_lazy, network.parameters())):
+                raise
+            for proxy in group:
+                if proxy.info.reads == "architecture":
+                    _run(scores, proxy, cast(Borrowed, _NoCopy(network, error)))
+                else:
+                    scores.fail(proxy.table_columns, str(error))
     scores.values = {column: scores.values[column] for proxy in proxies for column in proxy.table_columns}
     return scores
+
+
+class _NoCopy:
+    """A network that cannot be copied, in the place of a borrowed one: its shapes can be seen, and nothing be run."""
+
+    damage = None
+
+    def __init__(self, network: nn.Module, error: Uncopied) -> None:
+        self.network, self._error = network, error
+
+    def __getattr__(self, name: str) -> Any:
+        raise self._error
+
+    def run(self, work: Callable[[Any], T]) -> T:
+        return work(self)
+
+    def own_streams(self, purpose: str) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 def _run_group(scores: Scores, group: Sequence[Proxy], lent: AbstractContextManager[Borrowed]) -> None:
@@ -201,14 +237,27 @@ def score(
     """
     if not isinstance(network, nn.Module):
         raise ValueError(f"network={network!r} is not allowed: give a torch.nn.Module")
+    if any(parameter.is_meta for parameter in network.parameters()):
+        raise ValueError("the network is on the meta device, where weights have no values: make it on another device")
     made_proxies = make_proxies(proxies)
     check_choice("init", init, ("auto", *INITS))
+    check_whole("seed", seed := _plain(seed), 0, most=2**32 - 1)
+    check_bool("details", details)
+    check_bool("strict", strict)
+    if num_classes is not None:
+        check_whole("num_classes", num_classes := _plain(num_classes), 1)
     images: Images | Batch
     if inputs is None:
-        size = (3, 224, 224) if input_size is None else tuple(input_size)
-        batch_size = 16 if batch_size is None else batch_size
+        if isinstance(input_size, str) or not (input_size is None or isinstance(input_size, Iterable)):
+            raise ValueError(f"input_size={input_size!r} is not allowed: give a shape such as (3, 224, 224)")
+        size = (3, 224, 224) if input_size is None else tuple(map(_plain, input_size))
         for length in size or (None,):
             check_whole(f"input_size={input_size!r}: length", length, 1)
+        check_whole("batch_size", batch_size := 16 if batch_size is None else _plain(batch_size), 1)
+        if not (data is None or isinstance(data, str | Mapping)):
+            raise ValueError(f"data={data!r} is not allowed: give a name, the path of a file or a data module")
+        if data is not None and not any(proxy.input == "data" for proxy in made_proxies):
+            warnings.warn(f"data={data!r} has no effect: no proxy among these sees images of a data set", stacklevel=2)
         few = batches("random", min(batch_size, 2), size, seed)(0)
     else:
         for option, value in {"input_size": input_size, "batch_size": batch_size, "data": data}.items():
@@ -217,6 +266,8 @@ def score(
         few = inputs if isinstance(inputs, Batch) else Batch(inputs)
         if not isinstance(few.images, Tensor) or few.images.dim() == 0 or not len(few.images):
             raise ValueError(f"inputs={inputs!r} is not allowed: give a tensor (B, ...) with at least one input")
+        if few.images.is_meta or few.images.layout != torch.strided:
+            raise ValueError("inputs is a tensor without values, or a sparse one: give a dense tensor (B, ...)")
         batch_size = len(few.images)
     if num_classes is not None or any(proxy.info.needs_labels for proxy in made_proxies):
         num_logits = _num_logits(network, few, seed)
@@ -243,6 +294,11 @@ def score(
     return NetworkScores({column: scores.values[column] for column in columns}, reasons)
 
 
+def _plain(value: Any) -> Any:
+    """A number of NumPy as Python's."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _num_logits(network: nn.Module, batch: Batch, seed: int) -> int | None:
     """How many logits the network returns; None where it cannot be run, of which every proxy will tell."""
     try:
@@ -253,6 +309,8 @@ def _num_logits(network: nn.Module, batch: Batch, seed: int) -> int | None:
 
 
 def _describe(error: Exception) -> str:
+    if isinstance(error, Uncopied):
+        return str(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return f"out of memory: {what_it_says(error)}"
     if re.search(r"forward\(\).*missing", text := why(error)):

@@ -8,7 +8,7 @@ from torch import Tensor
 from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.samples import agreements, per_sample_gradients
-from vkdnw_pl.proxies.graph import check_parameters
+from vkdnw_pl.proxies.graph import check_parameters, gradient_leaves
 
 
 class LinearRegions(GraphProxy):
@@ -57,7 +57,8 @@ class NTKCondition(GraphProxy):
     )
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
-        names = [n for n, _ in borrowed.network.named_parameters() if n.rpartition(".")[2].endswith("weight")]
+        named = gradient_leaves(borrowed.network)
+        names = [name for name in named if name.rpartition(".")[2].endswith("weight")]
         if not names:
             raise UndefinedScore("the network has no weights")
         coupled = self.batchnorm == "batch" or borrowed.trace(self.batchnorm).coupled

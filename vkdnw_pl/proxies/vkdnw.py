@@ -25,8 +25,10 @@ from vkdnw_pl.proxies.functional.fisher import (
 )
 from vkdnw_pl.proxies.functional.jacobian import DEFAULT_MEMORY_BYTES, ENGINES, Engine, jacobian
 from vkdnw_pl.proxies.functional.scalars import Scalar, layer_weights, spread_entries
+from vkdnw_pl.proxies.graph import gradient_leaves
 
 _SMALL = 1e-10
+_OVERFLOW = "the Fisher matrix is not finite: logits or their derivatives overflow"
 
 
 @dataclass(eq=False)
@@ -80,7 +82,7 @@ class VKDNW(Proxy):
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
         network = borrowed.network
-        tensors = layer_weights(network) if self.scalars == "weights" else dict(network.named_parameters())
+        tensors = layer_weights(network) if self.scalars == "weights" else gradient_leaves(network)
         generator = borrowed.generator("vkdnw place")
         scalars = [Scalar(name, index) for name, p in tensors.items() for index in self._entries(p.numel(), generator)]
         if not scalars:
@@ -89,7 +91,7 @@ class VKDNW(Proxy):
         result = jacobian(network, borrowed.inputs, scalars, self.batchnorm, self.engine, memory, up_to_shift=True)
         root = fisher_root(result.jac_BCP, smoothed_probabilities(result.logits_BC, self.alpha))
         if not torch.isfinite(root).all():
-            raise FloatingPointError("the Fisher matrix is not finite: logits or their derivatives overflow")
+            raise FloatingPointError(_OVERFLOW)
         deciles = quantiles(eigenvalues_of_root(root))
         if not deciles.any():
             raise UndefinedScore("the deciles of the Fisher spectrum are all zero")
@@ -176,7 +178,7 @@ class VKDNWOfficial(Proxy):
         return names[: self.num_tensors] if self.tensors == "first" else names[-self.num_tensors :]
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
-        parameters = dict(borrowed.network.named_parameters())
+        parameters = gradient_leaves(borrowed.network)
         if not parameters:
             raise UndefinedScore("the network has no parameters")
         scalars = [
@@ -186,8 +188,12 @@ class VKDNWOfficial(Proxy):
         ]
         memory = int(self.max_memory_mb * 2**20)
         result = jacobian(borrowed.network, borrowed.inputs, scalars, self.batchnorm, max_memory_bytes=memory)
+        if result.logits_BC.shape[1] == 1:  # what is left is rounding
+            raise UndefinedScore("the deciles of the Fisher spectrum are all zero")
         dtype = getattr(torch, self.precision)
         fisher = official_fisher(result.jac_BCP, result.logits_BC, self.alpha, self.alpha_precision, self.root, dtype)
+        if not torch.isfinite(fisher).all():
+            raise FloatingPointError(_OVERFLOW)
         at = quantiles(torch.linalg.svdvals(fisher), self._quantiles_at())
         share = at / (at.abs().sum() + _SMALL)
         score = -(share * torch.log(share + _SMALL)).sum()

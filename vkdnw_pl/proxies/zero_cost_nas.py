@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, NoBatchNormMode
 from vkdnw_pl.proxies.functional.passes import unchanged
 from vkdnw_pl.proxies.functional.scalars import layer_weights, total, weights_and_gradients
 from vkdnw_pl.proxies.functional.trace import check_logits
-from vkdnw_pl.proxies.graph import Graph, check_parameters, cross_entropy
+from vkdnw_pl.proxies.graph import Graph, check_parameters, cross_entropy, gradient_leaves
 
 
 class L2Norm(Proxy):
@@ -217,9 +218,19 @@ class Synflow(Proxy):
             raise UndefinedScore("there is no input of ones where inputs are whole numbers")
         network = _absolute(borrowed.network)
         ones = torch.ones_like(borrowed.inputs[:1], dtype=torch.float64)
-        score = _flow(network, ones, NoBatchNormMode())
+        try:
+            score = _flow(network, ones, NoBatchNormMode())
+        except RuntimeError as error:
+            if not re.search("type", str(error)):
+                raise
+            score = math.nan  # it casts to single precision and goes on so
         if not math.isfinite(score):
-            score = _flow(network, ones, _DoubleMode())
+            try:
+                score = _flow(network, ones, _DoubleMode())
+            except RuntimeError as error:
+                if not re.search("type", str(error)):
+                    raise
+                raise ValueError(f"synflow is computed in float64; the network casts to another: {error}") from error
         if not math.isfinite(score):
             raise UndefinedScore("without normalisation the signal, or its gradient, leaves the range of float64")
         if self.log and score == 0.0:
@@ -228,7 +239,7 @@ class Synflow(Proxy):
 
 
 def _flow(network: nn.Module, ones: Tensor, mode: NoBatchNormMode) -> float:
-    leaves = {name: p.detach().requires_grad_() for name, p in network.named_parameters()}
+    leaves = gradient_leaves(network)
     with unchanged(network), torch.enable_grad(), mode:
         logits = check_logits(functional_call(network, leaves, (ones.clone(),)), 1)
     if not logits.requires_grad:

@@ -85,10 +85,13 @@ class RunFolder:
 
         Raises:
             FolderBusy: if another process keeps it.
-            UsageError: if a file is in the way.
+            UsageError: if a file is in the way, or the folder cannot be made.
         """
         check_out(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileNotFoundError, PermissionError) as error:
+            raise UsageError(f"out={str(self.path)!r} cannot be made: {error.strerror}") from error
         file = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             deadline = time.monotonic() + (_patience_s() if patience_s is None else patience_s)

@@ -220,7 +220,7 @@ def _written_out(archs: str, space: Space) -> list[str]:
         try:
             return [space.architecture(archs)]
         except ValueError as error:
-            if len(parts) < 2:
+            if len(parts) < 2 or all(part.removeprefix("-").isdigit() for part in parts):  # of one architecture
                 raise ValueError(
                     f"archs={archs!r} is not allowed: give {', '.join(KEYWORDS)}, a file that exists, or architectures: "
                     f"{error}"
@@ -233,10 +233,10 @@ def _is_pattern(arch: str) -> bool:
 
 
 def _split(archs: str) -> Iterator[str]:
-    """Split at the commas that stand in no parentheses."""
+    """Split at the commas that stand in no parentheses or brackets."""
     start = depth = 0
     for place, character in enumerate(archs):
-        depth += (character == "(") - (character == ")")
+        depth += (character in "([") - (character in ")]")
         if character == "," and depth == 0:
             yield archs[start:place]
             start = place + 1
