@@ -1,8 +1,10 @@
 import errno
 import fcntl
+from pathlib import Path
 
 import pytest
 
+from vkdnw_pl.errors import UsageError
 from vkdnw_pl.runs.folder import FolderBusy, RunFolder
 
 
@@ -32,3 +34,10 @@ def test_a_damaged_record_is_named(tmp_path):
     (tmp_path / "meta.json").write_text('{"form')
     with pytest.raises(ValueError, match=r"meta\.json is damaged"):
         RunFolder(tmp_path).read_meta()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc")
+def test_a_folder_that_cannot_be_made_is_wrong_usage():
+    with pytest.raises(UsageError, match=r"^out='/proc/results/run' cannot be made: "):
+        with RunFolder("/proc/results/run").lock():
+            pass

@@ -42,6 +42,16 @@ def test_list_takes_any_spelling_and_drops_repeats():
         resolve([])
 
 
+@pytest.mark.parametrize("archs", ["4,0,3,1,4,3", "(4, 0, 3, 1, 4, 3)", "[4, 0, 3, 1, 4, 3]"])
+def test_integers_alone_are_shown_in_both_readings(archs):
+    numbers = r"\(4, 0, 3, 1, 4, 3\)"
+    with pytest.raises(
+        ValueError, match=rf"does not say what .* write index:{numbers} for .* or naslib:{numbers} for "
+    ):
+        resolve(archs)
+    assert resolve("naslib:[2,2,0,2,3,3],index:(0, 0, 0, 3, 0, 0)") == [A, B]
+
+
 def test_file_with_one_architecture_per_line(tmp_path):
     path = tmp_path / "archs.txt"
     path.write_text(f"# mine\n\n {A}\nindex:(0, 0, 0, 3, 0, 0)\r\n{A}\n")
