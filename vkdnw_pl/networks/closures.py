@@ -51,7 +51,7 @@ class Rebinding:
             for attribute, value in list(vars(module).items()):
                 self._where = f"{name or 'the network'} ({type(module).__name__}): a function in {attribute}"
                 if (new := self._part(value)) is not value:
-                    vars(module)[attribute] = new
+                    module.__dict__[attribute] = new
 
     def _part(self, value: Any) -> Any:
         """What stands for a part of the copy."""
