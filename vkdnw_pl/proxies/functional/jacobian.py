@@ -176,7 +176,10 @@ def _compute(
             parts.append(_generic_jacobian(network, chunk, scalars, batchnorm, plan))
         elif engine == "reverse":
             targets = _targets(network, scalars, range(len(scalars)))
-            parts.append(reverse_jacobian(network, chunk, targets, len(scalars), batchnorm, through_head, up_to_shift))
+            hidden = plan.hidden is not None
+            parts.append(
+                reverse_jacobian(network, chunk, targets, len(scalars), batchnorm, through_head, up_to_shift, hidden)
+            )
         else:
             jac = None
             for start in range(0, max(len(scalars), 1), columns):

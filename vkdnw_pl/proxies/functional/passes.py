@@ -114,6 +114,17 @@ def requiring_gradients(parameters: Iterable[Tensor]) -> Iterator[None]:
             parameter.grad = None
 
 
+def packing() -> Any:
+    """The function through which the tensors go that autograd saves; None for none."""
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)  # type: ignore[attr-defined]
+    return None if hooks is None else hooks[0]
+
+
+def in_checkpoint() -> bool:
+    """Whether this is a block that runs again in the backward pass (``use_reentrant=False``)."""
+    return getattr(packing(), "__module__", None) == "torch.utils.checkpoint"
+
+
 def backpropagate(scalar: Tensor, retain_graph: bool = False, inputs: Sequence[Tensor] = ()) -> None:
     """``torch.autograd.backward`` of a scalar that leaves torch function modes on.
 

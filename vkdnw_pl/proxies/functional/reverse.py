@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,15 +13,15 @@ from torch.overrides import TorchFunctionMode
 
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
 from vkdnw_pl.proxies.functional.calls import Call, LocalDerivative, Unsupported, local_derivatives
-from vkdnw_pl.proxies.functional.passes import backpropagate, unchanged
+from vkdnw_pl.proxies.functional.passes import backpropagate, in_checkpoint, unchanged
 
 
 class _Recorder(TorchFunctionMode):
     """Watches the layer calls and, in the backward pass, turns gradients of their outputs into Jacobian entries."""
 
-    def __init__(self, targets: Mapping[int, Sequence[tuple[int, int]]]) -> None:
+    def __init__(self, targets: Mapping[int, Sequence[tuple[int, int]]], reruns: bool) -> None:
         super().__init__()
-        self.targets = targets
+        self.targets, self.reruns = targets, reruns
         self.roots: list[Tensor] = []
         self.entries_BP: Tensor | None = None  # where the next backward pass writes
         self.last_linear: tuple[Tensor, Call, list[tuple[int, LocalDerivative]]] | None = None
@@ -30,6 +31,7 @@ class _Recorder(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         call = Call.of(func, args, kwargs)
+        self.reruns = self.reruns or in_checkpoint()
         out = func(*args, **kwargs)
         if call is None or not torch.is_grad_enabled():
             return out
@@ -68,15 +70,17 @@ def reverse_jacobian(
     num_columns: int,
     batchnorm: BatchNorm,
     through_head: bool,
-    up_to_shift: bool = False,
+    up_to_shift: bool,
+    reruns: bool,
 ) -> tuple[Tensor, Tensor]:
     """Jacobian (B, C, P) of the logits with respect to the targets, and the logits; for samples that do not interact.
 
     ``targets`` has (column, flat index) pairs by the id of a parameter. ``through_head`` differentiates the inputs of
     the final linear layer and multiplies by its weight; ``up_to_shift`` the differences to the last logit, whose row is
-    then zero: one product less. Parameters must not require gradients.
+    then zero: one product less. Parameters must not require gradients. ``reruns`` tells that some function may run
+    layers in its backward pass, as checkpointed blocks do, which are noticed.
     """
-    recorder = _Recorder(targets)
+    recorder = _Recorder(targets, reruns)
     try:
         with unchanged(network), torch.enable_grad(), recorder, BatchNormMode(batchnorm):
             logits = network(inputs.clone())
@@ -103,7 +107,9 @@ def _pull_back(recorder: _Recorder, logits: Tensor, num_columns: int, through_he
     if recorder.roots and outputs.requires_grad:
         for feature in range(outputs.shape[1]):
             recorder.entries_BP = jac_BFP[:, feature]
-            backpropagate(outputs[:, feature].sum(), feature + 1 < outputs.shape[1], recorder.roots)
+            # Modes that have nothing to watch in the backward pass cost a twentieth of it all.
+            with nullcontext() if recorder.reruns else torch._C.DisableTorchFunction():
+                backpropagate(outputs[:, feature].sum(), feature + 1 < outputs.shape[1], recorder.roots)
             for root in recorder.roots:
                 root.grad = None
     if weight_CF is None:

@@ -17,7 +17,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from vkdnw_pl.networks.private_copy import is_scripted
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode, SampleNorm
 from vkdnw_pl.proxies.functional.calls import Call, can_be_differentiated, is_smooth
-from vkdnw_pl.proxies.functional.passes import requiring_gradients, unchanged
+from vkdnw_pl.proxies.functional.passes import in_checkpoint, packing, requiring_gradients, unchanged
 
 _MATMULS = (
     "matmul __matmul__ __rmatmul__ mm bmm addmm baddbmm einsum bilinear scaled_dot_product_attention "
@@ -74,12 +74,6 @@ class Trace:
         return round(sum(step.macs for step in self.steps))
 
 
-def _packing() -> Any:
-    """The function through which autograd's tensors go that it saves; None for none, and in a checkpointed block."""
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)  # type: ignore[attr-defined]
-    return None if hooks is None or hooks[0].__module__ == "torch.utils.checkpoint" else hooks[0]
-
-
 class _Tracer(TorchFunctionMode):
     def __init__(self, names: dict[int, str], batch: int, with_graph: bool) -> None:
         super().__init__()
@@ -95,7 +89,7 @@ class _Tracer(TorchFunctionMode):
         self.other_matmuls = False
         self.last_linear: tuple[Tensor, int] | None = None
         self.tracked: WeakIdKeyDictionary = WeakIdKeyDictionary()
-        self.packing = _packing()
+        self.packing = packing()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -154,7 +148,7 @@ class _Tracer(TorchFunctionMode):
         # The engines' own hooks and graph are not those of plain autograd.
         if carried and func in _OF_BACKWARD:
             self._leave(f"{'grad_fn' if name == '__get__' else name} {_OF_BACKWARD[func]}")
-        if _packing() not in (None, self.packing):
+        if packing() not in (None, self.packing) and not in_checkpoint():
             self._leave("saved_tensors_hooks change what autograd keeps")
         return carried
 
