@@ -38,7 +38,8 @@ class Slow(LightningDataModule):
         return torch.utils.data.DataLoader(_Images(), batch_size=4)
 '''
 OPTIONS = (
-    *("--network", "{channels: 4, cells: 1, image_size: 8}", "--proxies", "[macs, aleph, naswot]", "--batch_size", "4"),
+    *("--network", "{channels: 4, cells: 1, image_size: 8}", "--batch_size", "4"),
+    *("--proxies", "[macs, aleph, {name: naswot, images: images, samples: 4}]"),
     *("--device", "cpu", "--workers", "1", "--progress", "false", "--top_k", "5"),
 )
 SLOWLY = (*OPTIONS, "--input", "{class_path: slow.Slow}", "--seeds", "1..10")
