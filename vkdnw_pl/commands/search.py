@@ -60,8 +60,9 @@ def search(options: SearchOptions) -> int:
             done = len(folder.read_candidates())
         _print_plan(options, plan, folder, done)
         config = as_config(replace(options, out=str(folder.path), overwrite=False))
-        facts = {"evaluations": options.evaluations, "notes": plan.notes}
-        record = RunRecord(folder, config, settings.record(), settings.device, None, **facts)
+        record = RunRecord(
+            folder, config, settings.record(), settings.device, evaluations=options.evaluations, notes=plan.notes
+        )
         group = f"search-{settings.digest()}"
         with record, wandb_run(options, config, folder.path, "search", record.meta, group) as run:
             run.exit_code = _search_and_describe(options, plan, folder, record, done, run, began_at)

@@ -25,8 +25,8 @@ class Uncopied(ValueError):
 def private_copy(network: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """A deep copy that computes the same; tensors that the network kept from a forward pass are cut off their graph.
 
-    Functions that the network holds see the copy, see `Rebinding`. Weight norm and spectral norm by hooks, and pruning, become parametrisations, which have the same parameters. For
-    ``memo`` see ``copy.deepcopy``.
+    Functions that the network holds see the copy, see `Rebinding`. Weight norm and spectral norm by hooks, and pruning,
+    become parametrisations, which have the same parameters. For ``memo`` see ``copy.deepcopy``.
     """
     network = getattr(network, "_orig_mod", network)  # what torch.compile wraps
     try:

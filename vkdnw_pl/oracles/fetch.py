@@ -13,7 +13,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from vkdnw_pl._version import __version__
-from vkdnw_pl.runs.files import replaced
+from vkdnw_pl.runs.files import replaced, sha256_of
 
 # Answers that may be different a moment later; any other HTTP error is final.
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -24,12 +24,6 @@ _MOST_BYTES = 64 << 20  # eight times the largest table
 
 class FetchError(RuntimeError):
     """A file could not be fetched; the text says what was tried and how to do it by hand."""
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fetch(

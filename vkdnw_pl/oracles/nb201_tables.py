@@ -26,9 +26,8 @@ from typing import Any
 
 from vkdnw_pl.oracles.base import Oracle, TableFile, cache_dir, download_command, num_archs
 from vkdnw_pl.oracles.csv_file import accuracies
-from vkdnw_pl.oracles.fetch import sha256_of
 from vkdnw_pl.runs.csv_table import CsvTable, read_csv
-from vkdnw_pl.runs.files import write_atomically
+from vkdnw_pl.runs.files import sha256_of, write_atomically
 from vkdnw_pl.spaces import NB201
 
 SPACE = NB201.name

@@ -18,6 +18,7 @@ from vkdnw_pl.networks.private_copy import private_copy
 from vkdnw_pl.networks.streams import kept_streams
 from vkdnw_pl.proxies.functional import UndefinedScore
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm
+from vkdnw_pl.proxies.functional.calls import is_finite
 from vkdnw_pl.proxies.functional.fisher import feature_entropy
 from vkdnw_pl.proxies.functional.passes import unchanged
 from vkdnw_pl.proxies.functional.trace import Trace, trace
@@ -62,7 +63,7 @@ class Borrowed:
         self._images, self._samples = images, samples
         self._channels_last = False
         first = self.batch(0)
-        if self.damage is None and not _is_finite(first.images):
+        if self.damage is None and not is_finite(first.images):
             self.damage = _NOT_FINITE
         if first.images.dim() == 4 and first.images.device.type == "cpu":
             # Several times faster on CPU: convolutions, pooling and normalisation then never reorder their input.
@@ -109,7 +110,7 @@ class Borrowed:
             images, labels = images[: self._samples], None if labels is None else labels[: self._samples]
         if (parameter := next(self.network.parameters(), None)) is not None:
             images = images.to(parameter.device, self._dtype if images.is_floating_point() else images.dtype)
-        if index > 0 and not _is_finite(images):
+        if index > 0 and not is_finite(images):
             raise FloatingPointError(_NOT_FINITE)
         if labels is not None:
             labels = _usable(labels).to(images.device)
@@ -117,11 +118,10 @@ class Borrowed:
 
     def _numbered(self, numbered: Batches, index: int) -> Batch:
         """Batch ``index`` of numbered ones; of several together where one has not as many images as are wanted."""
-        size = len(numbered(0).images)
-        count = -(-(self._samples or size) // size)
+        if self._samples is None:
+            return numbered(index)
+        count = -(-self._samples // len(numbered(0).images))
         parts = [numbered(index * count + i) for i in range(count)]
-        if count == 1:
-            return parts[0]
         labels = [part.labels for part in parts if part.labels is not None]
         return Batch(torch.cat([part.images for part in parts]), torch.cat(labels) if labels else None)
 
@@ -242,13 +242,9 @@ class Borrowed:
 _NOT_FINITE = "the images have values that are not finite"
 
 
-def _is_finite(images: Tensor) -> bool:
-    return bool(torch.isfinite(images).all())
-
-
 def _damage(network: nn.Module) -> str | None:
     for name, parameter in network.named_parameters():
-        if not torch.isfinite(parameter).all():
+        if not is_finite(parameter):
             return f"the weights are kept, and {name} has entries that are not finite"
     return None
 

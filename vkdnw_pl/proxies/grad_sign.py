@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from vkdnw_pl.proxies.base import Proxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, check_batch_norm
+from vkdnw_pl.proxies.functional.calls import is_finite
 from vkdnw_pl.proxies.functional.samples import per_sample_gradients
 from vkdnw_pl.proxies.functional.scalars import layer_weights
 from vkdnw_pl.proxies.graph import check_classes
@@ -54,7 +55,7 @@ class GradSign(Proxy):
         for gradients in per_sample_gradients(
             network, list(weights), borrowed.inputs, F.cross_entropy, trace, (labels,), self.batchnorm
         ):
-            if not all(torch.isfinite(g).all() for g in gradients.values()):
+            if not all(map(is_finite, gradients.values())):
                 raise FloatingPointError("a gradient is not finite")
             for name, g in gradients.items():
                 sums[name] += g.sign().sum(0)

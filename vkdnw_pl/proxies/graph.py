@@ -19,7 +19,7 @@ from vkdnw_pl.networks.features import channels_last
 from vkdnw_pl.networks.private_copy import is_scripted
 from vkdnw_pl.proxies.functional import UndefinedScore
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
-from vkdnw_pl.proxies.functional.calls import CONVOLUTIONS
+from vkdnw_pl.proxies.functional.calls import CONVOLUTIONS, is_finite
 from vkdnw_pl.proxies.functional.passes import unchanged
 from vkdnw_pl.proxies.functional.trace import check_logits
 
@@ -91,7 +91,7 @@ def forward_graph(
         for handle in handles:
             handle.remove()
     logits = check_logits(out, len(inputs))
-    if not torch.isfinite(logits).all():
+    if not is_finite(logits):
         raise FloatingPointError("the logits are not finite")
     return Graph(inputs, leaves, outputs, tuple(recorder.layers), tuple(recorder.relus), logits)
 

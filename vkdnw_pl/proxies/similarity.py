@@ -13,8 +13,8 @@ from vkdnw_pl.proxies.functional.samples import agreements, correlations
 class Naswot(GraphProxy):
     """``log |det K|`` where K_ij counts the ReLU units that are on for both of the images i and j, or off for both.
 
-    Higher is better. On 64 real images, as published. No score where K is singular, as it is where two images switch the same units on or there are fewer
-    units than images less one (official: -inf, or what round-off makes of it).
+    Higher is better. On 64 real images, as published. No score where K is singular, as it is where two images switch the
+    same units on or there are fewer units than images less one (official: -inf, or what round-off makes of it).
     """
 
     info = ProxyInfo(

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from vkdnw_pl.errors import CommandFailed, UsageError, one_line, shown
 from vkdnw_pl.runs.documents import read_json
-from vkdnw_pl.runs.files import remove_drafts
+from vkdnw_pl.runs.files import remove_drafts, sha256_of
 
 Record = dict[str, Any]
 """What decides a result, as JSON-able values by option name: compared on resume and merge, and hashed."""
@@ -210,7 +210,7 @@ def source_record(source: Any) -> Any:
 
 def file_record(path: str) -> dict[str, str]:
     """A file by its path and its content."""
-    return {"file": path, "sha256": hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()}
+    return {"file": path, "sha256": sha256_of(Path(path).expanduser())}
 
 
 def text_digest(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -18,7 +17,7 @@ from vkdnw_pl.errors import CommandFailed, UsageError, user_input
 from vkdnw_pl.networks.arch_file import TASK, is_arch_file, prepared_images
 from vkdnw_pl.runs.documents import read_json, read_yaml
 from vkdnw_pl.runs.environment import environment_record
-from vkdnw_pl.runs.files import write_json
+from vkdnw_pl.runs.files import sha256_of, write_json
 from vkdnw_pl.spaces import SPACES, make_space
 from vkdnw_pl.spaces.base import check_imported
 from vkdnw_pl.spaces.resolve import AUTO, ResolvedArch, resolve_arch
@@ -230,8 +229,7 @@ def _evaluation(values: Mapping[str, Any]) -> dict[str, float]:
 
 def _prepared_images(folder: TrainingFolder) -> dict[str, Any]:
     """How images were prepared, as `NetworkRecord` has it, where our data module says it."""
-    config = read_yaml(folder.config) if folder.config.is_file() else {}
-    data = config.get("data") if isinstance(config, dict) else None
+    data = (read_yaml(folder.config) if folder.config.is_file() else {}).get("data")
     if not isinstance(data, dict):
         return {}
     path = str(data.get("class_path"))
@@ -295,7 +293,7 @@ def write_files(
             card["onnx"] = _write_onnx(path, source, card, opset)
         else:
             save_exported(path, source.record, source.network.state_dict())
-        card["files"][path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        card["files"][path.name] = sha256_of(path)
     write_json(folder / CARD, card)
     return card
 

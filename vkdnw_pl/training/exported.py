@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from vkdnw_pl.errors import CommandFailed, check_whole, first_line, is_whole
 from vkdnw_pl.networks.arch_file import prepared_images
 from vkdnw_pl.runs.documents import parse_json
-from vkdnw_pl.runs.files import replaced
+from vkdnw_pl.runs.files import replaced, sha256_of
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.spaces.base import check_imported
 from vkdnw_pl.training.export_options import CARD
@@ -107,9 +107,7 @@ def _check_digest(path: Path) -> None:
         digest = json.loads(path.with_name(CARD).read_text(encoding="utf-8"))["files"][path.name]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return  # there is no card, or it is not about this file
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != digest:
+    if (found := sha256_of(path)) != digest:
         raise ValueError(
             f"weights={str(path)!r} is damaged, or another file than the one that {CARD} beside it is about: its SHA-256 "
             f"is {found}, not {digest}"

@@ -272,10 +272,9 @@ def _by_gradients(
                 # Not ``autograd.grad``, which does not see into checkpointed blocks.
                 if logit.requires_grad:
                     backpropagate(logit, retain_graph=True)
-                gradients = {id(p): p.grad for p in chosen}
                 row = logits.detach().new_zeros(len(scalars))
                 for column, scalar in enumerate(scalars):
-                    gradient = gradients[id(everywhere[scalar.parameter])]
+                    gradient = everywhere[scalar.parameter].grad
                     if gradient is not None:
                         row[column] = gradient.flatten()[scalar.index]
                 rows.append(row)

@@ -40,8 +40,9 @@ def layer_weights(network: nn.Module) -> dict[str, nn.Parameter]:
     """The weight of every layer with weights: name → parameter, in the order of ``named_parameters()``.
 
     It is a parameter named ``weight`` (or ``..._weight``, as attention's fused projections, or ``weight_...`` of a
-    recurrent layer) with at least two dimensions: not normalisation, embeddings, class tokens and biases. Of a parametrised weight (weight norm and its
-    like) the largest original tensor stands for the layer. A weight shared by several layers counts once.
+    recurrent layer) with at least two dimensions: not normalisation, embeddings, class tokens and biases. Of a
+    parametrised weight (weight norm and its like) the largest original tensor stands for the layer. A weight shared by
+    several layers counts once.
     """
     weights: dict[str, nn.Parameter] = {}
     for module_name, module in network.named_modules():
