@@ -16,9 +16,9 @@ from small_runs import evaluate
 from vkdnw_pl.cli import main
 from vkdnw_pl.errors import UsageError
 from vkdnw_pl.oracles import load_oracle
-from vkdnw_pl.report.paper.sample import choose_sample, compare_scores
+from vkdnw_pl.report.paper.sample import choose_samples, compare_scores
 from vkdnw_pl.report.paper.tables import PAPER_CHOICES, PAPER_TABLES
-from vkdnw_pl.runs.table import read_table
+from vkdnw_pl.scoring.score_tables import read_score_tables
 from vkdnw_pl.spaces import NB201
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "paper"
@@ -168,17 +168,36 @@ def test_several_tables_are_joined(archs, oracle, tmp_path):
     assert not (tmp_path / "no").exists()
 
 
+def test_a_row_is_measured_on_the_first_networks_that_have_its_columns(archs, oracle, tmp_path):
+    """A table of all networks, one of a third of them that has more columns, and a second one of the same third."""
+    whole = write_scores(tmp_path / "a.csv.gz", archs, COLUMNS)
+    part = write_scores(tmp_path / "b.csv.gz", archs[:20], ["aleph", "macs", "zico", "vkdnw"], seeds=(1,))
+    same = write_scores(tmp_path / "c.csv.gz", archs[:20], ["naswot"], seeds=(1,))
+    column = "ImageNet16-120", "ndcg"
+    evaluate([whole, part, same], oracle=oracle, paper="fig1", bootstrap=100, out=str(tmp_path))
+    of = cells(tmp_path / "fig1.csv")
+    sizes = {row: of[row, *column]["n"] for row in ("flops", "vkdnw_agg", "zico", "naswot")}
+    assert sizes == {"flops": "60", "vkdnw_agg": "60", "zico": "20", "naswot": "20"}
+    evaluate([part, same], oracle=oracle, paper="fig1", bootstrap=100, out=str(tmp_path / "part"))
+    of_part = cells(tmp_path / "part" / "fig1.csv")
+    for row in ("zico", "naswot"):
+        for name in ("ours", "low", "high"):
+            assert of[row, *column][name] == of_part[row, *column][name]
+    assert "Of 20 networks." in of["zico", *column]["notes"]
+    assert "Of 20 networks." not in of["flops", *column]["notes"]
+
+
 def test_model_driven_rows_come_from_metrics_of_their_rankings(scores, oracle):
-    sample = choose_sample(read_table(Path(scores)), load_oracle(oracle), "table1", "unique", 1000)
-    assert sample.size == 60
+    samples = choose_samples(read_score_tables([scores], "nb201"), load_oracle(oracle), "table1", "unique", 1000)
+    assert [sample.size for sample in samples] == [60]
     base = {"dataset": "cifar10", "n": 20, "ndcg_k": 3, "kendall": 0.8, "spearman": 0.9, "ndcg": 0.7}
     metrics = [{**base, "ranking": "graf"}, {**base, "ranking": "vkdnw_zcs_m_partial", "missing": "grasp, snip"}]
-    (comparison,) = compare_scores(sample, [], "table1", "unique", 0, "average", learned_metrics=metrics)
+    (comparison,) = compare_scores(samples, "table1", "unique", 0, "average", learned_metrics=metrics)
     rows = {row.row.key: row for row in comparison.rows}
     assert rows["graf"].cells[0][0].difference == -0.02
     assert rows["vkdnw_zcs_m"].cells[0][0].ours == 0.8
     notes = [comparison.footnotes[number - 1] for number in rows["vkdnw_zcs_m"].notes]
-    assert "Features that are missing here: grasp, snip." in notes
+    assert any(note.startswith("Features that are missing here: grasp, snip.") for note in notes)
     assert "no metrics of 'vkdnw_m'" in rows["vkdnw_m"].problem
 
 
@@ -234,9 +253,10 @@ def test_the_toy_example_is_exact(tmp_path):
 def test_rows_that_need_no_network_are_the_papers(tmp_path):
     """MACs and layer counts of all 9,445 networks against Table 1."""
     path = write_scores(tmp_path / "all.csv.gz", list(NB201().enumerate(unique=True)), ["aleph", "macs"], seeds=(1,))
-    sample = choose_sample(read_table(Path(path)), load_oracle("nb201", ACCURACIES), "table1", "unique", 1000)
-    assert sample.complete
-    (comparison,) = compare_scores(sample, [], "table1", "unique", 1000, "average")
+    sources = read_score_tables([path], "nb201")
+    samples = choose_samples(sources, load_oracle("nb201", ACCURACIES), "table1", "unique", 1000)
+    assert samples[0].complete
+    (comparison,) = compare_scores(samples, "table1", "unique", 1000, "average")
     rows = {row.row.key: row.all_cells for row in comparison.rows}
     for row in ("flops", "aleph"):
         for cell in rows[row]:

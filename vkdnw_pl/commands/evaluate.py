@@ -30,7 +30,8 @@ class EvaluateOptions(OracleOptions, WandbOptions):
     scores: str | list[str]
     """Run folder of score or merge, or a score table (.csv or .csv.gz): a column arch, perhaps seed, and one column per
     score, higher = better. Several are joined by (arch, seed), as in '[a.csv, b.csv]'; a column that two of them have must
-    be the same in both. '[]' for --paper fig2, which needs none."""
+    be the same in both. With --paper, tables of other networks may stand behind the first: a row of the paper is measured on
+    the first that has its columns. '[]' for --paper fig2, which needs none."""
     rankings: list[str] | None = None
     """Rankings to evaluate: columns, the named sets vkdnw_single, vkdnw_agg, vkdnw_plus, az_nas, te_nas, or own ones such as
     'aleph>vkdnw+jacov' (log-ranks of the pair and of jacov added). Default: all that the columns allow."""
@@ -152,45 +153,44 @@ def evaluate(options: EvaluateOptions) -> int:
 
 
 def _compare_with_paper(options: EvaluateOptions, paper: Paper) -> int:
-    from vkdnw_pl.report.paper.sample import choose_sample, compare_scores, compare_toy, learned_rows
+    from vkdnw_pl.report.paper.sample import choose_samples, compare_scores, compare_toy, learned_rows
     from vkdnw_pl.report.paper.tables import read_notes
     from vkdnw_pl.report.paper.text import print_comparison, write_comparisons
-    from vkdnw_pl.scoring.score_tables import join_columns, read_score_tables
+    from vkdnw_pl.scoring.score_tables import read_score_tables
 
     out = Path(options.out or f"runs/paper-{paper}").expanduser()
     check_out(out)
     with user_input():
         notes = read_notes(options.notes) if options.notes else ()
     if paper == "fig2":
-        table = ScoreTable(())
+        tables = [ScoreTable(())]
         comparisons = [compare_toy(notes)]
     else:
         with user_input():
             sources = read_score_tables(options.paths, PAPER_SPACE)
             oracle = load_oracle(options.oracle or "auto", options.oracle_path)
-            sample = choose_sample(join_columns(sources), oracle, paper, options.variant, options.top_k)
-        table = sample.table
-        print(f"comparing {sample.size:,} of {sample.num_networks:,} networks with the paper's {paper}", flush=True)
+            samples = choose_samples(sources, oracle, paper, options.variant, options.top_k)
+        tables = [sample.table for sample in samples]
+        sizes = " and ".join(f"{sample.size:,}" for sample in samples)
+        print(f"comparing {sizes} of {samples[0].num_networks:,} networks with the paper's {paper}", flush=True)
         metrics: list[dict[str, Any]] = []
         if paper == "table1":
             models = options.models or ["random_forest", "gradient_boosting"]
             with user_input():
-                learned = learned_rows(sample, models, options.train_size, options.ties, out)
+                learned = learned_rows(samples, models, options.train_size, options.ties, out)
             print("\n".join(dict.fromkeys(learned.notes)))
             metrics = learned.metrics
-        comparisons = compare_scores(
-            sample, sources, paper, options.variant, options.bootstrap, options.ties, notes, metrics
-        )
+        comparisons = compare_scores(samples, paper, options.variant, options.bootstrap, options.ties, notes, metrics)
     with ScoreFolder(out).lock_if_free():
-        names = write_comparisons(out, paper, comparisons, table)
+        names = write_comparisons(out, paper, comparisons, tables[0])
     for comparison in comparisons:
         print()
         print_comparison(comparison)
     print(f"\nresults in {out}: {', '.join(names)}")
-    print_failures(table.rows)
+    print_failures([row for table in tables for row in table.rows])
     with _wandb_run(options, out) as run:
         log_paper(run, out, paper)
-        run.exit_code = 1 if failed_rows(table) else 0
+        run.exit_code = 1 if any(map(failed_rows, tables)) else 0
         return run.exit_code
 
 

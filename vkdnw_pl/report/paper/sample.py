@@ -28,7 +28,7 @@ from vkdnw_pl.scoring.evaluation import (
     scores_by_seed,
 )
 from vkdnw_pl.scoring.learned_evaluation import LearnedEvaluation, ModelKeeper, complete_seeds, evaluate_learned
-from vkdnw_pl.scoring.score_tables import RecordedTable
+from vkdnw_pl.scoring.score_tables import RecordedTable, join_columns
 from vkdnw_pl.spaces import NB201
 
 TOY = {  # accuracies in the order of two rankings, best first: Section 3 of the paper
@@ -44,6 +44,8 @@ class PaperSample:
 
     table: ScoreTable
     oracle: Oracle
+    sources: Sequence[RecordedTable]
+    """What the table was joined of."""
     num_networks: int
     """How many the paper ranks."""
     top_k: int
@@ -65,12 +67,35 @@ class PaperSample:
         return self.size == self.num_networks
 
 
-def choose_sample(table: ScoreTable, oracle: Oracle, paper: str, variant: str, top_k: int) -> PaperSample:
-    """Limit a table to the paper's networks, and the oracle to its data sets.
+def choose_samples(
+    sources: Sequence[RecordedTable], oracle: Oracle, paper: str, variant: str, top_k: int
+) -> list[PaperSample]:
+    """Join the tables of the same networks, and those with the same columns; each such group is a sample.
+
+    A row of the paper's table is measured on the first of them that has its columns, so that a table of all networks
+    and a more expensive one of some stand in one comparison.
+    """
+    groups: list[list[RecordedTable]] = []
+    for source in sources:
+        archs, columns = set(source.table.archs), set(source.table.columns)
+        for group in groups:
+            if any(archs == set(other.table.archs) or columns == set(other.table.columns) for other in group):
+                group.append(source)
+                break
+        else:
+            groups.append([source])
+    return [choose_sample(group, oracle, paper, variant, top_k) for group in groups]
+
+
+def choose_sample(
+    sources: Sequence[RecordedTable], oracle: Oracle, paper: str, variant: str, top_k: int
+) -> PaperSample:
+    """Join tables, limit the result to the paper's networks, and the oracle to its data sets.
 
     nDCG of the first 1,000 of 9,445 and of the first 1,000 of 1,000 are different quantities: in a sample of n every
     network takes 9,445 / n places.
     """
+    table = join_columns(sources)
     columns = [column for name in PAPER_CHOICES[paper] for column in PAPER_TABLES[name].columns]
     datasets = list(dict.fromkeys(column.dataset for column in columns))
     if missing := [name for name in datasets if name not in oracle.datasets]:
@@ -96,6 +121,7 @@ def choose_sample(table: ScoreTable, oracle: Oracle, paper: str, variant: str, t
     return PaperSample(
         ScoreTable(table.columns, [row for row in table.rows if row.arch in kept]),
         dataclasses.replace(oracle, tables=tables, split=split),
+        sources,
         num_networks=len(ranked),
         top_k=top_k,
         left_out=len(table.archs) - len(kept),
@@ -103,8 +129,7 @@ def choose_sample(table: ScoreTable, oracle: Oracle, paper: str, variant: str, t
 
 
 def compare_scores(
-    sample: PaperSample,
-    sources: Sequence[RecordedTable],
+    samples: Sequence[PaperSample],
     paper: str,
     variant: str,
     bootstrap: int,
@@ -114,57 +139,69 @@ def compare_scores(
 ) -> list[Comparison]:
     """Compute the metrics of every row that the columns allow, their intervals, and put them beside the paper's.
 
-    ``sources`` are the tables that the sample's columns come from; ``bootstrap`` is the number of resamples, 0 for no
-    intervals; of ``learned_metrics`` (`evaluate_learned`) a ranking ``*_partial`` stands for its row, with a footnote.
+    Each row is measured on the first of ``samples`` (`choose_samples`) that has its columns. ``bootstrap`` is the number
+    of resamples, 0 for no intervals; of ``learned_metrics`` (`evaluate_learned`) a ranking ``*_partial`` stands for its
+    row, with a footnote.
     """
     tables = [PAPER_TABLES[name] for name in PAPER_CHOICES[paper]]
-    rankings, problems = _available(tables, sample.table.columns)
+    rankings, problems = _available(tables, samples)
     metrics = [{**row, "ranking": re.sub(r"_partial(?=:|$)", "", str(row["ranking"]))} for row in learned_metrics]
     missing = {row["ranking"]: row["missing"] for row in metrics if row.get("missing")}
     intervals: Intervals = {}
-    oracles = _oracles(tables, sample)
-    resamples = 0 if sample.complete else bootstrap
-    steps = len(rankings) * sum(len(oracle.datasets) for oracle in oracles)
-    ranked, places = sample.table, sample.places
-    with tqdm(total=steps, desc=f"{resamples:,} resamples", unit="ranking", disable=not resamples) as bar:
-        for oracle in oracles:
-            metrics += evaluate_table(ranked, oracle, rankings, sample.top_k, ties, places).metrics
-            if resamples:
-                intervals |= bootstrap_intervals(
-                    ranked, oracle, rankings, sample.top_k, resamples, places=places, step=bar.update
-                )
+    oracles = [_oracles(tables, sample) for sample in samples]
+    resamples = [0 if sample.complete else bootstrap for sample in samples]
+    steps = sum(len(r) * sum(len(o.datasets) for o in of) for r, of, n in zip(rankings, oracles, resamples) if n)
+    with tqdm(total=steps, desc=f"{bootstrap:,} resamples", unit="ranking", disable=not steps) as bar:
+        for sample, ranked, of_sample, count in zip(samples, rankings, oracles, resamples, strict=True):
+            scores, top_k, places = sample.table, sample.top_k, sample.places
+            for oracle in of_sample:
+                metrics += evaluate_table(scores, oracle, ranked, top_k, ties, places).metrics
+                if count:
+                    intervals |= bootstrap_intervals(
+                        scores, oracle, ranked, top_k, count, places=places, step=bar.update
+                    )
     comparisons = []
     for table in tables:
-        remarks = _remarks(table, sample, sources, resamples, ties, rankings)
-        row_remarks = _row_remarks(table, sources, missing)
+        used = [
+            (sample, ranked, count)
+            for sample, ranked, count in zip(samples, rankings, resamples, strict=True)
+            if sample is samples[0] or ranked.keys() & table.rankings().keys()
+        ]
+        remarks = [text for one in used for text in _remarks(table, *one, ties, alone=len(used) == 1)]
+        row_remarks = _row_remarks(table, samples, rankings, missing)
         comparisons.append(compare(table, metrics, variant, intervals, problems, remarks, notes, row_remarks))
     return comparisons
 
 
 def learned_rows(
-    sample: PaperSample, models: Sequence[str], train_size: int | None, ties: str, folder: Path
+    samples: Sequence[PaperSample], models: Sequence[str], train_size: int | None, ties: str, folder: Path
 ) -> LearnedEvaluation:
     """Train the model-driven rows of Table 1; keep their models in ``folder/models``, draw what they look at.
 
-    Rows of graph features alone need no scores, so they are those of all architectures that the oracle knows among the
-    paper's 9,445. In nDCG the test part stands for the paper's 8,421.
+    A row takes the sample with the most of its columns, the first of several. Rows of graph features alone need no
+    scores, so they are those of all architectures that the oracle knows among the paper's 9,445. In nDCG the test part
+    stands for the paper's 8,421.
     """
     unique = list(NB201().enumerate(unique=True))
-    known_archs = set(sample.oracle.archs)
+    oracle = samples[0].oracle
+    known_archs = set(oracle.archs)
     everything = ScoreTable((), [ScoreRow(arch, 1, {}) for arch in unique if arch in known_archs])
+    tables = [everything, *(complete_seeds(sample.table) for sample in samples)]
+    rows: list[list[str]] = [[] for _ in tables]
+    for name, features in LEARNED_ROWS.items():
+        wanted = {*features.required, *features.optional}
+        able = [i for i, table in enumerate(tables) if set(features.required) <= set(table.columns)]
+        if able:
+            rows[max(able, key=lambda i: len(wanted & set(tables[i].columns)))].append(name)
     total = LearnedEvaluation()
-    for table, graph_only in ((complete_seeds(sample.table), False), (everything, True)):
+    for table, names in zip(tables, rows, strict=True):
         n = len(table.archs)
-        size = default_train_size(n) if train_size is None or graph_only else train_size
-        required = {name: set(features.required) for name, features in LEARNED_ROWS.items()}
-        rows = [
-            name for name in required if graph_only != bool(required[name]) and required[name] <= set(table.columns)
-        ]
-        if rows and n >= 4:
+        size = default_train_size(n) if train_size is None or table is everything else train_size
+        if names and n >= 4:
             places = max(1.0, (len(unique) - PAPER_TRAIN_SIZE) / max(n - size, 1))
             keeper = ModelKeeper(folder / "models")
             part = evaluate_learned(
-                table, sample.oracle, rows, models, train_size=size, ties=ties, places=places, on_model=keeper
+                table, oracle, names, models, train_size=size, ties=ties, places=places, on_model=keeper
             )
             total.metrics.extend(part.metrics)
             total.notes.extend(part.notes)
@@ -172,18 +209,27 @@ def learned_rows(
     return total
 
 
-def _available(tables: Sequence[PaperTable], columns: Sequence[str]) -> tuple[dict[str, Terms], dict[str, str]]:
-    """The rankings that the columns allow, and for every other one why not."""
-    rankings: dict[str, Terms] = {}
+def _available(
+    tables: Sequence[PaperTable], samples: Sequence[PaperSample]
+) -> tuple[list[dict[str, Terms]], dict[str, str]]:
+    """The rankings of each sample, and for every one that none has the columns of why not."""
+    rankings: list[dict[str, Terms]] = [{} for _ in samples]
     problems: dict[str, str] = {}
+    everywhere = {column for sample in samples for column in sample.table.columns}
     targets = [column.target for table in tables for column in table.columns if column.target != ACCURACY]
     for name in dict.fromkeys(name for table in tables for name, learned in table.rankings().items() if not learned):
         needed = dict.fromkeys([*columns_of(parse_ranking(name)), *targets])
-        if missing := [column for column in needed if column not in columns]:
-            what = "columns" if len(missing) > 1 else "the column"
-            problems[name] = f"not computed: needs {what} {', '.join(missing)}, which the scores do not have"
-        else:
-            rankings |= choose_rankings(columns, [name])
+        able = [i for i, sample in enumerate(samples) if needed.keys() <= set(sample.table.columns)]
+        if able:
+            rankings[able[0]] |= choose_rankings(samples[able[0]].table.columns, [name])
+            continue
+        missing = [column for column in needed if column not in everywhere]
+        what = "columns" if len(missing or needed) > 1 else "the column"
+        problems[name] = (
+            f"not computed: needs {what} {', '.join(missing)}, which the scores do not have"
+            if missing
+            else f"not computed: needs {what} {', '.join(needed)}, which the scores do not have of the same networks"
+        )
     return rankings, problems
 
 
@@ -216,19 +262,16 @@ def _oracles(tables: Sequence[PaperTable], sample: PaperSample) -> list[Oracle]:
 
 
 def _remarks(
-    table: PaperTable,
-    sample: PaperSample,
-    sources: Sequence[RecordedTable],
-    resamples: int,
-    ties: str,
-    rankings: Mapping[str, Terms],
+    table: PaperTable, sample: PaperSample, rankings: Mapping[str, Terms], resamples: int, ties: str, alone: bool
 ) -> list[str]:
-    """What was done here, for the reader of one table."""
+    """What was done here, for the reader of one table; not ``alone`` where rows of it are of other samples."""
     n, whole = sample.size, sample.num_networks
+    rows_of = sum(any(row.ranking_for(c.key) in rankings for c in table.columns) for row in table.rows)
+    which = "" if alone else f" ({rows_of} of the rows)"
     if sample.complete:
-        remarks = [f"All {whole:,} networks that the paper ranks, so there is no sampling error."]
+        remarks = [f"All {whole:,} networks that the paper ranks{which}, so there is no sampling error."]
     else:
-        remarks = [f"A sample: {n:,} of the {whole:,} networks, taken as drawn at random."]
+        remarks = [f"A sample{which}: {n:,} of the {whole:,} networks, taken as drawn at random."]
     if "ndcg" in table.metrics:
         remarks.append(f"nDCG looks at the first {sample.top_k:,}. Equal scores: {ties}.")
     if "ndcg" in table.metrics and not sample.complete:
@@ -253,24 +296,33 @@ def _remarks(
     if missing := [f"{column} {count}" for column, count in counts.items() if count]:
         remarks.append(f"Without a finite value, and so ranked last (of {len(rows):,} rows): {', '.join(missing)}.")
     remarks.append(f"Seeds: {', '.join(map(str, sample.table.seeds))}.")
-    remarks += [f"Scores: {source.describe()}." for source in sources]
+    remarks += [f"Scores: {source.describe()}." for source in sample.sources]
     if any(column.target == ACCURACY for column in table.columns):
         remarks.append(f"Accuracies: {sample.oracle.description}.")
-    return remarks
+    return list(dict.fromkeys(remarks))
 
 
-def _row_remarks(table: PaperTable, sources: Sequence[RecordedTable], missing: Mapping[str, str]) -> dict[str, str]:
-    """What scores saw whose rows saw real images in the paper, and which features a model-driven ranking lacks."""
+def _row_remarks(
+    table: PaperTable,
+    samples: Sequence[PaperSample],
+    rankings: Sequence[Mapping[str, Terms]],
+    missing: Mapping[str, str],
+) -> dict[str, str]:
+    """Of which networks rows are that are not of the first sample, what scores saw whose rows saw real images in the
+    paper, and which features a model-driven ranking lacks."""
     remarks = {}
     for row in table.rows:
-        rankings = dict.fromkeys(row.ranking_for(column.key) for column in table.columns)
-        texts = [f"Features that are missing here: {missing[name]}." for name in rankings if name in missing]
-        used = list(sources) if row.real_images else []
+        of_row = dict.fromkeys(row.ranking_for(column.key) for column in table.columns)
+        texts = [f"Features that are missing here: {missing[name]}." for name in of_row if name in missing]
+        used = [sample for sample, ranked in zip(samples, rankings, strict=True) if ranked.keys() & of_row.keys()]
+        if used and used[0] is not samples[0]:
+            texts.append(f"Of {used[0].size:,} networks.")
+        sources = [source for sample in used or samples for source in sample.sources] if row.real_images else []
         if not row.learned:
-            columns = {name for ranking in rankings for name in columns_of(parse_ranking(ranking))}
-            used = [source for source in used if columns & set(source.table.columns)]
-        if used:
-            texts.append(f"What these scores saw here: {'; '.join(source.describe() for source in used)}.")
+            columns = {name for ranking in of_row for name in columns_of(parse_ranking(ranking))}
+            sources = [source for source in sources if columns & set(source.table.columns)]
+        if sources:
+            texts.append(f"What these scores saw here: {'; '.join(source.describe() for source in sources)}.")
         if texts:
             remarks[row.key] = " ".join(texts)
     return remarks
