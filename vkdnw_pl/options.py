@@ -59,7 +59,7 @@ class NetworkOptions(OptionGroup):
         super().__post_init__()
         if not isinstance(self.space, str):  # an object or a class, handed over from Python
             object.__setattr__(self, "space", space_key(self.space))
-        for name in self.network or {}:
+        for name in self.network_options:
             if not isinstance(name, str):
                 raise ValueError(f"network: {shown(name)} is not allowed: names of options are texts")
         self.search_space.num_classes(**self.network_options)  # refuses unknown options and values

@@ -23,10 +23,11 @@ from torch import Tensor
 
 from vkdnw_pl.data.digits import Split, clean_digits, corrupt
 from vkdnw_pl.networks.nb201 import NB201Network
+from vkdnw_pl.oracles.nb201_tables import DIGITS_NETWORK
 from vkdnw_pl.spaces import NB201
 
 SEEDS = (0, 1, 2)
-NETWORK = {"channels": 8, "cells": 1, "num_classes": 10, "image_size": 16, "in_channels": 1}
+NETWORK = DIGITS_NETWORK
 EPOCHS = 12
 BATCH_SIZE = 50
 LEARNING_RATE = 0.1

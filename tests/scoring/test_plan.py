@@ -2,6 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vkdnw_pl.oracles import Oracle
+from vkdnw_pl.oracles.nb201_tables import NETWORKS
 from vkdnw_pl.scoring.plan import ScoreOptions, Shard, parse_seeds, plan_scoring
 
 
@@ -40,13 +42,60 @@ def test_seeds_that_are_refused(seeds):
             {"space": "mbv2", "archs": "sample:1000000000000"},
             "archs='sample:1000000000000' is not allowed: a table of 1,000",
         ),
-        ({"batch_size": 10**11}, r"batch_size=100000000000 is not allowed: a batch of images of size \(3, 32, 32\)"),
+        ({"batch_size": 10**11}, r"batch_size=100000000000 is not allowed: a batch of images of size \(1, 16, 16\)"),
     ],
 )
 def test_what_no_machine_can_hold_is_refused_before_it_is_made(options, text):
     with pytest.raises(ValueError, match=text) as error:
         plan_scoring(ScoreOptions(**{"archs": "sample:2", "proxies": ["params"], "progress": False, **options}))
     assert "\n" not in str(error.value)
+
+
+def planned(**options):
+    return plan_scoring(ScoreOptions(**{"archs": "sample:2", "proxies": ["params"], "progress": False, **options}))
+
+
+DIGITS = {"channels": 8, "cells": 1, "image_size": 16, "in_channels": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "network", "why"),
+    [
+        ({}, DIGITS, "those of the accuracies on digits"),
+        ({"shard": "1/2"}, DIGITS, "those of the accuracies on digits"),
+        ({"network": "digits"}, DIGITS, "those of the accuracies on digits"),
+        ({"network": {}}, {}, "as given"),
+        ({"network": None}, {}, "as given"),  # the default of earlier versions, which their run folders hold
+        ({"network": {"image_size": 16}}, {"image_size": 16}, "as given"),
+        ({"oracle": None}, {}, "no accuracies name others"),
+        ({"space": "mbv2", "archs": "sample:1"}, {}, "no accuracies name others"),
+    ],
+)
+def test_networks_are_those_of_the_accuracies_unless_given(options, network, why):
+    plan = planned(**{"oracle": "auto" if options.get("space") else "digits", **options})
+    assert (plan.settings.network, plan.settings.record()["network"]) == (network, network)
+    assert plan.why_network.startswith(why)
+
+
+def test_each_data_set_of_the_public_tables_has_its_networks(monkeypatch):
+    tables = {dataset: {"x": 1.0} for dataset in NETWORKS}
+    public = Oracle("nb201", "", dict.fromkeys(tables, "test"), tables, networks=NETWORKS)
+    monkeypatch.setattr(ScoreOptions, "find_oracle", lambda self, space: public)
+    assert planned().settings.network == planned(network="cifar10").settings.network == {}
+    assert "--network cifar100 or ImageNet16-120 or '{...}'" in planned().why_network
+    assert planned(network="ImageNet16-120").settings.network == {"image_size": 16, "num_classes": 120}
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"oracle": "digits"}, "'digits' give auto, digits, or options such as '{"),
+        ({"oracle": None}, "not allowed without known accuracies"),
+    ],
+)
+def test_networks_that_no_accuracies_are_of(options, text):
+    with pytest.raises(ValueError, match=f"network='cifar' is .*{text}"):
+        planned(network="cifar", **options)
 
 
 def test_a_seed_twice_is_refused():

@@ -82,7 +82,8 @@ def _plan_score(options: ScoreOptions, arguments: Sequence[str], launch_options:
     if count is not None and count > len(archs):
         raise UsageError(f"array={count} is not allowed: there are only {len(archs)} architectures")
     folder = ScoreFolder(_out_folder(options.out or plan.default_out))
-    settings, config = _comparable(plan.settings.record(), options.device), as_config(options)
+    settings = _comparable(plan.settings.record(), options.device)
+    config = as_config(replace(options, network=dict(plan.settings.network)))
     folder.check_continues(settings, options.overwrite, partial=True)
     if not options.overwrite:
         _check_count(folder.path, count)

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import yaml
+
 from vkdnw_pl.commands.results import failed_rows, print_failures, print_notes, result_notes, write_results
 from vkdnw_pl.errors import CommandFailed, WorkerDied, user_input
 from vkdnw_pl.options import as_config
@@ -49,7 +51,8 @@ def score(options: ScoreOptions) -> int:
             rows = {key: row for key, row in rows.items() if not row.failed}
             folder.write_scores(_table(plan, rows))
         folder.write_archs(plan.settings.archs)
-        config = as_config(replace(options, out=str(folder.path), overwrite=False, retry_failed=False))
+        resolved = {"out": str(folder.path), "network": dict(plan.settings.network)}
+        config = as_config(replace(options, **resolved, overwrite=False, retry_failed=False))
         record = RunRecord(
             folder, config, plan.record, plan.settings.device, digest=plan.settings.digest(), notes=[*plan.notes]
         )
@@ -156,6 +159,8 @@ def _print_plan(plan: ScorePlan, folder: ScoreFolder, rows: Mapping[Key, ScoreRo
         f"scoring {archs} architectures of {settings.space}{part} with {seeds} seed{'s' * (seeds > 1)} on "
         f"{settings.device}, run folder {folder.path}"
     )
+    network = yaml.safe_dump(dict(settings.network), default_flow_style=True, sort_keys=False, width=10_000).strip()
+    print(f"networks {network}{'' if settings.network else ' (the defaults)'}: {plan.why_network}")
     if rows:
         note = ""
         if failed := sum(row.failed for row in rows.values()):

@@ -6,9 +6,9 @@ import os
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vkdnw_pl.errors import nearest
 
@@ -27,6 +27,9 @@ class Oracle:
     """Data set -> canonical architecture string -> accuracy in percent."""
     space: str = "nb201"
     """Key of the space that the architectures are of; no other space's scores may be compared with them."""
+    networks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Data set -> options of the space's networks that were trained on it, where they are not the space's defaults; empty
+    where nothing is known of them."""
 
     def __post_init__(self) -> None:
         if not self.tables or self.split.keys() != self.tables.keys():
@@ -48,6 +51,16 @@ class Oracle:
     def archs(self) -> list[str]:
         """Canonical architecture strings in the order of the table, the same for every data set."""
         return list(self.tables[self.datasets[0]])
+
+    def network(self, dataset: str | None = None) -> dict[str, Any]:
+        """Options of the space's networks that were trained on a data set, by default on the first; empty: its defaults."""
+        known = f"auto, {', '.join(self.networks)}" if self.networks else "auto"
+        if dataset is not None and dataset not in self.networks:
+            raise ValueError(
+                f"network={dataset!r} is not allowed: with the oracle {self.name!r} give {known}, or options such as "
+                "'{num_classes: 10, image_size: 32}'"
+            )
+        return dict(self.networks.get(dataset or self.datasets[0], {}))
 
     def coverage(self, archs: Sequence[str]) -> list[str]:
         """A text where accuracies of some of ``archs`` are not known."""

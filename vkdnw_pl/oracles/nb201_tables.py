@@ -47,6 +47,15 @@ FILES: dict[str, TableFile] = {
 }
 """Data set -> its file."""
 
+NETWORKS: dict[str, dict[str, int]] = {
+    "cifar10": {},
+    "cifar100": {"num_classes": 100},
+    "ImageNet16-120": {"image_size": 16, "num_classes": 120},
+}
+"""Data set -> its networks, as far as they are not as by default (16 channels, 5 cells, 32 pixels, 10 classes)."""
+DIGITS_NETWORK = {"channels": 8, "cells": 1, "image_size": 16, "in_channels": 1}
+"""The networks that the embedded table's accuracies are of; see benchmarks/nb201_digits."""
+
 NATS_FOLDER = "NATS-tss-v1_0-3ffb9-simple"
 _META = "meta.pickle.pbz2"
 _HP = "200"
@@ -93,7 +102,7 @@ def load_nb201(folder: Path | None) -> Oracle:
         f"public NAS-Bench-201 tables in {folder} ({num_archs(tables):,} architectures, test accuracy after 200 epochs): "
         f"{', '.join(tables)}; for the embedded table: oracle=digits"
     )
-    return Oracle("nb201", description, dict.fromkeys(tables, "test"), tables)
+    return Oracle("nb201", description, dict.fromkeys(tables, "test"), tables, networks=NETWORKS)
 
 
 def load_digits() -> Oracle:
@@ -106,7 +115,8 @@ def load_digits() -> Oracle:
         "digits, test accuracy); for CIFAR-10, CIFAR-100 and ImageNet16-120: python -m vkdnw_pl download nb201, "
         "then oracle=nb201"
     )
-    return Oracle("digits", description, dict.fromkeys(tables, "test"), tables)
+    networks = dict.fromkeys(tables, DIGITS_NETWORK)
+    return Oracle("digits", description, dict.fromkeys(tables, "test"), tables, networks=networks)
 
 
 def load_auto(folder: Path | None) -> Oracle:
@@ -167,7 +177,7 @@ def load_nats(folder: Path | None) -> Oracle:
         f"NATS-Bench in {folder} ({num_archs(tables):,} architectures, test accuracy after {_HP} epochs): "
         f"{', '.join(tables)}; for the embedded table: oracle=digits"
     )
-    return Oracle("nats", description, dict.fromkeys(tables, "test"), tables)
+    return Oracle("nats", description, dict.fromkeys(tables, "test"), tables, networks=NETWORKS)
 
 
 def _read_benchmark(folder: Path) -> str:

@@ -88,6 +88,14 @@ class ScoreOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions, 
     one architecture, or a list. mbv2: a name such as mbv2_480m, or a structure string. nb201: the benchmark's string, or
     integers that say whose they are, 'naslib:(4, 0, 3, 1, 4, 3)' or 'index:(3, 3, 3, 1, 2, 2)'; in a CSV file a column
     coding can say it."""
+    network: dict[str, Any] | str | None = "auto"  # type: ignore[assignment]  # wider than that of other commands
+    """Which of the space's networks are scored: auto (those that the known accuracies are of, see oracle: for digits 8
+    channels, 1 cell and grey images of 16 pixels, for the public tables those of CIFAR-10; else the space's defaults), a
+    data set of the oracle (cifar100, ImageNet16-120: its networks), or options of the space's networks, such as
+    '{image_size: 16, num_classes: 120}', the others as by default: '{}' are the defaults. Every space has num_classes,
+    image_size and in_channels. nb201 (10 classes, 32 pixels): also channels (16), cells (5), bn_affine,
+    bn_track_running_stats. mbv2 (1000 classes, 224 pixels): also use_se, bn_eps. timm_zoo (1000 classes, 224 pixels):
+    also what timm.create_model takes."""
     archs_seed: int = 0
     """Decides which architectures sample:N draws."""
     max_macs: float | None = None
@@ -106,6 +114,11 @@ class ScoreOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions, 
     """Score only part i of n, for array jobs: i/n with i from 0. Give each its own out; then run merge."""
     retry_failed: bool = False
     """Score again what failed in an earlier run."""
+
+    @property
+    def network_options(self) -> dict[str, Any]:
+        """Those that were given; none where the oracle knows them."""
+        return {} if isinstance(self.network, str) else super().network_options
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -133,6 +146,8 @@ class ScorePlan:
     keys: list[Key]
     """Rows to make, in the order of the table."""
     columns: tuple[str, ...]
+    why_network: str
+    """Where the options of the networks come from, for the user."""
     oracle: Oracle | None
     """None where none is known for the space, and for a shard, which is not evaluated."""
     rankings: Mapping[str, Terms]
@@ -155,16 +170,17 @@ class ScorePlan:
 def plan_scoring(options: ScoreOptions) -> ScorePlan:
     """Resolve the options, the quick things first."""
     space = options.search_space
-    chosen = _choose_archs(options)
-    network = {**chosen.network, **options.network_options}
+    shard = None if options.shard is None else Shard.parse(options.shard)
+    needs_oracle = shard is None or isinstance(options.network, str)
+    oracle = options.find_oracle(space.key) if needs_oracle else None
+    chosen = _choose_archs(options, _choose_network(options, oracle, {})[0])
+    network, why_network = _choose_network(options, oracle, chosen.network)
     space.check_network(chosen.archs[0], **network)
     seeds = parse_seeds(options.seeds)
-    shard = None if options.shard is None else Shard.parse(options.shard)
     own_archs = chosen.archs if shard is None else shard.of(chosen.archs)
     if not own_archs:
         raise ValueError(f"shard={options.shard!r} is empty: there are only {len(chosen.archs)} architectures")
     check_rows("seeds", options.seeds, len(own_archs) * len(seeds))
-    oracle = options.find_oracle(space.key) if shard is None else None
     if options.progress:
         print("loading PyTorch ...", file=sys.stderr, flush=True)
 
@@ -192,19 +208,41 @@ def plan_scoring(options: ScoreOptions) -> ScorePlan:
         shard=shard,
         keys=[(arch, seed) for arch in own_archs for seed in seeds],
         columns=columns,
-        oracle=oracle,
+        why_network=why_network,
+        oracle=oracle if shard is None else None,
         rankings=rankings,
         workers=options.resolve_workers(device),
         notes=sample_notes(proxies, options.batch_size),
     )
 
 
-def _choose_archs(options: ScoreOptions) -> ChosenArchs:
+def _choose_network(
+    options: ScoreOptions, oracle: Oracle | None, found: Mapping[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """Options of the networks, and where they come from; ``found`` are those of the file of the architectures."""
+    if not isinstance(options.network, str):
+        return {**found, **options.network_options}, "as given"
+    if options.network != "auto":
+        if oracle is None:
+            raise ValueError(
+                f"network={options.network!r} is not allowed without known accuracies: give options, or auto"
+            )
+        return oracle.network(options.network), f"those of the accuracies on {options.network}"
+    if found:
+        return dict(found), f"those of {options.archs}"
+    if oracle is None or not oracle.networks:
+        return {}, "no accuracies name others"
+    first, *others = oracle.networks
+    ways_out = " or ".join([*others, "'{...}'"])
+    return oracle.network(first), f"those of the accuracies on {first} (for others: --network {ways_out})"
+
+
+def _choose_archs(options: ScoreOptions, network: Mapping[str, Any]) -> ChosenArchs:
     """The architectures that the options ask for; at least one."""
     space = options.search_space
     limit = None
     if options.max_macs is not None:
-        limit = MacsLimit(options.max_macs, space, options.network_options, quiet=not options.progress)
+        limit = MacsLimit(options.max_macs, space, network, quiet=not options.progress)
 
     def oracle_archs(which: str) -> list[str]:
         if which == "oracle":
