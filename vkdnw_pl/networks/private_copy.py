@@ -22,19 +22,22 @@ class Uncopied(ValueError):
     """The network cannot be copied; the text says why."""
 
 
-def private_copy(network: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+def private_copy(network: nn.Module, memo: dict[int, Any] | None = None, own: bool = False) -> nn.Module:
     """A deep copy that computes the same; tensors that the network kept from a forward pass are cut off their graph.
 
     Functions that the network holds see the copy, see `Rebinding`. Weight norm and spectral norm by hooks, and pruning,
-    become parametrisations, which have the same parameters. For ``memo`` see ``copy.deepcopy``.
+    become parametrisations, which have the same parameters. For ``memo`` see ``copy.deepcopy``. With ``own`` nobody else
+    has the network, and what would be done to a copy is done to it.
     """
     network = getattr(network, "_orig_mod", network)  # what torch.compile wraps
     try:
         refuse_lazy(network)
-        with torch.no_grad(), _DetachedCopies():  # the copied tensors of a scripted module would have a graph
+        copied = network
+        if not own:
             memo = {} if memo is None else memo
-            copied = copy.deepcopy(network, memo)
-            Rebinding(memo).rebind(copied)
+            with torch.no_grad(), _DetachedCopies():  # the copied tensors of a scripted module would have a graph
+                copied = copy.deepcopy(network, memo)
+                Rebinding(memo).rebind(copied)
     except ValueError as error:
         raise Uncopied(str(error)) from error
     except (TypeError, RuntimeError) as error:  # it holds a lock, a file, a generator, ...

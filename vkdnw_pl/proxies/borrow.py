@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import zlib
 from collections.abc import Callable, Iterator
@@ -45,13 +46,14 @@ class Borrowed:
         init: Init,
         samples: int | None = None,
         fresh: bool = False,
+        own: bool = False,
     ) -> None:
         self.seed = seed
-        copied = private_copy(network)
+        copied = private_copy(network, own=own)
         self.network = initialise(copied, init, _stream(seed, "weights"), fresh).eval()
         for each in self.network.parameters():
             each.requires_grad_(False)
-        self.damage = _damage(self.network) if init == "keep" else None
+        self._weight_damage = _damage(self.network) if init == "keep" else None
         if self._dtype in (torch.float16, torch.bfloat16):
             self.network.float()
         for module in self.network.modules():
@@ -60,22 +62,32 @@ class Borrowed:
             # The caller's hooks on backward passes are not for these; torch.func does not work with them either.
             module._backward_hooks.clear()
             module._backward_pre_hooks.clear()
-        self._images, self._samples = images, samples
         self._channels_last = False
+        taps = own_taps(self.network)
+        self._tapped: dict[Taps, tuple[str, ...]] = {} if taps is None else {"own": taps}
+        self._take(images, samples)
+
+    def _take(self, images: Tensor | Batch | Batches, samples: int | None) -> None:
+        self._images, self._samples = images, samples
         first = self.batch(0)
+        self.damage = self._weight_damage
         if self.damage is None and not is_finite(first.images):
             self.damage = _NOT_FINITE
-        if first.images.dim() == 4 and first.images.device.type == "cpu":
+        if first.images.dim() == 4 and first.images.device.type == "cpu" and not self._channels_last:
             # Several times faster on CPU: convolutions, pooling and normalisation then never reorder their input.
             self._order_weights(torch.channels_last)
             self._channels_last = True
         self.inputs = self._arranged(first.images)
         self._labels = first.labels
         self._graph: tuple[BatchNorm, Graph] | None = None
-        own = own_taps(self.network)
-        self._tapped: dict[Taps, tuple[str, ...]] = {} if own is None else {"own": own}
         self._traces: dict[str, Trace] = {}
         self._derived: dict[str, Any] = {}
+
+    def with_images(self, images: Tensor | Batch | Batches, samples: int | None = None) -> Borrowed:
+        """The same copy with other images; this one is not to be used any more."""
+        other = copy.copy(self)
+        other._take(images, samples)
+        return other
 
     def _order_weights(self, order: torch.memory_format) -> None:
         """Arrange the weights of convolutions; what else has four dimensions has a meaning of its own."""
@@ -268,6 +280,7 @@ def borrow(
     init: Init = "kaiming_normal",
     samples: int | None = None,
     fresh: bool = False,
+    own: bool = False,
 ) -> Iterator[Borrowed]:
     """Lend ``network`` to proxies: they get a copy, and nothing of the caller's changes, the random state included.
 
@@ -278,6 +291,7 @@ def borrow(
         init: see ``networks.init.initialise``.
         samples: use only so many of a batch's first images.
         fresh: the network comes from its constructor, see ``networks.init.initialise``.
+        own: nobody else has the network: it is lent itself.
     """
     for name, module in network.named_modules():
         if re.match(r"torch\.(ao\.)?nn\.(intrinsic\.)?quantized", type(module).__module__):
@@ -297,7 +311,7 @@ def borrow(
         torch.autocast(device.type, enabled=False),
         exact if on_cuda else nullcontext(),
     ):
-        yield Borrowed(network, images, seed, init, samples, fresh)
+        yield Borrowed(network, images, seed, init, samples, fresh, own)
 
 
 def _stream(seed: int, purpose: str) -> int:

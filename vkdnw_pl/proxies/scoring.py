@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
@@ -80,8 +81,8 @@ def score_network(
 ) -> Scores:
     """Compute ``proxies`` on private initialised copies of ``network``; nothing of the caller's is changed.
 
-    Proxies of the same initialisation and images share one copy and its forward passes. A proxy that fails leaves None
-    and its reason; the others go on.
+    Proxies of the same initialisation share one copy, and those of the same images its forward passes. A proxy that
+    fails leaves None and its reason; the others go on.
 
     Args:
         network: returns logits (B, C).
@@ -89,44 +90,59 @@ def score_network(
         proxies: see ``make_proxies``.
         seed: of the initialisation and of the proxies' random draws.
         init: see ``networks.init.initialise``; ``auto`` is each proxy's own.
-        fresh: the network comes from its constructor: what no initialisation draws stays as it is.
+        fresh: the network comes from its constructor: what no initialisation draws stays as it is. And nobody else has
+            it: the last initialisation is done in the network itself, which saves a copy.
     """
     scores = Scores()
-    groups: dict[tuple[Init, str, int], list[Proxy]] = {}
+    by_init: dict[Init, dict[tuple[str, int], list[Proxy]]] = {}
     first = next((p.input for p in proxies if p.input != "none"), "images")
     for proxy in proxies:
         proxy_init = proxy.protocol.init or (proxy.info.init if init == "auto" else init)
         source = first if proxy.input == "none" else proxy.input
         # One given batch is all there is; only numbered ones can be as many images as a definition has.
         samples = proxy.protocol.samples or (proxy.info.samples if isinstance(images, Images) else None)
-        groups.setdefault((proxy_init, source, samples or 0), []).append(proxy)
+        by_init.setdefault(proxy_init, {}).setdefault((source, samples or 0), []).append(proxy)
     for name, module in network.named_modules():
         if module._backward_hooks or module._backward_pre_hooks:
             named = f"{name or 'the network'} ({type(module).__name__})"
             warnings.warn(f"{named} has hooks on backward passes, which have no effect on scores", stacklevel=2)
             break
-    for (group_init, source, samples), group in groups.items():
-        group_images = getattr(images, source) if isinstance(images, Images) else images
+    for number, (group_init, sources) in enumerate(by_init.items(), 1):
+        groups = [
+            _Group(getattr(images, source) if isinstance(images, Images) else images, samples or None, members)
+            for (source, samples), members in sources.items()
+        ]
+        members = [proxy for group in groups for proxy in group.proxies]
+        lend = partial(borrow, network, groups[0].images, seed, samples=groups[0].samples, fresh=fresh)
         try:
-            _run_group(scores, group, borrow(network, group_images, seed, group_init, samples or None, fresh))
+            _run_groups(scores, groups, lend(init=group_init, own=fresh and number == len(by_init)))
         except Uninitialised as error:
-            for proxy in group:
+            for proxy in members:
                 if proxy.info.reads != "architecture":
                     scores.fail(proxy.table_columns, str(error))
             # What does not look at the weights has a value all the same.
-            group = [proxy for proxy in group if proxy.info.reads == "architecture"]
-            _run_group(scores, group, borrow(network, group_images, seed, "keep", samples or None, fresh))
+            counted = [proxy for proxy in members if proxy.info.reads == "architecture"]
+            _run_groups(scores, [replace(groups[0], proxies=counted)], lend(init="keep"))
         except Uncopied as error:
-            counted = any(proxy.info.reads == "architecture" for proxy in proxies)
-            if not counted or any(map(is_lazy, network.parameters())):
+            is_counted = any(proxy.info.reads == "architecture" for proxy in proxies)
+            if not is_counted or any(map(is_lazy, network.parameters())):
                 raise
-            for proxy in group:
+            for proxy in members:
                 if proxy.info.reads == "architecture":
                     _run(scores, proxy, cast(Borrowed, _NoCopy(network, error)))
                 else:
                     scores.fail(proxy.table_columns, str(error))
     scores.values = {column: scores.values[column] for proxy in proxies for column in proxy.table_columns}
     return scores
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Proxies that see the same images."""
+
+    images: Any
+    samples: int | None
+    proxies: Sequence[Proxy]
 
 
 class _NoCopy:
@@ -147,16 +163,22 @@ class _NoCopy:
         return nullcontext()
 
 
-def _run_group(scores: Scores, group: Sequence[Proxy], lent: AbstractContextManager[Borrowed]) -> None:
-    """Proxies that use one shared forward pass stand together, so that only one is in memory."""
+def _run_groups(scores: Scores, groups: Sequence[_Group], lent: AbstractContextManager[Borrowed]) -> None:
+    """Run the groups of one initialisation; ``lent`` has the images of the first.
+
+    Proxies that use one shared forward pass stand together, so that only one is in memory.
+    """
     release_freed_memory()
     with lent as borrowed:
-        graph: str | None = None
-        for proxy in sorted(group, key=lambda p: p.graph or ""):
-            if proxy.graph != graph:
-                release_freed_memory()
-                graph = proxy.graph
-            _run(scores, proxy, borrowed)
+        for number, group in enumerate(groups):
+            if number > 0:
+                borrowed = borrowed.with_images(group.images, group.samples)
+            graph: str | None = None
+            for proxy in sorted(group.proxies, key=lambda p: p.graph or ""):
+                if proxy.graph != graph:
+                    release_freed_memory()
+                    graph = proxy.graph
+                _run(scores, proxy, borrowed)
 
 
 def release_freed_memory() -> None:

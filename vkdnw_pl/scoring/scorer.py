@@ -54,7 +54,8 @@ class Scorer:
             with torch.random.fork_rng(devices=[]), warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", GenericFallback)
                 torch.manual_seed(seed)
-                network = self.space.build(arch, **self.settings.network).to(self.device)
+                with torch.no_grad():  # what it computes has no graph then, which a copy would be cut off from
+                    network = self.space.build(arch, **self.settings.network).to(self.device)
                 if (layers := self.space.layers(arch)) is not None:
                     network.space_layers = layers  # type: ignore[assignment]  # for the proxy `layers`
                 scores = score_network(
