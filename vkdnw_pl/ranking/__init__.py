@@ -50,14 +50,68 @@ def rank_values(values: Any, higher_is_better: bool = True) -> Array:
 
 def _lexicographic_ranks(columns: Array) -> Array:
     """Average ranks (n,) of the rows of a table (columns, n): the first column decides, the next ones break ties."""
-    columns = np.where(np.isfinite(columns).all(axis=0), columns, -np.inf)
-    order = np.lexsort(columns[::-1]) if len(columns) > 1 else columns[0].argsort()
-    ordered = columns[:, order]
+    columns = _comparable(columns)
+    order = _order(columns)
+    return _average_ranks(columns[:, order], order)
+
+
+def _comparable(columns: Array) -> Array:
+    return np.where(np.isfinite(columns).all(axis=0), columns, -np.inf)
+
+
+def _order(columns: Array) -> Any:
+    return np.lexsort(columns[::-1]) if len(columns) > 1 else columns[0].argsort()
+
+
+def _average_ranks(ordered: Array, order: Any) -> Array:
+    """Ranks of rows by their own places, given the table (columns, n) in ascending order and whose rows these are."""
     starts = np.flatnonzero(np.r_[True, (ordered[:, 1:] != ordered[:, :-1]).any(axis=0)])
     lengths = np.diff(starts, append=len(order))
     ranks = np.empty(len(order))
     ranks[order] = np.repeat(starts + (lengths + 1) / 2, lengths)
     return ranks
+
+
+class GrowingRanks:
+    """Ranks of rows that come in parts, to the bit those of all at once: the order is kept, and new rows are inserted.
+
+    For 100,000 rows and a part of 32 that takes a tenth of the time of sorting anew (benchmarks/search_speed).
+    """
+
+    def __init__(self, num_columns: int) -> None:
+        self._ordered = np.empty((num_columns, 0))
+        self._order = np.empty(0, dtype=np.intp)
+
+    def add(self, columns: Array) -> None:
+        """Add the rows of a table (columns, m), the first column of which decides, behind those that are there."""
+        new, before = _comparable(columns), len(self._order)
+        order = _order(new)
+        if before < _INSERTED * len(order):
+            ordered = np.concatenate([self._ordered, new], axis=1)
+            order = _order(ordered)
+            self._ordered = ordered[:, order]
+            self._order = np.r_[self._order, before + np.arange(new.shape[1])][order]
+            return
+        new = new[:, order]
+        places = [self._place(row) for row in new.T]
+        self._ordered = np.insert(self._ordered, places, new, axis=1)
+        self._order = np.insert(self._order, places, before + order)
+
+    def _place(self, row: Array) -> int:
+        """Behind the last row that is not greater."""
+        low, high = 0, len(self._order)
+        for column, value in zip(self._ordered, row):
+            part = column[low:high]
+            low, high = low + int(part.searchsorted(value)), low + int(part.searchsorted(value, "right"))
+        return high
+
+    def ranks(self) -> Array:
+        """Average ranks (n,) from 1 on, in the order in which the rows came."""
+        return _average_ranks(self._ordered, self._order)
+
+
+_INSERTED = 50
+"""With fewer old rows for each new one, all are sorted anew."""
 
 
 def aggregate(columns: Mapping[str, Any], terms: Sequence[Term], directions: Mapping[str, bool] | None = None) -> Array:

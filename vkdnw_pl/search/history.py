@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from vkdnw_pl.ranking import Term, aggregate, columns_of
+from vkdnw_pl.ranking import GrowingRanks, RankSum, Term, aggregate, columns_of
 from vkdnw_pl.runs.csv_table import read_grown
 from vkdnw_pl.runs.files import LineFile, csv_line
 from vkdnw_pl.runs.table import FAILED, OK, reason_cell
@@ -129,6 +129,7 @@ class RankedHistory:
         self._failed: list[int] = []
         self._terms = terms
         self._columns: dict[str, Array] = dict.fromkeys(columns_of(terms), np.empty(0))
+        self._ranks = [None if isinstance(term, RankSum) else GrowingRanks(len(columns_of([term]))) for term in terms]
         self._scores: Array | None = None
 
     def __len__(self) -> int:
@@ -151,19 +152,26 @@ class RankedHistory:
         self._candidates.extend(new)
         self._archs.update(candidate.arch for candidate in new)
         self._failed.extend(candidate.index for candidate in new if candidate.failed)
-        self._columns = {
-            name: np.append(
-                column, np.array([None if row.failed else row.value(name) for row in new], dtype=np.float64)
-            )
-            for name, column in self._columns.items()
+        values = {
+            name: np.array([None if row.failed else row.value(name) for row in new], dtype=np.float64)
+            for name in self._columns
         }
+        self._columns = {name: np.append(column, values[name]) for name, column in self._columns.items()}
+        for term, ranks in zip(self._terms, self._ranks):
+            if ranks is not None:
+                ranks.add(np.stack([values[name] for name in columns_of([term])]))
         self._scores = None
 
     def scores(self) -> Array:
         """Aggregated score of each candidate, higher is better; minus infinity for those that failed."""
         if self._scores is None:
-            self._scores = aggregate(self._columns, self._terms)
-            self._scores[self._failed] = -np.inf
+            scores = np.zeros(len(self))
+            for term, ranks in zip(self._terms, self._ranks):
+                scores += (
+                    aggregate(self._columns, [term]) if ranks is None else np.log(ranks.ranks() / max(len(self), 1))
+                )
+            scores[self._failed] = -np.inf
+            self._scores = scores
         return self._scores
 
     def best(self, count: int) -> Indices:
@@ -185,6 +193,6 @@ class RankedHistory:
 
     def usable(self) -> Indices:
         """Indices of the candidates that did not fail."""
-        if not self._failed:
-            return np.arange(len(self))
-        return np.flatnonzero(np.isin(np.arange(len(self)), self._failed, invert=True))
+        usable = np.ones(len(self), dtype=bool)
+        usable[self._failed] = False
+        return np.flatnonzero(usable)
