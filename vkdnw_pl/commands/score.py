@@ -50,7 +50,7 @@ def score(options: ScoreOptions) -> int:
         if options.retry_failed:
             rows = {key: row for key, row in rows.items() if not row.failed}
             folder.write_scores(_table(plan, rows))
-        folder.write_archs(plan.settings.archs)
+        folder.write_archs(plan.archs)
         resolved = {"out": str(folder.path), "network": dict(plan.settings.network)}
         config = as_config(replace(options, **resolved, overwrite=False, retry_failed=False))
         record = RunRecord(

@@ -18,8 +18,9 @@ FIGURES = ("figures/ndcg.png", "figures/ranks_*.png")
 
 
 class ScoreFolder(RunFolder):
-    """A run folder with ``archs.txt`` the architectures of the whole run in order, ``rows/`` journals of unfinished runs,
-    ``scores.csv``, ``ranking.csv``, ``metrics.csv`` and figures."""
+    """A run folder with ``archs.txt`` the architectures in order (of a shard its own: a million structure strings are
+    180 MB, and an array has a thousand such folders), ``rows/`` journals of unfinished runs, ``scores.csv``,
+    ``ranking.csv``, ``metrics.csv`` and figures."""
 
     command = "score"
     files = ("archs.txt", "rows", "scores.csv", "ranking.csv", "metrics.csv", *FIGURES)
@@ -31,7 +32,7 @@ class ScoreFolder(RunFolder):
         self.journals = self.path / "rows"
 
     def read_archs(self) -> list[str]:
-        """Architectures of the whole run in order."""
+        """Architectures of the run, or of its shard, in order."""
         return [arch for arch in read_text(self.archs).split("\n") if arch]
 
     def write_archs(self, archs: Sequence[str]) -> None:
@@ -67,6 +68,7 @@ class JoinedShards:
     """Options of the first shard."""
     digest: str
     archs: list[str]
+    """Without those of shards that were not given."""
     table: ScoreTable
     missing: int
     """Rows that no shard has."""
@@ -78,19 +80,27 @@ def join_shards(folders: Sequence[ScoreFolder], allow_missing: bool) -> JoinedSh
     """Join run folders of one scoring; a row that several have must be the same in each, and none may be missing."""
     metas = [folder.read_meta() for folder in folders]
     settings = _common_settings(folders, metas)
-    archs = folders[0].read_archs()
+    archs = _joined_archs(folders, metas)
     keys = [(arch, seed) for arch in archs for seed in settings["seeds"]]
     rows = join_rows((row for folder in folders for row in folder.read_rows().values()), "the shards")
-    missing = [key for key in keys if key not in rows]
+    missing = [place for place, key in enumerate(keys) if key not in rows]
     if missing and not allow_missing:
-        raise ValueError(_describe_missing(missing, keys, [meta["settings"].get("shard") for meta in metas]))
+        lacking = [place // len(settings["seeds"]) for place in missing]
+        shards = _absent_shards(lacking, [meta["settings"].get("shard") for meta in metas])
+        first = next(
+            (f", the first is {arch} with seed {seed}" for arch, seed in map(keys.__getitem__, missing) if arch), ""
+        )
+        raise ValueError(
+            f"{len(missing)} of {len(keys)} rows are missing{shards}{first}; give all shards, finish them, or merge what "
+            "there is with --allow_missing"
+        )
     if not rows:
         raise ValueError("the shards hold no rows")
     return JoinedShards(
         settings=settings,
         config=read_yaml(folders[0].config),
         digest=metas[0]["digest"],
-        archs=archs,
+        archs=[arch for arch in archs if arch],
         table=ScoreTable(tuple(next(iter(rows.values())).values), [rows[key] for key in keys if key in rows]),
         missing=len(missing),
         facts={
@@ -107,7 +117,7 @@ def join_shards(folders: Sequence[ScoreFolder], allow_missing: bool) -> JoinedSh
 def _common_settings(folders: Sequence[ScoreFolder], metas: Sequence[Mapping[str, Any]]) -> Record:
     for folder, meta in zip(folders, metas, strict=True):
         settings = meta.get("settings", {})
-        if {"digest", "environment", "runs"} - set(meta) or not _are_seeds(settings.get("seeds")):
+        if {"digest", "environment", "runs"} - set(meta) or not _are_whole(settings):
             raise ValueError(f"{folder.meta} is not the record of a scoring, or is damaged")
     first, *others = ({**meta["settings"], "shard": None} for meta in metas)
     for folder, other in zip(folders[1:], others, strict=True):
@@ -119,26 +129,43 @@ def _common_settings(folders: Sequence[ScoreFolder], metas: Sequence[Mapping[str
     return first
 
 
-def _are_seeds(seeds: Any) -> bool:
-    return isinstance(seeds, list) and all(is_whole(seed, 0) for seed in seeds)
-
-
-def _describe_missing(missing: Sequence[Key], keys: Sequence[Key], shards: Sequence[str | None]) -> str:
-    arch, seed = missing[0]
-    counts = {shard.partition("/")[2] for shard in shards if shard}
-    absent = f" ({_absent_shards(missing, keys, shards, int(counts.pop()))})" if len(counts) == 1 else ""
+def _are_whole(settings: Record) -> bool:
+    """Whether what a merge relies on is there."""
+    seeds, archs = settings.get("seeds"), settings.get("archs")
     return (
-        f"{len(missing)} of {len(keys)} rows are missing{absent}, the first is {arch} with seed {seed}; give all shards, "
-        "finish them, or merge what there is with --allow_missing"
+        isinstance(seeds, list)
+        and all(is_whole(seed, 0) for seed in seeds)
+        and isinstance(archs, dict)
+        and is_whole(archs.get("count"), 1)
     )
 
 
-def _absent_shards(missing: Sequence[Key], keys: Sequence[Key], shards: Sequence[str | None], count: int) -> str:
-    """The shards that were not given, and those that are not finished."""
-    places = {arch: place for place, arch in enumerate(dict.fromkeys(arch for arch, _ in keys))}
-    lacking = sorted({places[arch] % count for arch, _ in missing})
+def _joined_archs(folders: Sequence[ScoreFolder], metas: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Architectures of the whole run in order; empty texts for those of shards that were not given."""
+    archs = [""] * metas[0]["settings"]["archs"]["count"]
+    for folder, meta in zip(folders, metas, strict=True):
+        own, shard = folder.read_archs(), meta["settings"].get("shard")
+        if len(own) == len(archs):  # a whole run, or a shard of an earlier version
+            return own
+        index, _, count = str(shard).partition("/")
+        if not (index.isdecimal() and count.isdecimal()) or len(own) != len(archs[int(index) :: int(count)]):
+            raise ValueError(
+                f"{folder.archs} is damaged: it holds {len(own)} architectures, not those of shard {shard}"
+            )
+        archs[int(index) :: int(count)] = own
+    return archs
+
+
+def _absent_shards(lacking: Sequence[int], shards: Sequence[str | None]) -> str:
+    """The shards that were not given, and those that are not finished; ``lacking`` are places of architectures."""
+    counts = {shard.partition("/")[2] for shard in shards if shard}
+    if len(counts) != 1:
+        return ""
+    count = int(counts.pop())
+    unfinished = sorted({place % count for place in lacking})
     absent = {
         "not given": [f"{i}/{count}" for i in range(count) if f"{i}/{count}" not in shards],
-        "not finished": [f"{i}/{count}" for i in lacking if f"{i}/{count}" in shards],
+        "not finished": [f"{i}/{count}" for i in unfinished if f"{i}/{count}" in shards],
     }
-    return "; ".join(f"{state}: shard {', '.join(names)}" for state, names in absent.items() if names)
+    texts = [f"{state}: shard {', '.join(names)}" for state, names in absent.items() if names]
+    return f" ({'; '.join(texts)})"

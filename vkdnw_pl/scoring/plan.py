@@ -156,6 +156,11 @@ class ScorePlan:
     """What the user should know of these options."""
 
     @property
+    def archs(self) -> Sequence[str]:
+        """Architectures of this run or shard, in order."""
+        return self.settings.archs if self.shard is None else self.shard.of(self.settings.archs)
+
+    @property
     def record(self) -> Record:
         """What a run folder must have been made with to be continued."""
         return {**self.settings.record(), "shard": None if self.shard is None else str(self.shard)}
