@@ -16,20 +16,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from vkdnw_pl.runs.environment import usable_memory
 
-MAX_BYTES = 1 << 28
-"""Most that is read of a file of text, compressed ones unpacked: ten times all of NAS-Bench-201 with 100 values a row."""
+MAX_BYTES = 1 << 29
+"""Most that is read of a compressed file of text, unpacked: a table of a million rows is 380 MB."""
+_SHARE = 12
+"""Of a file that is not compressed the memory divided by this may be read, if that is more: tables take ten times their
+text (benchmarks/scale)."""
 
 
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file, with or without a byte order mark, with line ends of any system; ``.gz`` is unpacked.
 
-    Read in pieces: what is larger than `MAX_BYTES`, or no text, is refused before all of it is in memory.
+    Read in pieces: what is larger than `MAX_BYTES` (where it is not compressed and memory allows it, more), or no text,
+    is refused before all of it is in memory.
 
     Raises:
         ValueError: in one line, naming the file.
     """
     content = bytearray()
+    most = MAX_BYTES if path.suffix == ".gz" else max(MAX_BYTES, usable_memory() // _SHARE)
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             while piece := file.read(1 << 20):
@@ -37,8 +43,8 @@ def read_text(path: Path) -> str:
                 if b"\0" in piece:
                     line = content.count(b"\n", 0, content.index(b"\0")) + 1
                     raise ValueError(f"{path}, line {line} holds a zero byte, so this is no UTF-8 text")
-                if len(content) > MAX_BYTES:
-                    raise ValueError(f"{path} is too large: a file of text may have {MAX_BYTES >> 20} MiB")
+                if len(content) > most:
+                    raise ValueError(f"{path} is too large: a file of text may have {most >> 20} MiB")
         return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
