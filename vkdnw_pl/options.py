@@ -152,7 +152,8 @@ class ComputeOptions(OptionGroup):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes CUDA if there is some."""
     workers: int | Literal["auto"] = "auto"
-    """Processes that compute proxies: auto is one for each CPU core that may be used (or for each GPU)."""
+    """Processes that compute proxies: auto is one for each CPU core that may be used (or for each GPU); with more than
+    there are GPUs, several share one."""
     row_timeout: float | None = None
     """Seconds that one network may take; one that takes longer becomes a failed row. Default: no limit."""
 
@@ -176,15 +177,14 @@ class ComputeOptions(OptionGroup):
         return "cpu"
 
     def resolve_workers(self, device: str) -> int:
-        """Number of processes on this device; ValueError where there are fewer GPUs. Imports torch for ``cuda``."""
+        """Number of processes on this device. Imports torch for ``cuda``."""
+        if self.workers != "auto":
+            return self.workers
         if device == "cpu":
-            return usable_cores() if self.workers == "auto" else self.workers
+            return usable_cores()
         import torch
 
-        available = torch.cuda.device_count()
-        if self.workers != "auto" and self.workers > available:
-            raise ValueError(f"workers={self.workers} is not allowed: with CUDA there is one per GPU, here {available}")
-        return available if self.workers == "auto" else self.workers
+        return torch.cuda.device_count()
 
 
 @dataclass(frozen=True, kw_only=True)

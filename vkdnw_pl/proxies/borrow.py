@@ -302,16 +302,25 @@ def borrow(
     batch = images.images if isinstance(images, Batch) else images
     images_device = batch.device if isinstance(batch, Tensor) else torch.device("cpu")
     device = next((p.device for p in network.parameters()), images_device)
-    on_cuda = device.type == "cuda"
-    # Reduced-precision matrix units would put three digits into a Jacobian; benchmarking would make runs differ.
-    exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     with (
         kept_streams(device=device),
         torch.inference_mode(False),
         torch.autocast(device.type, enabled=False),
-        exact if on_cuda else nullcontext(),
+        _exact_on_cuda() if device.type == "cuda" else nullcontext(),
     ):
         yield Borrowed(network, images, seed, init, samples, fresh, own)
+
+
+@contextmanager
+def _exact_on_cuda() -> Iterator[None]:
+    """No reduced-precision matrix units, which put three digits into a Jacobian; no benchmarking: runs would differ."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
 
 
 def _stream(seed: int, purpose: str) -> int:

@@ -51,7 +51,7 @@ class Workers:
 
     Args:
         scorer: makes a row.
-        device: ``cpu``, ``cuda`` (worker i takes GPU i), or one GPU such as ``cuda:1``.
+        device: ``cpu``, ``cuda`` (worker i takes GPU i, modulo their number), or one GPU such as ``cuda:1``.
         count: worker processes of this machine.
         row_timeout: seconds that a row may take; None is no limit.
         helpers: connections to other processes that run `help_first`; see `meet_helpers`.
@@ -125,7 +125,8 @@ class Workers:
     def _start(self, first: Key | None = None) -> None:
         """Start a worker; ``first`` is what it begins with."""
         number = min(set(range(self._count)) - {worker.number for worker in self._workers})
-        worker = _Worker(self._scorer, f"cuda:{number}" if self._device == "cuda" else self._device, number)
+        device = own_device(self._device, number) if self._device == "cuda" else self._device
+        worker = _Worker(self._scorer, device, number)
         if first is not None:
             worker.reserved.append(first)
         self._workers.append(worker)
