@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from proxy_reference import all_scalars, images, lend, reference_jacobian, relative_error
 from torch import nn
 
+from vkdnw_pl.proxies.functional.batchnorm import sample_norm, sample_norm_composite
 from vkdnw_pl.proxies.functional.jacobian import GenericFallback, jacobian
+from vkdnw_pl.proxies.functional.pooling import avg_pool2d
 from vkdnw_pl.proxies.functional.scalars import Scalar
 
 
@@ -203,6 +205,31 @@ def test_sample_normalises_inputs_without_positions_by_running_statistics():
     for engine in ("reverse", "forward", "generic"):
         got = jacobian(lend(network, torch.float64), images(3, 3, 5, 4), scalars, "sample", engine)
         assert relative_error(got.jac_BCP, jac) < 1e-12
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("shape", [(2, 3, 5), (2, 3, 5, 4)])
+def test_sample_norm_has_the_derivatives_of_its_definition(affine, shape):
+    x = images(*shape)
+    weight, bias = (images(3, seed=seed).requires_grad_() if affine else None for seed in (2, 3))
+    wanted, got = [], []
+    for norm, values in ((sample_norm_composite, wanted), (sample_norm, got)):
+        leaves = [x.clone().requires_grad_(), *([weight, bias] if affine else [])]
+        out = norm(leaves[0], weight, bias, 1e-5)
+        values += [out, *torch.autograd.grad((out * images(*shape, seed=4)).sum(), leaves)]
+    assert max(relative_error(a, b) for a, b in zip(got, wanted, strict=True)) < 1e-12
+
+
+@pytest.mark.parametrize("settings", [(3, 1, 1, False, False), (2, 2), ((3, 2), (2, 1), (1, 0)), (3, 1, 1, True, True)])
+def test_average_pooling_by_convolution(settings):
+    x = images(8, 16, 32, 32).float().contiguous(memory_format=torch.channels_last)
+    wanted, got = [], []
+    for pool, values in ((F.avg_pool2d, wanted), (avg_pool2d, got)):
+        leaf = x.clone().requires_grad_()
+        out = pool(leaf, *settings)
+        values += [out, torch.autograd.grad(out.square().sum(), leaf)[0]]
+    assert max(relative_error(a, b) for a, b in zip(got, wanted, strict=True)) < 1e-6
+    assert got[0].is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("norm", [nn.GroupNorm(2, 4), nn.GroupNorm(4, 4), nn.GroupNorm(1, 4, affine=False)])

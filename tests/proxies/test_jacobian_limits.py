@@ -49,6 +49,18 @@ def test_parts_give_the_same_jacobian(batchnorm, engine, bound):
     assert relative_error(parts.logits_BC, whole.logits_BC) < 1e-12
 
 
+def test_known_calls_need_one_pass():
+    """Where each call is known to keep the samples apart, none is looked at alone."""
+    network = lend(small_nb201(MIXED, 3, 8), torch.float64)
+    passes = []
+    network.register_forward_pre_hook(lambda *_: passes.append(1))
+    assert not trace(network, images(5, 3, 8, 8), "sample").coupled
+    assert len(passes) == 1
+    network.head.append(nn.Softmax(0))
+    assert trace(network, images(5, 3, 8, 8), "sample").coupled
+    assert len(passes) == 4
+
+
 @pytest.mark.parametrize(("batchnorm", "engine"), [("sample", "reverse"), ("sample", "forward"), ("batch", "forward")])
 def test_smallest_parts_are_one_sample_and_one_scalar(batchnorm, engine):
     """Coupled samples stay together."""

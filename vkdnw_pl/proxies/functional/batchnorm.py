@@ -30,20 +30,37 @@ def check_batch_norm(value: str) -> BatchNorm:
 
 
 class SampleNorm(torch.autograd.Function):
-    """Instance normalisation without affine part; unlike PyTorch's it does not copy channels-last tensors."""
+    """Instance normalisation in few passes over memory; unlike PyTorch's it does not copy channels-last tensors."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:  # type: ignore[override]
-        out, rstd = normalise(x, tuple(range(2, x.dim())), eps)
-        ctx.save_for_backward(out, rstd)
-        return out
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:  # type: ignore[override]
+        dims = tuple(range(2, x.dim()))
+        centred = x - x.mean(dims, keepdim=True)
+        memory = centred.square()  # used again: memory that is new to the process is slower than arithmetic
+        rstd = torch.rsqrt(memory.mean(dims, keepdim=True) + eps)
+        ctx.save_for_backward(centred, rstd, weight)
+        scale = rstd if weight is None else rstd * _of_channels(weight, x)
+        if bias is None:
+            return torch.mul(centred, scale, out=memory)
+        return torch.addcmul(_of_channels(bias, x), centred, scale, out=memory)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        out, rstd = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:  # type: ignore[override]
+        centred, rstd, weight = ctx.saved_tensors
         with torch._C.DisableTorchFunction():  # modes that are on in a backward pass are not for this
-            return normalised_tangent(grad, out, rstd, tuple(range(2, out.dim()))), None
+            dims = tuple(range(2, grad.dim()))
+            mean = grad.mean(dims, keepdim=True)
+            memory = grad * centred
+            slope = memory.mean(dims, keepdim=True).mul_(rstd)
+            of_weight, of_bias = (
+                total.sum(0).flatten() * grad[0, 0].numel() if needed else None
+                for total, needed in zip((slope, mean), ctx.needs_input_grad[1:3], strict=True)
+            )
+            scale = rstd if weight is None else rstd * _of_channels(weight, grad)
+            # The mean goes first: it can be much larger than what is left.
+            of_input = torch.sub(grad, mean, out=memory).addcmul_(centred, slope.mul_(rstd), value=-1).mul_(scale)
+            return of_input, of_weight, of_bias, None
 
 
 def normalise(x: Tensor, dims: tuple[int, ...], eps: float) -> tuple[Tensor, Tensor]:
@@ -55,16 +72,17 @@ def normalise(x: Tensor, dims: tuple[int, ...], eps: float) -> tuple[Tensor, Ten
 
 def normalised_tangent(t: Tensor, out: Tensor, rstd: Tensor, dims: tuple[int, ...]) -> Tensor:
     """Derivative of ``out = (x - mean(x)) * rstd`` along ``t``, ``mean`` over ``dims``; symmetric, so the vjp too."""
-    slope = (t * out).mean(dims, keepdim=True)
+    memory = t * out
+    slope = memory.mean(dims, keepdim=True)
     # The mean goes first: it can be much larger than what is left.
-    return (t - t.mean(dims, keepdim=True)).addcmul_(out, slope, value=-1).mul_(rstd)
+    return torch.sub(t, t.mean(dims, keepdim=True), out=memory).addcmul_(out, slope, value=-1).mul_(rstd)
 
 
 def sample_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """Normalise every sample and channel of ``input`` (B, C, ...) over its spatial positions, then scale and shift."""
     if has_torch_function((input,)):
         return handle_torch_function(sample_norm, (input,), input, weight, bias, eps)
-    return affine(SampleNorm.apply(input, eps), weight, bias)  # type: ignore[no-untyped-call]
+    return cast(Tensor, SampleNorm.apply(input, weight, bias, eps))  # type: ignore[no-untyped-call]
 
 
 def sample_norm_composite(input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
@@ -77,12 +95,15 @@ def sample_norm_composite(input: Tensor, weight: Tensor | None, bias: Tensor | N
 
 def affine(out: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     """Scale and shift the channels (dimension 1)."""
-    shape = (1, -1) + (1,) * (out.dim() - 2)
     if weight is not None:
-        out = out * weight.view(shape)
+        out = out * _of_channels(weight, out)
     if bias is not None:
-        out = out + bias.view(shape)
+        out = out + _of_channels(bias, out)
     return out
+
+
+def _of_channels(vector: Tensor, like: Tensor) -> Tensor:
+    return vector.view((1, -1) + (1,) * (like.dim() - 2))
 
 
 def has_spatial_statistics(x: Tensor) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -89,9 +90,10 @@ class LocalDerivative:
     values: Tensor
     """Shape of the output without ``channel_dim``, or broadcastable to it; its first dimension is the batch."""
 
-    def dot(self, grad: Tensor) -> Tensor:
-        """Inner product with ``grad`` (shape of the output), per sample: (B,)."""
-        return (grad.select(self.channel_dim, self.channel) * self.values).reshape(len(grad), -1).sum(1)
+    def dot(self, grad: Tensor, out: Tensor) -> None:
+        """Write the inner product with ``grad`` (shape of the output), per sample, into ``out`` (B,)."""
+        products = grad.select(self.channel_dim, self.channel) * self.values
+        torch.sum(products.reshape(len(grad), -1), 1, out=out)
 
     def write(self, out: Tensor) -> None:
         out.select(self.channel_dim, self.channel).copy_(self.values)
@@ -184,7 +186,7 @@ class Call:
             raise Unsupported("a convolution of an unbatched input")
         if role == "bias":
             return LocalDerivative(1, index, x.new_ones((x.shape[0],) + (1,) * (x.dim() - 2)))
-        out_channel, in_channel, *taps = (int(i) for i in torch.unravel_index(torch.tensor(index), weight.shape))
+        out_channel, in_channel, *taps = (int(i) for i in np.unravel_index(index, weight.shape))
         group = out_channel // (weight.shape[0] // self.arguments["groups"])
         channel = x[:, group * weight.shape[1] + in_channel]
         # Slice positions tap * dilation + stride * (0 .. out-1) of the padded channel.

@@ -40,6 +40,7 @@ from vkdnw_pl.proxies.functional.calls import (
     local_derivatives,
 )
 from vkdnw_pl.proxies.functional.passes import unchanged
+from vkdnw_pl.proxies.functional.pooling import avg_pool2d
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +60,18 @@ class Tangents:
         return out
 
 
-def _zeros(rows: int, like: Tensor) -> Tensor:
-    """Zeros of (rows, *like.shape[1:]) with the memory format of ``like``."""
+def _empty(rows: int, like: Tensor) -> Tensor:
+    """Memory of (rows, *like.shape[1:]) with the memory format of ``like``."""
     if like.dim() == 5:
         flat = like.flatten(0, 1)
         fmt = torch.channels_last if flat.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
         shape = (rows * like.shape[1], *like.shape[2:])
-        return (
-            torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=fmt).zero_().unflatten(0, (rows, -1))
-        )
-    return like.new_zeros((rows, *like.shape[1:]))
+        return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=fmt).unflatten(0, (rows, -1))
+    return like.new_empty((rows, *like.shape[1:]))
+
+
+def _zeros(rows: int, like: Tensor) -> Tensor:
+    return _empty(rows, like).zero_()
 
 
 def _concatenate(parts: Sequence[Tensor]) -> Tensor:
@@ -137,6 +140,7 @@ class _Pusher(TorchFunctionMode):
             if rule is not None:
                 return rule(call, args, kwargs, incoming)
         if len(tracked) == 1 and args and args[0] is first and func in _STACKING:
+            func = avg_pool2d if func is F.avg_pool2d else func
             out = func(*args, **kwargs)
             stack = func(incoming.stack.flatten(0, 1), *args[1:], **kwargs)
             return out, Tangents(incoming.columns, stack.unflatten(0, (len(incoming.columns), -1)))
@@ -231,8 +235,12 @@ def _sum(a: Tangents, b: Tangents) -> Tangents:
     if not rest_a or not rest_b or rest_a[-1] < rest_b[0] or rest_b[-1] < rest_a[0]:
         if rest_a and rest_b and rest_b[-1] < rest_a[0]:
             return _sum(b, a)
-        parts = [a.stack[:shared] + b.stack[:shared], a.stack[shared:], b.stack[shared:]]
-        return Tangents(a.columns + rest_b if rest_a else b.columns, _concatenate([p for p in parts if len(p)]))
+        out = _empty(shared + len(rest_a) + len(rest_b), a.stack)
+        with torch.no_grad():
+            torch.add(a.stack[:shared], b.stack[:shared], out=out[:shared])
+            out[shared : len(a.columns)] = a.stack[shared:]
+            out[len(a.columns) :] = b.stack[shared:]
+        return Tangents(a.columns + rest_b, out)
     columns = _union(a.columns, b.columns)
     return Tangents(columns, a.spread(columns) + b.spread(columns))
 

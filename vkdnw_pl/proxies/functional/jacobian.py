@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -161,14 +162,17 @@ def _compute(
     """Jacobian and logits by one engine, in parts of the samples and, forward, of the scalars."""
     # A handful of stacks are alive at a time, the largest of the size of the largest activation.
     per_tangent = 6 * max((step.elements for step in plan.steps), default=1.0) * inputs.element_size()
+    entries = Counter(scalar.parameter for scalar in scalars)
+    local = sum(step.channel * sum(entries[name] for name in step.parameters) for step in plan.steps)
     through_head = plan.head_features is not None and plan.head_features < plan.num_logits
     per_sample = {
-        "reverse": sum(step.elements for step in plan.steps) * inputs.element_size(),  # autograd keeps about all
+        "reverse": plan.kept_bytes + per_tangent + inputs.element_size() * local,
         "forward": per_tangent * len(scalars),
         "generic": 4 * per_tangent,  # values beside tangents, and norms in elementary pieces
     }[engine]
     affordable = int(min(len(inputs), max(1, max_memory_bytes // max(per_sample, 1))))
-    samples = len(inputs) if plan.coupled else affordable
+    num_parts = 1 if plan.coupled else -(-len(inputs) // affordable)
+    samples = -(-len(inputs) // num_parts)  # parts of about one size: many small passes cost more than few
     columns = int(max(1, max_memory_bytes // max(per_tangent * samples, 1)))
     parts = []
     for chunk in inputs.split(samples):

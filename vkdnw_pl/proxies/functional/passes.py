@@ -21,6 +21,10 @@ _OF_MODULES = frozenset(vars(nn.Module())) - {"_parameters", "_buffers"}
 # Of batch norms, which no behaviour of theirs changes.
 _STATISTICS = frozenset({"running_mean", "running_var", "num_batches_tracked"})
 
+# glibc hands large tensors back to the system when they are freed, and asks for the pages again, which took a fifth of
+# VKDNW's time; no more once a block of up to 32 MiB was freed. It is not written to, so it costs nothing.
+torch.empty(2**25 - 2**16, dtype=torch.uint8)
+
 
 class _Contents:
     """What containers hold, those within others too, and the tensors and arrays that a pass may write into."""

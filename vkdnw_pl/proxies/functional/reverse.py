@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
 from vkdnw_pl.proxies.functional.calls import Call, LocalDerivative, Unsupported, local_derivatives
 from vkdnw_pl.proxies.functional.passes import backpropagate, in_checkpoint, unchanged
+from vkdnw_pl.proxies.functional.pooling import avg_pool2d
 
 
 class _Recorder(TorchFunctionMode):
@@ -32,7 +33,7 @@ class _Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         call = Call.of(func, args, kwargs)
         self.reruns = self.reruns or in_checkpoint()
-        out = func(*args, **kwargs)
+        out = (avg_pool2d if func is F.avg_pool2d else func)(*args, **kwargs)
         if call is None or not torch.is_grad_enabled():
             return out
         with torch.no_grad():
@@ -60,7 +61,7 @@ class _Recorder(TorchFunctionMode):
         if self.entries_BP is not None:  # it is in a backward pass that the network itself makes
             with torch._C.DisableTorchFunction():
                 for column, local in locals_:
-                    self.entries_BP[:, column].copy_(local.dot(grad))
+                    local.dot(grad, self.entries_BP[:, column])
 
 
 def reverse_jacobian(

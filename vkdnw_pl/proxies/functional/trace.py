@@ -1,14 +1,16 @@
-"""One cheap forward pass of a few samples that learns how a network is built: its layer calls, costs and couplings."""
+"""Cheap forward passes of two samples that learn how a network is built: its layer calls, costs and couplings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import CheckpointFunction
@@ -16,7 +18,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from vkdnw_pl.networks.private_copy import is_scripted
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode, SampleNorm
-from vkdnw_pl.proxies.functional.calls import Call, can_be_differentiated, is_smooth
+from vkdnw_pl.proxies.functional.calls import CONVOLUTIONS, Call, can_be_differentiated, is_smooth
 from vkdnw_pl.proxies.functional.passes import in_checkpoint, packing, requiring_gradients, unchanged
 
 _MATMULS = (
@@ -29,6 +31,15 @@ _HIDDEN = {
     "__set__": "replaces data",
     **dict.fromkeys(("quantile", "nanquantile"), "has another forward derivative where values are equal"),
 }
+# Functions of (batch, ...) tensors whose sample b comes from samples b alone; all but layers and what has a dimension.
+_ELEMENTWISE = """
+    relu relu6 hardtanh leaky_relu elu selu silu gelu mish hardswish hardsigmoid sigmoid tanh softplus
+    add __add__ __radd__ sub __sub__ __rsub__ mul __mul__ __rmul__ neg __neg__ zeros_like
+    """
+_POOLS = """
+    avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d
+    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
+    """
 _GRAD_FN: Any = Tensor.grad_fn
 _OF_BACKWARD = {
     **dict.fromkeys((Tensor.register_hook, _GRAD_FN.__get__), "changes gradients"),
@@ -43,6 +54,8 @@ class Step:
     macs: float
     elements: float
     """Elements of the output, a measure of the memory traffic."""
+    channel: float
+    """Elements of one channel of a layer's output; 0 for other calls."""
     parameters: tuple[str, ...]
     """Names of the parameters that entered as weight or bias of a layer call."""
 
@@ -67,6 +80,8 @@ class Trace:
     """Input features of the linear layer whose output is the logits; None where the network does not end in one."""
     other_matmuls: bool
     """There are matrix products besides convolutions and linear layers (attention, recurrent layers)."""
+    kept_bytes: float
+    """Memory of what autograd keeps for a backward pass, per sample."""
 
     @property
     def macs(self) -> int:
@@ -75,8 +90,15 @@ class Trace:
 
 
 class _Tracer(TorchFunctionMode):
-    def __init__(self, names: dict[int, str], batch: int, with_graph: bool) -> None:
+    def __init__(self, names: dict[int, str], batch: int, with_graph: bool, constants: Iterable[Tensor]) -> None:
         super().__init__()
+        self.constants = {id(tensor) for tensor in constants}
+        self.separate: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        """Tensors (batch, ...) whose sample b is made of sample b of the inputs, as far as all calls are known."""
+        self.all_known = True
+        self.kept: dict[int, int] = {}
+        """Bytes of what autograd keeps, by where it is in memory."""
+        self.keep = partial(_weigh, self.kept)  # the graph holds it, so it must not hold the tracer
         self.names, self.batch, self.with_graph = names, batch, with_graph
         self.steps: list[Step] = []
         self.uses: dict[str, int] = {}
@@ -95,12 +117,34 @@ class _Tracer(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        call = Call.of(func, args, kwargs)
-        leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        entered = [self.names[id(leaf)] for leaf in leaves if id(leaf) in self.names]
-        frozen = [leaf for leaf in leaves if id(leaf) in self.names and not leaf.requires_grad]
-        carried = self._carried(func, leaves)
-        out = func(*args, **kwargs)
+        with torch._C.DisableTorchFunction():  # the other modes have nothing to do with what is looked up here
+            call = Call.of(func, args, kwargs)
+            leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            entered = [self.names[id(leaf)] for leaf in leaves if id(leaf) in self.names]
+            frozen = [leaf for leaf in leaves if id(leaf) in self.names and not leaf.requires_grad]
+            carried = self._carried(func, leaves)
+        watch = self.with_graph and torch._C._autograd._saved_tensors_hooks_is_enabled()
+        with saved_tensors_hooks(self.keep, _as_it_is) if watch else nullcontext():
+            out = func(*args, **kwargs)
+        with torch._C.DisableTorchFunction():
+            self._note(func, call, leaves, entered, frozen, carried, out)
+            name = getattr(func, "__name__", "")
+            if isinstance(out, Tensor) and self._is_separate(name, call, args, kwargs, leaves, out):
+                self.separate[out] = True
+            elif name != "dim":
+                self.all_known = False
+        return out
+
+    def _note(
+        self,
+        func: Callable[..., Any],
+        call: Call | None,
+        leaves: Sequence[Tensor],
+        entered: Sequence[str],
+        frozen: Sequence[Tensor],
+        carried: bool,
+        out: Any,
+    ) -> None:
         name = getattr(func, "__name__", str(func))
         outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor) and can_be_differentiated(leaf)]
         differentiated = torch.is_grad_enabled()
@@ -124,7 +168,9 @@ class _Tracer(TorchFunctionMode):
         if outputs:
             macs = call.macs(out) / self.batch if call is not None else 0.0
             elements = sum(leaf.numel() for leaf in outputs) / self.batch
-            self.steps.append(Step(macs, elements, tuple(entered) if call is not None else ()))
+            weight = None if call is None else call.arguments["weight"]
+            channel = 0.0 if weight is None else elements / max(len(weight), 1)
+            self.steps.append(Step(macs, elements, channel, tuple(entered) if call is not None else ()))
         if carried and outputs and not differentiated:
             self.cut = True
         if carried and outputs and not is_smooth(func):
@@ -132,7 +178,35 @@ class _Tracer(TorchFunctionMode):
         for leaf in (*leaves, *outputs):
             if leaf.requires_grad and id(leaf) not in self.names:
                 self.tracked[leaf] = True
-        return out
+
+    def _is_separate(
+        self, name: str, call: Call | None, args: Any, kwargs: dict[str, Any], leaves: Sequence[Tensor], out: Tensor
+    ) -> bool:
+        """Whether sample b of ``out`` certainly comes from sample b of the inputs."""
+        data = [leaf for leaf in leaves if id(leaf) not in self.constants]
+        dims = out.dim()
+        if not data or "out" in kwargs or not all(leaf in self.separate for leaf in data):
+            return False
+        if call is not None:
+            # Batch norm is told how to behave; the others but a layer norm keep every dimension before the last ones.
+            weight = call.arguments["weight"]
+            unbatched = call.func in CONVOLUTIONS and weight.dim() != dims
+            over_samples = len(call.arguments.get("normalized_shape", ())) >= dims
+            return len(data) == 1 and data[0] is call.input and dims > 1 and not unbatched and not over_samples
+        if name in _ELEMENTWISE.split():
+            return all(
+                leaf.dim() < dims or len(leaf) == 1 if id(leaf) in self.constants else leaf.dim() == dims
+                for leaf in leaves
+            )
+        if name in _POOLS.split():
+            return True
+        dim = args[1] if len(args) > 1 else kwargs.get("start_dim" if name == "flatten" else "dim")
+        over = (dim,) if isinstance(dim, int) else dim
+        return (
+            name in ("mean", "flatten")
+            and isinstance(over, tuple | list)
+            and all(isinstance(d, int) and d % data[0].dim() > 0 for d in over)
+        )
 
     def _carried(self, func: Callable[..., Any], leaves: Sequence[Tensor]) -> bool:
         """Whether a gradient passes through an argument, and notes what forward mode would not see of it."""
@@ -190,6 +264,18 @@ class _Tracer(TorchFunctionMode):
                 self._problem(f"{name} is used by a call that cannot be watched")
 
 
+def _weigh(kept: dict[int, int], tensor: Tensor) -> Tensor:
+    with torch._C.DisableTorchFunction():
+        if not isinstance(tensor, nn.Parameter) and tensor.layout is torch.strided:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor.detach()  # an output that its own graph holds would never be freed
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
+
+
 def check_logits(logits: object, batch: int) -> Tensor:
     """Return what a network gave for ``batch`` samples if it is real and has the shape of logits, (batch, classes)."""
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != batch:
@@ -214,10 +300,15 @@ def trace(network: nn.Module, inputs: Tensor, batchnorm: BatchNorm, parameters: 
     by_name = dict(network.named_parameters(remove_duplicate=False))
     chosen = {name: by_name[name] for name in (by_name if parameters is None else parameters)}
     names = {id(p): name for name, p in chosen.items()}
-    tracer = _Tracer(names, len(few), with_graph=True)
+    constants = [*network.parameters(), *network.buffers()]
+    tracer = _Tracer(names, len(few), True, constants)
     with unchanged(network), requiring_gradients(chosen.values()), BatchNormMode(batchnorm):
+        own = few.clone()
+        tracer.separate[own] = True
         with tracer:
-            logits = check_logits(network(few.clone()), len(few))
+            logits = network(own)
+        logits = check_logits(logits, len(few))
+        separate = tracer.all_known and logits in tracer.separate
         tracer.read_graph(logits)
         head = tracer.last_linear
         head_features = head[1] if head is not None and head[0] is logits else None
@@ -226,9 +317,9 @@ def trace(network: nn.Module, inputs: Tensor, batchnorm: BatchNorm, parameters: 
     if scripted := is_scripted(network):
         misuse = misuse or "the calls inside a scripted module cannot be watched"
     coupled = batchnorm == "batch"
-    if not coupled and len(few) > 1:
+    if not coupled and len(few) > 1 and not separate:
         # Each of the two alone: either may depend on the other. A first dimension that is no batch shows as well.
-        single = _Tracer(names, 1, with_graph=False)
+        single = _Tracer(names, 1, False, constants)
         # A hook can be registered only where there is a gradient.
         differentiated = () if tracer.hidden is None else chosen.values()
         alone: list[Tensor] = []
@@ -251,4 +342,5 @@ def trace(network: nn.Module, inputs: Tensor, batchnorm: BatchNorm, parameters: 
         singular=tracer.singular,
         head_features=head_features,
         other_matmuls=tracer.other_matmuls or scripted,
+        kept_bytes=sum(tracer.kept.values()) / len(few),
     )
