@@ -242,3 +242,13 @@ def test_numbers_of_all_kinds_are_read(kind, tmp_path):
     batch = image_batch(str(tmp_path / "images.npy"), 2, (1, 2, 2), 1).images
     assert batch.dtype == torch.float32
     assert torch.equal(batch.sort(dim=0).values, torch.from_numpy(images.astype(np.float32)))
+
+
+def test_numbered_batches_are_drawn_once(monkeypatch):
+    drawn = []
+    monkeypatch.setattr("vkdnw_pl.data.batches.image_batch", lambda *arguments: drawn.append(arguments[-1]))
+    numbered = batches("random", 16, (3, 32, 32), 1)
+    for _ in range(2):
+        for index in range(64):
+            numbered(index)
+    assert drawn == list(range(64))

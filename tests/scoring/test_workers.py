@@ -90,7 +90,7 @@ def test_whatever_an_exception_says_its_row_can_be_read_again(monkeypatch, tmp_p
     def fail(*_, **__):
         raise error
 
-    owner, name = (NB201, "build") if where == "the network" else (PROXIES["macs"], "compute")
+    owner, name = (NB201, "build") if where == "the network" else (PROXIES["vkdnw"], "compute")
     monkeypatch.setattr(owner, name, fail)
     scorer = make_scorer()
     row = scorer.score(*KEYS[0])
@@ -99,7 +99,7 @@ def test_whatever_an_exception_says_its_row_can_be_read_again(monkeypatch, tmp_p
     journal.close()
     (back,) = read_journals(tmp_path)
     assert back.same_scores(replace(row, seconds=0.0, reason=back.reason))
-    said = back.reason if where == "the network" else back.reason.removeprefix("macs: ")
+    said = back.reason if where == "the network" else back.reason.removeprefix("vkdnw: ")
     assert said.startswith(reason.strip())
     assert len(said.partition("; vkdnw")[0]) < 1100
 

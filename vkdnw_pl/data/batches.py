@@ -33,12 +33,19 @@ Source = str | Mapping[str, Any]
 Batches = Callable[[int], Batch]
 """Numbered batches, from 0."""
 
+_KEPT_BYTES = 1 << 28
+
 
 def batches(
     source: Source, batch_size: int, input_size: tuple[int, ...], seed: int, num_classes: int | None = None
 ) -> Batches:
-    """Numbered batches of one source; ``batches(...)(i)`` is ``image_batch`` with ``index=i``."""
-    return lru_cache(maxsize=2)(partial(image_batch, source, batch_size, input_size, seed, num_classes))
+    """Numbered batches of one source; ``batches(...)(i)`` is ``image_batch`` with ``index=i``.
+
+    They are kept for the next network, all that fit in `_KEPT_BYTES`.
+    """
+    check_whole("batch_size", batch_size, 1)
+    kept = max(2, _KEPT_BYTES // (4 * batch_size * math.prod(input_size)))
+    return lru_cache(maxsize=kept)(partial(image_batch, source, batch_size, input_size, seed, num_classes))
 
 
 def image_batch(

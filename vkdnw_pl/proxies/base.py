@@ -7,7 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from vkdnw_pl.errors import check_choice, check_whole, nearest
 from vkdnw_pl.networks.init import INITS, Init
@@ -15,6 +15,9 @@ from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional import UndefinedScore
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, check_batch_norm
 from vkdnw_pl.registry import Registry
+
+if TYPE_CHECKING:
+    from vkdnw_pl.spaces import Space
 
 __all__ = ["PROXIES", "GraphProxy", "Input", "Protocol", "Proxy", "ProxyInfo", "UndefinedScore", "make_proxies"]
 
@@ -83,6 +86,11 @@ class Proxy(ABC):
     label: str | None = None
     """Name in the score table where it is not the proxy's own, so that one table can hold a proxy several times."""
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "compute" in vars(cls) and "closed_form" not in vars(cls):
+            cls.closed_form = Proxy.closed_form  # type: ignore[method-assign]  # the inherited one is of other values
+
     @property
     def name(self) -> str:
         """The proxy's name in texts and tables."""
@@ -136,6 +144,13 @@ class Proxy(ABC):
         Raises:
             UndefinedScore: where the network has no finite score by definition.
         """
+
+    def closed_form(self, space: Space, arch: str, network: Mapping[str, Any]) -> dict[str, float] | None:
+        """The values of `compute` where the space knows them without building the network; None where it does not.
+
+        ``network`` are the options of `Space.build`.
+        """
+        return None
 
 
 class GraphProxy(Proxy):

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from vkdnw_pl.networks.cost import flop_counter_macs
 from vkdnw_pl.proxies.base import Proxy, ProxyInfo
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import BatchNormMode
 from vkdnw_pl.proxies.functional.passes import unchanged
 from vkdnw_pl.proxies.functional.scalars import layer_weights
+
+if TYPE_CHECKING:
+    from vkdnw_pl.spaces import Space
 
 
 class Params(Proxy):
@@ -19,6 +25,11 @@ class Params(Proxy):
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
         return {"params": float(sum(p.numel() for p in borrowed.network.parameters()))}
+
+    def closed_form(self, space: Space, arch: str, network: Mapping[str, Any]) -> dict[str, float] | None:
+        if space.aleph(arch, **network) is None:
+            return None
+        return {"params": float(space.cost(arch, **network).num_params)}
 
 
 class Macs(Proxy):
@@ -43,6 +54,11 @@ class Macs(Proxy):
                 return {"macs": float(flop_counter_macs(borrowed.network, borrowed.inputs[:1].clone()))}
         return {"macs": float(trace.macs)}
 
+    def closed_form(self, space: Space, arch: str, network: Mapping[str, Any]) -> dict[str, float] | None:
+        if space.aleph(arch, **network) is None:
+            return None
+        return {"macs": float(space.cost(arch, **network).macs)}
+
 
 class Layers(Proxy):
     """Number of layers as the network's search space counts them, which ``max_layers`` bounds; of other networks, ℵ.
@@ -57,6 +73,10 @@ class Layers(Proxy):
         layers = getattr(borrowed.network, "space_layers", None)
         return {"layers": float(len(layer_weights(borrowed.network)) if layers is None else layers)}
 
+    def closed_form(self, space: Space, arch: str, network: Mapping[str, Any]) -> dict[str, float] | None:
+        layers = space.layers(arch)
+        return None if layers is None else {"layers": float(layers)}
+
 
 class Aleph(Proxy):
     """ℵ, the number of layers with weights (convolutions, linear and recurrent ones, no normalisation). Higher is better.
@@ -70,3 +90,7 @@ class Aleph(Proxy):
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
         return {"aleph": float(len(layer_weights(borrowed.network)))}
+
+    def closed_form(self, space: Space, arch: str, network: Mapping[str, Any]) -> dict[str, float] | None:
+        aleph = space.aleph(arch, **network)
+        return None if aleph is None else {"aleph": float(aleph)}

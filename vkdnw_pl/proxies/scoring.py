@@ -41,6 +41,14 @@ class Scores:
     seconds: dict[str, float] = field(default_factory=dict)
     """Proxy → wall time; a forward pass that proxies share counts for the first."""
 
+    def take(self, proxy: Proxy, values: Mapping[str, float], damage: str | None = None) -> None:
+        """Note a proxy's values; one that is not finite fails, because of ``damage`` where there is some."""
+        for name, column in zip(proxy.columns, proxy.table_columns, strict=True):
+            if math.isfinite(values[name]):
+                self.values[column] = values[name]
+            else:
+                self.fail([column], damage or f"the value is {values[name]}")
+
     def leave_out(self, columns: Sequence[str], reason: str) -> None:
         """Note why these have no value."""
         self.values |= dict.fromkeys(columns)
@@ -204,11 +212,7 @@ def _run(scores: Scores, proxy: Proxy, borrowed: Borrowed) -> None:
             raise FloatingPointError(borrowed.damage)  # NaN compares like a number, so it could look like a score
         with borrowed.own_streams("proxy"):
             values = borrowed.run(proxy.compute)
-        for name, column in zip(proxy.columns, columns, strict=True):
-            if math.isfinite(values[name]):
-                scores.values[column] = values[name]
-            else:
-                scores.fail([column], borrowed.damage or f"the value is {values[name]}")
+        scores.take(proxy, values, borrowed.damage)
     except UndefinedScore as reason:
         scores.leave_out(columns, borrowed.damage or what_it_says(reason))
         scores.failed = scores.failed or borrowed.damage is not None

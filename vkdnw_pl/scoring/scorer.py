@@ -1,4 +1,4 @@
-"""Scores one architecture: builds its network and computes the proxies."""
+"""Scores one architecture: builds its network, where a proxy needs one, and computes the proxies."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 
 from vkdnw_pl.data.batches import batches
 from vkdnw_pl.errors import why
-from vkdnw_pl.proxies import make_proxies
+from vkdnw_pl.proxies import Proxy, make_proxies
 from vkdnw_pl.proxies.functional.jacobian import GenericFallback
-from vkdnw_pl.proxies.scoring import Images, score_network
+from vkdnw_pl.proxies.scoring import Images, Scores, score_network
 from vkdnw_pl.runs.table import FAILED, OK, Key, ScoreRow
 from vkdnw_pl.scoring.settings import ScorerSettings
 from vkdnw_pl.spaces import SPACES
@@ -48,19 +48,16 @@ class Scorer:
             torch.backends.cudnn.deterministic = True
 
     def score(self, arch: str, seed: int) -> ScoreRow:
-        """Build the network and compute the proxies; an exception becomes a failed row with its reason."""
+        """Compute the proxies; an exception becomes a failed row with its reason."""
         started_at = time.perf_counter()
+        notes: list[str] = []
         try:
-            with torch.random.fork_rng(devices=[]), warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", GenericFallback)
-                torch.manual_seed(seed)
-                with torch.no_grad():  # what it computes has no graph then, which a copy would be cut off from
-                    network = self.space.build(arch, **self.settings.network).to(self.device)
-                if (layers := self.space.layers(arch)) is not None:
-                    network.space_layers = layers  # type: ignore[assignment]  # for the proxy `layers`
-                scores = score_network(
-                    network, self._images_of(seed), self.proxies, seed, self.settings.init, fresh=True
-                )
+            known = [(proxy, proxy.closed_form(self.space, arch, self.settings.network)) for proxy in self.proxies]
+            others = [proxy for proxy, values in known if values is None]
+            scores = self._score_network(arch, seed, others, notes) if others else Scores()
+            for proxy, values in known:
+                if values is not None:
+                    scores.take(proxy, values)
         except Exception as error:
             # Whatever is wrong with one architecture, the others go on; the row says what it was.
             log.debug("scoring of %s failed", arch, exc_info=True)
@@ -74,8 +71,19 @@ class Scorer:
             FAILED if scores.failed else OK,
             "; ".join(f"{column}: {text}" for column, text in scores.reasons.items()),
             time.perf_counter() - started_at,
-            notes=tuple(_notes(caught)),
+            notes=tuple(notes),
         )
+
+    def _score_network(self, arch: str, seed: int, proxies: Sequence[Proxy], notes: list[str]) -> Scores:
+        """Build the network and score it; ``notes`` gets what the user may want to know."""
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", GenericFallback)
+            torch.manual_seed(seed)
+            with torch.no_grad():  # what it computes has no graph then, which a copy would be cut off from
+                network = self.space.build(arch, **self.settings.network).to(self.device)
+            scores = score_network(network, self._images_of(seed), proxies, seed, self.settings.init, fresh=True)
+        notes.extend(_notes(caught))
+        return scores
 
     def failed(self, key: Key, reason: str, seconds: float) -> ScoreRow:
         """A row without values."""

@@ -206,9 +206,9 @@ class _Taker:
             self.key, self._began_at = queue.popleft(), time.monotonic()
 
     def receive(self, rows: list[ScoreRow]) -> bool:
-        """Append the rows that it has made; whether it has gone."""
+        """Append the row that it has made; whether it has gone."""
         with suppress(EOFError, OSError):
-            while self.connection.poll():
+            if self.connection.poll():  # no more than one: it waits for the next key
                 message = self.connection.recv()
                 if message == _READY:
                     self.ready = True

@@ -135,6 +135,13 @@ class Space(ABC):
     def cost(self, arch: str, **network: Any) -> Cost:
         """MACs and parameters of the network that ``build`` makes from the same arguments."""
 
+    def aleph(self, arch: str, **network: Any) -> int | None:
+        """ℵ, the number of layers with weights of the network that ``build`` makes; None where only that can tell.
+
+        A space that says it vouches for `cost` too: no network is built to count its MACs and parameters.
+        """
+        return None
+
     def reference_cost(self, arch: str, **network: Any) -> Cost | None:
         """MACs and parameters as the space's published search code counts them; None where it counts as `cost` does."""
         return None

@@ -138,6 +138,14 @@ class MBV2(Space):
         blocks, opt = self._fitting(arch, network)
         return true_cost(blocks, opt.image_size, opt.num_classes, opt.use_se)
 
+    def aleph(self, arch: str, **network: Any) -> int:
+        """Convolutions, those of the shortcuts and of squeeze-and-excitation included, and the classifier."""
+        blocks, opt = self._fitting(arch, network)
+        count = 1
+        for layer in _layers(blocks):
+            count += 3 + layer.projects + 2 * opt.use_se if isinstance(layer, Residual) else 1
+        return count
+
     def reference_cost(self, arch: str, **network: Any) -> Cost:
         """FLOPs and model size as the published search code counts them."""
         blocks, opt = self._fitting(arch, network)

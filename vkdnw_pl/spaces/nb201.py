@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vkdnw_pl.errors import check_bool, check_choice, check_whole, nearest
@@ -171,6 +172,11 @@ class NB201(Space):
         macs += features * opt.num_classes + opt.num_classes
         return Cost(macs=macs, num_params=num_params)
 
+    def aleph(self, arch: str, **network: Any) -> int:
+        """Convolutions of all cells, of the stem and of the two reductions, and the classifier."""
+        cells = read_options(NB201Options, network).cells
+        return 3 * cells * self.layers(arch) + 1 + 2 * 3 + 1
+
     def build(self, arch: str, **network: Any) -> NB201Network:
         from vkdnw_pl.networks.nb201 import NB201Network
 
@@ -211,6 +217,7 @@ class NB201(Space):
         return tuple(int(value) for value in integers)
 
     @staticmethod
+    @lru_cache(maxsize=4096)  # the same string is validated, counted and built
     def _parse_string(arch: str) -> Genotype:
         where = f"nb201 architecture {arch!r}"
         nodes = arch.strip().split("+")
