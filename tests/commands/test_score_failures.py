@@ -63,25 +63,25 @@ def test_an_architecture_that_raises(tmp_path, monkeypatch, capsys, workers):
 def test_a_proxy_that_gives_nan(tmp_path, monkeypatch):
     bad = third_arch(tmp_path)
     seen = []
-    compute = PROXIES["macs"].compute
+    compute = PROXIES["synflow"].compute
 
     def nan_for_the_third(self, borrowed):
         seen.append(None)
-        return {"macs": float("nan")} if len(seen) == 3 else compute(self, borrowed)
+        return {"synflow": float("nan")} if len(seen) == 3 else compute(self, borrowed)
 
-    monkeypatch.setattr(PROXIES["macs"], "compute", nan_for_the_third)
-    assert run(tmp_path / "run") == 1
+    monkeypatch.setattr(PROXIES["synflow"], "compute", nan_for_the_third)
+    assert run(tmp_path / "run", proxies=["synflow", "aleph"]) == 1
     (row,) = [row for row in read_table(tmp_path / "run" / "scores.csv").rows if row.failed]
     assert row.arch == bad
-    assert row.values["macs"] is None
+    assert row.values["synflow"] is None
     assert row.values["aleph"] is not None
-    assert row.reason.startswith("macs: ")
+    assert row.reason.startswith("synflow: ")
 
 
 def test_a_value_that_is_undefined_by_definition_is_no_failure(tmp_path, monkeypatch, capsys):
     bad = third_arch(tmp_path)
     seen = []
-    compute = PROXIES["macs"].compute
+    compute = PROXIES["synflow"].compute
 
     def undefined_for_the_third(self, borrowed):
         seen.append(None)
@@ -89,11 +89,11 @@ def test_a_value_that_is_undefined_by_definition_is_no_failure(tmp_path, monkeyp
             raise UndefinedScore("there is none")
         return compute(self, borrowed)
 
-    monkeypatch.setattr(PROXIES["macs"], "compute", undefined_for_the_third)
-    assert run(tmp_path / "run", proxies=["macs", "aleph"]) == 0
+    monkeypatch.setattr(PROXIES["synflow"], "compute", undefined_for_the_third)
+    assert run(tmp_path / "run", proxies=["synflow", "aleph"]) == 0
     row = read_table(tmp_path / "run" / "scores.csv").rows[2]
-    assert (row.arch, row.failed, row.values["macs"], row.reason) == (bad, False, None, "macs: there is none")
-    assert "ranked last (of 12 rows): macs 1" in capsys.readouterr().out
+    assert (row.arch, row.failed, row.values["synflow"], row.reason) == (bad, False, None, "synflow: there is none")
+    assert "ranked last (of 12 rows): synflow 1" in capsys.readouterr().out
     ranks = dict(line.split(",")[:2] for line in (tmp_path / "run" / "ranking.csv").read_text().splitlines()[1:])
     assert float(ranks[bad]) == 12
 
