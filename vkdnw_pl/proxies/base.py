@@ -7,7 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from vkdnw_pl.errors import check_choice, check_whole, nearest
 from vkdnw_pl.networks.init import INITS, Init
@@ -15,9 +15,6 @@ from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional import UndefinedScore
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, check_batch_norm
 from vkdnw_pl.registry import Registry
-
-if TYPE_CHECKING:
-    from vkdnw_pl.spaces import Space
 
 __all__ = ["PROXIES", "GraphProxy", "Input", "Protocol", "Proxy", "ProxyInfo", "UndefinedScore", "make_proxies"]
 
@@ -145,10 +142,10 @@ class Proxy(ABC):
             UndefinedScore: where the network has no finite score by definition.
         """
 
-    def closed_form(self, space: Space, arch: str, network: Mapping[str, Any]) -> dict[str, float] | None:
+    def closed_form(self, space: Any, arch: str, network: Mapping[str, Any]) -> dict[str, float] | None:
         """The values of `compute` where the space knows them without building the network; None where it does not.
 
-        ``network`` are the options of `Space.build`.
+        ``space`` is the search space (a `Space`) of ``arch``, ``network`` are the options of its ``build``.
         """
         return None
 

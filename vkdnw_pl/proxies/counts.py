@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vkdnw_pl.networks.cost import flop_counter_macs
 from vkdnw_pl.proxies.base import Proxy, ProxyInfo
@@ -11,9 +11,6 @@ from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import BatchNormMode
 from vkdnw_pl.proxies.functional.passes import unchanged
 from vkdnw_pl.proxies.functional.scalars import layer_weights
-
-if TYPE_CHECKING:
-    from vkdnw_pl.spaces import Space
 
 
 class Params(Proxy):
@@ -26,7 +23,7 @@ class Params(Proxy):
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
         return {"params": float(sum(p.numel() for p in borrowed.network.parameters()))}
 
-    def closed_form(self, space: Space, arch: str, network: Mapping[str, Any]) -> dict[str, float] | None:
+    def closed_form(self, space: Any, arch: str, network: Mapping[str, Any]) -> dict[str, float] | None:
         if space.aleph(arch, **network) is None:
             return None
         return {"params": float(space.cost(arch, **network).num_params)}
@@ -54,7 +51,7 @@ class Macs(Proxy):
                 return {"macs": float(flop_counter_macs(borrowed.network, borrowed.inputs[:1].clone()))}
         return {"macs": float(trace.macs)}
 
-    def closed_form(self, space: Space, arch: str, network: Mapping[str, Any]) -> dict[str, float] | None:
+    def closed_form(self, space: Any, arch: str, network: Mapping[str, Any]) -> dict[str, float] | None:
         if space.aleph(arch, **network) is None:
             return None
         return {"macs": float(space.cost(arch, **network).macs)}
@@ -73,7 +70,7 @@ class Layers(Proxy):
         layers = getattr(borrowed.network, "space_layers", None)
         return {"layers": float(len(layer_weights(borrowed.network)) if layers is None else layers)}
 
-    def closed_form(self, space: Space, arch: str, network: Mapping[str, Any]) -> dict[str, float] | None:
+    def closed_form(self, space: Any, arch: str, network: Mapping[str, Any]) -> dict[str, float] | None:
         layers = space.layers(arch)
         return None if layers is None else {"layers": float(layers)}
 
@@ -91,6 +88,6 @@ class Aleph(Proxy):
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
         return {"aleph": float(len(layer_weights(borrowed.network)))}
 
-    def closed_form(self, space: Space, arch: str, network: Mapping[str, Any]) -> dict[str, float] | None:
+    def closed_form(self, space: Any, arch: str, network: Mapping[str, Any]) -> dict[str, float] | None:
         aleph = space.aleph(arch, **network)
         return None if aleph is None else {"aleph": float(aleph)}
