@@ -2,6 +2,7 @@
 
     python benchmarks/vkdnw_speed/run.py results.csv                 # 10 networks, two settings, about 20 minutes
     python benchmarks/vkdnw_speed/run.py results.csv --nets 2        # a look
+    python benchmarks/vkdnw_speed/run.py passes.csv --in-passes      # in forward passes instead, about 2 minutes
 
 Every measurement has a process of its own. Time is the whole score (Jacobian, Fisher root, spectrum, entropy), after a
 warm-up on two samples. Extra memory is the highest resident memory during the timed call less that before it.
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from vkdnw_pl.networks.init import initialise
+from vkdnw_pl.proxies.borrow import borrow
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode
 from vkdnw_pl.proxies.functional.fisher import (
     eigenvalues_of_root,
@@ -32,13 +34,13 @@ from vkdnw_pl.proxies.functional.fisher import (
 )
 from vkdnw_pl.proxies.functional.jacobian import jacobian
 from vkdnw_pl.proxies.functional.scalars import Scalar, layer_weights
+from vkdnw_pl.proxies.vkdnw import VKDNW
 from vkdnw_pl.spaces import NB201
 
 SETTINGS = {"cifar10": (10, 32), "imagenet16": (120, 16)}
 # vmap(jacrev) of all 64 samples at once with 120 classes was killed for want of memory on a machine of 24 GB.
 SAMPLES_AT_ONCE = {"cifar10": None, "imagenet16": 16}
 METHODS = ("vmap_jacrev", "ours")
-BATCH = 64
 
 
 def vmap_jacrev(
@@ -71,12 +73,14 @@ def peak_mb() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 2**10
 
 
-def measure(arch: str, setting: str, method: str, batchnorm: BatchNorm, threads: int) -> dict[str, float | str]:
+def measure(
+    arch: str, setting: str, method: str, batchnorm: BatchNorm, threads: int, batch: int
+) -> dict[str, float | str]:
     torch.set_num_threads(threads)
     num_classes, image_size = SETTINGS[setting]
     network = initialise(NB201().build(arch, num_classes=num_classes, image_size=image_size), seed=1).eval()
     network.requires_grad_(False)
-    inputs = torch.randn(BATCH, 3, image_size, image_size, generator=torch.Generator().manual_seed(1))
+    inputs = torch.randn(batch, 3, image_size, image_size, generator=torch.Generator().manual_seed(1))
     scalars = [Scalar(name, 0) for name in layer_weights(network)]
     if method == "ours":  # what `borrow` does on CPU
         network.to(memory_format=torch.channels_last)
@@ -107,6 +111,41 @@ def measure(arch: str, setting: str, method: str, batchnorm: BatchNorm, threads:
     }
 
 
+def in_passes(arch: str, batch: int, batchnorm: BatchNorm) -> dict[str, float | str]:
+    """Processor time of the whole proxy, from the built network to the score, and of one forward pass in channels-last.
+
+    One thread, C = 10, 32 pixels, running statistics in the forward pass; medians of three, taken in turns.
+    """
+    torch.set_num_threads(1)
+    network = NB201().build(arch, num_classes=10, image_size=32)
+    images = torch.randn(batch, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    proxy = VKDNW(batchnorm=batchnorm)
+    whole, compute, forward = [], [], []
+    for _ in range(4):
+        times = [time.process_time()]
+        with borrow(network, images) as borrowed:
+            times.append(time.process_time())
+            proxy.compute(borrowed)
+            times.append(time.process_time())
+            with torch.no_grad():
+                borrowed.network(borrowed.inputs)
+                borrowed.network(borrowed.inputs)
+            times.append(time.process_time())
+        whole.append(times[2] - times[0])
+        compute.append(times[2] - times[1])
+        forward.append((times[3] - times[2]) / 2)
+    whole_s, compute_s, forward_s = (statistics.median(values[1:]) for values in (whole, compute, forward))
+    row = {"arch": arch, "batch": batch, "whole_s": whole_s, "compute_s": compute_s, "forward_s": forward_s}
+    return {**row, "whole_in_passes": whole_s / forward_s, "compute_in_passes": compute_s / forward_s}
+
+
+def write(path: Path, rows: list[dict[str, float | str]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
@@ -116,27 +155,36 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument(
+        "--in-passes", action="store_true", help="ours alone, at batch 16 and 64, in forward passes of the same batch"
+    )
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument(
         "--one", nargs=3, metavar=("ARCH", "SETTING", "METHOD"), help="internal: one measurement, as JSON"
     )
     args = parser.parse_args()
     if args.one:
-        print(json.dumps(measure(*args.one, args.batchnorm, args.threads)))
+        print(json.dumps(measure(*args.one, args.batchnorm, args.threads, args.batch)))
         return
     archs = random.Random(0).sample(list(NB201().enumerate(unique=True)), args.nets)
     rows: list[dict[str, float | str]] = []
+    if args.in_passes:
+        for batch in (16, 64):
+            of_batch = [in_passes(arch, batch, args.batchnorm) for arch in archs]
+            medians = {key: statistics.median(float(row[key]) for row in of_batch) for key in list(of_batch[0])[2:]}
+            print(batch, {key: round(value, 3) for key, value in medians.items()}, flush=True)
+            rows += of_batch
+        write(args.results, rows)
+        return
     for setting in args.settings:
         for arch in archs:
             for method in args.methods:
                 command = [sys.executable, __file__, str(args.results), "--threads", str(args.threads)]
-                command += ["--batchnorm", args.batchnorm, "--one", arch, setting, method]
+                command += ["--batchnorm", args.batchnorm, "--batch", str(args.batch), "--one", arch, setting, method]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
                 row = {"setting": setting, "arch": arch, "method": method, **json.loads(done.stdout.splitlines()[-1])}
                 rows.append(row)
                 print(row, flush=True)
-    with args.results.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write(args.results, rows)
     for setting in args.settings:
         medians = {
             (method, column): statistics.median(

@@ -38,8 +38,8 @@ class SampleNorm(torch.autograd.Function):
         centred = x - x.mean(dims, keepdim=True)
         memory = centred.square()  # used again: memory that is new to the process is slower than arithmetic
         rstd = torch.rsqrt(memory.mean(dims, keepdim=True) + eps)
-        ctx.save_for_backward(centred, rstd, weight)
         scale = rstd if weight is None else rstd * _of_channels(weight, x)
+        ctx.save_for_backward(centred, rstd, scale)
         if bias is None:
             return torch.mul(centred, scale, out=memory)
         return torch.addcmul(_of_channels(bias, x), centred, scale, out=memory)
@@ -47,7 +47,7 @@ class SampleNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:  # type: ignore[override]
-        centred, rstd, weight = ctx.saved_tensors
+        centred, rstd, scale = ctx.saved_tensors
         with torch._C.DisableTorchFunction():  # modes that are on in a backward pass are not for this
             dims = tuple(range(2, grad.dim()))
             mean = grad.mean(dims, keepdim=True)
@@ -57,7 +57,6 @@ class SampleNorm(torch.autograd.Function):
                 total.sum(0).flatten() * grad[0, 0].numel() if needed else None
                 for total, needed in zip((slope, mean), ctx.needs_input_grad[1:3], strict=True)
             )
-            scale = rstd if weight is None else rstd * _of_channels(weight, grad)
             # The mean goes first: it can be much larger than what is left.
             of_input = torch.sub(grad, mean, out=memory).addcmul_(centred, slope.mul_(rstd), value=-1).mul_(scale)
             return of_input, of_weight, of_bias, None

@@ -93,7 +93,7 @@ class LocalDerivative:
     def dot(self, grad: Tensor, out: Tensor) -> None:
         """Write the inner product with ``grad`` (shape of the output), per sample, into ``out`` (B,)."""
         products = grad.select(self.channel_dim, self.channel) * self.values
-        torch.sum(products.reshape(len(grad), -1), 1, out=out)
+        torch.sum(products.reshape(grad.shape[0], -1), 1, out=out)
 
     def write(self, out: Tensor) -> None:
         out.select(self.channel_dim, self.channel).copy_(self.values)
@@ -113,13 +113,15 @@ def _conv_signature(
 def _linear_signature(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> None: ...
 
 
-_SIGNATURES: dict[Any, inspect.Signature] = {
-    **{f: inspect.signature(_conv_signature) for f in (F.conv1d, F.conv2d, F.conv3d)},
-    F.linear: inspect.signature(_linear_signature),
-    F.batch_norm: inspect.signature(F.batch_norm),
-    F.layer_norm: inspect.signature(F.layer_norm),
-    F.group_norm: inspect.signature(F.group_norm),
-    sample_norm: inspect.signature(sample_norm),
+def _defaults(signature: Callable[..., Any]) -> dict[str, Any]:
+    """Its arguments in their order, with their default values."""
+    return {name: parameter.default for name, parameter in inspect.signature(signature).parameters.items()}
+
+
+_ARGUMENTS: dict[Any, dict[str, Any]] = {
+    **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d), _defaults(_conv_signature)),
+    F.linear: _defaults(_linear_signature),
+    **{f: _defaults(f) for f in (F.batch_norm, F.layer_norm, F.group_norm, sample_norm)},
 }
 CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 
@@ -134,12 +136,10 @@ class Call:
     @classmethod
     def of(cls, func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Call | None:
         """Bind the arguments; None where ``func`` is not one of the functions known here."""
-        signature = _SIGNATURES.get(func)
-        if signature is None:
+        defaults = _ARGUMENTS.get(func)
+        if defaults is None:
             return None
-        bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        return cls(func, bound.arguments)
+        return cls(func, {**defaults, **dict(zip(defaults, args, strict=False)), **kwargs})
 
     @property
     def input(self) -> Tensor:

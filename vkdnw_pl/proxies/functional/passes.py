@@ -80,7 +80,8 @@ def unchanged(network: nn.Module) -> Iterator[None]:
     attributes = [dict(vars(module)) for module in modules]
     held = _Contents()
     for kept in attributes:
-        for name, value in kept.items():
+        for name in kept.keys() - _OF_MODULES:  # a module has two dozen attributes, nearly all of PyTorch's own
+            value = kept[name]
             if name == "_buffers" or name == "_parameters":
                 if value:
                     held.containers[id(value)] = value, value.copy()
@@ -88,7 +89,7 @@ def unchanged(network: nn.Module) -> Iterator[None]:
                     for buffer, tensor in value.items():
                         if buffer not in _STATISTICS:
                             held.add(tensor)
-            elif name not in _OF_MODULES:
+            elif type(value) not in _PLAIN:
                 held.add(value)
     device = next((p.device for p in network.parameters()), None)
     try:

@@ -119,11 +119,11 @@ class _Tracer(TorchFunctionMode):
         kwargs = kwargs or {}
         with torch._C.DisableTorchFunction():  # the other modes have nothing to do with what is looked up here
             call = Call.of(func, args, kwargs)
-            leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            leaves = _tensors(args, kwargs)
             entered = [self.names[id(leaf)] for leaf in leaves if id(leaf) in self.names]
             frozen = [leaf for leaf in leaves if id(leaf) in self.names and not leaf.requires_grad]
             carried = self._carried(func, leaves)
-        watch = self.with_graph and torch._C._autograd._saved_tensors_hooks_is_enabled()
+        watch = self.with_graph and torch._C._autograd._saved_tensors_hooks_is_enabled()  # type: ignore[attr-defined]
         with saved_tensors_hooks(self.keep, _as_it_is) if watch else nullcontext():
             out = func(*args, **kwargs)
         with torch._C.DisableTorchFunction():
@@ -146,7 +146,7 @@ class _Tracer(TorchFunctionMode):
         out: Any,
     ) -> None:
         name = getattr(func, "__name__", str(func))
-        outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor) and can_be_differentiated(leaf)]
+        outputs = [leaf for leaf in _tensors((out,), {}) if can_be_differentiated(leaf)]
         differentiated = torch.is_grad_enabled()
         if call is not None:
             for parameter in entered if differentiated else ():
@@ -262,6 +262,19 @@ class _Tracer(TorchFunctionMode):
         for name, count in edges.items():
             if count > self.uses.get(name, 0):
                 self._problem(f"{name} is used by a call that cannot be watched")
+
+
+def _tensors(args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
+    """Those among the arguments, and within them."""
+    found: list[Tensor] = []
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif type(value) in (tuple, list):
+            found += _tensors(value, {})
+        elif value is not None and not isinstance(value, int | float | str):
+            found += [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+    return found
 
 
 def _weigh(kept: dict[int, int], tensor: Tensor) -> Tensor:
