@@ -75,7 +75,7 @@ def _average_ranks(ordered: Array, order: Any) -> Array:
 class GrowingRanks:
     """Ranks of rows that come in parts, to the bit those of all at once: the order is kept, and new rows are inserted.
 
-    For 100,000 rows and a part of 32 that takes a tenth of the time of sorting anew (benchmarks/search_speed).
+    For 100,000 rows and a part of 32 that takes a quarter of the time of sorting anew (benchmarks/search_speed).
     """
 
     def __init__(self, num_columns: int) -> None:
@@ -94,8 +94,8 @@ class GrowingRanks:
             return
         new = new[:, order]
         places = [self._place(row) for row in new.T]
-        self._ordered = np.insert(self._ordered, places, new, axis=1)
-        self._order = np.insert(self._order, places, before + order)
+        self._ordered = _inserted(self._ordered, places, new)
+        self._order = _inserted(self._order, places, before + order)
 
     def _place(self, row: Array) -> int:
         """Behind the last row that is not greater."""
@@ -112,6 +112,12 @@ class GrowingRanks:
 
 _INSERTED = 50
 """With fewer old rows for each new one, all are sorted anew."""
+
+
+def _inserted(old: Any, places: Sequence[int], new: Any) -> Any:
+    """Each of ``new`` (..., m) in front of what is at its place in ``old`` (..., n); faster than ``np.insert``."""
+    pieces = np.split(old, places, axis=-1)
+    return np.concatenate([p for i, piece in enumerate(pieces) for p in (piece, new[..., i : i + 1])], axis=-1)
 
 
 def aggregate(columns: Mapping[str, Any], terms: Sequence[Term], directions: Mapping[str, bool] | None = None) -> Array:

@@ -128,7 +128,8 @@ class RankedHistory:
         self._archs: set[str] = set()
         self._failed: list[int] = []
         self._terms = terms
-        self._columns: dict[str, Array] = dict.fromkeys(columns_of(terms), np.empty(0))
+        summed = [term for term in terms if isinstance(term, RankSum)]  # whose ranks are made anew
+        self._columns: dict[str, Array] = dict.fromkeys(columns_of(summed), np.empty(0))
         self._ranks = [None if isinstance(term, RankSum) else GrowingRanks(len(columns_of([term]))) for term in terms]
         self._scores: Array | None = None
 
@@ -154,7 +155,7 @@ class RankedHistory:
         self._failed.extend(candidate.index for candidate in new if candidate.failed)
         values = {
             name: np.array([None if row.failed else row.value(name) for row in new], dtype=np.float64)
-            for name in self._columns
+            for name in columns_of(self._terms)
         }
         self._columns = {name: np.append(column, values[name]) for name, column in self._columns.items()}
         for term, ranks in zip(self._terms, self._ranks):
