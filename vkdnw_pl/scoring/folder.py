@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -142,17 +143,20 @@ def _are_whole(settings: Record) -> bool:
 
 def _joined_archs(folders: Sequence[ScoreFolder], metas: Sequence[Mapping[str, Any]]) -> list[str]:
     """Architectures of the whole run in order; empty texts for those of shards that were not given."""
-    archs = [""] * metas[0]["settings"]["archs"]["count"]
+    count = metas[0]["settings"]["archs"]["count"]
+    parts = []
     for folder, meta in zip(folders, metas, strict=True):
         own, shard = folder.read_archs(), meta["settings"].get("shard")
-        if len(own) == len(archs):  # a whole run, or a shard of an earlier version
+        if len(own) == count:  # a whole run, or a shard of an earlier version
             return own
-        index, _, count = str(shard).partition("/")
-        if not (index.isdecimal() and count.isdecimal()) or len(own) != len(archs[int(index) :: int(count)]):
-            raise ValueError(
-                f"{folder.archs} is damaged: it holds {len(own)} architectures, not those of shard {shard}"
-            )
-        archs[int(index) :: int(count)] = own
+        match = re.fullmatch("([0-9]{1,9})/([1-9][0-9]{0,8})", str(shard))
+        if not match or len(own) != len(range(int(match[1]), count, int(match[2]))):
+            whose = "the run" if shard is None else f"shard {shard}"
+            raise ValueError(f"{folder.archs} is damaged: it holds {len(own)} architectures, not all those of {whose}")
+        parts.append((slice(int(match[1]), None, int(match[2])), own))
+    archs = [""] * count
+    for places, own in parts:
+        archs[places] = own
     return archs
 
 
