@@ -73,7 +73,7 @@ def axes(out: Path, count: int) -> None:
 
 def workers(out: Path, count: int) -> None:
     rows: list[list[Any]] = []
-    for batch, number in ((16, 8 * count), (64, 3 * count)):
+    for batch, number in ((16, 8 * count), (64, 2 * count)):
         settings = ScorerSettings(
             space="nb201",
             network={},
