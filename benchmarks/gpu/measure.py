@@ -59,7 +59,7 @@ from vkdnw_pl.spaces import SPACES  # noqa: E402
 AGG = ("aleph", "jacov", "expressivity", "trainability", "macs")
 """With vkdnw, the proxies of vkdnw_agg."""
 LARGE_MB = 8192
-"""Bound of VKDNW's memory where there is a large GPU; the default of 128 MiB was chosen for CPU caches."""
+"""Bound of VKDNW's memory where there is a large GPU; the default of 256 MiB was chosen for CPU caches."""
 TOLERANCE = 1e-3
 """Largest relative difference between devices that is expected of a score in float32."""
 ROUGH = {

@@ -58,7 +58,8 @@ class SampleNorm(torch.autograd.Function):
                 for total, needed in zip((slope, mean), ctx.needs_input_grad[1:3], strict=True)
             )
             # The mean goes first: it can be much larger than what is left.
-            of_input = torch.sub(grad, mean, out=memory).addcmul_(centred, slope.mul_(rstd), value=-1).mul_(scale)
+            of_input = torch.addcmul(mean.mul_(scale).neg_(), grad, scale, out=memory)
+            of_input.addcmul_(centred, slope.mul_(rstd).mul_(scale), value=-1)
             return of_input, of_weight, of_bias, None
 
 

@@ -36,7 +36,7 @@ from vkdnw_pl.proxies.functional.trace import Trace, trace
 Engine = Literal["auto", "reverse", "forward", "generic"]
 ENGINES: tuple[str, ...] = get_args(Engine)
 
-DEFAULT_MEMORY_BYTES = 128 * 2**20
+DEFAULT_MEMORY_BYTES = 256 * 2**20
 
 # Cost of one element of memory traffic in multiply-adds, and of a backward pass of activations in forward passes;
 # fitted to measurements on CPU (benchmarks/vkdnw_speed).
