@@ -167,7 +167,7 @@ def compare_scores(
             for sample, ranked, count in zip(samples, rankings, resamples, strict=True)
             if sample is samples[0] or ranked.keys() & table.rankings().keys()
         ]
-        remarks = [text for one in used for text in _remarks(table, *one, ties, alone=len(used) == 1)]
+        remarks = list(dict.fromkeys(text for one in used for text in _remarks(table, *one, ties, len(used) == 1)))
         row_remarks = _row_remarks(table, samples, rankings, missing)
         comparisons.append(compare(table, metrics, variant, intervals, problems, remarks, notes, row_remarks))
     return comparisons
@@ -299,7 +299,7 @@ def _remarks(
     remarks += [f"Scores: {source.describe()}." for source in sample.sources]
     if any(column.target == ACCURACY for column in table.columns):
         remarks.append(f"Accuracies: {sample.oracle.description}.")
-    return list(dict.fromkeys(remarks))
+    return remarks
 
 
 def _row_remarks(
