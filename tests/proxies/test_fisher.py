@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from proxy_reference import images, reference_fisher, relative_error
 
-from vkdnw_pl.proxies.functional.fisher import eigenvalues_of_root, fisher_root, lower_root, smoothed_probabilities
+from vkdnw_pl.proxies.functional.fisher import (
+    eigenvalues_of_root,
+    fisher_root,
+    lower_root,
+    sketch_cotangents,
+    smoothed_probabilities,
+)
 
 
 def fisher_matrix(root):
@@ -53,6 +59,25 @@ def test_single_precision_input_is_taken_to_double():
     assert p.dtype == fisher_root(jac, p).dtype == torch.float64
     assert torch.allclose(p.sum(-1), torch.ones(2, dtype=torch.float64), atol=1e-15, rtol=0)
     assert torch.equal(fisher_root(jac, p), fisher_root(jac.double(), p))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.05])
+@pytest.mark.parametrize("num_classes", [2, 10, 120])
+def test_sketch_of_all_classes_but_one_is_the_matrix(num_classes, alpha):
+    p = smoothed_probabilities(10 * images(5, num_classes, seed=1), alpha)
+    factors = sketch_cotangents(p, images(5, num_classes, num_classes - 1, seed=2))
+    assert factors.shape == (5, num_classes - 1, num_classes)
+    assert relative_error(factors.mT @ factors, covariance(p)) < 1e-13
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_mean_of_sketches_is_the_matrix(count):
+    """The error of the mean falls with the root of the number of draws."""
+    p = smoothed_probabilities(3 * images(6, seed=1), 0.05)
+    factors = sketch_cotangents(p.expand(40_000, -1), images(40_000, 6, count, seed=2))
+    products = factors.mT @ factors
+    assert relative_error(products[:10].mean(0), covariance(p)) > 0.05
+    assert relative_error(products.mean(0), covariance(p)) < 0.02
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 10, 120])

@@ -1,6 +1,7 @@
 """The VKDNW proxy: against its definition, its invariances, its parameters."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,12 +16,14 @@ from proxy_reference import (
     images,
     reference_fisher,
     reference_jacobian,
+    relative_error,
     small_nb201,
 )
 from torch import nn
 
 from vkdnw_pl.proxies import PROXIES, UndefinedScore, make_proxies
-from vkdnw_pl.proxies.borrow import borrow
+from vkdnw_pl.proxies.borrow import Borrowed, borrow
+from vkdnw_pl.proxies.functional.jacobian import jacobian
 from vkdnw_pl.proxies.functional.scalars import Scalar, layer_weights
 
 DECILES = [f"vkdnw_decile_{k}" for k in range(1, 10)]
@@ -194,9 +197,64 @@ def test_engine_and_memory_change_nothing():
         assert compute(network, inputs, **options) == pytest.approx(values, rel=1e-7)
 
 
+def expected_sketch(network, inputs, count, seed):
+    """The entropy from products of explicit rows, which Gram and Schmidt make orthonormal, with an explicit Jacobian."""
+    jac, logits = reference_jacobian(network, inputs, all_scalars(network), "sample")
+    generator = Borrowed.generator(SimpleNamespace(seed=seed), "vkdnw sketch")
+    draws = torch.randn(*logits.shape, count, generator=generator, dtype=torch.float64)
+    fisher = 0
+    for jac_CP, row, draw in zip(jac, logits, draws, strict=True):
+        rows = [torch.sqrt(0.95 * torch.softmax(row, 0) + 0.05 / len(row))]
+        for vector in draw.T:
+            for other in rows:
+                vector = vector - (vector @ other) * other
+            rows.append(vector / vector.norm())
+            product = (rows[-1] * rows[0]) @ jac_CP
+            fisher += torch.outer(product, product) * (len(row) - 1) / count / len(jac)
+    deciles = np.quantile(np.linalg.eigvalsh(fisher.numpy()).clip(min=0), np.arange(1, 10) / 10)
+    return -sum(x * math.log(x) for x in deciles / deciles.sum() if x > 0)
+
+
+def test_sketch():
+    network, inputs = small_nb201(FEW_CONVS, 5).double(), images(4, 3, 8, 8)
+    value = compute(network, inputs, sketch=2)["vkdnw"]
+    assert value == pytest.approx(expected_sketch(network, inputs, 2, seed=1), rel=1e-8)
+    assert compute(network, inputs, sketch=2, seed=2)["vkdnw"] != pytest.approx(value, rel=1e-3)
+    for options in ({"engine": "forward"}, {"max_memory_mb": 0.01}):
+        assert compute(network, inputs, sketch=2, **options)["vkdnw"] == pytest.approx(value, rel=1e-7)
+    for count, batchnorm in ((4, "sample"), (9, "batch")):
+        exact = compute(network, inputs, batchnorm=batchnorm)
+        assert compute(network, inputs, batchnorm=batchnorm, sketch=count) == pytest.approx(exact, rel=1e-7)
+
+
+def test_sketch_takes_fewer_products():
+    """Reverse mode with one for each cotangent, where all classes would be dearer than forward mode or the head."""
+    network, inputs = small_nb201(MIXED, 120).double(), images(4, 3, 8, 8)
+    scalars = all_scalars(network)
+    with borrow(network, inputs, init="keep") as lent:
+        exact = jacobian(lent.network, lent.inputs, scalars)
+        factors = images(4, 2, 120)
+        few = jacobian(
+            lent.network,
+            lent.inputs,
+            scalars,
+            cotangents=lambda first, logits: factors[first : first + len(logits)],
+            num_cotangents=2,
+        )
+    assert (exact.engine, few.engine) == ("forward", "reverse")
+    assert relative_error(few.jac_BCP, factors @ exact.jac_BCP) < 1e-9
+
+
 @pytest.mark.parametrize(
     "options",
-    [{"alpha": 0.5}, {"weights_per_layer": 3}, {"scalars": "all"}, {"batchnorm": "running"}, {"batchnorm": "batch"}],
+    [
+        {"alpha": 0.5},
+        {"weights_per_layer": 3},
+        {"scalars": "all"},
+        {"batchnorm": "running"},
+        {"batchnorm": "batch"},
+        {"sketch": 2},
+    ],
     ids=str,
 )
 def test_every_other_parameter_changes_the_score_and_is_recorded(options):
@@ -283,6 +341,8 @@ BAD = [
     ("vkdnw", "place", "middle"),
     ("vkdnw", "place", True),
     ("vkdnw", "scalars", "biases"),
+    ("vkdnw", "sketch", 0),
+    ("vkdnw", "sketch", 2.5),
     ("vkdnw", "engine", "fast"),
     ("vkdnw", "max_memory_mb", 0),
     ("vkdnw", "max_memory_mb", float("nan")),

@@ -34,6 +34,18 @@ def fisher_root(jac_BCP: Tensor, p_BC: Tensor) -> Tensor:
     return (centred * p.sqrt()).flatten(0, 1) / len(jac) ** 0.5
 
 
+def sketch_cotangents(p_BC: Tensor, draws_BCK: Tensor) -> Tensor:
+    """Cotangents V (B, K, C) with ``E[(V_b J_b)ᵀ V_b J_b] = J_bᵀ (diag p_b - p_b p_bᵀ) J_b``, K at most C - 1.
+
+    ``V = Ω diag(√p)``; the rows of ``√(K / (C - 1)) Ω`` are orthonormal and orthogonal to √p, which the root of the
+    matrix annuls, and uniform among such as ``draws_BCK`` are normal. With K = C - 1 there is no error.
+    """
+    root = p_BC.sqrt().unsqueeze(-1)
+    num_classes, count = draws_BCK.shape[1:]
+    basis = torch.linalg.qr(draws_BCK - root * (root * draws_BCK).sum(1, keepdim=True)).Q
+    return (basis * root).mT * ((num_classes - 1) / max(count, 1)) ** 0.5
+
+
 def lower_root(p: Tensor) -> Tensor:
     """Analytic lower-triangular root L (..., C, C) of ``diag(p) - p pᵀ`` for p (..., C) (Tanabe & Sagae 1992).
 

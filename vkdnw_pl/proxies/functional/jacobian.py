@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -36,6 +36,9 @@ from vkdnw_pl.proxies.functional.trace import Trace, trace
 Engine = Literal["auto", "reverse", "forward", "generic"]
 ENGINES: tuple[str, ...] = get_args(Engine)
 
+Cotangents = Callable[[int, Tensor], Tensor]
+"""Of the number of the first sample and the logits (b, C) from there on: factors (b, K, C)."""
+
 DEFAULT_MEMORY_BYTES = 256 * 2**20
 
 # Cost of one element of memory traffic in multiply-adds, and of a backward pass of activations in forward passes;
@@ -54,7 +57,7 @@ class Jacobian:
     """Result of ``jacobian``."""
 
     jac_BCP: Tensor
-    """(batch, classes, scalars), in the network's dtype."""
+    """(batch, classes or cotangents, scalars), in the network's dtype."""
     logits_BC: Tensor
     engine: str
     fallback: str | None
@@ -69,6 +72,8 @@ def jacobian(
     engine: Engine = "auto",
     max_memory_bytes: int = DEFAULT_MEMORY_BYTES,
     up_to_shift: bool = False,
+    cotangents: Cotangents | None = None,
+    num_cotangents: int = 0,
 ) -> Jacobian:
     """Exact derivative of every logit of every sample with respect to every scalar.
 
@@ -80,15 +85,19 @@ def jacobian(
             the cheaper of the first two. ``generic`` takes over, with a warning, where these are not exact.
         max_memory_bytes: estimated bound of the tensors beside weights and inputs, kept by working in parts.
         up_to_shift: allow a shift of every column ``jac[b, :, p]``, which the Fisher matrix does not see.
+        cotangents: multiply the Jacobian by these factors, to (B, K, P). num_cotangents: K; reverse mode takes about 1 + K
+            passes then.
     """
     check_choice("engine", engine, ENGINES)
     check_number("max_memory_bytes", max_memory_bytes, 0, open_low=True)
     check_scalars(network, scalars)
     plan = trace(network, inputs, batchnorm, [s.parameter for s in scalars])
+    if cotangents is not None:
+        plan = replace(plan, num_logits=min(plan.num_logits, num_cotangents))  # so many products are wanted
     if engine == "reverse" and plan.coupled:
         coupled = f"samples that influence each other (batchnorm={batchnorm!r})"
         raise ValueError(f"engine='reverse' is wrong for {coupled}; use 'forward', 'generic' or 'auto'")
-    compute = partial(_compute, network, inputs, scalars, batchnorm, plan, max_memory_bytes, up_to_shift)
+    compute = partial(_compute, network, inputs, scalars, batchnorm, plan, max_memory_bytes, up_to_shift, cotangents)
     if engine == "generic":
         return Jacobian(*compute("generic"), "generic", None)
     fallback = plan.misuse
@@ -157,6 +166,7 @@ def _compute(
     plan: Trace,
     max_memory_bytes: int,
     up_to_shift: bool,
+    cotangents: Cotangents | None,
     engine: str,
 ) -> tuple[Tensor, Tensor]:
     """Jacobian and logits by one engine, in parts of the samples and, forward, of the scalars."""
@@ -175,14 +185,25 @@ def _compute(
     samples = -(-len(inputs) // num_parts)  # parts of about one size: many small passes cost more than few
     columns = int(max(1, max_memory_bytes // max(per_tangent * samples, 1)))
     parts = []
-    for chunk in inputs.split(samples):
+    for first, chunk in zip(range(0, len(inputs), samples), inputs.split(samples), strict=True):
+        factors = None if cotangents is None else partial(cotangents, first)
         if engine == "generic":
             parts.append(_generic_jacobian(network, chunk, scalars, batchnorm, plan))
         elif engine == "reverse":
             targets = _targets(network, scalars, range(len(scalars)))
             hidden = plan.hidden is not None
             parts.append(
-                reverse_jacobian(network, chunk, targets, len(scalars), batchnorm, through_head, up_to_shift, hidden)
+                reverse_jacobian(
+                    network,
+                    chunk,
+                    targets,
+                    len(scalars),
+                    batchnorm,
+                    through_head,
+                    up_to_shift,
+                    hidden,
+                    None if through_head else factors,
+                )
             )
         else:
             jac = None
@@ -192,6 +213,9 @@ def _compute(
                 jac = jac_of_columns if jac is None else jac.add_(jac_of_columns)
             assert jac is not None
             parts.append((jac, logits))
+        if factors is not None and (engine != "reverse" or through_head):
+            jac, logits = parts.pop()
+            parts.append((factors(logits).to(jac.dtype) @ jac, logits))
     return torch.cat([jac for jac, _ in parts]), torch.cat([logits for _, logits in parts])
 
 

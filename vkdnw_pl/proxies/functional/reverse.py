@@ -73,19 +73,28 @@ def reverse_jacobian(
     through_head: bool,
     up_to_shift: bool,
     reruns: bool,
+    cotangents: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Jacobian (B, C, P) of the logits with respect to the targets, and the logits; for samples that do not interact.
 
     ``targets`` has (column, flat index) pairs by the id of a parameter. ``through_head`` differentiates the inputs of
     the final linear layer and multiplies by its weight; ``up_to_shift`` the differences to the last logit, whose row is
     then zero: one product less. Parameters must not require gradients. ``reruns`` tells that some function may run
-    layers in its backward pass, as checkpointed blocks do, which are noticed.
+    layers in its backward pass, as checkpointed blocks do, which are noticed. ``cotangents`` gives (B, K, C) for the
+    logits; then the Jacobian comes multiplied by these, (B, K, P), with a product for each.
     """
     recorder = _Recorder(targets, reruns)
     try:
         with unchanged(network), torch.enable_grad(), recorder, BatchNormMode(batchnorm):
             logits = network(inputs.clone())
-            return _pull_back(recorder, logits, num_columns, through_head, up_to_shift), logits.detach()
+            outputs = logits
+            if cotangents is not None:
+                with torch.no_grad():
+                    factors_BKC = cotangents(logits).to(logits.dtype)
+                outputs = (factors_BKC @ logits.unsqueeze(-1)).squeeze(-1)
+            return _pull_back(
+                recorder, outputs, num_columns, through_head, up_to_shift and cotangents is None
+            ), logits.detach()
     finally:
         recorder.release()
 
