@@ -166,7 +166,7 @@ def test_trainability(note, monkeypatch):
     case, golden = CASES[note], number(CASES[note]["float64"]["trainability"])
     with lend(note) as borrowed:
         signs = cotangents(case, borrowed.taps("batch"))
-        monkeypatch.setattr(torch, "randint", lambda low, high, shape, generator: (next(signs).reshape(shape) + 1) / 2)
+        monkeypatch.setattr(torch, "randint", lambda low, high, shape, **_: (next(signs).reshape(shape) + 1) / 2)
         (proxy,) = make_proxies(["trainability"])
         if math.isinf(golden):
             with pytest.raises(UndefinedScore):

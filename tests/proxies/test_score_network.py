@@ -1,5 +1,6 @@
 """Scoring of one network: what fails stays alone, and says why."""
 
+import copy
 import math
 import re
 import threading
@@ -14,7 +15,7 @@ from torch import nn
 import vkdnw_pl
 from vkdnw_pl.data.batches import Batch
 from vkdnw_pl.proxies import PROXIES, Proxy, ProxyInfo, UndefinedScore, make_proxies
-from vkdnw_pl.proxies.scoring import Scores, score, score_network
+from vkdnw_pl.proxies.scoring import Images, Scores, score, score_network
 
 
 def make(name, compute, columns=None, graph=None):
@@ -485,6 +486,18 @@ def test_arguments_of_a_wrong_kind_are_refused_in_one_sentence(arguments, says):
 def test_numbers_of_numpy_are_whole_numbers():
     given = score(small(), np.array([3, 8, 8]), np.int64(5), ["vkdnw"], np.int32(4), np.uint8(2))
     assert given == score(small(), (3, 8, 8), 5, ["vkdnw"], 4, 2)
+
+
+def test_a_network_that_nobody_else_has_is_not_copied_for_its_last_initialisation():
+    sources = Images(lambda _: Batch(images(4, 3, 8, 8)), lambda _: Batch(images(6, 3, 8, 8, seed=1)))
+    proxies = make_proxies(["l2_norm", "zen", "synflow", "expressivity", "jacov", "trainability"])
+    network = small_nb201(MIXED, 5)
+    before = copy.deepcopy(network.state_dict())
+    kept = score_network(network, sources, proxies)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    used_up = score_network(network, sources, proxies, fresh=True)
+    assert kept.values == used_up.values
+    assert not torch.equal(network.stem[0].weight, before["stem.0.weight"])
 
 
 def test_what_is_counted_needs_no_copy():

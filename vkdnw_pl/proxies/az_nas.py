@@ -16,6 +16,7 @@ from vkdnw_pl.networks.features import Taps
 from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm
+from vkdnw_pl.proxies.functional.fisher import by_position
 
 
 class FeatureProxy(GraphProxy):
@@ -97,7 +98,9 @@ class Trainability(FeatureProxy):
         values = []
         # Deep to shallow, the order in which the official code draws its signs.
         for before, after in reversed(list(pairwise(taps))):
-            signs = torch.randint(0, 2, after.shape, generator=generator).to(after) * 2 - 1
+            draw = torch.randint(0, 2, after.shape, generator=generator, dtype=torch.float32)
+            # In the memory order of the map: passes back from another one take twice the time.
+            signs = torch.empty_like(after, requires_grad=False).copy_(draw.mul_(2).sub_(1))
             values.append(block_trainability(before, after, signs))
         return {"trainability": sum(values) / len(values)}
 
@@ -128,6 +131,6 @@ def block_trainability(before: Tensor, after: Tensor, signs: Tensor) -> float:
     if stride > 1:
         pulled = F.pixel_unshuffle(pulled, stride)
     positions = signs.numel() / signs.shape[1]
-    matrix = torch.einsum("bchw,bdhw->cd", pulled.double(), signs.double()) / positions
+    matrix = by_position(pulled).double().T @ by_position(signs).double() / positions
     sigma = float(torch.linalg.matrix_norm(matrix, 2))
     return 2.0 - sigma - 1.0 / (sigma + 1e-6)

@@ -13,14 +13,13 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
 from vkdnw_pl.errors import check_bool, check_choice
-from vkdnw_pl.networks.private_copy import private_copy
 from vkdnw_pl.proxies.base import GraphProxy, Proxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, NoBatchNormMode
 from vkdnw_pl.proxies.functional.passes import unchanged
 from vkdnw_pl.proxies.functional.scalars import layer_weights, total, weights_and_gradients
 from vkdnw_pl.proxies.functional.trace import check_logits
-from vkdnw_pl.proxies.graph import Graph, check_parameters, cross_entropy, gradient_leaves
+from vkdnw_pl.proxies.graph import Graph, check_parameters, cross_entropy
 
 
 class L2Norm(Proxy):
@@ -216,7 +215,7 @@ class Synflow(Proxy):
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
         if not borrowed.inputs.is_floating_point():
             raise UndefinedScore("there is no input of ones where inputs are whole numbers")
-        network = _absolute(borrowed.network)
+        network = borrowed.network
         ones = torch.ones_like(borrowed.inputs[:1], dtype=torch.float64)
         try:
             score = _flow(network, ones, NoBatchNormMode())
@@ -239,9 +238,21 @@ class Synflow(Proxy):
 
 
 def _flow(network: nn.Module, ones: Tensor, mode: NoBatchNormMode) -> float:
-    leaves = gradient_leaves(network)
+    """Score by a pass with absolute values in float64 in the place of parameters and buffers."""
+    parameters, buffers = dict(network.named_parameters()), dict(network.named_buffers())
+    lasting = network.state_dict().keys()
+    tensors = {
+        name: tensor.detach().to(torch.float64 if tensor.is_floating_point() else tensor.dtype, copy=True)
+        for name, tensor in {**parameters, **buffers}.items()
+    }
+    leaves = {}
+    for name, tensor in tensors.items():
+        if name in lasting and tensor.is_floating_point():
+            tensor.abs_()
+        if name in parameters and (tensor.is_floating_point() or tensor.is_complex()):
+            leaves[name] = tensor.requires_grad_()
     with unchanged(network), torch.enable_grad(), mode:
-        logits = check_logits(functional_call(network, leaves, (ones.clone(),)), 1)
+        logits = check_logits(functional_call(network, tensors, (ones.clone(),)), 1)
     if not logits.requires_grad:
         raise UndefinedScore("the logits depend on no layer's weight")
     grads = torch.autograd.grad(logits.sum(), list(leaves.values()), allow_unused=True)
@@ -259,13 +270,3 @@ class _DoubleMode(NoBatchNormMode):
             return args[0].double()
         args, kwargs = tree_map(lambda x: torch.float64 if x is torch.float32 else x, (args, kwargs or {}))
         return super().__torch_function__(func, types, args, kwargs)
-
-
-def _absolute(network: nn.Module) -> nn.Module:
-    """A copy in float64 whose parameters and buffers are the absolute values."""
-    network = private_copy(network).double()
-    with torch.no_grad():
-        for tensor in network.state_dict().values():
-            if tensor.is_floating_point():
-                tensor.abs_()
-    return network

@@ -83,11 +83,16 @@ def entropy(weights: Tensor) -> Tensor:
     return torch.special.entr(share).sum()
 
 
+def by_position(feature: Tensor) -> Tensor:
+    """A map (B, C, H, W) as a matrix (B H W, C), which is a view where its channels are last in memory."""
+    return feature.movedim(1, -1).flatten(0, -2)
+
+
 def feature_entropy(feature: Tensor) -> float:
     """Entropy in nats of the normalised eigenvalues of the channel covariance of a map (B, C, H, W), as in AZ-NAS."""
     # Centred in float64: in float32 the mean of a constant is not always that constant.
-    x = feature.detach().movedim(1, -1).flatten(0, -2).double()
-    x = x - x.mean(0)
+    x = by_position(feature.detach())
+    x = x - x.mean(0, dtype=torch.float64)
     eigenvalues = torch.linalg.eigvalsh(x.T @ x / len(x)).clamp(min=0)
     total = eigenvalues.sum()
     if float(total) == 0.0:
