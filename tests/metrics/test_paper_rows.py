@@ -38,4 +38,7 @@ def test_layer_count_and_macs_of_table_1(dataset):
         assert float(spearman_rho(values, accuracy)) == pytest.approx(spr, abs=0.005)
         # The paper breaks ties arbitrarily, and seven layer counts leave thousands of them.
         assert float(ndcg(values, accuracy)) == pytest.approx(gain, abs=0.02)
-        assert float(ndcg(values, accuracy, ties="arbitrary")) == pytest.approx(gain, abs=0.02)
+        # The order of an unstable sort is another on other processors; it lies between the worst and the best one.
+        worst, best = (float(ndcg(np.array(values) + sign * 1e-6 * accuracy, accuracy)) for sign in (-1, 1))
+        assert worst <= float(ndcg(values, accuracy, ties="arbitrary")) <= best
+        assert worst <= gain <= best
