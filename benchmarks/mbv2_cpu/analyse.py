@@ -1,4 +1,4 @@
-"""How cheap settings rank MobileNetV2 networks beside 224 pixels: results.csv, agreement.png and a table for the README.
+"""How cheap settings rank MobileNetV2 networks beside 224 pixels: results.csv, agreement.png, tables for the README.
 
 python benchmarks/mbv2_cpu/analyse.py
 """
@@ -39,7 +39,7 @@ def read_setting(pixels: int, samples: int, batch: int, classes: int) -> ScoreTa
 
 
 def agreement(table: ScoreTable, reference: ScoreTable) -> dict[str, Agreement]:
-    """Ranking -> networks of both, Spearman's rho of the two rankings of them, ends of its 95 % interval over networks."""
+    """Ranking -> networks of both, Spearman's rho of their two rankings, ends of its 95 % interval over networks."""
     both = set(table.archs) & set(reference.archs)
     reference = ScoreTable(reference.columns, [row for row in reference.rows if row.arch in both])
     columns = [column for column in table.columns if column in reference.columns]
@@ -95,7 +95,13 @@ def main() -> None:
             }
             pixels, samples, batch, classes, seconds = setting
             images = samples if samples == batch else f"{samples} / {batch}"
-            print("|", " | ".join(map(str, (pixels, images, classes, seconds, *map(cells.get, RANKINGS)))), "|")
+            print(
+                "|",
+                " | ".join(
+                    map(str, (pixels, images, classes, seconds and f"{seconds:.1f}", *map(cells.get, RANKINGS)))
+                ),
+                "|",
+            )
     draw([row for row in rows if row[5] == REFERENCE])
 
 
