@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vkdnw_pl.data.digits import Split, clean_digits, corrupt
+from vkdnw_pl.data.digit_images import Split, clean_digits, corrupt
 from vkdnw_pl.networks.nb201 import NB201Network
 from vkdnw_pl.oracles.nb201_tables import DIGITS_NETWORK
 from vkdnw_pl.spaces import NB201

@@ -11,6 +11,7 @@ import torch
 import yaml
 from small_runs import NETWORK, make_oracle, run, score, scores_of
 
+from vkdnw_pl.commands import score as command
 from vkdnw_pl.data.batches import image_batch
 from vkdnw_pl.errors import UsageError
 from vkdnw_pl.oracles import load_oracle
@@ -262,3 +263,13 @@ def test_a_file_as_run_folder_is_refused(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(UsageError, match="is a file"):
         run(tmp_path / "run")
+
+
+def test_a_first_table_while_it_goes_on(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command, "_FIRST_RESULTS_S", 0)
+    monkeypatch.setattr(command, "_FEWEST_ROWS", 5)
+    assert run(tmp_path / "run", archs="sample:9", proxies=["macs"], progress=True) == 0
+    output, progress = capsys.readouterr()
+    assert progress.count("PARTIAL, of the first 5 rows") == 1
+    assert "made_up, n = 4" in progress or "made_up (unspecified), n = 4" in progress
+    assert "PARTIAL" not in output

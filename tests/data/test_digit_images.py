@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from vkdnw_pl.data.digits import Digits, clean_digits, corrupt
+from vkdnw_pl.data.digit_images import clean_digits, corrupt
+from vkdnw_pl.data.digits import Digits
 
 
 def test_sizes_and_normalisation():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from vkdnw_pl.data.digits import (
+from vkdnw_pl.data.digit_images import (
     IMAGE_SIZE,
     NUM_TRAIN,
     Corruption,

@@ -54,6 +54,17 @@ def write_results(
     return evaluation
 
 
+def first_results(table: ScoreTable, oracle: Oracle, rankings: Mapping[str, Terms], top_k: int) -> str:
+    """The metrics of the rows that are there, as text; empty where there are none."""
+    from vkdnw_pl.report.tables import text_table
+
+    evaluation = evaluate_table(table, oracle, rankings, top_k)
+    if not evaluation.metrics:
+        return ""
+    metrics = text_table(evaluation.metrics, width=120)
+    return f"\nPARTIAL, of the first {len(table.rows)} rows (the scoring goes on):\n\n{metrics}"
+
+
 def result_notes(evaluation: Evaluation, oracle: Oracle | None) -> list[str]:
     """What a user should know of how the architectures were ranked and compared."""
     if oracle is not None:

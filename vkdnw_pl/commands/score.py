@@ -11,7 +11,14 @@ from typing import Any
 
 import yaml
 
-from vkdnw_pl.commands.results import failed_rows, print_failures, print_notes, result_notes, write_results
+from vkdnw_pl.commands.results import (
+    failed_rows,
+    first_results,
+    print_failures,
+    print_notes,
+    result_notes,
+    write_results,
+)
 from vkdnw_pl.errors import CommandFailed, WorkerDied, user_input
 from vkdnw_pl.options import as_config
 from vkdnw_pl.runs.record import RunRecord
@@ -24,6 +31,7 @@ from vkdnw_pl.tracking.results import log_evaluation, log_score_files, log_score
 from vkdnw_pl.tracking.run import WandbRun, wandb_run
 
 _CURVE_EVERY_S = 10.0  # between two points of W&B's curves
+_FIRST_RESULTS_S, _FEWEST_ROWS = 20.0, 30  # a table of fewer says nothing
 
 
 def score(options: ScoreOptions) -> int:
@@ -51,8 +59,8 @@ def score(options: ScoreOptions) -> int:
             rows = {key: row for key, row in rows.items() if not row.failed}
             folder.write_scores(_table(plan, rows))
         folder.write_archs(plan.archs)
-        resolved = {"out": str(folder.path), "network": dict(plan.settings.network)}
-        config = as_config(replace(options, **resolved, overwrite=False, retry_failed=False))
+        network = dict(plan.settings.network)  # what auto is today
+        config = as_config(replace(options, network=network, out=str(folder.path), overwrite=False, retry_failed=False))
         record = RunRecord(
             folder, config, plan.record, plan.settings.device, digest=plan.settings.digest(), notes=[*plan.notes]
         )
@@ -133,11 +141,17 @@ def _make_rows(options: ScoreOptions, plan: ScorePlan, folder: ScoreFolder, keys
 
     journal = new_journal(folder.journals, plan.columns)
     scorer, device = Scorer(plan.settings), plan.settings.device
+    shown = not options.progress or plan.oracle is None
     try:
         with stop_signals(), display, Workers(scorer, device, plan.workers, options.row_timeout) as workers:
             for row in workers.rows(keys, display.waiting):
                 journal.append(row_line(row, plan.columns))
                 display.add(row.failed)
+                if not shown and display.done >= _FEWEST_ROWS and time.monotonic() - started_at > _FIRST_RESULTS_S:
+                    shown = True
+                    display.say(
+                        first_results(_table(plan, folder.read_rows()), plan.oracle, plan.rankings, options.top_k)
+                    )
                 run.log_every(_CURVE_EVERY_S, point)
     except WorkerDied as death:
         raise CommandFailed(f"a worker died: {death}. The rows made so far are kept; run it again") from death

@@ -116,7 +116,7 @@ def _drawn(name: str, images: Tensor, labels: Tensor | None) -> _Draw:
 
 
 def _digits(input_size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    from vkdnw_pl.data.digits import clean_digits, corrupt, statistics
+    from vkdnw_pl.data.digit_images import clean_digits, corrupt, statistics
 
     clean, labels = clean_digits("train")
     images = corrupt(clean, seed=0)

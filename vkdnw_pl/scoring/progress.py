@@ -76,6 +76,13 @@ class Progress:
                 self._next_line += self._every
             self._print(f"{self._numbers()}{self._left()}")
 
+    def say(self, text: str) -> None:
+        """Print a text above the bar."""
+        if self._bar is not None:
+            self._bar.write(text, file=self._file)
+        elif self._shown:
+            self._print(text)
+
     def waiting(self, in_progress: Sequence[tuple[Key, float]]) -> None:
         """Name what is being made, if no row has come for a minute (then for two, four, ...)."""
         quiet_s = time.monotonic() - self._row_at
