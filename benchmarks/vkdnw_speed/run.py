@@ -181,7 +181,13 @@ def main() -> None:
                 command = [sys.executable, __file__, str(args.results), "--threads", str(args.threads)]
                 command += ["--batchnorm", args.batchnorm, "--batch", str(args.batch), "--one", arch, setting, method]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
-                row = {"setting": setting, "arch": arch, "method": method, **json.loads(done.stdout.splitlines()[-1])}
+                row = {
+                    "setting": setting,
+                    "batch": args.batch,
+                    "arch": arch,
+                    "method": method,
+                    **json.loads(done.stdout.splitlines()[-1]),
+                }
                 rows.append(row)
                 print(row, flush=True)
     write(args.results, rows)
