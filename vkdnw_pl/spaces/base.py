@@ -87,6 +87,11 @@ class Space(ABC):
     decisions: ClassVar[Mapping[str, tuple[str, tuple[str, ...]]]] = {}
     """Title of a decision -> regular expression that finds it in a string, and its values; for figures of a search."""
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "build" in vars(cls) and "aleph" not in vars(cls):
+            cls.aleph = Space.aleph  # type: ignore[method-assign]  # the inherited one is of other networks
+
     @property
     def key(self) -> str:
         """The name by which every other process finds the space: what run folders and found networks write down."""
@@ -138,7 +143,8 @@ class Space(ABC):
     def aleph(self, arch: str, **network: Any) -> int | None:
         """ℵ, the number of layers with weights of the network that ``build`` makes; None where only that can tell.
 
-        A space that says it vouches for `cost` too: no network is built to count its MACs and parameters.
+        A space that says it vouches for `cost` too: no network is built to count its MACs and parameters. A subclass with
+        a ``build`` of its own does not inherit it.
         """
         return None
 
