@@ -89,7 +89,8 @@ def image_batch(
     batch = _data_set(source, (input_size[0], input_size[1], input_size[2]))(batch_size, seed, index)
     if (size := tuple(batch.images.shape[1:])) != tuple(input_size):
         name = json.loads(source)["class_path"] if source.startswith("{") else source
-        raise ValueError(f"{name!r} has images of shape {size}; the networks take {input_size}")
+        options = "in_channels and image_size of network say it"
+        raise ValueError(f"{name!r} has images of shape {size}; the networks take {input_size} ({options})")
     return batch
 
 
