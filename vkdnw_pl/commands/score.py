@@ -141,17 +141,16 @@ def _make_rows(options: ScoreOptions, plan: ScorePlan, folder: ScoreFolder, keys
 
     journal = new_journal(folder.journals, plan.columns)
     scorer, device = Scorer(plan.settings), plan.settings.device
-    shown = not options.progress or plan.oracle is None
+    oracle = plan.oracle if options.progress else None  # until the first results were shown
     try:
         with stop_signals(), display, Workers(scorer, device, plan.workers, options.row_timeout) as workers:
             for row in workers.rows(keys, display.waiting):
                 journal.append(row_line(row, plan.columns))
                 display.add(row.failed)
-                if not shown and display.done >= _FEWEST_ROWS and time.monotonic() - started_at > _FIRST_RESULTS_S:
-                    shown = True
-                    display.say(
-                        first_results(_table(plan, folder.read_rows()), plan.oracle, plan.rankings, options.top_k)
-                    )
+                waited = display.done >= _FEWEST_ROWS and time.monotonic() - started_at > _FIRST_RESULTS_S
+                if oracle is not None and waited:
+                    display.say(first_results(_table(plan, folder.read_rows()), oracle, plan.rankings, options.top_k))
+                    oracle = None
                 run.log_every(_CURVE_EVERY_S, point)
     except WorkerDied as death:
         raise CommandFailed(f"a worker died: {death}. The rows made so far are kept; run it again") from death
