@@ -52,15 +52,15 @@ class Oracle:
         """Canonical architecture strings in the order of the table, the same for every data set."""
         return list(self.tables[self.datasets[0]])
 
-    def network(self, dataset: str | None = None) -> dict[str, Any]:
-        """Options of the space's networks that were trained on a data set, by default on the first; empty: its defaults."""
-        known = f"auto, {', '.join(self.networks)}" if self.networks else "auto"
-        if dataset is not None and dataset not in self.networks:
+    def network(self, dataset: str) -> dict[str, Any]:
+        """Options of the space's networks that were trained on a data set; empty: its defaults."""
+        if dataset not in self.networks:
+            known = ", ".join(["auto", *self.networks])
             raise ValueError(
                 f"network={dataset!r} is not allowed: with the oracle {self.name!r} give {known}, or options such as "
                 "'{num_classes: 10, image_size: 32}'"
             )
-        return dict(self.networks.get(dataset or self.datasets[0], {}))
+        return dict(self.networks[dataset])
 
     def coverage(self, archs: Sequence[str]) -> list[str]:
         """A text where accuracies of some of ``archs`` are not known."""

@@ -24,13 +24,14 @@ def avg_pool2d(
     if small or of_torch or not input.is_contiguous(memory_format=torch.channels_last):
         return F.avg_pool2d(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
     channels = input.shape[1]
+    sides = (kernel_size,) if isinstance(kernel_size, int) else kernel_size
+    weight = input.new_full((channels, 1, sides[0], sides[-1]), 1 / (sides[0] * sides[-1]))
+    out = F.conv2d(input, weight, None, stride or kernel_size, padding, 1, channels)
+    if count_include_pad or not padding:
+        return out
     with torch.no_grad():
         # How torch counts: the average of an image of ones is the share of the window that is no padding.
-        ones = input.new_ones(1, 1, *input.shape[2:])
-        share = F.avg_pool2d(ones, kernel_size, stride, padding)
-        sides = (kernel_size,) if isinstance(kernel_size, int) else kernel_size
-        weight = input.new_full((channels, 1, sides[0], sides[-1]), 1 / (sides[0] * sides[-1]))
+        share = F.avg_pool2d(input.new_ones(1, 1, *input.shape[2:]), kernel_size, stride, padding)
         # As large as an image, because a factor for each position is slow where channels are innermost.
         factor = share.reciprocal().expand(1, channels, -1, -1).contiguous(memory_format=torch.channels_last)
-    out = F.conv2d(input, weight, None, stride or kernel_size, padding, 1, channels)
-    return out if count_include_pad or not padding else out * factor
+    return out * factor
