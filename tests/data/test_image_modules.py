@@ -1,5 +1,6 @@
 """What all image data modules promise: the same images whoever loads them, and numbered batches for the proxies."""
 
+import hashlib
 import inspect
 import json
 import pickle
@@ -144,6 +145,20 @@ def test_modules_say_whether_they_validate_on_the_test_images(options, tmp_path)
             assert module.validates_on_test is (val_size == 0 and name != "Synthetic")
             assert torch.equal(*firsts) is module.validates_on_test
     assert not vkdnw_pl.data.CIFAR10(root="x", splits=str(tmp_path / "splits.txt")).validates_on_test
+
+
+def test_cifar_names_its_classes_where_the_file_is_there(options, tmp_path, monkeypatch):
+    module = make("CIFAR10", options)
+    module.setup("test")
+    assert module.class_names is None
+    names = ["airplane", *"bcdefghij"]
+    raw = pickle.dumps({"label_names": names, "num_vis": 3072}, 2)
+    (tmp_path / "cifar-10-batches-py" / "batches.meta").write_bytes(raw)
+    meta = {**datasets.CIFAR10.meta, "md5": hashlib.md5(raw).hexdigest()}
+    monkeypatch.setattr(datasets.CIFAR10, "meta", meta)
+    module = make("CIFAR10", options)
+    module.setup("test")
+    assert module.class_names == tuple(names)
 
 
 def numbers_of(image):

@@ -1,6 +1,3 @@
-import io
-
-import numpy as np
 import pytest
 import torch
 from image_files import photo, write_photos
@@ -8,7 +5,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from vkdnw_pl.data import imagenet
-from vkdnw_pl.data.imagenet import ImageNet, open_photo
+from vkdnw_pl.data.imagenet import ImageNet
 from vkdnw_pl.data.transforms import photo_evaluation
 
 NAMES = ["n01440764", "n01443537", "n02102040"]
@@ -59,6 +56,10 @@ def test_held_out_images(root):
     parts = [made.images(part) for part in ("train", "val", "test")]
     assert [len(part) for part in parts] == [7, 5, 6]
     assert len({*parts[0].files.tolist(), *parts[1].files.tolist()}) == 12
+    assert made.class_names == tuple(NAMES)
+    names = made.file_names("test")
+    assert names == [f"val/{name}/{name}_{i}.JPEG" for name in NAMES for i in range(2)]
+    assert made.images("test")[3][0].tobytes() == Image.open(root / names[3]).tobytes()
 
 
 def test_a_truncated_file_is_named(root):
@@ -131,63 +132,6 @@ def test_wrong_options(wrong):
     (name,) = wrong
     with pytest.raises(ValueError, match=f"{name}=.* is not allowed: give"):
         module("x", **wrong)
-
-
-GREY = np.array([[0, 16640, 33280, 49920]], np.uint16)
-
-
-@pytest.mark.parametrize(
-    ("pixels", "name", "expected"),
-    [
-        (GREY, "grey.png", [0, 65, 130, 195]),  # the upper 8 of 16 bits, as those of colours of 16 bits
-        (GREY, "grey.tif", [0, 65, 130, 195]),
-        (GREY.astype(">u2"), "big_endian.tif", [0, 65, 130, 195]),
-        (np.array([[0, 0.25, 0.5, 1]], np.float32), "float.tif", [0, 64, 128, 255]),
-        (np.array([[0, 64, 128, 255]], np.uint8), "usual.png", [0, 64, 128, 255]),
-    ],
-)
-def test_grey_images_of_any_depth(pixels, name, expected, tmp_path):
-    Image.fromarray(pixels).save(tmp_path / name)
-    image = open_photo(str(tmp_path / name))
-    assert image.mode == "RGB"
-    assert np.array_equal(np.asarray(image), np.repeat(np.array([expected])[..., None], 3, axis=2))
-
-
-@pytest.mark.parametrize(
-    ("pixels", "text"),
-    [
-        (np.array([[0, 200.5]], np.float32), "floating-point numbers from 0 to 200.5, and only for those from 0 to 1"),
-        (np.array([[-0.5, 1]], np.float32), "floating-point numbers from -0.5 to 1"),
-        (np.array([[0, np.nan]], np.float32), "floating-point numbers from nan to nan"),
-        (np.array([[0, 70000]], np.int32), "whole numbers of 32 bits, whose white is not known"),
-    ],
-)
-def test_numbers_that_do_not_say_what_white_is(pixels, text, tmp_path):
-    Image.fromarray(pixels).save(tmp_path / "odd.tif")
-    with pytest.raises(ValueError, match=rf"image file '{tmp_path}/odd.tif' cannot be read: its values are {text}"):
-        open_photo(str(tmp_path / "odd.tif"))
-
-
-@pytest.mark.parametrize("mode", ["1", "LA", "P", "RGBA", "CMYK", "transparent"])
-def test_other_kinds_of_images(mode, tmp_path):
-    colour = (0, 0, 0) if mode == "1" else (102, 102, 102) if mode == "LA" else (102, 51, 204)
-    image = Image.new("RGB", (4, 4), colour)
-    if mode == "transparent":
-        image.convert("P").save(tmp_path / "image.png", transparency=0)
-    else:
-        image.convert(mode).save(tmp_path / f"image.{'tif' if mode == 'CMYK' else 'png'}")
-    assert open_photo(str(next(tmp_path.iterdir()))).getpixel((0, 0)) == colour
-
-
-def test_damaged_images_are_one_line(tmp_path):
-    whole = io.BytesIO()
-    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(whole, "PNG")
-    path = tmp_path / "damaged.png"
-    for raw in (b"", b"no image", whole.getvalue()[:60], whole.getvalue()[:20]):
-        path.write_bytes(raw)
-        with pytest.raises(ValueError, match=f"image file '{path}' cannot be read: ") as caught:
-            open_photo(str(path))
-        assert "\n" not in str(caught.value)
 
 
 def test_a_worker_says_no_more_than_the_file(root):

@@ -1,4 +1,9 @@
-"""What the image data modules have in common: their loader of batches, and which images are held out."""
+"""What the image data modules have in common: their loader of batches, and which images are held out.
+
+Any LightningDataModule can be trained on whose batches are (images, labels) and that says ``num_classes`` and
+``input_size``, known once it is made. It may also say what else `ImageDataModule` lists: that goes with the network,
+into checkpoints, exports and predictions, and may be known from ``setup`` on only.
+"""
 
 from __future__ import annotations
 
@@ -65,6 +70,13 @@ class ImageDataModule(LightningDataModule):
     """(channels, height, width) of what the loaders give."""
     image_statistics: tuple[Sequence[float], Sequence[float]] | None = None
     """Mean and standard deviation of each channel that images are normalised with, for white = 1; None if not known."""
+    class_names: tuple[str, ...] | None = None
+    """Names of the classes in the order of their numbers, known from ``setup`` on; None if they have none."""
+    crop_pct: float | None = None
+    """Height of what the network sees over the shorter side to which images are resized for evaluation, from whose
+    middle it is cut; None where they are given whole."""
+    interpolation: str = "bicubic"
+    """How images are resized for evaluation, as Pillow and timm call it."""
     validates_on_test: bool = False
     """Whether the validation images are the test images."""
     auto_workers: int | None = None
@@ -113,6 +125,10 @@ class ImageDataModule(LightningDataModule):
         if part not in self._parts:
             self._parts[part] = self.load(part)
         return self._parts[part]
+
+    def file_names(self, part: Part) -> Sequence[str] | None:
+        """Names of the files of a part, relative to the root, in the order of its loader in one process; None for none."""
+        return None
 
     def train_dataloader(self) -> ImageLoader:
         world, rank = self._world_and_rank()

@@ -32,6 +32,8 @@ class Digits(ImageDataModule):
     """
 
     num_classes = 10
+    class_names = tuple("0123456789")
+    interpolation = "bilinear"
     auto_workers = 0
 
     def __init__(

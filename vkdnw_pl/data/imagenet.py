@@ -9,22 +9,17 @@ import io
 import re
 import shutil
 import tarfile
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from PIL import Image
-from torchvision.datasets import ImageFolder
 from tqdm import tqdm
 
 from vkdnw_pl.data.base import ImageDataModule, Part, Transform, hold_out
-from vkdnw_pl.data.seeded import ImageSet
+from vkdnw_pl.data.photos import Photos
 from vkdnw_pl.data.transforms import IMAGENET_MEAN, IMAGENET_STD, photo_evaluation, photo_training
-from vkdnw_pl.errors import check_number, check_whole, first_line
+from vkdnw_pl.errors import check_number, check_whole
 
 Folder = Literal["train", "val"]
 _COUNTS = {"train": 1_281_167, "val": 50_000}
@@ -98,15 +93,19 @@ class ImageNet(ImageDataModule):
             if not (self.root / "val").is_dir():
                 extract_val(self.root)
 
-    def load(self, part: Part) -> ImageSet:
+    def load(self, part: Part) -> Photos:
         if part == "test" or (part == "val" and not self.val_size):
             return self._read("val")
         photos = self._read("train")
         if not self.val_size:
             return photos
         rest, held = hold_out(len(photos), self.val_size)
-        chosen = (rest if part == "train" else held).numpy()
-        return replace(photos, files=photos.files[chosen], labels=photos.labels[chosen])
+        return photos.chosen((rest if part == "train" else held).numpy())
+
+    def file_names(self, part: Part) -> Sequence[str]:
+        photos = self.images(part)
+        assert isinstance(photos, Photos)  # as load gives them
+        return photos.names()
 
     def transforms(self, train: bool) -> tuple[Transform, Transform]:
         size = self.input_size[1]
@@ -116,12 +115,14 @@ class ImageNet(ImageDataModule):
 
     def _read(self, folder: Folder) -> Photos:
         if folder not in self._photos:
-            self._photos[folder] = self._checked(folder, Photos.of(self._folder(folder)))
+            self._photos[folder] = self._checked(folder, Photos.of(self._with(folder), folder, as_seen=False))
+            self.class_names = tuple(self._photos[folder].classes)
         return self._photos[folder]
 
-    def _folder(self, name: Folder) -> Path:
+    def _with(self, name: Folder) -> Path:
+        """The root, which has this folder."""
         if (self.root / name).is_dir():
-            return self.root / name
+            return self.root
         tars = (_TRAIN,) if name == "train" else (_VAL, _DEVKIT)
         if all((self.root / tar).is_file() for tar in tars):
             how = f"{' and '.join(tars)} are there: extract: true makes the folder from them"
@@ -146,74 +147,8 @@ class ImageNet(ImageDataModule):
         return photos
 
 
-@dataclass
-class Photos:
-    """Image files, decoded when asked for; their paths are one array, since workers would copy a million strings."""
-
-    folder: Path
-    files: np.ndarray
-    labels: np.ndarray
-    classes: list[str]
-
-    @classmethod
-    def of(cls, folder: Path) -> Photos:
-        try:
-            listed = ImageFolder(str(folder))
-        except FileNotFoundError as error:
-            raise ValueError(f"{str(folder)!r} must have one folder of images for each class: {error}") from None
-        start = len(str(folder)) + 1
-        files = np.array([path[start:].encode() for path, _ in listed.samples])
-        return cls(folder, files, np.array(listed.targets, np.int64), listed.classes)
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
-        with warnings.catch_warnings():
-            # Some of ImageNet's files have broken camera data, which nobody needs.
-            warnings.filterwarnings("ignore", message=".*EXIF.*")
-            return open_photo(str(self.folder / self.files[index].decode())), int(self.labels[index])
-
-
 def _class_folders(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
-
-
-def open_photo(path: str) -> Image.Image:
-    """Decode an image file to RGB with 8 bits.
-
-    Of 16 bits the upper 8 count, as Pillow reads colours of 16 bits; floating-point numbers are meant for black 0 and
-    white 1. Transparency is left out.
-
-    Raises:
-        ValueError: naming a file that is missing, damaged or cut short, or whose numbers do not say what white is.
-    """
-    try:
-        with Image.open(path) as image:
-            return _eight_bits(image).convert("RGB")
-    except Exception as error:  # damaged files raise nearly every kind of error
-        raise ValueError(
-            f"image file {path!r} cannot be read: {first_line(error)}; put a whole copy there or remove it"
-        ) from None
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """A grey image of larger numbers as one of 8 bits; Pillow's own conversion cuts off what is above 255."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode == "F":
-        values = np.asarray(image)
-        if not (values.min() >= 0 and values.max() <= 1):  # also where one is not a number
-            raise ValueError(
-                f"its values are floating-point numbers from {values.min():g} to {values.max():g}, and only for those "
-                "from 0 to 1 it is known what white is; convert it to 8 or 16 bits"
-            )
-        return Image.fromarray((values * 255).round().astype(np.uint8))
-    if image.mode == "I":
-        raise ValueError(
-            "its values are whole numbers of 32 bits, whose white is not known; convert it to 8 or 16 bits"
-        )
-    return image
 
 
 def extract_train(root: Path, classes: int) -> None:

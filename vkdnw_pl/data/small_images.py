@@ -144,7 +144,16 @@ class CIFAR10(SmallImages):
                 f"contains {self.published.base_folder}, or download: true to fetch it there from {self.published.url}"
             )
         images, labels = read_batches(files, 32, self.label_key, self.num_classes - 1)
+        self.class_names = self._class_names()
         return torch.tensor(images), torch.tensor(labels)
+
+    def _class_names(self) -> tuple[str, ...] | None:
+        """The names that CIFAR comes with; None where that file is missing, or another than the published one."""
+        meta = self.published.meta
+        path = self.root / self.published.base_folder / meta["filename"]
+        if not check_integrity(str(path), meta["md5"]):
+            return None
+        return tuple(map(str, read_batch(path)[meta["key"]]))
 
     def _files(self, source: Source) -> list[tuple[Path, str | None]]:
         published = self.published

@@ -244,7 +244,7 @@ def _prepared_images(folder: TrainingFolder) -> dict[str, Any]:
         return {}
     mean, std = module.image_statistics
     statistics = {"mean": [float(x) for x in mean], "std": [float(x) for x in std]}
-    return {"normalisation": statistics, "crop_pct": getattr(module, "crop_pct", 1.0)}
+    return {"normalisation": statistics, "crop_pct": module.crop_pct or 1.0}
 
 
 def make_card(source: ExportSource) -> dict[str, Any]:

@@ -1,0 +1,137 @@
+"""Photographs in files: found in class folders, decoded when asked for."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torchvision.datasets import ImageFolder
+
+from vkdnw_pl.errors import first_line
+
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What sets an image upright, by its orientation in the camera's data (EXIF)."""
+
+
+@dataclass
+class Photos:
+    """Image files and their classes, decoded when asked for."""
+
+    root: Path
+    files: np.ndarray
+    """Names relative to ``root``, bytes (n,): one array, since workers would copy a million strings."""
+    labels: np.ndarray
+    """Class numbers from 0, int64 (n,)."""
+    classes: list[str]
+    as_seen: bool = True
+    """See `open_photo`."""
+
+    @classmethod
+    def of(cls, root: Path, folder: str, as_seen: bool = True) -> Photos:
+        """The images of the class folders in a folder of ``root``, in torchvision's order.
+
+        Raises:
+            ValueError: if it has no class folders, or one without images.
+        """
+        try:
+            listed = ImageFolder(str(root / folder))
+        except FileNotFoundError as error:
+            where = str(root / folder)
+            raise ValueError(f"{where!r} must have one folder of images for each class: {error}") from None
+        start = len(os.fsencode(root / "_")) - 1
+        files = np.array([os.fsencode(path)[start:] for path, _ in listed.samples])
+        return cls(root, files, np.array(listed.targets, np.int64), listed.classes, as_seen)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return open_photo(str(self.root / self.name(index)), self.as_seen), int(self.labels[index])
+
+    def name(self, index: int) -> str:
+        """Name of a file relative to ``root``."""
+        return os.fsdecode(self.files[index])
+
+    def names(self) -> Sequence[str]:
+        """Names of all files relative to ``root``."""
+        return [os.fsdecode(file) for file in self.files]
+
+    def chosen(self, numbers: np.ndarray) -> Photos:
+        """Only the images of these numbers."""
+        return replace(self, files=self.files[numbers], labels=self.labels[numbers])
+
+
+def open_photo(path: str, as_seen: bool = True) -> Image.Image:
+    """Decode an image file to RGB with 8 bits.
+
+    Of 16 bits the upper 8 count, as Pillow reads colours of 16 bits; floating-point numbers are meant for black 0 and
+    white 1.
+
+    Args:
+        path: of the file.
+        as_seen: what people see: upright as the camera's data (EXIF) say, and white behind what is transparent. Else
+            the stored colours, as torchvision reads them.
+
+    Raises:
+        ValueError: naming a file that is missing, damaged or cut short, or whose numbers do not say what white is.
+    """
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            # Broken camera data, as some of ImageNet's files have, is nothing that anybody needs.
+            warnings.filterwarnings("ignore", message=".*EXIF.*")
+            image.load()
+            return _on_white(_upright(image)) if as_seen else _eight_bits(image).convert("RGB")
+    except Exception as error:  # damaged files raise nearly every kind of error
+        raise ValueError(
+            f"image file {path!r} cannot be read: {first_line(error)}; put a whole copy there or remove it"
+        ) from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """As the camera was held."""
+    try:
+        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged camera data; the picture is whole
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """An image as RGB of 8 bits, with white behind it."""
+    if image.mode not in ("LA", "La", "PA", "RGBA", "RGBa") and "transparency" not in image.info:
+        return _eight_bits(image).convert("RGB")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A grey image of larger numbers as one of 8 bits; Pillow's own conversion cuts off what is above 255."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "F":
+        values = np.asarray(image)
+        if not (values.min() >= 0 and values.max() <= 1):  # also where one is not a number
+            raise ValueError(
+                f"its values are floating-point numbers from {values.min():g} to {values.max():g}, and only for those "
+                "from 0 to 1 it is known what white is; convert it to 8 or 16 bits"
+            )
+        return Image.fromarray((values * 255).round().astype(np.uint8))
+    if image.mode == "I":
+        raise ValueError(
+            "its values are whole numbers of 32 bits, whose white is not known; convert it to 8 or 16 bits"
+        )
+    return image
