@@ -307,6 +307,33 @@ def test_evaluation_by_the_run_folder_alone(trained, capsys):
     assert "test/top1" in out
 
 
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_the_run_folder_by_its_place(command, trained, capsys):
+    """Wherever it stands, beside options that replace the run's."""
+    last = trained / "checkpoints" / "last.ckpt"
+    code, out, _ = call(capsys, command, "--ckpt_path", "last", trained, "--data.eval_batch_size=50")
+    assert code == 0
+    assert f"evaluating {last}" in out
+    name = "val/top1" if command == "validate" else "test/top1"
+    assert f"{name} {json.loads((trained / 'results.json').read_text())[name]:.2f} %" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["nowhere"], "it does not exist; give the run folder of fit"),
+        (["{run}/config.yaml"], "it is a file; give the run folder of fit"),
+        (["{run}/checkpoints"], "it is no run folder of fit"),
+        (["{run}", "--out", "other"], "out='other' is not allowed beside"),
+        (["{run}", "other"], "takes one run folder"),
+    ],
+)
+def test_what_is_no_run_folder(arguments, text, trained, capsys):
+    code, _, err = call(capsys, "test", *(argument.format(run=trained) for argument in arguments))
+    assert code == 2
+    assert text in err
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [(b"", "damaged, or no checkpoint"), (b"model: 1\n", "damaged, or no checkpoint")],

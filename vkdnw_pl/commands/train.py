@@ -18,6 +18,7 @@ from vkdnw_pl.errors import CommandFailed, UsageError, user_input
 from vkdnw_pl.runs.documents import read_yaml
 from vkdnw_pl.runs.folder import FolderBusy
 from vkdnw_pl.runs.signals import TRAINING_SIGNALS, Stopped
+from vkdnw_pl.training.folder import TrainingFolder
 
 _TAKEN_CARE_OF = (
     "You're resuming from a checkpoint that ended before the epoch ended",  # `ExactResume` leaves out what is done
@@ -93,13 +94,24 @@ def training_config(command: str, arguments: Sequence[str], prog: str) -> dict[s
 
 
 def _with_config(command: str, arguments: list[str]) -> list[str]:
-    """``test --out RUN`` means the network and the data of that run."""
-    flags = {argument.partition("=")[0]: i for i, argument in enumerate(arguments)}
-    if command == "fit" or "--out" not in flags or {"-c", "--config"} & set(flags):
+    """``test RUN``, like ``test --out RUN``, means the network and the data of that run."""
+    if command == "fit":
         return arguments
-    _, _, out = arguments[flags["--out"]].partition("=")
-    config = Path(out or "".join(arguments[flags["--out"] + 1 :][:1])).expanduser() / "config.yaml"
-    if not config.is_file():
+    out, configs = _values(arguments, "--out"), _values(arguments, "-c", "--config")
+    if places := _places(arguments):
+        run = arguments[places[0]]
+        if len(places) > 1:
+            raise UsageError(f"{command} takes one run folder, not {run!r} and {arguments[places[1]]!r}")
+        folder = _trained_folder(command, run)
+        if any(Path(value).expanduser().resolve() != folder.path.resolve() for value in out):
+            raise UsageError(f"out={out[0]!r} is not allowed beside {run!r}, which is the run folder; leave out one")
+        arguments = ["--out", str(folder.path), *arguments[: places[0]], *arguments[places[0] + 1 :]]
+    elif out and not configs:
+        folder = TrainingFolder(out[-1])
+    else:
+        return arguments
+    config = folder.config
+    if not config.is_file() or any(Path(value).expanduser().resolve() == config.resolve() for value in configs):
         return arguments
     with user_input():
         options = read_yaml(config)
@@ -109,6 +121,39 @@ def _with_config(command: str, arguments: list[str]) -> list[str]:
             f"file yourself: --config {config}"
         )
     return ["--config", str(config), *arguments]
+
+
+def _trained_folder(command: str, run: str) -> TrainingFolder:
+    """The run folder of ``fit`` that a user names; a ``UsageError`` says what it is instead."""
+    folder = TrainingFolder(run)
+    what = f"{command} {run}:"
+    if not folder.path.is_dir():
+        state = "is a file" if folder.path.exists() else "does not exist"
+        raise UsageError(f"{what} it {state}; give the run folder of fit (of a checkpoint in it: --ckpt_path FILE)")
+    with user_input():
+        if folder.earlier_meta() is None or not folder.config.is_file():
+            raise ValueError(f"{what} it is no run folder of fit, which has meta.json and config.yaml")
+    return folder
+
+
+def _places(arguments: Sequence[str]) -> list[int]:
+    """Where arguments stand that are neither options nor values of them."""
+    before = ["", *arguments]
+    return [
+        i
+        for i, argument in enumerate(arguments)
+        if not argument.startswith("-") and (not before[i].startswith("-") or "=" in before[i])
+    ]
+
+
+def _values(arguments: Sequence[str], *flags: str) -> list[str]:
+    """Values of an option, which stand behind it or behind its ``=``."""
+    values = []
+    for argument, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        flag, equals, value = argument.partition("=")
+        if flag in flags:
+            values.append(value if equals else after)
+    return values
 
 
 def _foreign_code(options: Any, key: str = "") -> str:

@@ -31,7 +31,7 @@ from vkdnw_pl.options import WandbOptions
 from vkdnw_pl.runs.folder import FolderBusy, digest
 from vkdnw_pl.spaces.resolve import resolve_arch
 from vkdnw_pl.tracking.lightning import with_wandb
-from vkdnw_pl.training.fit import OF_USER, ExitCode, Fit, is_finished, of_checkpoint
+from vkdnw_pl.training.fit import OF_USER, ExitCode, Fit, accuracies, is_finished, of_checkpoint
 from vkdnw_pl.training.folder import TrainingFolder, training_settings
 from vkdnw_pl.training.module import TrainingModule
 from vkdnw_pl.training.option_errors import check_given, readable
@@ -210,12 +210,14 @@ class TrainingCLI(LightningCLI):
     def validate(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Evaluate a checkpoint on the validation images."""
         with self._evaluated(ckpt_path) as path:
-            self.trainer.validate(model, datamodule, ckpt_path=path)
+            self.trainer.validate(model, datamodule, ckpt_path=path, verbose=False)
+        rank_zero_only(print)(accuracies(self.trainer.callback_metrics))
 
     def test(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Evaluate a checkpoint on the test images."""
         with self._evaluated(ckpt_path) as path:
-            self.trainer.test(model, datamodule, ckpt_path=path)
+            self.trainer.test(model, datamodule, ckpt_path=path, verbose=False)
+        rank_zero_only(print)(accuracies(self.trainer.callback_metrics))
 
     def predict(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Write a checkpoint's predictions for the test images."""

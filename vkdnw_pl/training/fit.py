@@ -79,7 +79,7 @@ class TrainingRecord(RunRecord):
         super().end(status, **facts)
         if status == "finished":
             seconds = time.monotonic() - self._announced_at
-            print(f"{_accuracies(_read_results(self.folder))} ({seconds:.0f} s), results in {self.folder.path}")
+            print(f"{accuracies(_read_results(self.folder))} ({seconds:.0f} s), results in {self.folder.path}")
             return
         continue_with = f"continue with: python -m vkdnw_pl fit --config {shlex.quote(str(self.folder.config))}"
         if facts.get("stopped_by") is not None:
@@ -232,7 +232,7 @@ def is_finished(folder: TrainingFolder, until: Mapping[str, Any]) -> bool:
     meta = folder.read_meta()
     if meta["status"] != "finished" or meta["runs"][-1]["until"] != until:
         return False
-    print(f"finished already: {_accuracies(_read_results(folder))}, run folder {folder.path}")
+    print(f"finished already: {accuracies(_read_results(folder))}, run folder {folder.path}")
     return True
 
 
@@ -249,6 +249,7 @@ def _span(until: Mapping[str, Any]) -> str:
     return " and ".join(f"{name}={value}" for name, value in limits.items()) or "no end"
 
 
-def _accuracies(metrics: Mapping[str, float]) -> str:
+def accuracies(metrics: Mapping[str, float]) -> str:
+    """The accuracies among logged values, for the screen."""
     names = [name for name in ("val/top1", "val/top5", "test/top1", "test/top5") if name in metrics]
     return ", ".join(f"{name} {metrics[name]:.2f} %" for name in names) or "done"

@@ -20,8 +20,11 @@ _ABOUT = {
     "fit": "Train a network. The same command continues a training that was interrupted.",
     "validate": "Evaluate a trained network on the validation images.",
     "test": "Evaluate a trained network on the test images.",
-    "predict": "Write a trained network's predictions for the test images to predictions.csv.",
+    "predict": "Write a trained network's predictions to predictions.csv: for the test images, or for pictures of your own.",
 }
+_RUN_FOLDER = (
+    "Run folder of fit: its network, checkpoint and data. Options behind it replace the run's, such as --data.root DIR."
+)
 _RUN = {
     "-c, --config FILE": "YAML file with options; options that follow it replace its values. A run folder's config.yaml is one.",
     "--out DIR": "Run folder. Default: a name made from the settings, below runs/.",
@@ -88,8 +91,10 @@ def train_help(command: str, prog: str) -> str:
     checkpoint = _CHECKPOINT["fit" if command == "fit" else "other"]
     run = {name: text.format(checkpoint=checkpoint) for name, text in _RUN.items()}
     run |= {f"--{option.name} {_WANDB_VALUES[option.name]}": option.help for option in describe_options(WandbOptions)}
-    lines = [f"usage: {prog} [--config FILE] [OPTIONS]", "", _ABOUT[command], ""]
-    lines += ["run:", *_table(run | (_FIT if command == "fit" else {}))]
+    place = "" if command == "fit" else " [RUN]"
+    lines = [f"usage: {prog}{place} [--config FILE] [OPTIONS]", "", _ABOUT[command], ""]
+    run = run | _FIT if command == "fit" else {"RUN": _RUN_FOLDER} | run
+    lines += ["run:", *_table(run)]
     lines += ["", "model (--model.NAME VALUE, or below model: in YAML):", *_model()]
     modules = {name: class_help(_PACKAGE / "data" / f"{file}.py", name).summary for name, file in DATA_MODULES.items()}
     lines += ["", "data (--data CLASS --data.NAME VALUE, or class_path and init_args below data:):", *_table(modules)]
