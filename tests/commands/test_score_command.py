@@ -97,6 +97,10 @@ def test_record_and_figures(folder):
     assert meta["environment"]["device"] == {"kind": "cpu"}
     assert meta["notes"] == ["accuracies are known for 16 of the 20 architectures; metrics are of these alone"]
     (made,) = meta["runs"]
+    seconds = made["proxy_seconds"]
+    mean_row = np.mean([row.seconds for row in read_table(folder / "scores.csv").rows])
+    assert set(seconds) == {"macs", "aleph", "vkdnw"}
+    assert 0 <= seconds["macs"] < seconds["vkdnw"] <= sum(seconds.values()) < mean_row
     assert (made["rows_made"], made["rows_failed"], made["threads_per_process"]) == (40, 0, 1)
     assert sorted(path.name for path in (folder / "figures").iterdir()) == ["ndcg.png", "ranks_made_up.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in (folder / "figures").iterdir())

@@ -16,6 +16,7 @@ from vkdnw_pl import cli
 from vkdnw_pl.callbacks import CALLBACKS
 from vkdnw_pl.cluster.options import TRAINING
 from vkdnw_pl.data import DATA_MODULES
+from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.training.cli import TrainingParser
 from vkdnw_pl.training.help import class_help, train_help
 from vkdnw_pl.training.module import TrainingModule
@@ -87,6 +88,8 @@ def test_run_folder(trained):
     assert meta["command"] == "fit"
     assert meta["status"] == "finished"
     assert meta["settings"]["model.optimizer.lr"] == 0.1
+    cost = SPACES["nb201"].cost(ARCH, channels=4, cells=1, num_classes=10, image_size=16, in_channels=3)
+    assert meta["network"] == {"num_params": cost.num_params, "macs": cost.macs}
     results = json.loads((trained / "results.json").read_text())
     assert {"train/loss", "val/top1", "val/loss", "test/top1"} <= set(results)
     saved = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)

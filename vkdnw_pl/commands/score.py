@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 import yaml
@@ -84,9 +85,10 @@ def _make_and_evaluate(
     """Make the missing rows, and write the results."""
     keys = [key for key in plan.keys if key not in rows]
     stopped = None
+    proxy_seconds: dict[str, list[float]] = {}
     try:
         if keys:
-            _make_rows(options, plan, folder, keys, run)
+            _make_rows(options, plan, folder, keys, run, proxy_seconds)
     except Stopped as stop:
         stopped = stop
     rows = folder.read_rows()
@@ -96,6 +98,7 @@ def _make_and_evaluate(
         "processes": max(1, min(plan.workers, len(keys))),
         "threads_per_process": 1 if plan.settings.device == "cpu" else None,
         "rows_made": sum(key in rows for key in keys),
+        "proxy_seconds": {name: round(fmean(seconds), 6) for name, seconds in proxy_seconds.items()},
         "rows_in_table": len(table.rows),
         "rows_failed": failed_rows(table),
         "stopped_by": stopped.name if stopped else None,
@@ -127,8 +130,15 @@ def _make_and_evaluate(
     return 1 if failed_rows(table) else 0
 
 
-def _make_rows(options: ScoreOptions, plan: ScorePlan, folder: ScoreFolder, keys: Sequence[Key], run: WandbRun) -> None:
-    """Score into a journal of ``folder``."""
+def _make_rows(
+    options: ScoreOptions,
+    plan: ScorePlan,
+    folder: ScoreFolder,
+    keys: Sequence[Key],
+    run: WandbRun,
+    proxy_seconds: dict[str, list[float]],
+) -> None:
+    """Score into a journal of ``folder``; ``proxy_seconds`` gets the time that each proxy took for each row."""
     from vkdnw_pl.scoring.scorer import Scorer  # imports what a finished run does without
     from vkdnw_pl.scoring.workers import Workers
 
@@ -147,6 +157,8 @@ def _make_rows(options: ScoreOptions, plan: ScorePlan, folder: ScoreFolder, keys
             for row in workers.rows(keys, display.waiting):
                 journal.append(row_line(row, plan.columns))
                 display.add(row.failed)
+                for name, seconds in row.proxy_seconds.items():
+                    proxy_seconds.setdefault(name, []).append(seconds)
                 waited = display.done >= _FEWEST_ROWS and time.monotonic() - started_at > _FIRST_RESULTS_S
                 if oracle is not None and waited:
                     display.say(first_results(_table(plan, folder.read_rows()), oracle, plan.rankings, options.top_k))

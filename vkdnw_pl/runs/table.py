@@ -41,6 +41,8 @@ class ScoreRow:
     """File and line that it was read from."""
     notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
     """What the user may want to know of how the values were computed; on the screen, not in the table."""
+    proxy_seconds: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
+    """Proxy -> wall time, see `proxies.scoring.Scores`; of rows that are being made, not in the table."""
 
     @property
     def key(self) -> Key:

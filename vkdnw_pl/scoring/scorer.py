@@ -52,12 +52,13 @@ class Scorer:
         started_at = time.perf_counter()
         notes: list[str] = []
         try:
-            known = [(proxy, proxy.closed_form(self.space, arch, self.settings.network)) for proxy in self.proxies]
-            others = [proxy for proxy, values in known if values is None]
+            known = [self._closed_form(proxy, arch) for proxy in self.proxies]
+            others = [proxy for proxy, (values, _) in zip(self.proxies, known) if values is None]
             scores = self._score_network(arch, seed, others, notes) if others else Scores()
-            for proxy, values in known:
+            for proxy, (values, seconds) in zip(self.proxies, known):
                 if values is not None:
                     scores.take(proxy, values)
+                    scores.seconds[proxy.label or proxy.name] = seconds
         except Exception as error:
             # Whatever is wrong with one architecture, the others go on; the row says what it was.
             log.debug("scoring of %s failed", arch, exc_info=True)
@@ -72,7 +73,13 @@ class Scorer:
             "; ".join(f"{column}: {text}" for column, text in scores.reasons.items()),
             time.perf_counter() - started_at,
             notes=tuple(notes),
+            proxy_seconds=scores.seconds,
         )
+
+    def _closed_form(self, proxy: Proxy, arch: str) -> tuple[dict[str, float] | None, float]:
+        """What `Proxy.closed_form` gives, and the seconds that it took."""
+        started_at = time.perf_counter()
+        return proxy.closed_form(self.space, arch, self.settings.network), time.perf_counter() - started_at
 
     def _score_network(self, arch: str, seed: int, proxies: Sequence[Proxy], notes: list[str]) -> Scores:
         """Build the network and score it; ``notes`` gets what the user may want to know."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from pytorch_lightning.loggers.logger import rank_zero_experiment
 from vkdnw_pl.options import WandbOptions
 from vkdnw_pl.runs.folder import WANDB_FOLDER
 from vkdnw_pl.runs.signals import exit_code
-from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.tracking.run import WandbRun, begin
 
 _FILES = {
@@ -141,20 +140,14 @@ def with_wandb(loggers: Sequence[Logger], options: Mapping[str, Any], folder: Pa
 
 
 def describe_training(trainer: Trainer, module: Any, meta: Mapping[str, Any]) -> None:
-    """Log which network is trained, where, and with what software."""
-    channels, _, size = module.input_size
-    task = {"num_classes": module.num_classes, "image_size": size, "in_channels": channels}
+    """Log which network is trained, where, and with what software; ``meta`` has the ``network``'s costs."""
     device = {"kind": trainer.strategy.root_device.type, "processes": trainer.world_size}
     facts = {name: meta[name] for name in ("command", "digest", "environment")}
     facts["environment"] = {**facts["environment"], "device": device}
     for logger in trainer.loggers:
         if isinstance(logger, RunFolderLogger):
             logger.experiment.config.update({"meta": facts}, allow_val_change=True)
-            num_params = sum(parameter.numel() for parameter in module.network.parameters())
-            logger.run.summary({"space": module.space, "arch": module.arch, "num_params": num_params})
-            with suppress(ValueError, TypeError, RuntimeError):  # of a network that the space cannot count
-                cost = SPACES[module.space].cost(module.arch, **module.network_options, **task)
-                logger.run.summary({"macs": cost.macs})
+            logger.run.summary({"space": module.space, "arch": module.arch, **meta["network"]})
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from vkdnw_pl.runs.documents import read_json
 from vkdnw_pl.runs.files import write_json
 from vkdnw_pl.runs.record import RunRecord
 from vkdnw_pl.runs.signals import TRAINING_SIGNALS, Stopped
+from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.tracking.lightning import describe_training
 from vkdnw_pl.training.folder import TrainingFolder
 from vkdnw_pl.training.module import TrainingModule
@@ -64,11 +66,13 @@ class TrainingRecord(RunRecord):
         """Tell the user and the loggers what is trained, and what is different from the attempt before."""
         for logger in trainer.loggers:
             logger.log_hyperparams({"config": self._config_options})
+        self.meta["network"] = _network_facts(module)
+        write_json(self.folder.meta, self.meta)
         describe_training(trainer, module, self.meta)
         if self.attempt["ckpt_path"] is not None:
             print(f"continuing from {self.attempt['ckpt_path']}")
             self._compare(self.earlier["runs"][-1] if self.earlier else {}, trainer, module)
-        params = sum(parameter.numel() for parameter in module.network.parameters())
+        params = self.meta["network"]["num_params"]
         where = trainer.strategy.root_device.type + (f", {trainer.world_size} processes" * (trainer.world_size > 1))
         what = f"{module.arch} of {module.space} ({params / 1e6:.3g} M parameters)"
         print(f"training {what} on {where}, run folder {self.folder.path}", flush=True)
@@ -217,6 +221,16 @@ class Fit:
         if self.trainer.world_size > 1:
             TRAINING_SIGNALS.ignore_until_exit()
         return ExitCode(code)
+
+
+def _network_facts(module: TrainingModule) -> dict[str, int]:
+    """``num_params``, and ``macs`` of one image where the space can count them."""
+    facts = {"num_params": sum(parameter.numel() for parameter in module.network.parameters())}
+    channels, _, size = module.input_size
+    task = {"num_classes": module.num_classes, "image_size": size, "in_channels": channels}
+    with suppress(ValueError, TypeError, RuntimeError):
+        facts["macs"] = SPACES[module.space].cost(module.arch, **module.network_options, **task).macs
+    return facts
 
 
 def of_checkpoint(error: BaseException) -> bool:
