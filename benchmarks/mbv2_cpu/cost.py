@@ -43,7 +43,7 @@ seconds = defaultdict(list)
 for number, arch in enumerate([archs[0], *archs]):
     for setting, scorer in scorers.items():
         began = time.process_time()
-        assert not scorer.score(arch, 1).failed
+        assert not scorer.row(arch, 1).failed
         if number:  # the first network warms up
             seconds[setting].append(time.process_time() - began)
 print("pixels,vkdnw_images,images,classes,seconds")

@@ -64,7 +64,7 @@ def test_values_are_those_of_score(tmp_path):
             init="auto",
             device="cpu",
         )
-    ).score(arch, 5)
+    ).row(arch, 5)
     assert row.status == "ok"
     module = SmallModule()
     module.network = SPACES["nb201"].build(arch, **network)

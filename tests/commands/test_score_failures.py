@@ -110,7 +110,7 @@ def test_a_worker_that_is_killed_once(tmp_path, monkeypatch, capsys):
     break_build(monkeypatch, bad, die_once)
     assert run(tmp_path / "run", workers=2) == 0
     assert marker.exists()
-    assert f"a worker died while scoring {bad}" in capsys.readouterr().err
+    assert f"a worker died at {bad}" in capsys.readouterr().err
     assert bytes_without_seconds(tmp_path / "run") == bytes_without_seconds(tmp_path / "good")
 
 

@@ -63,23 +63,23 @@ def test_what_is_counted_in_closed_form_is_what_the_built_network_has(monkeypatc
     assert None not in expected.values()
     monkeypatch.setattr(type(space), "build", forbidden)
     proxies = [*COUNTS, {"name": "macs", "label": "flops", "init": "pytorch"}]
-    row = make_scorer(name, proxies, options).score(arch, 1)
+    row = make_scorer(name, proxies, options).row(arch, 1)
     assert row.values == {**expected, "flops": expected["macs"]}
     assert not row.failed
 
 
 def test_a_row_of_all_kinds_is_that_of_the_built_network(monkeypatch):
     arch, proxies = "index:3,2,0,1,4,3", ["synflow", "macs", "aleph"]
-    row = make_scorer("nb201", proxies, SMALL).score(arch, 1)
+    row = make_scorer("nb201", proxies, SMALL).row(arch, 1)
     monkeypatch.setattr(NB201, "aleph", lambda *_, **__: None)  # as of a space without closed form
     monkeypatch.setattr(NB201, "layers", lambda *_: None)
-    built = make_scorer("nb201", proxies, SMALL).score(arch, 1)
+    built = make_scorer("nb201", proxies, SMALL).row(arch, 1)
     assert row.same_scores(built)
     assert list(row.values) == proxies
 
 
 def test_options_that_no_network_can_have_are_a_failed_row():
-    row = make_scorer("nb201", COUNTS, {**SMALL, "image_size": 9}).score("index:3,2,0,1,4,3", 1)
+    row = make_scorer("nb201", COUNTS, {**SMALL, "image_size": 9}).row("index:3,2,0,1,4,3", 1)
     assert row.failed
     assert "must be a multiple of 4" in row.reason
 
@@ -88,7 +88,7 @@ def test_without_closed_form_the_network_is_built(monkeypatch):
     """timm's models, whose `cost` leaves out biases: other MACs than the proxy's."""
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.Flatten(), torch.nn.Linear(2 * 36, 5))
     monkeypatch.setattr(TimmZoo, "build", lambda self, arch, **network_options: network)
-    row = make_scorer("timm_zoo", COUNTS, {"image_size": 8}).score("resnet18", 1)
+    row = make_scorer("timm_zoo", COUNTS, {"image_size": 8}).row("resnet18", 1)
     assert row.values == {"macs": 36 * 2 * 28 + 73 * 5, "params": 56 + 73 * 5, "aleph": 2, "layers": 2}
 
 

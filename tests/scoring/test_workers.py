@@ -52,7 +52,7 @@ def make_rows(count, keys=KEYS, waiting=None, **options):
 def expected():
     """Made in this process."""
     scorer = make_scorer()
-    return [scorer.score(*key) for key in KEYS]
+    return [scorer.row(*key) for key in KEYS]
 
 
 def agree(rows, others):
@@ -93,7 +93,7 @@ def test_whatever_an_exception_says_its_row_can_be_read_again(monkeypatch, tmp_p
     owner, name = (NB201, "build") if where == "the network" else (PROXIES["vkdnw"], "compute")
     monkeypatch.setattr(owner, name, fail)
     scorer = make_scorer()
-    row = scorer.score(*KEYS[0])
+    row = scorer.row(*KEYS[0])
     journal = new_journal(tmp_path, scorer.columns)
     journal.append(row_line(row, scorer.columns))
     journal.close()
@@ -144,7 +144,7 @@ def test_an_architecture_that_ends_its_worker_is_a_failed_row(expected, monkeypa
     assert rows[place].reason == f"its worker died twice, perhaps for lack of memory: {how}"
     assert rows[place].values == dict.fromkeys(expected[0].values)
     assert agree(rows[:place] + rows[place + 1 :], expected[:place] + expected[place + 1 :])
-    assert capfd.readouterr().err.count(f"a worker died while scoring {KEYS[place][0]} (seed 1): {how}") == 2
+    assert capfd.readouterr().err.count(f"a worker died at {KEYS[place][0]} (seed 1): {how}") == 2
 
 
 @forked

@@ -63,7 +63,7 @@ def test_a_worker_that_dies(alone, tmp_path, monkeypatch, capfd, workers, deaths
 
     monkeypatch.setattr(NB201, "build", deadly)
     run(tmp_path / "run", settings(), 8, workers=workers)
-    assert f"a worker died while scoring {third}" in capfd.readouterr().err
+    assert f"a worker died at {third}" in capfd.readouterr().err
     history = read_history(tmp_path / "run" / "history.csv")
     assert len(history) == 8
     assert history[3].failed == (deaths == 2)

@@ -11,6 +11,7 @@ DATA_MODULES = {
     "ImageNet16": "small_images",
     "ImageNet": "imagenet",
     "Digits": "digits",
+    "NumberedDigits": "numbered_digits",
     "Synthetic": "synthetic",
 }
 """Data modules, and the modules of this package that have them."""

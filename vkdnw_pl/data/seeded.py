@@ -138,10 +138,14 @@ class TrainingSampler(DistributedSampler[Key]):
     def __iter__(self) -> Iterator[Key]:
         # A generator, so that epoch and skip_batches are read when the first image is asked for.
         first, self.skip_batches, epoch = self.skip_batches * self.batch_size, 0, self.epoch
-        generator = torch.Generator().manual_seed(mix(self.seed, epoch))
-        order = torch.randperm(len(self.dataset), generator=generator)  # type: ignore[arg-type]
+        order = self.order(epoch)
         for index in order[self.rank : self.total_size : self.num_replicas][first:].tolist():
             yield epoch, index
+
+    def order(self, epoch: int) -> Tensor:
+        """Numbers (int64) of all images in the order of an epoch."""
+        generator = torch.Generator().manual_seed(mix(self.seed, epoch))
+        return torch.randperm(len(self.dataset), generator=generator)  # type: ignore[arg-type]
 
 
 class EvaluationSampler(DistributedSampler[int]):

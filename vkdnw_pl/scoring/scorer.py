@@ -33,21 +33,10 @@ class Scorer:
         self._images: tuple[int, Images] | None = None
 
     def use(self, device: str) -> None:
-        """Compute on a device from now on, in such a way that the bits of a row are those of its key.
+        """Compute on a device from now on; see `compute_exactly`."""
+        self.device = compute_exactly(device)
 
-        For a process of its own: one thread on CPU, on CUDA no rounding short cuts, in all of PyTorch.
-        """
-        self.device = torch.device(device)
-        if self.device.type == "cpu":
-            torch.set_num_threads(1)
-        else:
-            torch.cuda.set_device(self.device)
-            torch.backends.cuda.matmul.allow_tf32 = False
-            torch.backends.cudnn.allow_tf32 = False
-            torch.backends.cudnn.benchmark = False
-            torch.backends.cudnn.deterministic = True
-
-    def score(self, arch: str, seed: int) -> ScoreRow:
+    def row(self, arch: str, seed: int) -> ScoreRow:
         """Compute the proxies; an exception becomes a failed row with its reason."""
         started_at = time.perf_counter()
         notes: list[str] = []
@@ -105,6 +94,23 @@ class Scorer:
             images = Images(*(batches(source, settings.batch_size, size, seed, classes) for source in sources))
             self._images = seed, images
         return self._images[1]
+
+
+def compute_exactly(device: str) -> torch.device:
+    """Let PyTorch compute in such a way that equal work on a device gives equal bits.
+
+    For a process of its own: one thread on CPU, on CUDA no rounding short cuts, in all of PyTorch.
+    """
+    target = torch.device(device)
+    if target.type == "cpu":
+        torch.set_num_threads(1)
+    else:
+        torch.cuda.set_device(target)
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+    return target
 
 
 def _notes(caught: Sequence[warnings.WarningMessage]) -> Iterator[str]:

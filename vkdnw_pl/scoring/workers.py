@@ -23,7 +23,7 @@ from datetime import timedelta
 from multiprocessing import AuthenticationError, get_context
 from multiprocessing.connection import Client, Connection, Listener, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
@@ -31,10 +31,23 @@ from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-d
 from vkdnw_pl.errors import WorkerDied
 from vkdnw_pl.runs.signals import await_own_signal, follow_parent
 from vkdnw_pl.runs.table import Key, ScoreRow
-from vkdnw_pl.scoring.scorer import Scorer
 
 InProgress = Sequence[tuple[Key, float]]
 """Rows that are being made, and since how many seconds."""
+
+
+class RowMaker(Protocol):
+    """Makes a row, in a worker process, as a pure function of its key; sent there by pickling where that is not forked."""
+
+    def use(self, device: str) -> None:
+        """Compute on a device from now on, in a process of its own."""
+
+    def row(self, arch: str, seed: int) -> ScoreRow:
+        """The row; what goes wrong with it is a failed row with its reason."""
+
+    def failed(self, key: Key, reason: str, seconds: float) -> ScoreRow:
+        """A row without values."""
+
 
 _TRIES = 2  # what kills its worker once may have been somebody's mistake; twice, and it is the architecture
 _TICK_S = 1.0
@@ -48,10 +61,10 @@ def start_method(device: str) -> str:
 
 
 class Workers:
-    """Worker processes that score. Use as a context manager: they end with it, whatever happens.
+    """Worker processes that make rows. Use as a context manager: they end with it, whatever happens.
 
     Args:
-        scorer: makes a row.
+        maker: makes a row.
         device: ``cpu``, ``cuda`` (worker i takes GPU i, modulo their number), or one GPU such as ``cuda:1``.
         count: worker processes of this machine.
         row_timeout: seconds that a row may take; None is no limit.
@@ -60,13 +73,13 @@ class Workers:
 
     def __init__(
         self,
-        scorer: Scorer,
+        maker: RowMaker,
         device: str,
         count: int,
         row_timeout: float | None = None,
         helpers: Sequence[Connection] = (),
     ) -> None:
-        self._scorer, self._device, self._count, self._row_timeout = scorer, device, count, row_timeout
+        self._maker, self._device, self._count, self._row_timeout = maker, device, count, row_timeout
         self._helpers = [_Taker(connection) for connection in helpers]
         self._workers: list[_Worker] = []
         self._deaths: Counter[Key] = Counter()
@@ -127,7 +140,7 @@ class Workers:
         """Start a worker; ``first`` is what it begins with."""
         number = min(set(range(self._count)) - {worker.number for worker in self._workers})
         device = own_device(self._device, number) if self._device == "cuda" else self._device
-        worker = _Worker(self._scorer, device, number)
+        worker = _Worker(self._maker, device, number)
         if first is not None:
             worker.reserved.append(first)
         self._workers.append(worker)
@@ -147,7 +160,7 @@ class Workers:
                 rows.extend(self._after_death(worker))
             elif worker.key is not None and self._row_timeout is not None and worker.seconds >= self._row_timeout:
                 reason = f"took longer than row_timeout={self._row_timeout:g} seconds"
-                rows.append(self._scorer.failed(worker.key, reason, worker.seconds))
+                rows.append(self._maker.failed(worker.key, reason, worker.seconds))
                 self._end(worker)
         return rows
 
@@ -158,12 +171,12 @@ class Workers:
             if not worker.ready:
                 raise WorkerDied(death)
             return []
-        print(f"\na worker died while scoring {key[0]} (seed {key[1]}): {death}", file=sys.stderr, flush=True)
+        print(f"\na worker died at {key[0]} (seed {key[1]}): {death}", file=sys.stderr, flush=True)
         self._deaths[key] += 1
         if self._deaths[key] < _TRIES:
             self._start(first=key)
             return []
-        return [self._scorer.failed(key, f"its worker died twice, perhaps for lack of memory: {death}", seconds)]
+        return [self._maker.failed(key, f"its worker died twice, perhaps for lack of memory: {death}", seconds)]
 
     def _end(self, worker: _Worker) -> str:
         """Forget a worker; returns how its process ended."""
@@ -226,14 +239,14 @@ class _Taker:
 class _Worker(_Taker):
     """A worker process of this machine."""
 
-    def __init__(self, scorer: Scorer, device: str, number: int) -> None:
+    def __init__(self, maker: RowMaker, device: str, number: int) -> None:
         context = get_context(start_method(device))
         connection, inner = context.Pipe()
         super().__init__(connection)
         self.ready = False
         self.number = number
         self.process: BaseProcess = context.Process(  # type: ignore[attr-defined]
-            target=_work, args=(inner, scorer, device, os.getpid())
+            target=_work, args=(inner, maker, device, os.getpid())
         )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*use of fork")
@@ -247,17 +260,17 @@ class _Worker(_Taker):
         super().close()
 
 
-def _work(connection: Connection, scorer: Scorer, device: str, parent: int) -> None:
+def _work(connection: Connection, maker: RowMaker, device: str, parent: int) -> None:
     """What a worker process does."""
     follow_parent()
     _prctl_pr_set_pdeathsig(signal.SIGKILL)  # on Linux it ends with its parent, even in the middle of a row
-    scorer.use(device)
+    maker.use(device)
     gc.freeze()  # else a full collection, now and then, looks at half a million objects of imports: 0.2 s
     with suppress(EOFError, BrokenPipeError):
         connection.send(_READY)
         while os.getppid() == parent:
             if connection.poll(_TICK_S):
-                connection.send(scorer.score(*connection.recv()))
+                connection.send(maker.row(*connection.recv()))
 
 
 def meet_helpers(workers: int, nodes: int) -> list[Connection]:
@@ -276,7 +289,7 @@ def meet_helpers(workers: int, nodes: int) -> list[Connection]:
     return connections
 
 
-def help_first(scorer: Scorer, device: str, workers: int, nodes: int, row_timeout: float | None = None) -> None:
+def help_first(maker: RowMaker, device: str, workers: int, nodes: int, row_timeout: float | None = None) -> None:
     """For the other processes: score, each in one worker process of its own, until the first process ends.
 
     Of the device ``cuda`` the processes of a machine take one GPU each.
@@ -286,7 +299,7 @@ def help_first(scorer: Scorer, device: str, workers: int, nodes: int, row_timeou
     port, secret = fabric.broadcast(None)
     with (
         Client((environment.main_address, port), authkey=secret) as first,
-        Workers(scorer, own_device(device, fabric.local_rank), 1, row_timeout) as own,
+        Workers(maker, own_device(device, fabric.local_rank), 1, row_timeout) as own,
     ):
         serve(first, own)
 
