@@ -1,4 +1,4 @@
-"""The README's table of proxies, from their records: ``python -m vkdnw_pl.report.proxies README.md`` renews it."""
+"""The documentation's table of proxies, from their records: ``python -m vkdnw_pl.report.proxies docs/proxies.md`` renews it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from vkdnw_pl.proxies import PROXIES
 from vkdnw_pl.report.tables import markdown_table
 
-BEGIN = "<!-- proxies: made by `python -m vkdnw_pl.report.proxies README.md` -->"
+BEGIN = "<!-- proxies: made by `python -m vkdnw_pl.report.proxies docs/proxies.md` -->"
 END = "<!-- /proxies -->"
 
 
