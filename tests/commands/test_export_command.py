@@ -90,6 +90,9 @@ def test_the_file_has_all_that_it_takes(exported, run):
         "input_size": [3, 12, 12],
         "normalisation": {"mean": statistics[0], "std": statistics[1]},
         "crop_pct": 1.0,
+        "interpolation": "bilinear",
+        "resized_from": 16,
+        "class_names": list("0123456789"),
     }
     checkpoint = run / "checkpoints" / "last.ckpt"
     average, trained = state_of(checkpoint), state_of(checkpoint, "current_model_state")
@@ -101,6 +104,7 @@ def test_the_file_has_all_that_it_takes(exported, run):
 def test_both_files_of_weights_are_one_network(exported, images):
     network, other = load_exported(exported), load_exported(exported / "model.safetensors")
     assert not network.training
+    assert network.class_names == other.class_names == tuple("0123456789")
     assert torch.equal(network(images), other(images))
     assert read_exported(exported / "model.safetensors")[0] == read_exported(exported)[0]
     module = TrainingModule.load_from_checkpoint(exported.parent / "fit" / "checkpoints" / "last.ckpt")
@@ -159,8 +163,10 @@ def test_timm_knows_how_its_images_are_prepared(exported, search):
     mean, std = map(tuple, Digits().image_statistics)
     model = timm.create_model("vkdnw_mbv2", arch=str(exported / "model.json"))
     for network in (load_exported(exported), load_exported(exported / "model.safetensors"), model):
+        assert network.pretrained_cfg["label_names"] == tuple("0123456789")
         found = timm.data.resolve_model_data_config(network)
         assert (found["input_size"], found["mean"], found["std"]) == ((3, 12, 12), mean, std)
+        assert found["interpolation"] == "bilinear"
         assert found["crop_pct"] == 1.0  # of images of 12 pixels all is seen
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8))
     prepared = timm.data.create_transform(**found, is_training=False)(image)
@@ -170,6 +176,9 @@ def test_timm_knows_how_its_images_are_prepared(exported, search):
         "vkdnw_mbv2", arch=str(exported / "model.json"), pretrained_cfg_overlay={"std": (1, 1, 1)}
     )
     assert timm.data.resolve_model_data_config(given) == {**found, "std": (1, 1, 1)}
+    assert given.pretrained_cfg["label_names"] == tuple("0123456789")
+    finetuned = timm.create_model("vkdnw_mbv2", arch=str(exported / "model.json"), num_classes=3)
+    assert "label_names" not in finetuned.pretrained_cfg  # those of other classes
     of_search = timm.create_model("vkdnw_mbv2", arch=str(search / "found.json"))
     assert timm.data.resolve_model_data_config(of_search)["input_size"] == (3, 32, 32)
 
@@ -194,6 +203,10 @@ def test_onnxruntime_computes_the_same(exported, images):
         np.testing.assert_allclose(logits, network(images[:batch]).detach(), rtol=1e-4, atol=1e-5)
     properties = {one.key: one.value for one in onnx.load(exported / "model.onnx").metadata_props}
     assert properties["arch"] == TINY
+    assert json.loads(properties["class_names"]) == list("0123456789")
+    assert json.loads(properties["input_size"]) == [3, 12, 12]
+    assert tuple(json.loads(properties[name]) for name in ("mean", "std")) == Digits().image_statistics
+    assert (properties["crop_pct"], properties["interpolation"]) == ("1.0", "bilinear")
 
 
 def test_a_wrong_onnx_file_is_an_error(exported, run, capsys, tmp_path, monkeypatch):

@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vkdnw_pl.errors import check_choice, check_number
 from vkdnw_pl.runs.documents import read_json
 
 TASK = ("num_classes", "image_size", "in_channels")
 """Options of a space's network that follow from the images that it is made for, not from the architecture."""
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
+"""Names of how images are resized that Pillow, torchvision and timm share."""
 
 _RANKED = re.compile(r"(.*\.json)#([^/]*)")
 
@@ -32,7 +35,7 @@ class ArchFile:
     task: Mapping[str, int] = field(default_factory=dict)
     """Those of `TASK` that the file knows: what the search scored, or what the exported network was trained for."""
     images: Mapping[str, Any] = field(default_factory=dict)
-    """How its images are prepared, as far as the file knows: ``input_size``, ``mean``, ``std`` and ``crop_pct`` of timm."""
+    """What timm's ``pretrained_cfg`` says of its images, as far as the file knows; see `prepared_images`."""
     top: tuple[str, ...] = ()
     """The best architectures of the search, from the best on."""
 
@@ -92,7 +95,8 @@ def prepared_images(content: Mapping[str, Any], where: str) -> dict[str, Any]:
     """What a file says of its images, as timm's ``pretrained_cfg`` has it; ``where`` is how texts call the file.
 
     Args:
-        content: with ``input_size``, ``normalisation`` and ``crop_pct``, as far as they are known.
+        content: with ``input_size``, ``normalisation``, ``crop_pct``, ``interpolation`` and ``class_names``, as far as
+            they are known.
         where: for the error.
     """
     images: dict[str, Any] = {}
@@ -103,6 +107,14 @@ def prepared_images(content: Mapping[str, Any], where: str) -> dict[str, Any]:
             raise ValueError(f"{where} is damaged: 'normalisation' must have the lists of numbers 'mean' and 'std'")
         images |= {name: tuple(statistics[name]) for name in ("mean", "std")}
         images["crop_pct"] = content.get("crop_pct") or 1.0  # known where the normalisation is
+    check_number(f"{where}, crop_pct", content.get("crop_pct") or 1.0, 0, 1, open_low=True)
+    if (interpolation := content.get("interpolation")) is not None:
+        check_choice(f"{where}, interpolation", interpolation, INTERPOLATIONS)
+        images["interpolation"] = interpolation
+    if (names := content.get("class_names")) is not None:
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{where} is damaged: 'class_names' must be a list of texts")
+        images["label_names"] = tuple(names)
     return images
 
 

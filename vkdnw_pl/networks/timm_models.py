@@ -187,6 +187,9 @@ def _create(variant: str, pretrained: bool, arch: str, **kwargs: Any) -> nn.Modu
     blocks, options, images = _read(arch)
     for name, value in options.items():
         kwargs.setdefault(name, value)  # before timm fills in those of ImageNet
+    names = images.get("label_names")
+    if names is not None and len(names) != kwargs.get("num_classes"):  # a new classifier, for other classes
+        images = {name: value for name, value in images.items() if name != "label_names"}
     kwargs["pretrained_cfg_overlay"] = {**images, **(kwargs.get("pretrained_cfg_overlay") or {})}
     return build_model_with_cfg(
         TimmMBV2,

@@ -42,6 +42,7 @@ from vkdnw_pl.training.exported import (
     write_onnx,
 )
 from vkdnw_pl.training.folder import TrainingFolder
+from vkdnw_pl.training.image_record import ImageRecord, check_image_record, image_record
 
 FOUND = "found.json"
 _OURS = "vkdnw_pl.data."
@@ -126,7 +127,7 @@ def _from_checkpoint(path: Path, content: Mapping[str, Any], options: ExportOpti
     size = hparams.get("student_size") or height
     task = {"num_classes": hparams["num_classes"], "image_size": size, "in_channels": channels}
     record = _record(resolved, task, {**(hparams.get("network") or {}), **(options.network or {})})
-    network = _loaded(record, content, path)
+    record = replace(record, resized_from=None if size == height else height)
     averaged = "current_model_state" in content  # by EMA
     progress = {"epoch": content.get("epoch"), "steps": content.get("global_step"), "averaged": averaged}
     facts = {"source": {"file": path.name, **progress}}
@@ -134,7 +135,14 @@ def _from_checkpoint(path: Path, content: Mapping[str, Any], options: ExportOpti
     run = folder.parent if folder.name == "checkpoints" and (folder.parent / "meta.json").is_file() else None
     if run is not None:
         facts |= _facts_of_run(TrainingFolder(run), content)
-        record = replace(record, **_prepared_images(TrainingFolder(run)))
+    images = content.get("image_record")
+    if images is not None:
+        check_image_record(images, record.num_classes, f"source={str(path)!r}, image_record,")
+        images = {name: value for name, value in images.items() if name in NetworkRecord.__dataclass_fields__}
+    elif run is not None:  # an older checkpoint
+        images = _prepared_images(TrainingFolder(run), record.num_classes)
+    record = replace(record, **(images or {}))
+    network = _loaded(record, content, path)
     return ExportSource(record=record, network=network, trained=True, facts=facts, run=run)
 
 
@@ -227,8 +235,8 @@ def _evaluation(values: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in values.items() if name.startswith(("val/", "test/"))}
 
 
-def _prepared_images(folder: TrainingFolder) -> dict[str, Any]:
-    """How images were prepared, as `NetworkRecord` has it, where our data module says it."""
+def _prepared_images(folder: TrainingFolder, num_classes: int) -> ImageRecord:
+    """How images were prepared, where our data module says it."""
     data = (read_yaml(folder.config) if folder.config.is_file() else {}).get("data")
     if not isinstance(data, dict):
         return {}
@@ -240,11 +248,7 @@ def _prepared_images(folder: TrainingFolder) -> dict[str, Any]:
         module = getattr(vkdnw_pl.data, name)(**(data.get("init_args") or {}))
     except TypeError as error:
         raise ValueError(f"{folder.config} is damaged: data.init_args: {error}") from None
-    if module.image_statistics is None:
-        return {}
-    mean, std = module.image_statistics
-    statistics = {"mean": [float(x) for x in mean], "std": [float(x) for x in std]}
-    return {"normalisation": statistics, "crop_pct": module.crop_pct or 1.0}
+    return image_record(module, num_classes)
 
 
 def make_card(source: ExportSource) -> dict[str, Any]:
@@ -300,7 +304,14 @@ def write_files(
 
 def _write_onnx(path: Path, source: ExportSource, card: dict[str, Any], opset: int) -> dict[str, Any]:
     record = source.record
-    metadata = {"arch": record.arch, "space": record.space, "normalisation": json.dumps(card["normalisation"])}
+    images = {"input_size": record.input_size, **(record.normalisation or {}), "crop_pct": record.crop_pct}
+    images |= {"interpolation": record.interpolation, "class_names": record.class_names}
+    metadata = {"arch": record.arch, "space": record.space}
+    metadata |= {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in images.items()
+        if value is not None
+    }
     try:
         with user_input():
             difference = write_onnx(source.network, path, record.input_size, opset, metadata)

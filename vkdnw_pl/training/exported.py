@@ -25,6 +25,7 @@ from vkdnw_pl.runs.files import replaced, sha256_of
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.spaces.base import check_imported
 from vkdnw_pl.training.export_options import CARD
+from vkdnw_pl.training.image_record import check_image_record
 
 SAFETENSORS = ".safetensors"
 WEIGHTS = ("model.pt", "model.safetensors")
@@ -146,6 +147,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda value: isinstance(value, list) and len(value) == 3 and all(is_whole(one, 1) for one in value),
     ),
     "student_size": ("a whole number of at least 1, or null", lambda value: value is None or is_whole(value, 1)),
+    "resized_from": ("a whole number of at least 1, or null", lambda value: value is None or is_whole(value, 1)),
 }
 """What a checkpoint, or an exported file, says of its network: what it must be, in words and as a test."""
 
@@ -257,6 +259,12 @@ class NetworkRecord:
     """``mean`` and ``std`` of what it was trained on, for white = 1; None where they are not known."""
     crop_pct: float = 1.0
     """Image size over the shorter side to which an image is resized before it is cropped."""
+    interpolation: str | None = None
+    """How it is resized, such as ``bicubic``; None where that is not known."""
+    resized_from: int | None = None
+    """Height and width of the prepared images, if they are then resized (bilinear, as tensors) to ``input_size``."""
+    class_names: list[str] | None = None
+    """In the order of the logits; None where they are not known."""
     format: int = 1
 
     @property
@@ -266,12 +274,16 @@ class NetworkRecord:
         return {**self.network, "num_classes": self.num_classes, "image_size": size, "in_channels": channels}
 
     def build(self) -> nn.Module:
-        """The network with PyTorch's default initialisation; ``timm.data`` finds in it how its images are prepared."""
+        """The network with PyTorch's default initialisation.
+
+        It has ``class_names``, a tuple or None, and ``timm.data`` finds in it how its images are prepared.
+        """
         network: Any = SPACES[self.space].build(self.arch, **self.options)
         network.pretrained_cfg = {
             **getattr(network, "pretrained_cfg", {}),
             **prepared_images(asdict(self), "the network"),
         }
+        network.class_names = None if self.class_names is None else tuple(self.class_names)
         return network
 
 
@@ -310,7 +322,7 @@ def read_exported(path: str | Path) -> tuple[NetworkRecord, dict[str, Tensor]]:
     content = read_checkpoint(path)
     fields = record_fields(content, path)
     check_network_facts(fields, str(path), ("space", "arch", "num_classes", "input_size"))
-    prepared_images(fields, str(path))
+    check_image_record(fields, fields["num_classes"], str(path))
     record = NetworkRecord(**{name: fields[name] for name in NetworkRecord.__dataclass_fields__ if name in fields})
     if record.format != 1:
         raise ValueError(f"{path} has format {record.format!r}, which this version cannot read")
@@ -347,6 +359,9 @@ def exported_file(path: str | Path) -> Path:
 
 def load_exported(path: str | Path) -> nn.Module:
     """The network of an exported file or folder, with its weights, in evaluation mode.
+
+    Its ``class_names`` are a tuple, or None where they are not known; ``timm.data.resolve_model_data_config(network)``
+    gives how its images are prepared.
 
     Args:
         path: ``model.pt``, ``model.safetensors``, or the folder that ``export`` wrote.

@@ -25,6 +25,7 @@ from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.spaces.base import check_imported
 from vkdnw_pl.spaces.resolve import AUTO, resolve_arch
 from vkdnw_pl.training.exported import check_network_facts, load_weights, read_checkpoint
+from vkdnw_pl.training.image_record import ImageRecord, check_image_record, check_same_classes, image_record
 from vkdnw_pl.training.losses import Distillation, in_full_precision, mixup, smooth_targets
 from vkdnw_pl.training.optimizer import (
     OptimizerOptions,
@@ -125,6 +126,7 @@ class TrainingModule(LightningModule):
         channels, height, width = input_size
         size = (height, width) if student_size is None else (student_size, student_size)
         self.input_size = (channels, *size)
+        self.image_record: ImageRecord | None = None
         self.label_smoothing, self.mixup, self.channels_last = label_smoothing, mixup, channels_last
         self._compile = compile
         self.network = self._build_network(init, zero_gamma, bn_momentum)
@@ -150,13 +152,35 @@ class TrainingModule(LightningModule):
         check_imported(str(kwargs.get("space", facts["space"])), where)
         return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes in the order of the logits, where data module or checkpoint say them."""
+        names = None if self.image_record is None else self.image_record["class_names"]
+        return None if names is None else tuple(names)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.image_record is not None:
+            checkpoint["image_record"] = self.image_record
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over what goes with the network, unless the images here are of other classes: a ``UsageError``."""
+        saved = checkpoint.get("image_record")
+        if saved is None:  # an older one, or of a data module that Lightning did not know
+            return
+        check_image_record(saved, self.num_classes, "image_record of the checkpoint")
+        check_same_classes(saved.get("class_names"), self.class_names)
+        known = {name: value for name, value in (self.image_record or {}).items() if value is not None}
+        self.image_record = {**saved, **known}
+
     def setup(self, stage: str) -> None:
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if data is not None:
+            self.image_record = image_record(data, self.num_classes)
         if self.trainer.precision == "64-true":
             self.double()  # before a checkpoint is loaded: Lightning would round it to float32 on the way
         if self.channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if stage == "fit" and self.distillation is not None:
-            data: Any = getattr(self.trainer, "datamodule", None)
             self.distillation.prepare(self.device, getattr(data, "image_statistics", None))
         if self._compile:
             self.network.compile()  # in place: names of weights stay

@@ -1,0 +1,65 @@
+"""What goes with a trained network about its images: names of the classes, and how images are prepared. Plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vkdnw_pl.errors import UsageError, one_line
+from vkdnw_pl.networks.arch_file import prepared_images
+
+ImageRecord = dict[str, Any]
+"""``class_names`` (list, or None), ``normalisation`` (``mean`` and ``std``, or None), ``crop_pct``, ``interpolation``."""
+_SHOWN = 12
+
+
+def image_record(data: Any, num_classes: int) -> ImageRecord:
+    """What a data module that is set up says of its images; anybody's, which may say nothing of it.
+
+    Args:
+        data: may have ``class_names``, ``image_statistics`` (mean and standard deviation of each channel, for white =
+            1), ``crop_pct`` and ``interpolation``, as `ImageDataModule` has them.
+        num_classes: of the network.
+
+    Raises:
+        ValueError: naming what is of the wrong kind.
+    """
+    names, statistics = getattr(data, "class_names", None), getattr(data, "image_statistics", None)
+    record: ImageRecord = {
+        "class_names": None if names is None else [str(name) for name in names],
+        "normalisation": None,
+        "crop_pct": getattr(data, "crop_pct", None) or 1.0,
+        "interpolation": getattr(data, "interpolation", None),
+    }
+    if statistics is not None:
+        mean, std = statistics
+        record["normalisation"] = {"mean": [float(value) for value in mean], "std": [float(value) for value in std]}
+    check_image_record(record, num_classes, type(data).__name__)
+    return record
+
+
+def check_image_record(record: Any, num_classes: int, where: str) -> None:
+    """Refuse a record with values of the wrong kind, or without a name for each class; ``where`` is how texts call it."""
+    if not isinstance(record, Mapping):
+        raise ValueError(f"{where} is damaged: it is a {type(record).__name__}, not values by name")
+    images = prepared_images(record, where)
+    names = images.get("label_names")
+    if names is not None and len(names) != num_classes:
+        raise ValueError(f"{where} has {len(names)} class_names for {num_classes} classes")
+
+
+def check_same_classes(saved: Sequence[str] | None, names: Sequence[str] | None) -> None:
+    """Refuse images of other classes, or in another order, than those that a checkpoint's network was trained on."""
+    if saved is None or names is None or list(saved) == list(names):
+        return
+    first = next(i for i, pair in enumerate(zip([*saved, None], [*names, None])) if pair[0] != pair[1])
+    there, here = ([*values[first : first + 1], "none"][0] for values in (saved, names))
+    raise UsageError(
+        f"the images are of other classes than those that the network was trained on: class {first} is {here!r} here and "
+        f"{there!r} there (here: {_listed(names)}; there: {_listed(saved)})"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return one_line(", ".join(names[:_SHOWN])) + more
