@@ -304,12 +304,14 @@ def write_files(
 
 def _write_onnx(path: Path, source: ExportSource, card: dict[str, Any], opset: int) -> dict[str, Any]:
     record = source.record
-    images = {"input_size": record.input_size, **(record.normalisation or {}), "crop_pct": record.crop_pct}
-    images |= {"interpolation": record.interpolation, "class_names": record.class_names}
-    metadata = {"arch": record.arch, "space": record.space}
-    metadata |= {
+    facts = {
+        **{"arch": record.arch, "space": record.space, "input_size": record.input_size, "crop_pct": record.crop_pct},
+        **{"interpolation": record.interpolation, "resized_from": record.resized_from},
+        **{"class_names": record.class_names, **(record.normalisation or {})},
+    }
+    metadata = {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for name, value in images.items()
+        for name, value in facts.items()
         if value is not None
     }
     try:
