@@ -24,7 +24,7 @@ LAYERS = [
         "option_parser",
         "scoring",
     ),
-    *("search", "callbacks", "report", "tracking", "training", "cluster", "commands", "cli", "__main__"),
+    *("search", "callbacks", "report", "tracking", "training", "cluster", "commands", "api", "cli", "__main__"),
 ]
 ROOT = {"", "_version"}  # the package itself, which imports lazily
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -80,7 +80,8 @@ class ProxyOptions(OptionGroup):
     """How proxies are computed."""
 
     proxies: list[str | dict[str, Any]] = field(default_factory=list)
-    """Proxies, by name or with parameters; for example '[macs, aleph, {name: vkdnw, alpha: 0.1}]'."""
+    """Proxies, by name or with parameters; for example '[macs, aleph, {name: vkdnw, alpha: 0.1}]'. The name of a ranking,
+    such as vkdnw_agg, stands for the proxies that it needs."""
     batch_size: int = 16
     """Images per batch that the proxies see."""
     input: str | dict[str, Any] = "random"
@@ -98,14 +99,17 @@ class ProxyOptions(OptionGroup):
         check_whole("batch_size", self.batch_size, 1)
         if any(not isinstance(spec, str | Mapping) for spec in self.proxies):  # objects or classes, from Python
             from vkdnw_pl.proxies import make_proxies
+            from vkdnw_pl.ranking.needed import with_proxies_of
 
-            object.__setattr__(self, "proxies", [proxy.record() for proxy in make_proxies(self.proxies)])
+            specs = with_proxies_of([], self.proxies)
+            object.__setattr__(self, "proxies", [proxy.record() for proxy in make_proxies(specs)])
 
     def make_proxies(self) -> list[Proxy]:
-        """The proxies, checked against the other options. Imports torch."""
+        """The proxies, a ranking among them as those that it needs, checked against the other options. Imports torch."""
         from vkdnw_pl.proxies import make_proxies
+        from vkdnw_pl.ranking.needed import with_proxies_of
 
-        proxies = make_proxies(self.proxies)
+        proxies = make_proxies(with_proxies_of([], self.proxies))
         self.check_proxies(proxies)
         return proxies
 

@@ -25,11 +25,12 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 from torchvision.ops import FrozenBatchNorm2d
 
+from vkdnw_pl.api.networks import score
 from vkdnw_pl.networks.init import initialise
 from vkdnw_pl.proxies import PROXIES, Proxy, UndefinedScore, make_proxies
 from vkdnw_pl.proxies.borrow import _stream, borrow
 from vkdnw_pl.proxies.functional.fisher import quantiles
-from vkdnw_pl.proxies.scoring import score, score_network
+from vkdnw_pl.proxies.scoring import score_network
 
 NETWORKS = {
     "nb201": lambda: small_nb201(MIXED, 5, 16),

@@ -13,9 +13,10 @@ from proxy_reference import ALL_NONE, IDENTITY, MIXED, images, labelled, small_n
 from torch import nn
 
 import vkdnw_pl
+from vkdnw_pl.api.networks import score
 from vkdnw_pl.data.batches import Batch
 from vkdnw_pl.proxies import PROXIES, Proxy, ProxyInfo, UndefinedScore, make_proxies
-from vkdnw_pl.proxies.scoring import Images, Scores, score, score_network
+from vkdnw_pl.proxies.scoring import Images, Scores, score_network
 
 
 def make(name, compute, columns=None, graph=None):

@@ -21,7 +21,7 @@ RANKING = "aleph>vkdnw+macs"
 
 
 def settings(**changed):
-    proxies = proxies_to_compute(RANKING, parse_ranking(RANKING), [])
+    proxies = proxies_to_compute(RANKING, [])
     return make_settings(
         None,
         network=NETWORK,
@@ -102,7 +102,7 @@ def read_history_arch(lines, index):
 
 def test_proxies_of_a_ranking():
     def names(ranking, extra=()):
-        return [proxy.record() for proxy in proxies_to_compute(ranking, parse_ranking(ranking), extra)]
+        return [proxy.record() for proxy in proxies_to_compute(ranking, extra)]
 
     assert [one["name"] for one in names("vkdnw_agg")] == ["aleph", "vkdnw", "jacov", "expressivity", "trainability"]
     assert [one["name"] for one in names("vkdnw_mbv2_official")] == [

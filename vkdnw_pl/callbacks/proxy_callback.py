@@ -27,6 +27,7 @@ from vkdnw_pl.networks.private_copy import private_copy
 from vkdnw_pl.options import ProxyOptions
 from vkdnw_pl.proxies.base import Proxy
 from vkdnw_pl.proxies.scoring import Images, release_freed_memory, score_network
+from vkdnw_pl.ranking.needed import refuse_for_one
 from vkdnw_pl.runs.files import write_csv
 from vkdnw_pl.runs.table import FAILED, OK, ScoreRow, ScoreTable, read_table, write_table
 
@@ -85,6 +86,7 @@ class ProxyCallback(Callback):
         input: str | dict[str, Any] = "random",
         data: str | dict[str, Any] = MODULE,
     ) -> None:
+        refuse_for_one(proxies)
         options = ProxyOptions(proxies=list(proxies), batch_size=batch_size, init=init, input=input, data=data)
         self.proxies = options.make_proxies()
         check_whole("seed", seed, 0)

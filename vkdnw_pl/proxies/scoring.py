@@ -8,22 +8,21 @@ import mmap
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, TypeVar, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from vkdnw_pl.data.batches import Batch, Batches, Source, batches, image_batch
-from vkdnw_pl.errors import check_bool, check_choice, check_whole, what_it_says, why
-from vkdnw_pl.networks.init import INITS, Init, Uninitialised
+from vkdnw_pl.data.batches import Batch, Batches
+from vkdnw_pl.errors import what_it_says, why
+from vkdnw_pl.networks.init import Init, Uninitialised
 from vkdnw_pl.networks.private_copy import Uncopied, is_scripted
-from vkdnw_pl.proxies.base import Proxy, ProxySpec, make_proxies, sample_notes
+from vkdnw_pl.proxies.base import Proxy
 from vkdnw_pl.proxies.borrow import Borrowed, borrow
 from vkdnw_pl.proxies.functional import UndefinedScore
 
@@ -59,15 +58,6 @@ class Scores:
         """Note what went wrong with these."""
         self.leave_out(columns, reason)
         self.failed = True
-
-
-class NetworkScores(dict[str, float | None]):
-    """Column → value, None where the network has no such score; ``reasons`` says why."""
-
-    def __init__(self, values: Mapping[str, float | None], reasons: Mapping[str, str] | None = None) -> None:
-        super().__init__(values)
-        self.reasons = dict(reasons or {})
-        """Column → text."""
 
 
 @dataclass(frozen=True)
@@ -234,119 +224,6 @@ def _run(scores: Scores, proxy: Proxy, borrowed: Borrowed) -> None:
     except Exception as error:
         scores.fail(columns, _describe(error))
     scores.seconds[proxy.label or proxy.name] = time.perf_counter() - started_at
-
-
-def score(
-    network: nn.Module,
-    input_size: Sequence[int] | None = None,
-    num_classes: int | None = None,
-    proxies: Sequence[ProxySpec] = ("vkdnw", "aleph", "macs", "params"),
-    batch_size: int | None = None,
-    seed: int = 1,
-    init: Init | Literal["auto"] = "auto",
-    data: Source | None = None,
-    inputs: Tensor | Batch | None = None,
-    details: bool = False,
-    strict: bool = False,
-) -> NetworkScores:
-    """Zero-cost scores of any torch module that maps one tensor to logits (batch, classes).
-
-    Args:
-        network: the module; its weights, buffers, mode, hooks and the random state are as before afterwards.
-        input_size: shape of one input, (3, 224, 224) by default: (channels, height, width) of an image, or any other
-            that the network takes, such as (20, 8) or (12,).
-        num_classes: expected number of logits; checked where given, else found out where a proxy needs labels.
-        proxies: names, ``{"name": ..., parameter: value}``, classes or made proxies; see ``vkdnw_pl.proxies.PROXIES``.
-        batch_size: number of random inputs, 16 by default.
-        seed: of the inputs, of the initialisation and of the proxies' random draws.
-        init: ``auto`` scores copies that are initialised as each proxy is defined, ``kaiming_normal``, ``gaussian``,
-            ``zennas`` and ``pytorch`` all proxies on such a copy, ``keep`` on the weights as they are.
-        data: images for the proxies that are defined on real ones: see ``data.batches.image_batch``. Digits by default,
-            random values where the inputs are no images. Digits have 10 classes, so that proxies with labels need a
-            network with as many.
-        inputs: a batch (B, ...) of your own for all proxies, such as token numbers, instead of ``input_size``,
-            ``batch_size`` and ``data``; a ``Batch`` has labels too, which are drawn at random for a tensor.
-        details: also the further columns of a proxy, such as ``vkdnw_decile_1``.
-        strict: raise where a proxy fails; a score that is undefined for the network is no failure.
-
-    Returns:
-        Column → value, or None with a text in ``reasons``. Higher is better unless the proxy's record says otherwise.
-
-    Raises:
-        ValueError: for unknown proxies, parameters or images, or where the number of logits is not ``num_classes``.
-        RuntimeError: with ``strict``, where a proxy fails, with its reason.
-    """
-    if not isinstance(network, nn.Module):
-        raise ValueError(f"network={network!r} is not allowed: give a torch.nn.Module")
-    if any(parameter.is_meta for parameter in network.parameters()):
-        raise ValueError("the network is on the meta device, where weights have no values: make it on another device")
-    made_proxies = make_proxies(proxies)
-    check_choice("init", init, ("auto", *INITS))
-    check_whole("seed", seed := _plain(seed), 0, most=2**32 - 1)
-    check_bool("details", details)
-    check_bool("strict", strict)
-    if num_classes is not None:
-        check_whole("num_classes", num_classes := _plain(num_classes), 1)
-    images: Images | Batch
-    if inputs is None:
-        if isinstance(input_size, str) or not (input_size is None or isinstance(input_size, Iterable)):
-            raise ValueError(f"input_size={input_size!r} is not allowed: give a shape such as (3, 224, 224)")
-        size = (3, 224, 224) if input_size is None else tuple(map(_plain, input_size))
-        for length in size or (None,):
-            check_whole(f"input_size={input_size!r}: length", length, 1)
-        check_whole("batch_size", batch_size := 16 if batch_size is None else _plain(batch_size), 1)
-        if not (data is None or isinstance(data, str | Mapping)):
-            raise ValueError(f"data={data!r} is not allowed: give a name, the path of a file or a data module")
-        if data is not None and not any(proxy.input == "data" for proxy in made_proxies):
-            warnings.warn(f"data={data!r} has no effect: no proxy among these sees images of a data set", stacklevel=2)
-        few = batches("random", min(batch_size, 2), size, seed)(0)
-    else:
-        for option, value in {"input_size": input_size, "batch_size": batch_size, "data": data}.items():
-            if value is not None:
-                raise ValueError(f"{option}={value!r} has no meaning beside inputs, which are a whole batch")
-        few = inputs if isinstance(inputs, Batch) else Batch(inputs)
-        if not isinstance(few.images, Tensor) or few.images.dim() == 0 or not len(few.images):
-            raise ValueError(f"inputs={inputs!r} is not allowed: give a tensor (B, ...) with at least one input")
-        if few.images.is_meta or few.images.layout != torch.strided:
-            raise ValueError("inputs is a tensor without values, or a sparse one: give a dense tensor (B, ...)")
-        batch_size = len(few.images)
-    if num_classes is not None or any(proxy.info.needs_labels for proxy in made_proxies):
-        num_logits = _num_logits(network, few, seed)
-        if num_classes is not None and num_logits not in (None, num_classes):
-            raise ValueError(f"num_classes={num_classes} was given, but the network returns {num_logits} logits")
-        num_classes = num_logits
-    if inputs is None:
-        data = data or ("digits" if len(size) == 3 else "random")
-        images = Images(*(batches(source, batch_size, size, seed, num_classes) for source in ("random", data)))
-        # A wrong batch size or source is the caller's mistake, not a failed proxy.
-        for kind in {proxy.input for proxy in made_proxies} - {"none"}:
-            getattr(images, kind)(0)
-    elif few.labels is None and num_classes is not None:
-        images = replace(few, labels=image_batch("random", batch_size, (1,), seed, num_classes).labels)
-    else:
-        images = few
-    for note in sample_notes(made_proxies, batch_size, only=inputs is not None):
-        warnings.warn(note, stacklevel=2)
-    scores = score_network(network, images, made_proxies, seed, init)
-    if scores.failed and strict:
-        raise RuntimeError("; ".join(f"{column}: {reason}" for column, reason in scores.reasons.items()))
-    columns = [column for proxy in made_proxies for column in proxy.table_columns[: None if details else 1]]
-    reasons = {column: scores.reasons[column] for column in columns if column in scores.reasons}
-    return NetworkScores({column: scores.values[column] for column in columns}, reasons)
-
-
-def _plain(value: Any) -> Any:
-    """A number of NumPy as Python's."""
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _num_logits(network: nn.Module, batch: Batch, seed: int) -> int | None:
-    """How many logits the network returns; None where it cannot be run, of which every proxy will tell."""
-    try:
-        with borrow(network, batch, seed, "keep") as borrowed:
-            return borrowed.run(lambda lent: lent.trace("running").num_logits)
-    except Exception:
-        return None
 
 
 def _describe(error: Exception) -> str:

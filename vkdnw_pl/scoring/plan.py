@@ -20,6 +20,7 @@ from vkdnw_pl.options import (
     check_rows,
 )
 from vkdnw_pl.oracles import TABLES, load_oracle
+from vkdnw_pl.ranking.needed import refuse_for_one
 from vkdnw_pl.runs.folder import Record
 from vkdnw_pl.runs.table import Key
 from vkdnw_pl.scoring.archs import ChosenArchs, MacsLimit, resolve_archs
@@ -192,6 +193,8 @@ def plan_scoring(options: ScoreOptions) -> ScorePlan:
     from vkdnw_pl.proxies.base import sample_notes
     from vkdnw_pl.scoring.evaluation import choose_rankings
 
+    if len(chosen.archs) == 1:
+        refuse_for_one(options.proxies)
     proxies = options.make_proxies()
     columns = tuple(column for proxy in proxies for column in proxy.table_columns)
     rankings = choose_rankings(columns, options.rankings)

@@ -273,7 +273,7 @@ def _values(options: SearchOptions, space: Space, terms: Sequence[Term]) -> tupl
         return tuple(columns), [], "cpu"
     if options.progress:
         print("loading PyTorch ...", file=sys.stderr, flush=True)
-    proxies = proxies_to_compute(options.ranking, terms, options.proxies)
+    proxies = proxies_to_compute(options.ranking, options.proxies)
     columns = [column for proxy in proxies for column in proxy.table_columns if column not in COST_COLUMNS]
     if proxies:
         network = options.network_options

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vkdnw_pl.errors import nearest
-from vkdnw_pl.ranking import NAMED_SETS, Term, columns_of
+from vkdnw_pl.ranking import Term, columns_of
+from vkdnw_pl.ranking.needed import with_proxies_of
 from vkdnw_pl.runs.table import ScoreRow, join_rows, read_table
 from vkdnw_pl.scoring.score_tables import canonical
 from vkdnw_pl.search.history import COST_COLUMNS
@@ -41,43 +41,17 @@ def _first_column(spec: Spec) -> str:
     return PROXIES[name].info.name if "." in name or name in PROXIES else name
 
 
-def proxies_to_compute(ranking: str, terms: Sequence[Term], extra: Sequence[Spec]) -> list[Proxy]:
+def proxies_to_compute(ranking: str, extra: Sequence[Spec]) -> list[Proxy]:
     """The proxies that a ranking needs, with their defaults, and further ones.
 
     A column of the ranking that one of ``extra`` has, also by a label, is theirs; what the space knows by itself (``macs``,
     ``num_params``, ``layers``) needs no proxy.
     """
-    from vkdnw_pl.proxies import PROXIES, make_proxies
+    from vkdnw_pl.proxies import make_proxies
 
-    specs = list(extra)
-    computed = {column for proxy in (make_proxies(specs) if specs else []) for column in proxy.table_columns}
-    for column in columns_of(terms):
-        if column in computed or column in COST_COLUMNS:
-            continue
-        name = column if column in PROXIES else _proxy_with_column(column)
-        if name is None:
-            raise ValueError(
-                f"ranking={ranking!r}: {column!r} is not known{nearest(column, [*PROXIES, *NAMED_SETS])} (known rankings: "
-                f"{', '.join(NAMED_SETS)}; columns: {', '.join([*PROXIES, *COST_COLUMNS])}; joined by +)"
-            )
-        specs.append(name)
-        computed.update(make_proxies([name])[0].table_columns)
+    specs = with_proxies_of([ranking], extra, COST_COLUMNS)
     proxies = make_proxies(specs) if specs else []
     return [proxy for proxy in proxies if not set(proxy.table_columns) <= set(COST_COLUMNS)]
-
-
-def _proxy_with_column(column: str) -> str | None:
-    """Name of the proxy of which a column is one of several."""
-    from vkdnw_pl.proxies import PROXIES
-
-    for name, cls in PROXIES.items():
-        try:
-            proxy = cls()
-        except TypeError:  # it cannot be made without parameters
-            continue
-        if column in proxy.table_columns:
-            return name
-    return None
 
 
 Evaluate = Callable[[Sequence[str]], Iterator[ScoreRow]]

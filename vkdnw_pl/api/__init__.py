@@ -1,0 +1,1 @@
+"""What Python code calls: the functions of ``vkdnw_pl`` itself."""
