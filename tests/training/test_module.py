@@ -153,3 +153,18 @@ def test_refused(options, text):
 def test_a_teacher_without_losses_is_refused():
     with pytest.raises(ValueError, match="leave the teacher out"):
         TeacherOptions(logit_weight=0, feature_weight=0)
+
+
+def test_weights_for_other_classes_start_all_but_the_classifier(tmp_path, capsys):
+    trained, path = module(seed=1), tmp_path / "model.pt"
+    torch.save(trained.network.state_dict(), path)
+    other = module(seed=2, num_classes=3)
+    model = module(seed=2, num_classes=3, weights=str(path))
+    assert "are for 10 classes" in capsys.readouterr().err
+    for name, value in model.network.state_dict().items():
+        source = other if name.startswith("classifier.") else trained
+        assert torch.equal(value, source.network.state_dict()[name]), name
+    module(weights=str(path))
+    assert not capsys.readouterr().err  # the same classes: nothing is left out
+    with pytest.raises(ValueError, match="are those of another network"):
+        module(num_classes=3, weights=str(path), network={"channels": 8, "cells": 1})

@@ -47,15 +47,6 @@ class OnnxMismatch(RuntimeError):
     """The ONNX file does not compute what the network computes."""
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a state dict into ``network``, all of it; for what ``path`` may be see `read_weights`.
-
-    Raises:
-        ValueError: if the file cannot be read without running code from it, or holds weights of another network.
-    """
-    put_weights(network, read_weights(read_checkpoint(path), path), path)
-
-
 def put_weights(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Load a state dict that was read from ``path``."""
     try:

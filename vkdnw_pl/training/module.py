@@ -24,7 +24,7 @@ from vkdnw_pl.networks.init import Init, initialise, zero_residual_gammas
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.spaces.base import check_imported
 from vkdnw_pl.spaces.resolve import AUTO, resolve_arch
-from vkdnw_pl.training.exported import check_network_facts, load_weights, read_checkpoint
+from vkdnw_pl.training.exported import check_network_facts, read_checkpoint
 from vkdnw_pl.training.image_record import ImageRecord, check_image_record, check_same_classes, image_record
 from vkdnw_pl.training.losses import Distillation, in_full_precision, mixup, smooth_targets
 from vkdnw_pl.training.optimizer import (
@@ -35,6 +35,7 @@ from vkdnw_pl.training.optimizer import (
     parameter_groups,
     scaled_lr,
 )
+from vkdnw_pl.training.start_weights import load_start_weights
 from vkdnw_pl.training.teacher import TeacherOptions
 
 Options = TypeVar("Options", OptimizerOptions, ScheduleOptions, TeacherOptions)
@@ -56,7 +57,8 @@ class TrainingModule(LightningModule):
             built after torch.manual_seed(seed); for pretrained ones).
         zero_gamma: Every residual branch begins as zero: the weight of its last batch norm is 0.
         bn_momentum: Momentum of every batch norm's running statistics; null keeps the network's own.
-        weights: Checkpoint or state dict to start from instead of the initialisation.
+        weights: Checkpoint, exported network or state dict to start from instead of the initialisation; of a network with
+            another number of classes, all but the classifier.
         optimizer: How the weights are changed.
         schedule: How the learning rate goes.
         label_smoothing: Share of the target that is spread evenly over all classes.
@@ -131,7 +133,7 @@ class TrainingModule(LightningModule):
         self._compile = compile
         self.network = self._build_network(init, zero_gamma, bn_momentum)
         if weights is not None:
-            load_weights(self.network, Path(weights))
+            load_start_weights(self.network, Path(weights), num_classes)
         self.distillation: Distillation | None = None
         if self.teacher_options is not None:
             teacher_seed = self._seed_of("teacher")
