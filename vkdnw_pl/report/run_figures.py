@@ -21,7 +21,7 @@ from vkdnw_pl.oracles import Oracle, find_oracle
 from vkdnw_pl.report.figures.rankings import Bars, accuracy_limits, metric_bars, rank_panel
 from vkdnw_pl.report.figures.searches import SearchScores, compared_best, compared_costs, history_scores
 from vkdnw_pl.report.figures.style import run_style, to_svg
-from vkdnw_pl.report.figures.trainings import Curve, epoch_curves, value_and_accuracy
+from vkdnw_pl.report.figures.trainings import Curve, Trained, epoch_curves, value_and_accuracy
 from vkdnw_pl.report.run_contents import epoch_values, final_accuracy
 from vkdnw_pl.report.runs import Run
 from vkdnw_pl.report.tables import METRICS, MetricTable, Value, metric_value
@@ -133,7 +133,7 @@ def proxies_and_accuracy(runs: Sequence[Run]) -> list[Figure]:
             for i in drawn:
                 value, accuracy = runs[i].initial_proxies[name], accuracies[i][1]
                 text = f"{runs[i].name}: {name} {value:.6g}, {accuracy:.2f} %"
-                points.append((text, run_style(i)["color"], value, accuracy))
+                points.append(Trained(runs[i].name, run_style(i)["color"], value, accuracy, text))
             kinds = {accuracies[i][0] for i in drawn}
             caption = f"{name} before the training"
             figure = value_and_accuracy(points, name, f"{' or '.join(sorted(kinds))} (%)")

@@ -112,9 +112,9 @@ def rank_scatter(ranks: Mapping[str, Any], accuracy: Any, rows: Iterable[Row], d
 def rank_panel(ranks: Any, accuracy: Any, archs: Sequence[str]) -> Figure:
     """Draw one ranking as `rank_scatter` does, with the name of each architecture where one points at it."""
     with drawing():
-        figure = new_figure(3.1, 2.2)
+        figure = new_figure(style.PAGE_WIDTH, 2.4)
         figure.set_layout_engine("none")  # a page has a hundred of these, and room for labels takes half of their time
-        ax = figure.add_axes((0.15, 0.19, 0.83, 0.78), xlabel="rank (best on the right)", ylabel="accuracy (%)")
+        ax = figure.add_axes((0.17, 0.19, 0.81, 0.78), xlabel="rank (best on the right)", ylabel="accuracy (%)")
         draw_ranks(ax, ranks, accuracy, BLUE, archs)
     return figure
 
@@ -182,8 +182,8 @@ def ndcg_bars(rows: Iterable[Row]) -> Figure:
 
 def metric_bars(names: Sequence[str], groups: Sequence[Bars], label: str) -> Figure:
     """Draw one metric of several runs, a bar of each run (``groups``) for every ranking; the first on top."""
-    with style.panel(4.4, 0.55 + 0.13 * len(names) * (len(groups) + 0.8)) as (figure, ax):
-        draw_bars(ax, [shortened(clean(name), 24) for name in names], groups)
+    with style.panel(style.PAGE_WIDTH, 0.6 + 0.14 * len(names) * (len(groups) + 0.8)) as (figure, ax):
+        draw_bars(ax, [shortened(clean(name), 20) for name in names], groups)
         ax.set_xlabel(clean(label))
     return figure
 
@@ -206,9 +206,9 @@ def draw_bars(ax: Axes, names: Sequence[str], groups: Sequence[Bars]) -> None:
             if std:
                 ax.errorbar(mean, y, xerr=std, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
             if len(groups) <= 2:
-                size, side_text = 8 if len(groups) == 1 else 7, "left" if side > 0 else "right"
                 place: dict[str, Any] = {"xytext": (4 * side, 0), "textcoords": "offset points", "va": "center"}
-                ax.annotate(_text(value.mean), (mean + side * std, y), ha=side_text, fontsize=size, **place)
+                place |= {"ha": "left" if side > 0 else "right", "fontsize": style.SMALL}
+                ax.annotate(_text(value.mean), (mean + side * std, y), **place)
     wide = max(max(ends) - min(ends), 0.1)
     ax.set_xlim(min(ends) - 0.2 * wide * (min(ends) < 0), max(ends) + 0.2 * wide * (max(ends) > 0))  # for the numbers
     ax.set_yticks(range(len(names)), names)

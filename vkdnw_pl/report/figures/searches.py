@@ -180,7 +180,7 @@ def cost_and_score(
 
 def compared_best(searches: Sequence[SearchScores]) -> Figure:
     """Draw the best score so far of several searches, each in its colour."""
-    with panel(5.4, 3.2) as (figure, ax):
+    with panel(style.PAGE_WIDTH, 2.5) as (figure, ax):
         for search in searches:
             draw_best(ax, search.scores, search.line, search.name)
         ax.set(xlim=(0, max(len(search.scores) for search in searches)), ylabel="score")
@@ -191,7 +191,7 @@ def compared_costs(searches: Sequence[SearchScores], most: int = 300) -> tuple[F
     """Draw MACs and score of the best candidates of several searches, at most about ``most``; return also how many."""
     count = min(100, max(10, most // len(searches)))
     shown = 0
-    with panel(5.4, 3.2) as (figure, ax):
+    with panel(style.PAGE_WIDTH, 2.5) as (figure, ax):
         xlabel, unit = _axis("macs", np.array([c.macs for search in searches for c in search.candidates], dtype=float))
         for search in searches:
             order = np.argsort(-search.scores, kind="stable")[: min(count, int(np.isfinite(search.scores).sum()))]
@@ -296,7 +296,7 @@ def _number_axis(ax: Axes) -> None:
 def _caption(ax: Axes, lines: Sequence[tuple[str, str]]) -> None:
     """What the colours mean, in the order of ``lines``, in one line above the panel."""
     for (text, color), place, side in zip(lines, (0.0, 1.0), ("left", "right")):
-        text_style: dict[str, Any] = {"ha": side, "fontsize": 8.5, "color": color}
+        text_style: dict[str, Any] = {"ha": side, "fontsize": style.SMALL, "color": color}
         ax.annotate(f"— {text}", (place, 1), (0, 5), "axes fraction", "offset points", **text_style)
 
 

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from xml.etree import ElementTree
 
 import numpy as np
@@ -25,6 +25,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
+from matplotlib.transforms import Bbox
 
 from vkdnw_pl.report.text import clean
 
@@ -56,16 +57,40 @@ DASHES = ("solid", (0, (7, 4)), (0, (2, 4)))
 MAX_POINTS = 300
 """More points than these are drawn as a picture of their density."""
 
+PAGE_WIDTH = 3.4
+"""Inches of every figure of a page. A page shows them at this size or larger: so they fit a phone, and text of `SMALL`
+points has 12 pixels or more."""
+SMALL = 9
+"""Points of the smallest text."""
+MAX_NAMES = 15
+"""So many points of a figure have their names beside them."""
+
 _DPI = 150
 _STYLE = {
-    **{"font.size": 8.5, "axes.titlesize": 11, "axes.titleweight": "bold", "axes.labelsize": 9, "legend.fontsize": 8.5},
-    **{"xtick.labelsize": 8, "ytick.labelsize": 8, "figure.labelsize": 10, "figure.titlesize": 11},
+    **{"font.size": 9.5, "axes.titlesize": 11, "axes.titleweight": "bold", "axes.labelsize": 9.5, "legend.fontsize": 9},
+    **{"xtick.labelsize": SMALL, "ytick.labelsize": SMALL, "figure.labelsize": 10, "figure.titlesize": 11},
     **{"text.color": INK, "axes.labelcolor": GREY, "xtick.color": GREY, "ytick.color": GREY, "axes.edgecolor": GREY},
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.grid": True},
     **{"xtick.major.size": 0, "ytick.major.size": 0, "axes.facecolor": "none"},
     **{"grid.color": LINE, "grid.linewidth": 0.6},
     **{"legend.frameon": False, "svg.fonttype": "none", "text.parse_math": False, "axes.formatter.useoffset": False},
 }
+_BESIDE: tuple[tuple[tuple[float, float], str, str], ...] = (
+    *(
+        ((5, 0), "left", "center"),
+        ((-5, 0), "right", "center"),
+        ((0, 5), "center", "bottom"),
+        ((0, -5), "center", "top"),
+    ),
+    *(((4, 4), "left", "bottom"), ((4, -4), "left", "top"), ((-4, 4), "right", "bottom"), ((-4, -4), "right", "top")),
+    *(
+        ((14, 0), "left", "center"),
+        ((-14, 0), "right", "center"),
+        ((0, 14), "center", "bottom"),
+        ((0, -14), "center", "top"),
+    ),
+)
+"""Offsets and alignments of a name that are tried, in this order."""
 _SVG = "{http://www.w3.org/2000/svg}"
 _CSS = {color: f"var(--{name})" for name, color in LIGHT.items() if name != "paper"}
 _STYLES = re.compile(r"([\w-]+): ?([^;]+)")
@@ -128,9 +153,35 @@ def draw_points(ax: Axes, x: Floats, y: Floats, color: str, texts: Sequence[str]
     ax.imshow(image, extent=(left, right, low, high), origin="lower", aspect="auto", interpolation="nearest", zorder=3)
 
 
+def name_points(ax: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str], color: str = INK) -> None:
+    """Write names beside points where they cover no other point or name; the others stay without.
+
+    The limits of ``ax`` must be those of the finished figure, whose layout is fixed here. Earlier points come first.
+    """
+    figure = cast(Figure, ax.figure)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    places = ax.transData.transform(np.column_stack([x, y]))
+    panel_box, figure_box = ax.get_window_extent(renderer), figure.bbox
+    room = Bbox([[panel_box.x0, panel_box.y0], [figure_box.x1 - 2, figure_box.y1 - 2]])
+    taken = [Bbox.from_bounds(left - 6, low - 6, 12, 12) for left, low in places]
+    for i, name in enumerate(names):
+        text = ax.annotate(clean(name), (x[i], y[i]), (0, 0), textcoords="offset points", fontsize=SMALL, color=color)
+        for offset, side, height in _BESIDE:
+            text.set(position=offset, ha=side, va=height)
+            box = text.get_window_extent(renderer)
+            inside = room.x0 <= box.x0 and box.x1 <= room.x1 and room.y0 <= box.y0 and box.y1 <= room.y1
+            if inside and not any(box.overlaps(other) for j, other in enumerate(taken) if j != i):
+                taken.append(box)
+                break
+        else:
+            text.remove()
+
+
 def write_above(ax: Axes, text: str, offset: float = 5, color: str = GREY) -> None:
     """Write a text over the middle of a panel, ``offset`` points above its edge."""
-    ax.annotate(text, (0.5, 1), (0, offset), "axes fraction", "offset points", ha="center", fontsize=8.5, color=color)
+    ax.annotate(text, (0.5, 1), (0, offset), "axes fraction", "offset points", ha="center", fontsize=SMALL, color=color)
 
 
 def color_legend(figure: Figure, colors: Mapping[str, str], columns: int = 2) -> None:
@@ -165,13 +216,13 @@ def to_svg(figure: Figure, title: str) -> Markup:
 
 
 def css_colors() -> str:
-    """The style sheet's variables: light, dark, and on paper light."""
+    """The style sheet's variables: the colours, light, dark, and on paper light; and the least width of a figure."""
     light, dark = (
         f"color-scheme: {name}; " + " ".join(f"--{key}: {color};" for key, color in colors.items())
         for name, colors in (("light", LIGHT), ("dark", DARK))
     )
     return (
-        f":root {{ {light} }}\n"
+        f":root {{ {light} --figure: {PAGE_WIDTH}in; }}\n"
         f'@media screen and (prefers-color-scheme: dark) {{ :root:not([data-theme="light"]) {{ {dark} }} }}\n'
         f'@media screen {{ :root[data-theme="dark"] {{ {dark} }} }}\n'
     )

@@ -1,4 +1,4 @@
-"""Figures of trainings: values over the epochs, and proxies before the training against the accuracy after it."""
+"""Figures of trainings: values over the epochs, and what networks are or cost against the accuracy that they reach."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vkdnw_pl.report.figures.style import draw_points, hover, panel
-from vkdnw_pl.report.text import clean
+from vkdnw_pl.report.figures.style import MAX_NAMES, PAGE_WIDTH, Floats, draw_points, hover, name_points, panel
+from vkdnw_pl.report.text import clean, counted, shortened
 
 _MARKED = 30
+_FAR = 30
+"""A value is an outlier where those below it span less than one part in so many of its distance; a loss that falls from 4
+to 0.3 within three epochs and ends at 0.1 has none."""
+_NAME = 22
 
 
 class Curve(NamedTuple):
@@ -25,28 +30,89 @@ class Curve(NamedTuple):
     y: Sequence[float]
 
 
+class Trained(NamedTuple):
+    """A network with the accuracy that it reached."""
+
+    name: str
+    color: str
+    x: float
+    accuracy: float
+    text: str
+    """Shown where one points at it."""
+
+
 def epoch_curves(curves: Sequence[Curve], label: str) -> Figure:
-    """Draw a value over the epochs, one line per run; few epochs, and those between gaps, have a dot each."""
-    with panel(4.0, 2.5) as (figure, ax):
+    """Draw a value over the epochs, one line per run; few epochs, and those between gaps, have a dot each.
+
+    A few values that would flatten everything else, such as a loss of two million in the first epoch, are triangles on
+    the upper edge with their values beside them; the axis says how many there are.
+    """
+    limit = outlier_limit([curve.y for curve in curves])
+    top = np.inf if limit is None else limit
+    outliers: list[tuple[float, float]] = []
+    with panel(PAGE_WIDTH, 2.5) as (figure, ax):
         for curve in curves:
             x, y = np.asarray(curve.x, dtype=float), np.asarray(curve.y, dtype=float)
-            (line,) = ax.plot(x, y, linewidth=1.8, **curve.line)
+            (line,) = ax.plot(x, np.minimum(y, top), linewidth=1.8, **curve.line)
             hover(line, [curve.name])
             finite = np.isfinite(y)
             alone = finite & ~np.append(finite[1:], False) & ~np.insert(finite[:-1], 0, False)
-            marked = finite if len(x) <= _MARKED else alone
+            inside, outside = finite & (y <= top), finite & (y > top)
+            marked = inside & (finite if len(x) <= _MARKED else alone)
             texts = [f"{curve.name}: {value:.4g} at {epoch:g}" for epoch, value in zip(x[marked], y[marked])]
             draw_points(ax, x[marked], y[marked], curve.line["color"], texts)
+            if outside.any():
+                _draw_at_edge(ax, curve, x[outside], y[outside], top)
+                outliers += zip(x[outside], y[outside])
         ax.set(xlabel="epoch", ylabel=clean(label))
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        if limit is not None:
+            ax.set_ylim(top=limit)
+            ax.set_xlabel(f"epoch\n▲ {counted(len(outliers), 'value')} above {limit:.3g}, drawn at the edge")
+            largest = sorted(outliers, key=lambda outlier: -outlier[1])[:MAX_NAMES]
+            name_points(ax, [x for x, _ in largest], [limit] * len(largest), [f"{y:.3g}" for _, y in largest])
     return figure
 
 
-def value_and_accuracy(points: Sequence[tuple[str, str, float, float]], xlabel: str, ylabel: str) -> Figure:
-    """Draw a value before the training against the accuracy after it: hover text, colour, x and y of each training."""
-    with panel(3.1, 2.2) as (figure, ax):
-        for text, color, x, y in points:
-            draw_points(ax, np.array([x]), np.array([y]), color, [text])
+def outlier_limit(curves: Sequence[Sequence[float]]) -> float | None:
+    """The upper end of an axis that leaves far larger values of single epochs out; None where there are none.
+
+    Of each curve at most a third is left out: what is so far above all others that they would be a flat line.
+    """
+    ordered = [np.sort([value for value in values if np.isfinite(value)]) for values in curves]
+    kept = [_without_outliers(values) for values in ordered if len(values)]
+    if not kept:
+        return None
+    low, high = min(float(values[0]) for values in kept), max(float(values[-1]) for values in kept)
+    if all(values[-1] <= high for values in ordered if len(values)):
+        return None
+    return high + (0.15 * (high - low) or 0.1 * abs(high) or 1.0)
+
+
+def _without_outliers(values: Floats) -> Floats:
+    """The smaller ones of ascending values."""
+    for count in range(len(values) // 3, 0, -1):
+        kept = values[:-count]
+        if values[-count] - kept[0] > _FAR * max(kept[-1] - kept[0], 0.1 * abs(kept[-1]), 1e-9):
+            return kept
+    return values
+
+
+def value_and_accuracy(points: Sequence[Trained], xlabel: str, ylabel: str) -> Figure:
+    """Draw the accuracy of networks against a value or a cost, with their names where there are few."""
+    with panel(PAGE_WIDTH, 2.5) as (figure, ax):
+        for point in points:
+            draw_points(ax, np.array([point.x]), np.array([point.accuracy]), point.color, [point.text])
         ax.set(xlabel=clean(xlabel), ylabel=clean(ylabel))
+        ax.margins(0.12)
         ax.locator_params(nbins=4, axis="x")
+        if len(points) <= MAX_NAMES:
+            names = [shortened(point.name, _NAME) for point in points]
+            name_points(ax, [point.x for point in points], [point.accuracy for point in points], names)
     return figure
+
+
+def _draw_at_edge(ax: Axes, curve: Curve, x: Floats, y: Floats, edge: float) -> None:
+    marks: dict[str, Any] = {"marker": "^", "s": 26, "linewidths": 0, "clip_on": False, "zorder": 4}
+    triangles = ax.scatter(x, np.full(len(x), edge), color=curve.line["color"], **marks)
+    hover(triangles, [f"{curve.name}: {value:.4g} at {epoch:g}" for epoch, value in zip(x, y)])
