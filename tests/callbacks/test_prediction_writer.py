@@ -29,6 +29,51 @@ def test_every_image_once_in_order(tmp_path, options):
     assert {row["correct"] for row in rows} == {"0", "1"}
 
 
+NAMES = ("red fox", 'the "big" one', "a, b", "Łódź")
+
+
+class Named(SmallData):
+    class_names = NAMES
+
+    def file_names(self, part):
+        return [f"{part}/no {i}, first.jpg" for i in range(len(self.images))]
+
+
+@pytest.mark.parametrize(("options", "count"), [({}, 4), ({"top_k": 2}, 2), ({"top_k": 0}, 0)])
+def test_names_of_classes_and_files(options, count, tmp_path):
+    writer, data = PredictionWriter(**options), Named(images=21)
+    trainer(tmp_path, [writer]).predict(SmallModule(), data)
+    with (tmp_path / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    places = [f"top{i + 1}" for i in range(count)]
+    assert [name for name in rows[0] if name.startswith("top") and "_" not in name] == places
+    with torch.no_grad():
+        probabilities = SmallModule().eval().network(data.images).softmax(1)
+    for i, row in enumerate(rows):
+        assert row["file"] == f"test/no {i}, first.jpg"
+        assert row["label_name"] == NAMES[int(row["label"])]
+        assert row["predicted_name"] == NAMES[int(row["predicted"])]
+        order = probabilities[i].argsort(descending=True)[:count]
+        assert [row[place] for place in places] == [NAMES[j] for j in order]
+        shares = torch.tensor([float(row[f"{place}_probability"]) for place in places])
+        torch.testing.assert_close(shares, probabilities[i, order])
+
+
+def test_names_that_do_not_fit_are_refused(tmp_path):
+    class Few(Named):
+        class_names = NAMES[:2]
+
+    with pytest.raises(ValueError, match="class_names are 2, but there is a number 3"):
+        predict(tmp_path, Few(images=21))
+
+    class Other(Named):
+        def file_names(self, part):
+            return ["1.jpg"]
+
+    with pytest.raises(ValueError, match="file_names are 1, but there is a number 20"):
+        predict(tmp_path, Other(images=21))
+
+
 def test_padded_shares_and_another_order(tmp_path):
     class Shared(SmallData):
         def predict_dataloader(self):
@@ -54,7 +99,7 @@ def test_without_labels(tmp_path):
     for module in (Blind(), Hidden()):
         rows = predict(tmp_path, module=module)
         assert len(rows) == 21
-        assert {(row["label"], row["correct"]) for row in rows} == {("", "")}
+        assert not {"label", "label_name", "correct", "file"} & set(rows[0])  # a column that says nothing is left out
 
 
 class Stream(IterableDataset):

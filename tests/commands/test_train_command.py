@@ -1,5 +1,6 @@
 """``fit``, ``validate``, ``test`` and ``predict`` from the command line."""
 
+import csv
 import inspect
 import json
 import signal
@@ -213,11 +214,14 @@ def test_evaluation_of_the_best_checkpoint(command, trained, capsys):
 
 
 def test_predictions_agree_with_the_test(trained, capsys):
-    code, *_ = call(capsys, "predict", "--config", trained / "config.yaml", "--ckpt_path", "last")
+    code, out, _ = call(capsys, "predict", "--config", trained / "config.yaml", "--ckpt_path", "last")
     assert code == 0
-    header, *rows = (trained / "predictions.csv").read_text().splitlines()
-    assert header == "index,label,predicted,probability,correct"
-    accuracy = 100 * sum(row.endswith(",1") for row in rows) / 797
+    with (trained / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = ["index", "label", "label_name", "predicted", "predicted_name", "probability", "correct"]
+    assert list(rows[0])[:9] == [*columns, "top1", "top1_probability"]
+    accuracy = 100 * sum(row["correct"] == "1" for row in rows) / 797
+    assert f"right: {accuracy:.2f} % of 797 images; fewest of " in out
     assert accuracy == pytest.approx(json.loads((trained / "results.json").read_text())["test/top1"], abs=1e-4)
 
 

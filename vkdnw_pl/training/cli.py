@@ -22,7 +22,7 @@ from vkdnw_pl.callbacks.checkpoints import RunCheckpoints
 from vkdnw_pl.callbacks.finite_loss import FiniteLoss
 from vkdnw_pl.callbacks.graceful_stop import GracefulStop
 from vkdnw_pl.callbacks.history import HistoryLogger, HistoryResume
-from vkdnw_pl.callbacks.prediction_writer import PredictionWriter
+from vkdnw_pl.callbacks.prediction_writer import PredictionWriter, describe_accuracy
 from vkdnw_pl.callbacks.throughput import Throughput
 from vkdnw_pl.callbacks.train_progress import progress_callbacks
 from vkdnw_pl.errors import CommandFailed, UsageError, first_line, user_input
@@ -223,7 +223,10 @@ class TrainingCLI(LightningCLI):
         """Write a checkpoint's predictions for the test images."""
         with self._evaluated(ckpt_path) as path:
             self.trainer.predict(model, datamodule, return_predictions=False, ckpt_path=path)
-        rank_zero_only(print)(f"predictions in {self.folder.path / 'predictions.csv'}")
+        writer = next(item for item in self.trainer.callbacks if isinstance(item, PredictionWriter))  # type: ignore[attr-defined]
+        if accuracy := describe_accuracy(writer.rows, self.model.class_names):
+            rank_zero_only(print)(accuracy)
+        rank_zero_only(print)(f"predictions in {self.folder.path / writer.filename}")
 
     def _plain(self) -> dict[str, Any]:
         """The options as they stand in ``config.yaml``."""
