@@ -31,8 +31,11 @@ def options(tmp_path, monkeypatch):
             batch = {"data": pixels(count, 16, k), "labels": [1 + (i + k) % 9 for i in range(count)]}
             (tmp_path / name).write_bytes(pickle.dumps(batch, 2))
     write_photos(tmp_path / "photos", ["n00000001", "n00000002"], (20, 6))
+    write_photos(tmp_path / "own", ["a cat", "b"], (20, 6))
+    (tmp_path / "own" / "val").rename(tmp_path / "own" / "test")
     root = {"root": str(tmp_path)}
     return {
+        "ImageFolder": {"root": str(tmp_path / "own"), "image_size": 16, "val_size": 0},
         "CIFAR10": root | {"val_size": 10},
         "CIFAR100": root | {"val_size": 10},
         "ImageNet16": root | {"val_size": 10, "verify": False},

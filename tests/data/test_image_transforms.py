@@ -7,7 +7,7 @@ from torchvision.transforms import v2
 from torchvision.transforms import v2 as transforms
 
 from vkdnw_pl.data.digits import mild_motion
-from vkdnw_pl.data.imagenet import open_photo
+from vkdnw_pl.data.photos import open_photo
 from vkdnw_pl.data.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,

@@ -6,6 +6,7 @@ from typing import Any
 from vkdnw_pl.errors import nearest
 
 DATA_MODULES = {
+    "ImageFolder": "image_folder",
     "CIFAR10": "small_images",
     "CIFAR100": "small_images",
     "ImageNet16": "small_images",

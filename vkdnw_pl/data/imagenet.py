@@ -81,7 +81,8 @@ class ImageNet(ImageDataModule):
         check_number("erase_probability", erase_probability, 0, 1)
         self.root = Path(root).expanduser()
         self.num_classes, self.input_size = classes, (3, image_size, image_size)
-        self.crop_pct, self.val_size, self.subset, self.extract = crop_pct, val_size, subset, extract
+        self.crop_pct: float = crop_pct
+        self.val_size, self.subset, self.extract = val_size, subset, extract
         self.validates_on_test, self.image_statistics = not val_size, (IMAGENET_MEAN, IMAGENET_STD)
         self._augmentation = (auto_augment, color_jitter, lighting, erase_probability)
         self._photos: dict[Folder, Photos] = {}

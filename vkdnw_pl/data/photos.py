@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -99,6 +99,21 @@ def open_photo(path: str, as_seen: bool = True) -> Image.Image:
         raise ValueError(
             f"image file {path!r} cannot be read: {first_line(error)}; put a whole copy there or remove it"
         ) from None
+
+
+def check_headers(paths: Iterable[Path]) -> None:
+    """Look at the beginnings of image files; a ``ValueError`` names the first that is none."""
+    broken = []
+    for path in paths:
+        try:
+            with Image.open(path):
+                pass
+        except Exception as error:  # damaged files raise nearly every kind of error
+            broken.append((str(path), first_line(error)))
+    if broken:
+        file, reason = broken[0]
+        others = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+        raise ValueError(f"image file {file!r}{others} cannot be read: {reason}; put whole copies there or remove them")
 
 
 def _upright(image: Image.Image) -> Image.Image:

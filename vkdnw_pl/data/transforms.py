@@ -50,13 +50,20 @@ def flip_and_crop(image_size: int, padding: int) -> v2.Compose:
 
 
 def photo_training(
-    image_size: int, auto_augment: bool, color_jitter: float, lighting: float, erase_probability: float
+    image_size: int,
+    auto_augment: bool,
+    color_jitter: float,
+    lighting: float,
+    erase_probability: float,
+    crop_scale: float = 0.08,
+    flip: bool = True,
 ) -> tuple[Step, Step | None]:
-    """Augmentation of photographs (PIL images, RGB) for training; ``ImageNet`` documents the arguments."""
+    """Augmentation of photographs (PIL images, RGB) for training; ``ImageNet`` and ``ImageFolder`` document the arguments."""
     steps: list[Step] = [
-        v2.RandomResizedCrop(image_size, interpolation=InterpolationMode.BICUBIC),
-        v2.RandomHorizontalFlip(),
+        v2.RandomResizedCrop(image_size, scale=(crop_scale, 1.0), interpolation=InterpolationMode.BICUBIC)
     ]
+    if flip:
+        steps.append(v2.RandomHorizontalFlip())
     if auto_augment:
         steps.append(v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET, InterpolationMode.BICUBIC, fill=_FILL))
     if color_jitter:
