@@ -1,3 +1,4 @@
+import importlib
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ LAB = Path(__file__).parents[2] / "shared" / "tools"
 def one_thread():
     """As scoring does on CPU: the bits of a sum depend on the number of threads."""
     torch.set_num_threads(1)
+    importlib.import_module("torch._decomp.decompositions_for_jvp")  # a third of a second in every process forked later
 
 
 @pytest.fixture(autouse=True, scope="session")

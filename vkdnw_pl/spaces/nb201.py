@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vkdnw_pl.errors import check_bool, check_choice, check_whole, nearest
@@ -111,9 +111,7 @@ class NB201(Space):
 
     def enumerate(self, unique: bool = False) -> Iterator[str]:
         """All 15,625 strings, the first edge varying slowest; ``unique``: the 9,445 without unreachable operations."""
-        for genotype in itertools.product(range(len(OPS)), repeat=len(EDGES)):
-            if not unique or self._canonical(genotype) == genotype:
-                yield self.format(genotype)
+        return iter(_all_archs(unique))
 
     def sample(self, rng: random.Random, unique: bool = False) -> str:
         while True:
@@ -260,3 +258,10 @@ class NB201(Space):
         return tuple(
             op if s in from_input and t in to_output else 0 for (s, t), op in zip(EDGES, genotype, strict=True)
         )
+
+
+@cache  # a third of a second, for which every `sample:N` and every table asked again
+def _all_archs(unique: bool) -> tuple[str, ...]:
+    space = NB201()
+    genotypes = itertools.product(range(len(OPS)), repeat=len(EDGES))
+    return tuple(space.format(item) for item in genotypes if not unique or space._canonical(item) == item)

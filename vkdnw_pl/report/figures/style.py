@@ -195,8 +195,8 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with drawing():
-        FigureCanvasAgg(figure)
-        figure.savefig(path, format="png", dpi=_DPI, metadata={"Software": None})
+        figure.set_dpi(_DPI)
+        FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})  # `savefig` would draw everything twice
     return path
 
 
@@ -206,7 +206,7 @@ def to_svg(figure: Figure, title: str) -> Markup:
     buffer = io.BytesIO()
     figure.patch.set_visible(False)
     with drawing():
-        FigureCanvasSVG(figure).print_svg(buffer)  # `savefig` would draw everything twice
+        FigureCanvasSVG(figure).print_svg(buffer)
     root = ElementTree.fromstring(buffer.getvalue())
     shapes = {f"#{path.get('id')}": path for path in root.iter(f"{_SVG}path") if path.get("id")}
     parts = [_leaf(element, shapes, text) for element, text in _leaves(root, iter(()))]
