@@ -24,7 +24,19 @@ LAYERS = [
         "option_parser",
         "scoring",
     ),
-    *("search", "callbacks", "report", "tracking", "training", "cluster", "commands", "api", "cli", "__main__"),
+    *(
+        "search",
+        "callbacks",
+        "report",
+        "tracking",
+        "training",
+        "labels",
+        "cluster",
+        "commands",
+        "api",
+        "cli",
+        "__main__",
+    ),
 ]
 ROOT = {"", "_version"}  # the package itself, which imports lazily
 MODULES = sorted(PACKAGE.rglob("*.py"))

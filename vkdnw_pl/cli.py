@@ -17,6 +17,7 @@ COMMANDS = {
     "score": "Score architectures without training them, rank them, and compare with known accuracies.",
     "evaluate": "Rank architectures by scores that exist, and compare with known accuracies.",
     "search": "Search a space for the network that ranks best under a budget, without training any.",
+    "label": "Train several networks with one recipe, and make an accuracy table of them.",
     "fit": "Train a network: of a search space, found by a search, or of timm.",
     "validate": "Evaluate a trained network on the validation images.",
     "test": "Evaluate a trained network on the test images.",
@@ -104,6 +105,10 @@ def _parse(name: str, arguments: list[str], prog: str) -> Any:
 
         return training_config(name, arguments, prog)
     note = f"As jobs of a cluster: {prog} ... --launch slurm\nIts options: {prog} --launch --help"
+    if name == "label":
+        from vkdnw_pl.commands.label import label_options
+
+        return label_options(arguments, prog, note)
     return CommandParser(load_command(name), prog, note if name in LAUNCHED else "").parse(arguments)
 
 

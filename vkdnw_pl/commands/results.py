@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from vkdnw_pl.labels.folder import LabelFolder, write_accuracies
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.ranking import columns_of
+from vkdnw_pl.report import labels
 from vkdnw_pl.report.text import shortened
+from vkdnw_pl.runs.folder import Record
 from vkdnw_pl.runs.table import ScoreRow, ScoreTable
 from vkdnw_pl.scoring.evaluation import Evaluation, Terms, evaluate_table, write_metrics, write_ranking
 from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.search.history import Candidate
 
 _BEST = 5
+_MOST_NETWORKS = 20
+"""More trained networks than these are not listed one by one."""
 _RANKING = "vkdnw_agg"
 """What best means without accuracies, where there is such a ranking."""
 
@@ -92,6 +98,36 @@ def _print_best(evaluation: Evaluation) -> None:
     for place in ranks.argsort(kind="stable")[:_BEST]:
         print(f"  {ranks[place]:g}  {evaluation.archs[place]}")
     print("no metrics: no accuracies of this space are known here (--oracle)")
+
+
+def write_label_results(folder: LabelFolder, settings: Record) -> None:
+    """Write ``accuracies.csv`` and the figure of a table of trainings, and print what it says.
+
+    ``settings`` is the record of the whole run.
+    """
+    from tabulate import tabulate
+
+    from vkdnw_pl.report.figures.labels import accuracy_and_macs
+    from vkdnw_pl.report.figures.style import save_figure
+
+    rows = folder.read_rows().values()
+    dataset = settings["dataset"]
+    count = write_accuracies(folder.accuracies, list(rows), settings["seeds"], dataset, settings["accuracy"])
+    networks = labels.read_labels(folder.scores)
+    if any(network.accuracies for network in networks):
+        save_figure(accuracy_and_macs(networks), folder.figure)
+        images = "test" if settings["accuracy"] == "test" else "validation"
+        print(f"\naccuracy on the {images} images of {dataset} after the last epoch:\n")
+        if len(networks) <= _MOST_NETWORKS:
+            print(tabulate(labels.network_lines(networks), labels.NETWORK_HEADS, disable_numparse=True) + "\n")
+        print(tabulate(labels.result_lines(networks), labels.RESULT_HEADS, disable_numparse=True))
+    if sentence := labels.verdict(networks):
+        print(f"\n{sentence}")
+    if count:
+        print(
+            f"\n{count} architectures of {settings['space']} in {folder.accuracies}; compare proxies with them: python -m "
+            f"vkdnw_pl score --space {settings['space']} --oracle {shlex.quote(str(folder.path))} --archs oracle"
+        )
 
 
 def failed_rows(table: ScoreTable) -> int:

@@ -100,10 +100,10 @@ def write_table(path: Path, table: ScoreTable) -> None:
     write_atomically(path, text)
 
 
-def read_table(path: Path, torn: bool = False) -> ScoreTable:
+def read_table(path: Path, torn: bool = False, texts: Sequence[str] = ()) -> ScoreTable:
     """Read a score table, also one that another program wrote (``.csv`` or ``.csv.gz``).
 
-    ``torn``: leave out a last line without line end.
+    ``torn``: leave out a last line without line end. ``texts``: columns that are no values.
 
     Only ``arch`` is needed: without ``seed`` every row has seed 1, without ``status`` every row is ok. All columns
     but these, ``reason``, ``seconds`` and ``coding`` (see `CsvTable.archs`) are values.
@@ -111,11 +111,11 @@ def read_table(path: Path, torn: bool = False) -> ScoreTable:
     Raises:
         ValueError: naming the file, the line and the fault; see `CsvTable`.
     """
-    return _score_table(read_csv(path, ("arch",), torn))
+    return _score_table(read_csv(path, ("arch",), torn), texts)
 
 
-def _score_table(table: CsvTable) -> ScoreTable:
-    columns = tuple(name for name in table.names if name not in (*BEFORE, "coding", *AFTER))
+def _score_table(table: CsvTable, texts: Sequence[str] = ()) -> ScoreTable:
+    columns = tuple(name for name in table.names if name not in (*BEFORE, "coding", *texts, *AFTER))
     count = len(table)
 
     def given(column: str, read: Callable[[str], Sequence[Any]], default: Any) -> Sequence[Any]:

@@ -215,7 +215,7 @@ def _found(path: Path, space: Space) -> ChosenArchs:
 
 def _written_out(archs: str, space: Space) -> list[str]:
     """Architectures or patterns with commas between them; a comma may also belong to an architecture."""
-    parts = [part.strip() for part in _split(archs) if part.strip()]
+    parts = [part.strip() for part in split_archs(archs) if part.strip()]
     if not _is_pattern(archs):
         try:
             return [space.architecture(archs)]
@@ -232,7 +232,7 @@ def _is_pattern(arch: str) -> bool:
     return "*" in arch or "?" in arch
 
 
-def _split(archs: str) -> Iterator[str]:
+def split_archs(archs: str) -> Iterator[str]:
     """Split at the commas that stand in no parentheses or brackets."""
     start = depth = 0
     for place, character in enumerate(archs):

@@ -49,6 +49,10 @@ class ScoreFolder(RunFolder):
     def write_scores(self, table: ScoreTable) -> None:
         """Write the table, then drop the journals whose rows it holds."""
         write_table(self.scores, table)
+        self.remove_journals()
+
+    def remove_journals(self) -> None:
+        """Drop the journals, whose rows the table holds."""
         if self.journals.exists():
             shutil.rmtree(self.journals)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.runs.folder import RunFolder
-from vkdnw_pl.runs.table import ScoreTable
+from vkdnw_pl.runs.table import FAILED, ScoreTable
 from vkdnw_pl.scoring.evaluation import METRIC_COLUMNS, Evaluation
 from vkdnw_pl.search.history import Candidate, RankedHistory
 from vkdnw_pl.search.proposals import DrawCounts
@@ -79,6 +79,19 @@ def log_found(run: WandbRun, found: Mapping[str, Any]) -> None:
         for network in found["top"]
     ]
     run.table("top", rows[0], [list(row.values()) for row in rows])
+
+
+def log_labels(run: WandbRun, folder: RunFolder, labels: Path) -> None:
+    """Every training of an accuracy table as a row of the table ``labels``, the figure, and the files."""
+    if not run.active:
+        return
+    with labels.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    run.table("labels", reader.fieldnames or (), ([_number(cell) for cell in row.values()] for row in rows))
+    run.summary({"rows": len(rows), "rows_failed": sum(row["status"] == FAILED for row in rows)})
+    run.images(sorted(folder.figures.glob("*.png")))
+    run.artifact("labels", [labels, labels.with_name("accuracies.csv"), folder.config, folder.meta])
 
 
 def log_paper(run: WandbRun, folder: Path, paper: str) -> None:

@@ -19,7 +19,7 @@ from vkdnw_pl.options import WandbOptions, wandb_environment
 from vkdnw_pl.runs.folder import WANDB_FOLDER, WANDB_ID
 from vkdnw_pl.runs.signals import Stopped, exit_code, stop_signals
 
-_OWNERS = ("score", "search", "fit", "merge")  # the run folder is theirs; other commands only look at one
+_OWNERS = ("score", "search", "fit", "label", "merge")  # the run folder is theirs; other commands only look at one
 _MAX_ROWS = 200_000  # of a table; W&B shows no more
 _LONG = 100  # longer lists of the options stand in W&B's config as their number of items
 _WITHOUT = "going on without it, all results are in the run folder"

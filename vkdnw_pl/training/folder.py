@@ -23,7 +23,7 @@ _TRAINER = (
     *("limit_train_batches", "overfit_batches"),
 )
 """Options of the trainer that decide the result; how long, where and what is logged do not stand here."""
-_ONLOOKERS = ("RunCheckpoints", "ProxyCallback", "TrainProgress", "TrainBar", "Throughput", "FiniteLoss")
+ONLOOKERS = ("RunCheckpoints", "ProxyCallback", "TrainProgress", "TrainBar", "Throughput", "FiniteLoss")
 """Callbacks that change nothing of the training."""
 
 
@@ -36,7 +36,7 @@ def training_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     callbacks = options.get("callbacks") or []
     for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
         name = str(callback["class_path"]).rpartition(".")[2]
-        if name not in _ONLOOKERS:
+        if name not in ONLOOKERS:
             trainer[name] = callback.get("init_args") or "on"
     seed, model = config.get("seed_everything"), config["model"]
     return _flat(json.loads(json.dumps({"seed_everything": seed, "model": model, "data": data, "trainer": trainer})))

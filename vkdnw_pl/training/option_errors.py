@@ -62,7 +62,7 @@ def readable(message: str, parser: ArgumentParser) -> str:
     if match := re.search(r"does not accept option '([\w.]+)'", text):
         return unknown("option", match[1], _options(parser))
     if match := re.search(r"given class_path '([\w.]+)': Option '([\w.]+)' is not accepted", text):
-        return unknown(f"option of {match[1].rpartition('.')[2]}", match[2], _arguments(match[1]))
+        return unknown(f"option of {match[1].rpartition('.')[2]}", match[2], class_arguments(match[1]))
     key = re.search(r'Parser key "([\w.]+)"', text)
     if key and (missing := _missing(text)):
         cls, argument = missing
@@ -108,7 +108,7 @@ def _options(parser: ArgumentParser) -> list[str]:
     return [action.dest for action in parser._actions if action.option_strings and action.dest != "help"]
 
 
-def _arguments(class_path: str) -> list[str]:
+def class_arguments(class_path: str) -> list[str]:
     """Constructor arguments of a class, also those that it passes on to its parents."""
     parser = ArgumentParser()
     cls: Any = locate(class_path)

@@ -1,0 +1,1 @@
+"""Trains a set of architectures with one recipe, and makes an accuracy table of them."""
