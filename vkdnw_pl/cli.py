@@ -22,7 +22,7 @@ COMMANDS = {
     "validate": "Evaluate a trained network on the validation images.",
     "test": "Evaluate a trained network on the test images.",
     "predict": "Write a trained network's predictions.",
-    "merge": "Join the shards of a scoring run into one score table, and evaluate it.",
+    "merge": "Join the shards of a scoring run into one score table, and evaluate it; or those of an accuracy table.",
     "status": "Show what became of the jobs of a launch, follow them, and submit again what failed.",
     "report": "Compare runs on one HTML page, in Markdown, or in a report on Weights & Biases.",
     "export": "Write a trained network as a state dict with its architecture, as safetensors, or as ONNX.",

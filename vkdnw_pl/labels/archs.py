@@ -20,7 +20,6 @@ from vkdnw_pl.spaces import SPACES, Space, TimmZoo, make_space
 from vkdnw_pl.spaces.base import check_imported
 
 FOUND, RANDOM, TIMM, GIVEN = "found", "random", "timm", "given"
-GROUPS = (FOUND, RANDOM, TIMM, GIVEN)
 TIMM_PREFIX = "timm:"
 """Stands before a model of timm among networks of another space."""
 _RANDOM_PREFIX = "random:"
