@@ -263,7 +263,7 @@ def _span(until: Mapping[str, Any]) -> str:
     return " and ".join(f"{name}={value}" for name, value in limits.items()) or "no end"
 
 
-def accuracies(metrics: Mapping[str, float]) -> str:
+def accuracies(metrics: Mapping[str, Any]) -> str:
     """The accuracies among logged values, for the screen."""
     names = [name for name in ("val/top1", "val/top5", "test/top1", "test/top5") if name in metrics]
     return ", ".join(f"{name} {metrics[name]:.2f} %" for name in names) or "done"
