@@ -30,10 +30,13 @@ def export(options: ExportOptions) -> int:
 
         with user_input():
             check_onnx(options.opset)
-    from vkdnw_pl.training.export import kept_files, make_card, read_source, write_files  # imports torch
+    from vkdnw_pl.training.export import Untrained, kept_files, make_card, read_source, write_files  # imports torch
 
     with user_input():
-        source = read_source(options)
+        try:
+            source = read_source(options)
+        except Untrained as error:
+            raise UsageError(f"{error}, or --untrained true for random weights (of --seed)") from error
         if options.out is not None:
             folder = Path(options.out).expanduser()
         elif source.run is not None:

@@ -14,7 +14,9 @@ from typing import Any
 
 import yaml
 
+from vkdnw_pl.commands.predict_images import predict_images
 from vkdnw_pl.errors import CommandFailed, UsageError, user_input
+from vkdnw_pl.option_parser import CommandParser
 from vkdnw_pl.runs.documents import read_yaml
 from vkdnw_pl.runs.folder import FolderBusy
 from vkdnw_pl.runs.signals import TRAINING_SIGNALS, Stopped
@@ -36,6 +38,9 @@ def training_command(command: str, arguments: Sequence[str], prog: str) -> int:
 
     ``fit`` answers signals from before the libraries are imported, which may take a minute.
     """
+    if command == "predict" and _values(arguments, "--images"):
+        help_alone = ["--help"] if {"-h", "--help"} & set(arguments) else arguments  # --images needs a value otherwise
+        return predict_images(CommandParser(predict_images, prog, config_file=False).parse(help_alone))
     if not arguments or {"-h", "--help"} & set(arguments):
         from vkdnw_pl.training.help import train_help
 
@@ -80,6 +85,8 @@ def _train(command: str, arguments: Sequence[str], prog: str) -> int:
 
 def training_config(command: str, arguments: Sequence[str], prog: str) -> dict[str, Any]:
     """All options of a training, as its own parser reads them."""
+    if command == "predict" and _values(arguments, "--images"):
+        raise UsageError("--images is not for --launch: put this command into a script of your own")
     print("checking the options ...", flush=True)
     if "--print_config" in arguments:
         _train(command, arguments, prog)

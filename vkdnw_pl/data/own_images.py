@@ -155,7 +155,7 @@ def _class_folders(root: Path, folder: str) -> tuple[tuple[str, ...], ImageList,
         raise ValueError(f"{where!r} {holds}; {_FORMS}")
     empty = []
     for label, name in enumerate(classes):
-        files, others = _files(root, os.path.join(folder, name))
+        files, others = image_files(root, os.path.join(folder, name))
         images.files += files
         images.labels += [label] * len(files)
         left_out += others
@@ -170,8 +170,8 @@ def _class_folders(root: Path, folder: str) -> tuple[tuple[str, ...], ImageList,
     return classes, images, left_out
 
 
-def _files(root: Path, folder: str) -> tuple[list[str], list[str]]:
-    """Images and other files below a folder, in torchvision's order, relative to ``root``."""
+def image_files(root: Path, folder: str) -> tuple[list[str], list[str]]:
+    """Images and other files below a folder of ``root``, in torchvision's order, relative to ``root``."""
 
     def stop(error: OSError) -> None:
         raise error

@@ -80,9 +80,15 @@ def photo_training(
     return v2.Compose(steps), None
 
 
-def photo_evaluation(image_size: int, crop_pct: float) -> tuple[Step, Step]:
-    """Photographs (PIL, RGB) for evaluation: resized to ``image_size / crop_pct`` rounded upwards, then cropped."""
+def photo_evaluation(
+    image_size: int,
+    crop_pct: float,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    interpolation: str = "bicubic",
+) -> tuple[Step, Step]:
+    """Photographs (PIL) for evaluation: resized to ``image_size / crop_pct`` rounded upwards, then cropped."""
     shorter = math.ceil(round(image_size / crop_pct, 6))  # 300 / 0.6 must not become 501
-    resize = v2.Resize(shorter, interpolation=InterpolationMode.BICUBIC)
+    resize = v2.Resize(shorter, interpolation=InterpolationMode(interpolation))
     steps = [resize, v2.CenterCrop(image_size), v2.PILToTensor()]
-    return v2.Compose(steps), normalisation(IMAGENET_MEAN, IMAGENET_STD)
+    return v2.Compose(steps), normalisation(mean, std)

@@ -46,7 +46,10 @@ from vkdnw_pl.training.image_record import ImageRecord, check_image_record, imag
 
 FOUND = "found.json"
 _OURS = "vkdnw_pl.data."
-_UNTRAINED = "has no trained weights: give a checkpoint or the run folder of fit, or --untrained true for random weights (of --seed)"
+
+
+class Untrained(ValueError):
+    """The source is an architecture without trained weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +186,7 @@ def _untrained(source: str, options: ExportOptions) -> ExportSource:
         raise ValueError("arch is not allowed here: the source is an architecture already")
     resolved = resolve_arch(source, options.space)
     if not options.untrained:
-        raise ValueError(f"source={source!r} {_UNTRAINED}")
+        raise Untrained(f"source={source!r} has no trained weights: give a checkpoint or the run folder of fit")
     record = _record(resolved, {**resolved.task, **options.task}, options.network)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)

@@ -14,7 +14,8 @@ from vkdnw_pl.runs.folder import RunFolder
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
 
-_NAMED_CHECKPOINT = re.compile(r"last|best|epoch_\d+")
+NAMED_CHECKPOINT = re.compile(r"last|best|epoch_\d+")
+"""Names of a run folder's checkpoints."""
 _LOADING = ("num_workers", "prefetch", "pin_memory", "prepare_per_node", "root", "download", "verify", "extract")
 """Options of data modules that decide how images come, not which."""
 
@@ -88,7 +89,7 @@ class TrainingFolder(RunFolder):
     def _checked(self, ckpt_path: str, model: LightningModule, trainer: Trainer) -> str:
         from vkdnw_pl.training.exported import check_checkpoint  # imports torch
 
-        path = self.checkpoint(ckpt_path) if _NAMED_CHECKPOINT.fullmatch(ckpt_path) else Path(ckpt_path)
+        path = self.checkpoint(ckpt_path) if NAMED_CHECKPOINT.fullmatch(ckpt_path) else Path(ckpt_path)
         path = path.expanduser()
         if not path.is_file():
             raise UsageError(f"ckpt_path={ckpt_path!r}: there is no file {path}")

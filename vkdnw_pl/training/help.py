@@ -31,6 +31,10 @@ _RUN = {
     "--ckpt_path FILE": "{checkpoint}",
     "--seed_everything N": "Of the initialisation, the order of images, augmentation and mixup. [default: 0]",
 }
+_PREDICT = {
+    "--images DIR": "Label pictures of your own in place of the test images: a folder of any depth, or one picture. RUN may "
+    "then be a checkpoint or an export too, and its images are not needed. Its options: predict --images --help",
+}
 _WANDB_VALUES = {"wandb": "[PROJECT]", "wandb_group": "NAME", "wandb_tags": "'[A, B]'"}
 _CHECKPOINT = {
     "fit": "Checkpoint to continue from; last is the run folder's, which is the default where there is one.",
@@ -94,6 +98,7 @@ def train_help(command: str, prog: str) -> str:
     place = "" if command == "fit" else " [RUN]"
     lines = [f"usage: {prog}{place} [--config FILE] [OPTIONS]", "", _ABOUT[command], ""]
     run = run | _FIT if command == "fit" else {"RUN": _RUN_FOLDER} | run
+    run |= _PREDICT if command == "predict" else {}
     lines += ["run:", *_table(run)]
     lines += ["", "model (--model.NAME VALUE, or below model: in YAML):", *_model()]
     modules = {name: class_help(_PACKAGE / "data" / f"{file}.py", name).summary for name, file in DATA_MODULES.items()}
