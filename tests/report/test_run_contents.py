@@ -1,6 +1,7 @@
 """What the report says: rankings, the paper's values, options that differ, curves, failures."""
 
 import math
+import re
 
 import pytest
 import run_samples as samples
@@ -18,6 +19,7 @@ from vkdnw_pl.report.run_contents import (
     training_lines,
 )
 from vkdnw_pl.report.run_figures import (
+    accuracy_and_macs,
     bar_figures,
     proxies_and_accuracy,
     rank_scatters,
@@ -26,6 +28,7 @@ from vkdnw_pl.report.run_figures import (
 )
 from vkdnw_pl.report.run_pages import runs_html
 from vkdnw_pl.report.run_paper import paper_parts
+from vkdnw_pl.report.run_tables import search_columns, training_columns
 from vkdnw_pl.report.runs import read_run, read_runs
 from vkdnw_pl.report.tables import metric_table
 from vkdnw_pl.report.text import clean
@@ -152,6 +155,9 @@ def test_lines_of_every_kind(tmp_path):
     assert fit.result == "test top-1 89.00 %"
     (line,) = search_lines(runs)
     assert (line.macs, line.accuracies, len(line.top)) == (5e6, "digits 91.25 %", 2)
+    assert "known accuracy" in [column.head for column in search_columns([line])]
+    line.accuracies = ""
+    assert "known accuracy" not in [column.head for column in search_columns([line])]  # no line has content
     (line,) = training_lines(runs)
     assert (line.epochs, line.last, line.best, line.test) == ("3 of 3", 90.0, 90.0, 89.0)
 
@@ -204,6 +210,23 @@ def test_training_curves_and_gaps(tmp_path):
     assert accuracy.svg.count("<circle") == 7  # of every epoch
     assert accuracy.svg.count("<title>") == 9  # of every point and line
     assert loss.svg.count("<circle") == 5  # one of each was not finite
+
+
+def test_trainings_have_costs_and_a_figure(tmp_path):
+    cost = {"macs": 2_500_000, "num_params": 79_778}
+    folders = [samples.fit_run(tmp_path / "a", network=cost), samples.fit_run(tmp_path / "b", top1=95.0, network=cost)]
+    runs = read_runs([*folders, samples.fit_run(tmp_path / "old")])
+    lines = training_lines(runs)
+    assert [(line.macs, line.num_params) for line in lines] == [(2.5e6, 79_778), (2.5e6, 79_778), (None, None)]
+    columns = {column.head: [column.text(cell) for cell in column.cells] for column in training_columns(lines)}
+    assert columns["MACs (M)"] == ["2.50", "2.50", ""]
+    assert columns["parameters (M)"] == ["0.080", "0.080", ""]
+    assert "MACs (M)" not in [column.head for column in training_columns(lines[2:])]
+    (figure,) = accuracy_and_macs(runs)
+    assert figure.runs == (0, 1)
+    assert figure.svg.count("<circle") == 2
+    assert {">a</text>", ">b</text>"} <= set(re.findall(r">[^<]*</text>", figure.svg))
+    assert accuracy_and_macs(runs[1:]) == []
 
 
 def test_proxies_against_accuracy_need_two_trainings(tmp_path):

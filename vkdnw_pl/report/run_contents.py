@@ -59,8 +59,8 @@ def search_lines(runs: Sequence[Run]) -> list[Line]:
 
 
 def training_lines(runs: Sequence[Run]) -> list[Line]:
-    """What each training reached: ``run``, ``network``, ``epochs`` (text), accuracies in percent: ``last`` and ``best`` on
-    the validation images and ``test``; ``images_per_s``."""
+    """What each training reached: ``run``, ``network`` with its ``macs`` and ``num_params``, ``epochs`` (text), accuracies in
+    percent: ``last`` and ``best`` on the validation images and ``test``; ``images_per_s``."""
     lines = []
     for i, run in enumerate(runs):
         if run.command != "fit":
@@ -72,6 +72,7 @@ def training_lines(runs: Sequence[Run]) -> list[Line]:
             Line(
                 run=i,
                 network=_network(run),
+                **trained_costs(run),
                 epochs=f"{done:g} of {planned}" if isinstance(planned, int) and planned > 0 else f"{done:g}",
                 last=curve[-1] if curve else None,
                 best=max(curve, default=None),
@@ -127,6 +128,14 @@ def epoch_values(run: Run, key: str) -> list[tuple[float, float]]:
         if key in line and isinstance(epoch, int) and not isinstance(epoch, bool):
             values[epoch + 1] = float(line[key]) if is_number(line[key]) else math.nan
     return sorted(values.items())
+
+
+def trained_costs(run: Run) -> dict[str, float | None]:
+    """``macs`` and ``num_params`` of the network that was trained, None where they are not known: as ``fit`` recorded them,
+    or, of older runs, as proxies counted them before the training."""
+    recorded, counted_before = mapping_or_empty(run.meta.get("network")), run.initial_proxies
+    names = {"macs": "macs", "num_params": "params"}
+    return {cost: _number(recorded.get(cost, counted_before.get(proxy))) for cost, proxy in names.items()}
 
 
 def final_accuracy(run: Run) -> tuple[str, float] | None:

@@ -19,10 +19,10 @@ from markupsafe import Markup
 
 from vkdnw_pl.oracles import Oracle, find_oracle
 from vkdnw_pl.report.figures.rankings import Bars, accuracy_limits, metric_bars, rank_panel
-from vkdnw_pl.report.figures.searches import SearchScores, compared_best, compared_costs, history_scores
+from vkdnw_pl.report.figures.searches import SearchScores, compared_best, compared_costs, cost_axis, history_scores
 from vkdnw_pl.report.figures.style import run_style, to_svg
-from vkdnw_pl.report.figures.trainings import Curve, Trained, epoch_curves, value_and_accuracy
-from vkdnw_pl.report.run_contents import epoch_values, final_accuracy
+from vkdnw_pl.report.figures.trainings import Curve, NamedPoint, epoch_curves, named_scatter
+from vkdnw_pl.report.run_contents import epoch_values, final_accuracy, trained_costs
 from vkdnw_pl.report.runs import Run
 from vkdnw_pl.report.tables import METRICS, MetricTable, Value, metric_value
 
@@ -133,11 +133,37 @@ def proxies_and_accuracy(runs: Sequence[Run]) -> list[Figure]:
             for i in drawn:
                 value, accuracy = runs[i].initial_proxies[name], accuracies[i][1]
                 text = f"{runs[i].name}: {name} {value:.6g}, {accuracy:.2f} %"
-                points.append(Trained(runs[i].name, run_style(i)["color"], value, accuracy, text))
+                points.append(NamedPoint(runs[i].name, run_style(i)["color"], value, accuracy, text))
             kinds = {accuracies[i][0] for i in drawn}
             caption = f"{name} before the training"
-            figure = value_and_accuracy(points, name, f"{' or '.join(sorted(kinds))} (%)")
+            figure = named_scatter(points, name, f"{' or '.join(sorted(kinds))} (%)")
             figures.append(Figure(caption, to_svg(figure, f"{caption} against accuracy"), tuple(drawn)))
+    return figures
+
+
+def accuracy_and_macs(runs: Sequence[Run]) -> list[Figure]:
+    """The accuracy of trained networks against their MACs, one figure for the trainings on the same data."""
+    trained = {
+        i: (final_accuracy(run), trained_costs(run)["macs"]) for i, run in enumerate(runs) if run.command == "fit"
+    }
+    known = {i: (accuracy, macs) for i, (accuracy, macs) in trained.items() if accuracy and macs}
+    figures = []
+    for members in _grouped(known, lambda i: runs[i].config.get("data")):
+        xlabel, unit = cost_axis("macs", [known[i][1] for i in members])
+        points = [
+            NamedPoint(
+                runs[i].name,
+                run_style(i)["color"],
+                macs / unit,
+                accuracy,
+                f"{runs[i].name}: {accuracy:.2f} %, {macs / 1e6:,.2f} M MACs",
+            )
+            for i, ((_, accuracy), macs) in ((i, known[i]) for i in members)
+        ]
+        if len(points) > 1:
+            kinds = {known[i][0][0] for i in members}
+            svg = to_svg(named_scatter(points, xlabel, f"{' or '.join(sorted(kinds))} (%)"), "accuracy against MACs")
+            figures.append(Figure("accuracy against MACs", svg, tuple(members)))
     return figures
 
 

@@ -20,6 +20,7 @@ from vkdnw_pl._version import __version__
 from vkdnw_pl.report import run_contents
 from vkdnw_pl.report.outputs import MARKDOWN_MARK, PAGE_MARK
 from vkdnw_pl.report.run_paper import paper_parts
+from vkdnw_pl.report.run_tables import search_columns, summary_columns, training_columns
 from vkdnw_pl.report.runs import Run
 from vkdnw_pl.report.tables import METRICS, metric_table
 from vkdnw_pl.report.text import clean, counted, shortened
@@ -43,7 +44,8 @@ def runs_html(runs: Sequence[Run], title: str, made_at: datetime | None = None) 
     templates = _templates()
     style, script = (templates.loader.get_source(templates, name)[0] for name in ("runs.css", "runs.js"))  # type: ignore[union-attr]
     style = css_colors() + style
-    searches = figures.search_curves(runs)
+    search_figures = figures.search_curves(runs)
+    searches = run_contents.search_lines(runs)
     page = templates.get_template("runs.html.j2").render(
         **values,
         made_at=(made_at or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M UTC"),
@@ -54,11 +56,11 @@ def runs_html(runs: Sequence[Run], title: str, made_at: datetime | None = None) 
         script=Markup(script),
         colors=[i % len(RUN_COLORS) for i in range(len(runs))],
         bars=figures.bar_figures(values["metrics"], runs) if values["metrics"] else [],
-        searches=run_contents.search_lines(runs),
-        search_figures=[figure for figure in searches if not isinstance(figure, str)],
-        search_problems=[problem for problem in searches if isinstance(problem, str)],
-        trainings=run_contents.training_lines(runs),
-        training_figures=figures.training_curves(runs),
+        searches=searches,
+        search_columns=search_columns(searches),
+        search_figures=[figure for figure in search_figures if not isinstance(figure, str)],
+        search_problems=[problem for problem in search_figures if isinstance(problem, str)],
+        training_figures=[*figures.training_curves(runs), *figures.accuracy_and_macs(runs)],
         proxy_figures=figures.proxies_and_accuracy(runs),
         scatters=figures.rank_scatters(runs),
         environment=run_contents.environment_table(runs),
@@ -109,10 +111,13 @@ def _contents(runs: Sequence[Run], title: str) -> dict[str, Any]:
     """What page and Markdown both show."""
     if not runs:
         raise ValueError("runs is empty: there is nothing to report")
+    summary = run_contents.summary_lines(runs)
     return {
         "title": title,
         "runs": runs,
-        "summary": run_contents.summary_lines(runs),
+        "summary": summary,
+        "summary_columns": summary_columns(summary),
+        "training_columns": training_columns(run_contents.training_lines(runs)),
         "metrics": metric_table([run.metrics for run in runs]),
         "metric_names": METRICS,
         "paper": paper_parts(runs),

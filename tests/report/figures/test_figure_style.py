@@ -21,7 +21,7 @@ from vkdnw_pl.report.figures.style import (
     new_figure,
     to_svg,
 )
-from vkdnw_pl.report.figures.trainings import Curve, Trained, epoch_curves, outlier_limit, value_and_accuracy
+from vkdnw_pl.report.figures.trainings import Curve, NamedPoint, epoch_curves, named_scatter, outlier_limit
 from vkdnw_pl.report.tables import Value
 
 HOSTILE = "<b>\"&'$x^2$\x00\ud800"
@@ -88,7 +88,7 @@ def test_texts_are_escaped_and_odd_values_survive():
     figures = (
         epoch_curves([Curve(HOSTILE, LINE, [1, 2, 3], [1.0, math.nan, 2.0]), Curve("same", LINE, [1], [1.0])], HOSTILE),
         epoch_curves([Curve("flat", LINE, [1, 2], [5.0, 5.0])], "y"),
-        value_and_accuracy([Trained(HOSTILE, LIGHT["c0"], 1.0, 2.0, HOSTILE)], HOSTILE, HOSTILE),
+        named_scatter([NamedPoint(HOSTILE, LIGHT["c0"], 1.0, 2.0, HOSTILE)], HOSTILE, HOSTILE),
         metric_bars(
             [HOSTILE, "none"],
             [Bars(HOSTILE, LIGHT["c0"], [value, None]), Bars("x", LIGHT["c1"], [Value(-0.4, 0.1), undefined])],
@@ -130,15 +130,15 @@ def test_a_loss_that_falls_fast_has_no_outliers(values):
 
 def test_names_stand_beside_their_points_and_on_nothing_else():
     rng = np.random.default_rng(0)
-    points = [Trained(f"network {i}", LIGHT["c0"], *rng.normal(0, 1, 2), f"hover {i}") for i in range(12)]
-    figure = value_and_accuracy(points, "x", "y")
+    points = [NamedPoint(f"network {i}", LIGHT["c0"], *rng.normal(0, 1, 2), f"hover {i}") for i in range(12)]
+    figure = named_scatter(points, "x", "y")
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw(renderer)
     (ax,) = figure.axes
     boxes = [text.get_window_extent(renderer) for text in ax.texts]
     assert len(boxes) >= 8
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
-    for x, y in ax.transData.transform([(point.x, point.accuracy) for point in points]):
+    for x, y in ax.transData.transform([(point.x, point.y) for point in points]):
         assert not any(box.contains(x, y) for box in boxes)
     many = [point for point in points for _ in range(2)]
-    assert value_and_accuracy(many, "x", "y").axes[0].texts[:] == []
+    assert named_scatter(many, "x", "y").axes[0].texts[:] == []

@@ -150,7 +150,7 @@ def cost_and_score(
     drawn = np.flatnonzero(np.isfinite(scores) & np.isfinite(values))
     if not len(drawn):
         raise ValueError(f"no candidate has a score and {cost}: there is nothing to draw")
-    xlabel, unit = _axis(cost, values[drawn])
+    xlabel, unit = cost_axis(cost, values[drawn])
     x, y = values[drawn] / unit, scores[drawn]
     bounds = [bound / unit for bound in (least, most) if bound is not None]
     # Most candidates are far from the best; a few bad ones would squeeze all others into the top of the figure.
@@ -192,7 +192,9 @@ def compared_costs(searches: Sequence[SearchScores], most: int = 300) -> tuple[F
     count = min(100, max(10, most // len(searches)))
     shown = 0
     with panel(style.PAGE_WIDTH, 2.5) as (figure, ax):
-        xlabel, unit = _axis("macs", np.array([c.macs for search in searches for c in search.candidates], dtype=float))
+        xlabel, unit = cost_axis(
+            "macs", np.array([c.macs for search in searches for c in search.candidates], dtype=float)
+        )
         for search in searches:
             order = np.argsort(-search.scores, kind="stable")[: min(count, int(np.isfinite(search.scores).sum()))]
             best = [search.candidates[i] for i in order]
@@ -305,8 +307,8 @@ def _score_by(ranking: str) -> str:
     return "\n".join(textwrap.wrap("score by " + ranking.replace("+", " + "), 40))
 
 
-def _axis(cost: str, values: Floats) -> tuple[str, float]:
+def cost_axis(cost: str, values: Sequence[float] | Floats) -> tuple[str, float]:
     """Label of the axis of a cost, and the unit that its values are divided by."""
     label, counted = COSTS[cost]
-    unit, words = next((size, words) for size, words in _UNITS if size == 1 or (counted and values.max() >= size))
+    unit, words = next((size, words) for size, words in _UNITS if size == 1 or (counted and max(values) >= size))
     return (f"{label} ({words})" if words else label), unit

@@ -154,7 +154,7 @@ def draw_points(ax: Axes, x: Floats, y: Floats, color: str, texts: Sequence[str]
 
 
 def name_points(ax: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str], color: str = INK) -> None:
-    """Write names beside points where they cover no other point or name; the others stay without.
+    """Write names beside points where they cover no other point or name; the others, and those of no name, stay without.
 
     The limits of ``ax`` must be those of the finished figure, whose layout is fixed here. Earlier points come first.
     """
@@ -167,6 +167,8 @@ def name_points(ax: Axes, x: Sequence[float], y: Sequence[float], names: Sequenc
     room = Bbox([[panel_box.x0, panel_box.y0], [figure_box.x1 - 2, figure_box.y1 - 2]])
     taken = [Bbox.from_bounds(left - 6, low - 6, 12, 12) for left, low in places]
     for i, name in enumerate(names):
+        if not name:
+            continue
         text = ax.annotate(clean(name), (x[i], y[i]), (0, 0), textcoords="offset points", fontsize=SMALL, color=color)
         for offset, side, height in _BESIDE:
             text.set(position=offset, ha=side, va=height)

@@ -1,4 +1,4 @@
-"""Figures of trainings: values over the epochs, and what networks are or cost against the accuracy that they reach."""
+"""Figures of trainings: values over the epochs, and a value or a cost against the quality that comes with it."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ class Curve(NamedTuple):
     y: Sequence[float]
 
 
-class Trained(NamedTuple):
-    """A network with the accuracy that it reached."""
+class NamedPoint(NamedTuple):
+    """A point of a scatter plot."""
 
     name: str
+    """Beside it, where there is room; empty for none."""
     color: str
     x: float
-    accuracy: float
+    y: float
     text: str
     """Shown where one points at it."""
 
@@ -98,17 +99,25 @@ def _without_outliers(values: Floats) -> Floats:
     return values
 
 
-def value_and_accuracy(points: Sequence[Trained], xlabel: str, ylabel: str) -> Figure:
-    """Draw the accuracy of networks against a value or a cost, with their names where there are few."""
+def named_scatter(points: Sequence[NamedPoint], xlabel: str, ylabel: str, log: bool = False) -> Figure:
+    """Draw points with their names where there are few; ``log``: the x axis is logarithmic."""
     with panel(PAGE_WIDTH, 2.5) as (figure, ax):
+        if log:
+            ax.set_xscale("log")
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.xaxis.set_minor_formatter("")
         for point in points:
-            draw_points(ax, np.array([point.x]), np.array([point.accuracy]), point.color, [point.text])
+            draw_points(ax, np.array([point.x]), np.array([point.y]), point.color, [point.text])
         ax.set(xlabel=clean(xlabel), ylabel=clean(ylabel))
         ax.margins(0.12)
-        ax.locator_params(nbins=4, axis="x")
-        if len(points) <= MAX_NAMES:
-            names = [shortened(point.name, _NAME) for point in points]
-            name_points(ax, [point.x for point in points], [point.accuracy for point in points], names)
+        if not log:
+            ax.locator_params(nbins=4, axis="x")
+        named = [point for point in points if point.name]
+        if len(named) <= MAX_NAMES:
+            # All points are in the way of names, those without a name too.
+            order = named + [point for point in points if not point.name]
+            names = [shortened(point.name, _NAME) for point in order]
+            name_points(ax, [point.x for point in order], [point.y for point in order], names)
     return figure
 
 
