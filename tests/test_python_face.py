@@ -205,3 +205,57 @@ def test_rank_refuses_what_is_wrong_for_all():
     ]:
         with pytest.raises(ValueError, match=text):
             vkdnw_pl.rank(networks, **options)
+
+
+NB201 = {"network": {"channels": 2, "cells": 1, "image_size": 8}, "batch_size": 4, "oracle": None, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """Of `score_space` with a folder, and what it returned."""
+    folder = tmp_path_factory.mktemp("runs") / "score"
+    options = {**NB201, "oracle": "digits"}
+    return folder, vkdnw_pl.score_space("nb201", "sample:3", ["vkdnw_single"], workers=1, out=folder, **options)
+
+
+def test_a_space_in_memory_is_that_of_the_command(run_folder):
+    network = small_network()
+    network(torch.zeros(2, 3, 8, 8)).sum().backward()  # as in a notebook, before workers are forked
+    table = vkdnw_pl.score_space("nb201", "sample:3", ["vkdnw_single"], workers=2, **NB201)
+    assert table.columns[:5].tolist() == ["arch", "seed", "vkdnw_single", "aleph", "vkdnw"]
+    assert table["vkdnw_single"].is_monotonic_increasing
+    assert table["status"].tolist() == ["ok"] * 3
+    columns = [name for name in table.columns if name != "seconds"]
+    assert table[columns].equals(run_folder[1][columns])
+    for options, text in [
+        ({"batchsize": 3}, "batchsize is no option of score; did you mean 'batch_size'"),
+        ({"archs": "sample:0"}, "archs='sample:0' is not allowed"),
+        ({"proxies": "macs"}, "is one text"),
+    ]:
+        with pytest.raises(ValueError, match=text):
+            vkdnw_pl.score_space(**{"workers": 1, **options})
+
+
+def test_read_run(run_folder):
+    folder, table = run_folder
+    run = vkdnw_pl.read_run(folder)
+    assert (run.kind, run.status, run.config["archs"]) == ("score", "finished", "sample:3")
+    assert run.meta["command"] == "score"
+    assert run.scores.equals(vkdnw_pl.read_scores(folder / "scores.csv"))
+    assert run.scores.equals(vkdnw_pl.read_scores(folder))
+    assert run.ranking["vkdnw_single"].to_dict() == table.set_index("arch")["vkdnw_single"].to_dict()
+    assert run.metrics["kendall"].dtype == float
+    assert (run.history, run.found, run.results, run.proxy_drift) == (None, None, None, None)
+    assert repr(run).startswith("<score run ")
+    with pytest.raises(ValueError, match="does not exist"):
+        vkdnw_pl.read_run(folder / "no")
+    (folder / "bad.csv").write_text("arch,vkdnw\na,b\n")
+    with pytest.raises(ValueError, match=r"bad\.csv.*line 2"):
+        vkdnw_pl.read_scores(folder / "bad.csv")
+
+
+def test_the_package_lists_what_it_has():
+    assert all(getattr(vkdnw_pl, name) is not None for name in vkdnw_pl.__all__)
+    assert set(vkdnw_pl.__all__) <= set(dir(vkdnw_pl))
+    with pytest.raises(AttributeError, match="no attribute 'scores'"):
+        vkdnw_pl.scores  # noqa: B018

@@ -7,14 +7,19 @@ from vkdnw_pl._version import __version__
 
 if TYPE_CHECKING:
     from vkdnw_pl.api.networks import rank, score
+    from vkdnw_pl.api.runs import read_run, read_scores
+    from vkdnw_pl.api.spaces import score_space
     from vkdnw_pl.training.exported import load_exported
 
-__all__ = ["__version__", "load_exported", "rank", "score"]
+__all__ = ["__version__", "load_exported", "rank", "read_run", "read_scores", "score", "score_space"]
 
 _MODULES = {
     "load_exported": "training.exported",
     "rank": "api.networks",
+    "read_run": "api.runs",
+    "read_scores": "api.runs",
     "score": "api.networks",
+    "score_space": "api.spaces",
 }
 """Name -> module that has it."""
 

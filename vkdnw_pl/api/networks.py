@@ -139,8 +139,7 @@ def rank(
             raise ValueError(f"networks: {name!r} is {shown(network)}: give a torch.nn.Module")
     if not isinstance(ranking, str):
         raise ValueError(f"ranking={shown(ranking)} is not allowed: give a text such as 'vkdnw_agg'")
-    specs = make_proxies(proxies) if isinstance(proxies, str) else list(proxies)  # a text is refused there
-    made_proxies = make_proxies(with_proxies_of([ranking], specs))
+    made_proxies = make_proxies(with_proxies_of([ranking], proxies))
     task = _prepare(made_proxies, input_size, num_classes, batch_size, seed, init, data, inputs, images)
     rows: dict[str, Scores] = {}
     for name, network in networks.items():
@@ -151,7 +150,7 @@ def rank(
     columns = [column for proxy in made_proxies for column in proxy.table_columns]
     values = {c: np.array([rows[name].values.get(c) for name in networks], dtype=np.float64) for c in columns}
     scored = np.array([bool(rows[name].values) for name in networks])
-    others = [name for name in named_rankings(specs) if name != ranking]
+    others = [name for name in named_rankings(proxies) if name != ranking]
     ranks, sums = _ranks(values, scored, ranking)
     shown_columns = [proxy.table_columns[0] for proxy in made_proxies]
     shown_columns += [column for column in columns_of(parse_ranking(ranking)) if column not in shown_columns]

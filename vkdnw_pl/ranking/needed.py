@@ -22,6 +22,8 @@ def with_proxies_of(rankings: Sequence[str], specs: Sequence[Any], known: Collec
     """
     from vkdnw_pl.proxies import PROXIES, make_proxies
 
+    if isinstance(specs, str):
+        make_proxies(specs)  # which refuses a text
     names = named_rankings(specs)
     proxies = [spec for spec in specs if spec not in names]
     computed = {column for proxy in (make_proxies(proxies) if proxies else []) for column in proxy.table_columns}

@@ -23,8 +23,8 @@ from vkdnw_pl.report.text import counted
 from vkdnw_pl.runs.csv_table import read_csv
 from vkdnw_pl.runs.documents import read_json, read_yaml
 from vkdnw_pl.runs.files import read_text
-from vkdnw_pl.runs.table import AFTER, BEFORE, join_rows, read_journals, read_table
 from vkdnw_pl.runs.table import FAILED as FAILED_ROW
+from vkdnw_pl.runs.table import join_rows, read_journals, read_table, score_frame
 from vkdnw_pl.search.history import Candidate
 from vkdnw_pl.search.history import read_history as read_search
 
@@ -100,10 +100,7 @@ class Run:
             return None
         table = read_table(file, torn=True).rows if file.is_file() else []
         rows = list(join_rows([*table, *rows], str(self.path)).values()) if rows else table
-        columns = dict.fromkeys(name for row in rows for name in row.values)
-        values = {name: np.array([row.values.get(name) for row in rows], dtype=np.float64) for name in columns}
-        before, after = ({name: [getattr(row, name) for row in rows] for name in names} for names in (BEFORE, AFTER))
-        return pd.DataFrame({**before, **values, **after})
+        return score_frame(rows)
 
     @functools.cached_property
     def metrics(self) -> list[dict[str, str]]:

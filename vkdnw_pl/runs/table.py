@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vkdnw_pl.errors import one_line
 from vkdnw_pl.runs.csv_table import CsvTable, read_csv, read_grown
 from vkdnw_pl.runs.files import LineFile, csv_line, write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BEFORE, AFTER = ("arch", "seed"), ("status", "reason", "seconds")
 OK, FAILED = "ok", "failed"
@@ -161,6 +164,17 @@ def join_rows(rows: Iterable[ScoreRow], where: str) -> dict[Key, ScoreRow]:
                 "made with the same settings and software; delete one of them"
             )
     return joined
+
+
+def score_frame(rows: Sequence[ScoreRow]) -> pd.DataFrame:
+    """Rows as a table of pandas: `BEFORE`, the values (NaN where there is none), `AFTER`."""
+    import numpy as np
+    import pandas as pd
+
+    columns = dict.fromkeys(name for row in rows for name in row.values)
+    values = {name: np.array([row.values.get(name) for row in rows], dtype=np.float64) for name in columns}
+    before, after = ({name: [getattr(row, name) for row in rows] for name in names} for names in (BEFORE, AFTER))
+    return pd.DataFrame({**before, **values, **after})
 
 
 def new_journal(folder: Path, columns: Sequence[str]) -> LineFile:

@@ -1,4 +1,4 @@
-"""Shows how far a scoring or a search is: a bar on a terminal, a line now and then elsewhere."""
+"""Shows how far a scoring or a search is: a bar on a terminal and in a notebook, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from vkdnw_pl.runs.files import duration
 from vkdnw_pl.runs.table import Key
@@ -46,7 +46,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self._started_at = self._row_at = time.monotonic()
-        if self._shown and self._file.isatty():
+        if self._shown and (self._file.isatty() or _in_notebook()):
             self._bar = tqdm(
                 total=self.total,
                 initial=self.done,
@@ -119,3 +119,7 @@ class Progress:
 
     def _print(self, text: str) -> None:
         print(text, file=self._file, flush=True)
+
+
+def _in_notebook() -> bool:
+    return "ipykernel" in sys.modules
