@@ -8,12 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from vkdnw_pl.report.runs import Run
 from vkdnw_pl.report.runs import read_run as read_record
-from vkdnw_pl.runs.csv_table import read_csv
 from vkdnw_pl.runs.table import read_table, score_frame
 
 
@@ -78,14 +76,10 @@ class RunTables:
         """``results.json`` of a training: the last value of each metric."""
         return self._run.results or None
 
-    @cached_property
+    @property
     def proxy_drift(self) -> pd.DataFrame | None:
         """``proxy_drift.csv`` of a training: proxies on the weights as they were, by ``epoch`` and ``step``."""
-        file = self.path / "proxy_drift.csv"
-        if not file.is_file():
-            return None
-        table = read_csv(file, ("epoch", "step"), torn=True)
-        return pd.DataFrame({name: np.array(table.numbers(name), dtype=np.float64) for name in table.names})
+        return self._run.proxy_drift
 
 
 def read_run(folder: str | Path) -> RunTables:

@@ -20,7 +20,7 @@ import pandas as pd
 
 from vkdnw_pl.callbacks import read_history as read_training
 from vkdnw_pl.report.text import counted
-from vkdnw_pl.runs.csv_table import read_csv
+from vkdnw_pl.runs.csv_table import CsvTable, read_csv
 from vkdnw_pl.runs.documents import read_json, read_yaml
 from vkdnw_pl.runs.files import read_text
 from vkdnw_pl.runs.table import FAILED as FAILED_ROW
@@ -148,6 +148,13 @@ class Run:
     def history(self) -> list[dict[str, Any]]:
         """Lines of the training's ``history.jsonl`` so far: ``step``, ``epoch``, and the values of that step."""
         return self._read("history.jsonl", read_training, [])
+
+    @functools.cached_property
+    def proxy_drift(self) -> pd.DataFrame | None:
+        """Proxies on the weights of a training as they were, by ``epoch`` and ``step``."""
+        return self._read(
+            "proxy_drift.csv", lambda file: _read_numbers(read_csv(file, ("epoch", "step"), torn=True)), None
+        )
 
     @functools.cached_property
     def results(self) -> dict[str, float]:
@@ -350,5 +357,9 @@ def parse_time(text: Any) -> datetime | None:
 
 def _read_ranking(file: Path) -> pd.DataFrame:
     table = read_csv(file, ("arch",), torn=True)
-    ranks = {name: np.array(table.numbers(name), dtype=np.float64) for name in table.names if name != "arch"}
-    return pd.DataFrame(ranks, index=pd.Index(table.texts("arch"), name="arch"))
+    return _read_numbers(table).set_axis(pd.Index(table.texts("arch"), name="arch"))
+
+
+def _read_numbers(table: CsvTable) -> pd.DataFrame:
+    names = [name for name in table.names if name != "arch"]
+    return pd.DataFrame({name: np.array(table.numbers(name), dtype=np.float64) for name in names})
