@@ -8,6 +8,7 @@ import types
 from argparse import SUPPRESS, Action, ArgumentError
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -47,10 +48,7 @@ def describe_options(kind: type) -> list[Option]:
     groups: dict[str, type] = {}
     classes = [base for base in kind.__mro__ if is_dataclass(base)]
     for base in classes:
-        parsed = docstring_parser.parse_from_object(base)
-        for parameter in parsed.params:
-            if parameter.description:
-                texts.setdefault(parameter.arg_name, " ".join(parameter.description.split()))
+        texts = {**_field_texts(base), **texts}
         groups |= dict.fromkeys(base.__annotations__, base)
     options = []
     for base in classes:
@@ -59,6 +57,13 @@ def describe_options(kind: type) -> list[Option]:
             if name in declared and groups[name] is base:
                 options.append(Option(name, types[name], _default(declared[name]), texts.get(name, ""), title))
     return options
+
+
+@cache  # 10 ms for each class, as its whole file is read
+def _field_texts(kind: type) -> dict[str, str]:
+    """Field -> the text under it, of one class without its parents."""
+    described = [item for item in docstring_parser.parse_from_object(kind).params if item.description]
+    return {item.arg_name: " ".join((item.description or "").split()) for item in described}
 
 
 class NarrowTypesFirst:

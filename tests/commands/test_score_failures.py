@@ -12,9 +12,18 @@ from vkdnw_pl.runs.table import read_table
 from vkdnw_pl.spaces import NB201
 
 
-def third_arch(tmp_path: Path) -> str:
-    run(tmp_path / "good")
-    return read_table(tmp_path / "good" / "scores.csv").archs[2]
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> Path:
+    """A run in which nothing fails."""
+    folder = tmp_path_factory.mktemp("runs") / "good"
+    run(folder)
+    return folder
+
+
+@pytest.fixture
+def bad(good) -> str:
+    """The third architecture of the run."""
+    return read_table(good / "scores.csv").archs[2]
 
 
 def break_build(monkeypatch: pytest.MonkeyPatch, bad: str, action) -> None:
@@ -29,9 +38,7 @@ def break_build(monkeypatch: pytest.MonkeyPatch, bad: str, action) -> None:
 
 
 @pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_an_architecture_that_raises(tmp_path, monkeypatch, capsys, workers):
-    bad = third_arch(tmp_path)
-
+def test_an_architecture_that_raises(tmp_path, good, bad, monkeypatch, capsys, workers):
     def action():
         raise RuntimeError("this one,\nis bad")
 
@@ -41,8 +48,8 @@ def test_an_architecture_that_raises(tmp_path, monkeypatch, capsys, workers):
         text = capsys.readouterr().out
         assert "FAILED rows: 1 of 12" in text
         assert "1 x RuntimeError: this one, is bad" in text
-    good, rows = (read_table(tmp_path / name / "scores.csv").rows for name in ("good", "run"))
-    for before, row in zip(good, rows, strict=True):
+    expected, rows = (read_table(folder / "scores.csv").rows for folder in (good, tmp_path / "run"))
+    for before, row in zip(expected, rows, strict=True):
         if row.arch == bad:
             assert row.failed
             assert row.reason == "RuntimeError: this one, is bad"
@@ -57,11 +64,10 @@ def test_an_architecture_that_raises(tmp_path, monkeypatch, capsys, workers):
     assert run(tmp_path / "run", workers=workers) == 1
     assert "12 of 12 rows are there already, 1 of them failed (--retry_failed" in capsys.readouterr().out
     assert run(tmp_path / "run", workers=workers, retry_failed=True) == 0
-    assert bytes_without_seconds(tmp_path / "run") == bytes_without_seconds(tmp_path / "good")
+    assert bytes_without_seconds(tmp_path / "run") == bytes_without_seconds(good)
 
 
-def test_a_proxy_that_gives_nan(tmp_path, monkeypatch):
-    bad = third_arch(tmp_path)
+def test_a_proxy_that_gives_nan(tmp_path, bad, monkeypatch):
     seen = []
     compute = PROXIES["synflow"].compute
 
@@ -78,8 +84,7 @@ def test_a_proxy_that_gives_nan(tmp_path, monkeypatch):
     assert row.reason.startswith("synflow: ")
 
 
-def test_a_value_that_is_undefined_by_definition_is_no_failure(tmp_path, monkeypatch, capsys):
-    bad = third_arch(tmp_path)
+def test_a_value_that_is_undefined_by_definition_is_no_failure(tmp_path, bad, monkeypatch, capsys):
     seen = []
     compute = PROXIES["synflow"].compute
 
@@ -98,9 +103,9 @@ def test_a_value_that_is_undefined_by_definition_is_no_failure(tmp_path, monkeyp
     assert float(ranks[bad]) == 12
 
 
-def test_a_worker_that_is_killed_once(tmp_path, monkeypatch, capsys):
+def test_a_worker_that_is_killed_once(tmp_path, good, bad, monkeypatch, capsys):
     """Nobody sees it in the table."""
-    bad, marker = third_arch(tmp_path), tmp_path / "killed"
+    marker = tmp_path / "killed"
 
     def die_once():
         if not marker.exists():
@@ -111,11 +116,10 @@ def test_a_worker_that_is_killed_once(tmp_path, monkeypatch, capsys):
     assert run(tmp_path / "run", workers=2) == 0
     assert marker.exists()
     assert f"a worker died at {bad}" in capsys.readouterr().err
-    assert bytes_without_seconds(tmp_path / "run") == bytes_without_seconds(tmp_path / "good")
+    assert bytes_without_seconds(tmp_path / "run") == bytes_without_seconds(good)
 
 
-def test_an_architecture_that_kills_its_workers(tmp_path, monkeypatch):
-    bad = third_arch(tmp_path)
+def test_an_architecture_that_kills_its_workers(tmp_path, bad, monkeypatch):
     break_build(monkeypatch, bad, lambda: os.kill(os.getpid(), signal.SIGKILL))
     assert run(tmp_path / "run", workers=2) == 1
     rows = read_table(tmp_path / "run" / "scores.csv").rows

@@ -159,7 +159,7 @@ def test_an_architecture_whose_worker_is_killed_once_gets_its_row(expected, monk
 
 
 @forked
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_row_that_takes_too_long_fails_at_once(expected, monkeypatch, count):
     act_in_build(monkeypatch, KEYS[1][0], lambda: time.sleep(1000))
     rows = make_rows(count, row_timeout=2.5)
@@ -172,7 +172,7 @@ def test_a_row_that_takes_too_long_fails_at_once(expected, monkeypatch, count):
 @forked
 def test_a_long_row_leaves_no_other_worker_idle(monkeypatch):
     """All the others are made while the first one takes its time."""
-    act_in_build(monkeypatch, KEYS[0][0], lambda: time.sleep(4))
+    act_in_build(monkeypatch, KEYS[0][0], lambda: time.sleep(2))
     with Workers(make_scorer(), "cpu", 2) as workers:
         rows = list(workers.rows(KEYS))
     assert [row.key for row in rows][-1] == KEYS[0]
@@ -180,7 +180,7 @@ def test_a_long_row_leaves_no_other_worker_idle(monkeypatch):
 
 @forked
 def test_what_is_in_progress_is_told_while_it_is_waited_for(monkeypatch):
-    act_in_build(monkeypatch, KEYS[3][0], lambda: time.sleep(2.5))
+    act_in_build(monkeypatch, KEYS[3][0], lambda: time.sleep(1.5))
     told = []
     make_rows(1, KEYS[3:4], told.append)
     assert any(key == KEYS[3] and seconds > 0.9 for state in told for key, seconds in state)
