@@ -14,7 +14,6 @@ from vkdnw_pl.report.text import counted
 from vkdnw_pl.runs.csv_table import read_csv
 
 _LEVEL = 0.95
-_OTHERS = {"random": "random under the same budget", "timm": "timm", "given": "given ones"}
 _NEEDED = ("arch", "seed", "group", "macs", "params", "val", "test", "status", "reason")
 
 
@@ -32,8 +31,8 @@ class TrainedNetwork:
     params: float | None = None
     accuracies: dict[int, float] = field(default_factory=dict)
     """Seed -> accuracy in percent."""
-    failures: list[str] = field(default_factory=list)
-    """Reasons of the trainings that failed."""
+    failures: dict[int, str] = field(default_factory=dict)
+    """Seed -> reason, of the trainings that failed."""
 
     @property
     def mean(self) -> float | None:
@@ -64,9 +63,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class GroupResult:
-    """The networks of one group together."""
+    """The networks of one group together; a model of timm, whose cost is its own, stands alone."""
 
     group: str
+    name: str
+    """Of the group, or the model of timm."""
     networks: list[TrainedNetwork]
     """Those with accuracies."""
     accuracy: Estimate
@@ -91,28 +92,29 @@ def read_labels(path: Path, torn: bool = False) -> list[TrainedNetwork]:
         if status == "ok" and accuracy is not None:
             network.accuracies[seed or 0] = accuracy
         else:
-            network.failures.append(reason)
+            network.failures[seed or 0] = reason
     return list(networks.values())
 
 
 def group_results(networks: Sequence[TrainedNetwork]) -> list[GroupResult]:
     """The groups in the order of the table. Of several networks the interval is over their means, of one over its seeds."""
-    results = []
-    for group in dict.fromkeys(network.group for network in networks):
-        members = [network for network in networks if network.group == group and network.accuracies]
-        if members:
-            results.append(GroupResult(group, members, _estimate(members)))
-    return results
+    groups: dict[tuple[str, str], list[TrainedNetwork]] = {}
+    for network in networks:
+        if network.accuracies:
+            name = network.name if network.group == "timm" else network.group
+            groups.setdefault((network.group, name), []).append(network)
+    return [GroupResult(group, name, members, _estimate(members)) for (group, name), members in groups.items()]
 
 
 def verdict(networks: Sequence[TrainedNetwork]) -> str:
     """Whether the found networks are better than random ones, in a sentence; empty where there are none to compare."""
-    results = {result.group: result for result in group_results(networks)}
-    if "found" not in results or len(results) < 2:
+    results = {result.name: result for result in group_results(networks)}
+    found = results.pop("found", None)
+    if found is None or not results:
         return ""
-    found = results["found"]
-    others = [f"{_OTHERS[name]} {result.accuracy}" for name, result in results.items() if name != "found"]
-    text = f"found {found.accuracy}, {', '.join(others)}"
+    names = {"random": "random under the same budget", "given": "given ones"}
+    others = ", ".join(f"{names.get(name, name)} {result.accuracy}" for name, result in results.items())
+    text = f"found {found.accuracy}, {others}"
     if "random" not in results:
         return f"{text}; without random networks (random:5) it is not known what the search is worth"
     return f"{text}: {_compared(found, results['random'])}"
@@ -122,7 +124,7 @@ def result_lines(networks: Sequence[TrainedNetwork]) -> list[tuple[str, ...]]:
     """A line for each group: group, networks, accuracy with its interval, what that is over, MACs and parameters in M."""
     return [
         (
-            result.group,
+            result.name,
             str(len(result.networks)),
             str(result.accuracy),
             result.accuracy.over,
@@ -138,9 +140,10 @@ RESULT_HEADS = ("group", "networks", "accuracy", "95 % interval over", "MACs (M)
 
 
 def network_lines(networks: Sequence[TrainedNetwork]) -> list[tuple[str, ...]]:
-    """A line for each network, the best first: name, mean accuracy, its spread over seeds, MACs, parameters, failures."""
+    """A line for each network, the best first, with cells for `network_heads`."""
     lines = []
-    for network in sorted(networks, key=lambda network: -(network.mean if network.mean is not None else -math.inf)):
+    failed = any(network.failures for network in networks)
+    for network in best_first(networks):
         values = list(network.accuracies.values())
         lines.append(
             (
@@ -149,14 +152,21 @@ def network_lines(networks: Sequence[TrainedNetwork]) -> list[tuple[str, ...]]:
                 f"{statistics.stdev(values):.2f}" if len(values) > 1 else "",
                 _millions([network.macs]),
                 _millions([network.params]),
-                counted(len(network.failures), "failed training") if network.failures else "",
+                *([str(len(network.failures))] if failed else []),
             )
         )
     return lines
 
 
-NETWORK_HEADS = ("network", "accuracy (%)", "std over seeds", "MACs (M)", "parameters (M)", "")
-"""Titles of `network_lines`."""
+def best_first(networks: Sequence[TrainedNetwork]) -> list[TrainedNetwork]:
+    """The networks by their mean accuracy; those that failed come last."""
+    return sorted(networks, key=lambda network: -math.inf if network.mean is None else network.mean, reverse=True)
+
+
+def network_heads(networks: Sequence[TrainedNetwork]) -> tuple[str, ...]:
+    """Titles of `network_lines`."""
+    failed = any(network.failures for network in networks)
+    return ("network", "accuracy (%)", "std over seeds", "MACs (M)", "parameters (M)", *(["failed"] if failed else []))
 
 
 def _compared(found: GroupResult, other: GroupResult) -> str:

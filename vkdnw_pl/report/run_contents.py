@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vkdnw_pl.report.labels import group_results
 from vkdnw_pl.report.runs import Run, is_number, mapping_or_empty, parse_time
 from vkdnw_pl.report.tables import Line, metric_value
 from vkdnw_pl.report.text import counted
@@ -97,6 +98,8 @@ def failed_runs(runs: Sequence[Run]) -> list[Line]:
             groups = [Line(reason=reason, count=len(names), rows=names[:SHOWN_ROWS]) for reason, names in order]
             noun, everything = ("networks", run.candidates) if run.command == "search" else ("rows", run.scores)
             count = 0 if everything is None else len(everything)
+            if run.command == "label":
+                noun, count = "trainings", sum(len(item.accuracies) + len(item.failures) for item in run.trained)
             lines.append(Line(run=i, failed=len(run.failures), of=count, noun=noun, groups=groups))
     return lines
 
@@ -205,6 +208,10 @@ def _summary(place: int, run: Run) -> Line:
         costs = [(_number((run.found or {}).get(key)), noun) for key, noun in _COSTS.items()]
         result = ", ".join(f"{value / 1e6:,.1f} M {noun}" for value, noun in costs if value is not None)
         result = f"found {result}" if result else ""
+    elif run.command == "label":
+        networks = f"{len(run.trained):,}"
+        results = group_results(run.trained)
+        result = ", ".join(f"{of_group.name} {of_group.accuracy}" for of_group in results if of_group.group != "timm")
     elif run.command == "fit":
         best, networks = _network(run), "1"
         accuracy = final_accuracy(run)

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from vkdnw_pl._version import __version__
 from vkdnw_pl.report import run_contents
 from vkdnw_pl.report.outputs import MARKDOWN_MARK, PAGE_MARK
+from vkdnw_pl.report.run_labels import label_figures, label_sections
 from vkdnw_pl.report.run_paper import paper_parts
 from vkdnw_pl.report.run_tables import search_columns, summary_columns, training_columns
 from vkdnw_pl.report.runs import Run
@@ -60,6 +61,7 @@ def runs_html(runs: Sequence[Run], title: str, made_at: datetime | None = None) 
         search_columns=search_columns(searches),
         search_figures=[figure for figure in search_figures if not isinstance(figure, str)],
         search_problems=[problem for problem in search_figures if isinstance(problem, str)],
+        label_figures=label_figures(runs),
         training_figures=[*figures.training_curves(runs), *figures.accuracy_and_macs(runs)],
         proxy_figures=figures.proxies_and_accuracy(runs),
         scatters=figures.rank_scatters(runs),
@@ -121,6 +123,7 @@ def _contents(runs: Sequence[Run], title: str) -> dict[str, Any]:
         "metrics": metric_table([run.metrics for run in runs]),
         "metric_names": METRICS,
         "paper": paper_parts(runs),
+        "labels": label_sections(runs),
         "configs": run_contents.config_tables(runs),
         "failed": run_contents.failed_runs(runs),
     }

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from vkdnw_pl.callbacks import read_history as read_training
+from vkdnw_pl.report.labels import TrainedNetwork, read_labels
 from vkdnw_pl.report.text import counted
 from vkdnw_pl.runs.csv_table import CsvTable, read_csv
 from vkdnw_pl.runs.documents import read_json, read_yaml
@@ -28,7 +29,7 @@ from vkdnw_pl.runs.table import join_rows, read_journals, read_table, score_fram
 from vkdnw_pl.search.history import Candidate
 from vkdnw_pl.search.history import read_history as read_search
 
-COMMANDS = ("score", "evaluate", "search", "fit")
+COMMANDS = ("score", "evaluate", "search", "label", "fit")
 """Commands whose run folders are read; what ``merge`` makes is the folder of a ``score``."""
 FINISHED, STOPPED, RUNNING, FAILED, NOT_MERGED = "finished", "stopped", "running", "failed", "not merged"
 _METRIC_COLUMNS = ("ranking", "dataset", "split", "n", "kendall", "spearman", "ndcg")
@@ -128,6 +129,8 @@ class Run:
     def failures(self) -> list[Failure]:
         if self.command == "search":
             return [Failure(row.arch, None, row.reason) for row in self.candidates if row.failed]
+        if self.command == "label":
+            return [Failure(network.arch, *failure) for network in self.trained for failure in network.failures.items()]
         table = self.scores if self.scores is not None else pd.DataFrame(columns=["arch", "seed", "reason", "status"])
         failed = table[table["status"] == FAILED_ROW]
         return [Failure(*row) for row in zip(failed["arch"], failed["seed"].tolist(), failed["reason"])]
@@ -138,6 +141,11 @@ class Run:
         if not file.is_file() or not file.stat().st_size:
             return []
         return read_search(file)
+
+    @functools.cached_property
+    def trained(self) -> list[TrainedNetwork]:
+        """Networks of an accuracy table."""
+        return self._read("labels.csv", functools.partial(read_labels, torn=True), [])
 
     @functools.cached_property
     def found(self) -> dict[str, Any] | None:

@@ -4,47 +4,45 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 
-from vkdnw_pl.report.figures.style import ACCENT, BLUE, GREY, INK, RUN_COLORS, hover, panel
+from vkdnw_pl.report.figures.style import ACCENT, BLUE, GREY, MAX_NAMES, RUN_COLORS, hover, name_points, panel
 from vkdnw_pl.report.labels import TrainedNetwork
 from vkdnw_pl.report.text import shortened
 
-GROUP_COLORS = {"found": ACCENT, "random": BLUE, "timm": RUN_COLORS[2], "given": GREY}
-_MOST_NAMED = 24
+_COLORS = {"found": ACCENT, "random": BLUE, "timm": RUN_COLORS[2], "given": GREY}
+_ORDER = ("found", "timm", "random", "given")
+"""In which names are written while there is room."""
 
 
-def accuracy_and_macs(networks: Sequence[TrainedNetwork]) -> Figure:
+def accuracy_and_macs(networks: Sequence[TrainedNetwork], width: float = 6.4, height: float = 4.2) -> Figure:
     """A point for each network, with bars of one standard deviation over its seeds, and its name where there are few."""
-    drawn = [network for network in networks if network.mean is not None and network.macs]
-    with panel(6.4, 4.2) as (figure, ax):
-        for group in dict.fromkeys(network.group for network in drawn):
-            members = [network for network in drawn if network.group == group]
-            x, y = (
-                [network.macs / 1e6 for network in members if network.macs],
-                [network.mean or 0 for network in members],
+    drawn = [(network, network.macs / 1e6, network.mean) for network in networks if network.macs and network.mean]
+    drawn.sort(key=lambda point: _ORDER.index(point[0].group) if point[0].group in _ORDER else len(_ORDER))
+    few = len(drawn) <= MAX_NAMES
+    with panel(width, height) as (figure, ax):
+        for group in dict.fromkeys(network.group for network, _, _ in drawn):
+            members = [point for point in drawn if point[0].group == group]
+            trained, macs, accuracies = zip(*members)
+            color = _COLORS.get(group, GREY)
+            ax.errorbar(
+                macs, accuracies, [_std(item) for item in trained], fmt="none", ecolor=color, alpha=0.6, zorder=2
             )
-            spread = [_std(network) for network in members]
-            color: Any = GROUP_COLORS.get(group, GREY)
-            ax.errorbar(x, y, spread, fmt="none", ecolor=color, elinewidth=1, alpha=0.6, zorder=2)
-            points = ax.scatter(x, y, s=34 if len(drawn) <= _MOST_NAMED else 12, color=color, zorder=3, label=group)
-            hover(points, [f"{network.name}: {network.mean:.2f} %, {network.arch}" for network in members])
-            for network, left, height in zip(members, x, y) if len(drawn) <= _MOST_NAMED else ():
-                ax.annotate(
-                    shortened(network.name, 24),
-                    (left, height),
-                    (5, 4),
-                    textcoords="offset points",
-                    color=INK,
-                    fontsize=9,
-                )
+            points = ax.scatter(macs, accuracies, s=30 if few else 12, color=color, zorder=3, label=group)
+            hover(points, [f"{item.name}: {item.mean:.2f} %, {item.arch}" for item in trained])
         ax.set(xlabel="multiply-adds of one image (M)", ylabel="accuracy (%)")
-        if len(drawn) > 1 and max(n.macs or 1 for n in drawn) > 4 * min(n.macs or 1 for n in drawn):
+        if drawn and max(point[1] for point in drawn) > 4 * min(point[1] for point in drawn):
             ax.set_xscale("log")
         ax.margins(0.12)
-        ax.legend(loc="best")
+        figure.legend(loc="outside lower center", ncols=4)
+        if few:
+            name_points(
+                ax,
+                [x for _, x, _ in drawn],
+                [y for _, _, y in drawn],
+                [shortened(item.name, 20) for item, _, _ in drawn],
+            )
     return figure
 
 
