@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from vkdnw_pl import cli
-from vkdnw_pl.training.exported import NetworkRecord, load_exported, save_exported
+from vkdnw_pl.training.exported import NetworkRecord, load_exported, read_exported, save_exported
 from vkdnw_pl.training.pictures import find_pictures
 
 TINY = "SuperConvK3BNRELU(3,8,2,1)SuperResIDWE1K3(8,16,2,8,1)SuperConvK1BNRELU(16,32,1,1)"
@@ -55,19 +56,27 @@ def pictures(tmp_path):
     return tmp_path / "new"
 
 
-def test_pictures_are_prepared_as_the_network_says(exported, pictures, tmp_path, capsys):
+@pytest.mark.parametrize("resized_from", [None, 24])
+def test_pictures_are_prepared_as_the_network_says(resized_from, exported, pictures, tmp_path, capsys):
+    network = load_exported(exported)
+    if resized_from:  # as with model.student_size
+        record, state = read_exported(exported)
+        exported = tmp_path / "model.safetensors"
+        save_exported(exported, replace(record, resized_from=resized_from), state)
     code, out, err = call(capsys, "predict", exported, "--images", pictures, "--out", tmp_path / "out")
     assert code == 0, err
     rows = table(tmp_path / "out" / "predictions.csv")
     assert [row["file"] for row in rows] == [f"{number}/deep, er/{number} a.png" for number in range(3)]
     assert not {"label", "correct"} & set(rows[0])
     assert "3 pictures, 3 classes" in out
-    network = load_exported(exported)
+    size, box = ((39, 30), (8, 3, 32, 27)) if resized_from else ((26, 20), (5, 2, 21, 18))
     for number, row in enumerate(rows):
         with Image.open(pictures / row["file"]) as image:
-            image = image.resize((26, 20), Image.Resampling.BILINEAR).crop((5, 2, 21, 18))
+            image = image.resize(size, Image.Resampling.BILINEAR).crop(box)
         normal = (np.asarray(image) / 255 - (0.4, 0.5, 0.6)) / (0.2, 0.25, 0.3)
-        shares = network(torch.tensor(normal, dtype=torch.float32).permute(2, 0, 1)[None]).detach().softmax(1)[0]
+        prepared = torch.tensor(normal, dtype=torch.float32).permute(2, 0, 1)[None]
+        prepared = torch.nn.functional.interpolate(prepared, size=(16, 16), mode="bilinear")
+        shares = network(prepared).detach().softmax(1)[0]
         assert row["predicted_name"] == NAMES[int(shares.argmax())]
         assert float(row["probability"]) == pytest.approx(float(shares.max()), abs=1e-5)
         assert [row[f"top{i}"] for i in (1, 2, 3)] == [NAMES[i] for i in shares.argsort(descending=True)]
@@ -113,7 +122,9 @@ def test_one_picture_by_default_below_predictions(exported, pictures, tmp_path, 
         ),
         (["{search}", "--images", "{pictures}"], "has no trained weights: give a checkpoint or the run folder of fit"),
         (["{exported}", "--images", "{pictures}", "--launch", "slurm"], "--images is not for --launch"),
-        (["--images", "{pictures}"], "source"),
+        (["--out", "x", "--images", "{pictures}"], "the network is missing: predict RUN --images DIR"),
+        (["{exported}", "--image", "{pictures}"], "is no run folder of fit"),
+        (["--image", "{pictures}"], "did you mean '--images'?"),
     ],
 )
 def test_wrong_usage(arguments, text, exported, pictures, tmp_path, capsys):

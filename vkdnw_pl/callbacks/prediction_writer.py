@@ -175,7 +175,7 @@ def describe_accuracy(predictions: Mapping[int, Prediction], class_names: Sequen
         f"{label if class_names is None else class_names[label]} {_percent(by_class[label])} of {len(by_class[label])}"
         for label in worst
     ]
-    return f"right: {_percent(every)} of {len(every)} images; fewest of {', '.join(parts)}"
+    return f"right: {_percent(every)} of {len(every)} images; fewest of {'; '.join(parts)}"
 
 
 def _percent(values: Sequence[int]) -> str:

@@ -79,7 +79,9 @@ def predict_images(options: PredictImagesOptions) -> int:
         root, files = find_pictures(str(options.images))
         classifier = Classifier.read(options.source, options.ckpt_path, options.space)
     names = classifier.record.class_names
-    print(f"{len(files):,} pictures, {classifier.record.num_classes} classes, network of {classifier.path}")
+    print(
+        f"{len(files):,} picture{'s' * (len(files) > 1)}, {classifier.record.num_classes} classes, network of {classifier.path}"
+    )
     if names is None:
         print("note: the network knows no names of its classes: numbers stand in their place", file=sys.stderr)
     rows, broken = label_pictures(classifier, root, files, options.batch_size, device, options.top_k, options.progress)
@@ -118,5 +120,5 @@ def _print_table(best: Mapping[str, tuple[int, float]], names: Sequence[str] | N
     for number, _ in best.values():
         counts[number] = counts.get(number, 0) + 1
     most = sorted(counts, key=lambda number: (-counts[number], number))
-    more = f", {len(most) - _SHOWN} more classes" if len(most) > _SHOWN else ""
-    print(", ".join(f"{counts[number]:,} {name(number)}" for number in most[:_SHOWN]) + more)
+    more = f"; {len(most) - _SHOWN} more classes" if len(most) > _SHOWN else ""
+    print("; ".join(f"{counts[number]:,} {name(number)}" for number in most[:_SHOWN]) + more)

@@ -39,8 +39,7 @@ def training_command(command: str, arguments: Sequence[str], prog: str) -> int:
     ``fit`` answers signals from before the libraries are imported, which may take a minute.
     """
     if command == "predict" and _values(arguments, "--images"):
-        help_alone = ["--help"] if {"-h", "--help"} & set(arguments) else arguments  # --images needs a value otherwise
-        return predict_images(CommandParser(predict_images, prog, config_file=False).parse(help_alone))
+        return _label_pictures(list(arguments), prog)
     if not arguments or {"-h", "--help"} & set(arguments):
         from vkdnw_pl.training.help import train_help
 
@@ -57,6 +56,18 @@ def training_command(command: str, arguments: Sequence[str], prog: str) -> int:
     except Stopped as stop:
         print(f"\nstopped by {stop.name}; the same command continues", file=sys.stderr)
         return stop.exit_code
+
+
+def _label_pictures(arguments: list[str], prog: str) -> int:
+    """``predict RUN --images DIR``."""
+    if {"-h", "--help"} & set(arguments):
+        arguments = ["--help"]  # --images needs a value otherwise
+    elif not _places(arguments):
+        raise UsageError(
+            "the network is missing: predict RUN --images DIR, where RUN is a run folder of fit, a checkpoint or what export "
+            "wrote (--out is the folder for the predictions)"
+        )
+    return predict_images(CommandParser(predict_images, f"{prog} --images DIR").parse(arguments))
 
 
 def _train(command: str, arguments: Sequence[str], prog: str) -> int:
@@ -139,7 +150,8 @@ def _trained_folder(command: str, run: str) -> TrainingFolder:
         raise UsageError(f"{what} it {state}; give the run folder of fit (of a checkpoint in it: --ckpt_path FILE)")
     with user_input():
         if folder.earlier_meta() is None or not folder.config.is_file():
-            raise ValueError(f"{what} it is no run folder of fit, which has meta.json and config.yaml")
+            more = "; with --images DIR also a checkpoint, or what export wrote, is allowed" * (command == "predict")
+            raise ValueError(f"{what} it is no run folder of fit, which has meta.json and config.yaml{more}")
     return folder
 
 

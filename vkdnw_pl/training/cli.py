@@ -106,10 +106,11 @@ class TrainingCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         check_given(sys.argv[2:], self._parser(self._command))
+        others = ["--images"] if self._command == "predict" else []
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
-            raise UsageError(readable(str(error), self._parser(self._command))) from error
+            raise UsageError(readable(str(error), self._parser(self._command), others)) from error
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would put the checkpoint's hyper-parameters over what the user typed."""

@@ -62,4 +62,4 @@ def check_same_classes(saved: Sequence[str] | None, names: Sequence[str] | None)
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return one_line(", ".join(names[:_SHOWN])) + more
+    return one_line(", ".join(map(repr, names[:_SHOWN]))) + more

@@ -53,12 +53,12 @@ def check_given(arguments: Sequence[str], parser: ArgumentParser) -> None:
                 raise UsageError(f"{name} comes from {_LINKED[name]}; leave it out")
 
 
-def readable(message: str, parser: ArgumentParser) -> str:
-    """The message of the parser's ``ArgumentError`` in one line."""
+def readable(message: str, parser: ArgumentParser, others: Sequence[str] = ()) -> str:
+    """The message of the parser's ``ArgumentError`` in one line; ``others`` are flags that the parser does not know of."""
     text = " ".join(message.split())
     if match := re.search(r"unrecognized arguments: (--\S+)", text):
         name = match[1].partition("=")[0]
-        return unknown("option", name, [f"--{key}" for key in _options(parser)])
+        return unknown("option", name, [*(f"--{key}" for key in _options(parser)), *others])
     if match := re.search(r"does not accept option '([\w.]+)'", text):
         return unknown("option", match[1], _options(parser))
     if match := re.search(r"given class_path '([\w.]+)': Option '([\w.]+)' is not accepted", text):
