@@ -197,8 +197,8 @@ class OracleOptions(OptionGroup):
 
     oracle: str | None = "auto"
     """Known accuracies of the space. nb201: digits (embedded), nb201 (public tables), nats (NATS-Bench folder); timm_zoo:
-    timm (timm's ImageNet results); any: a CSV file with columns arch,<data set>. auto: the public tables if they were
-    downloaded, else for nb201 the embedded one, else none: then there are no metrics."""
+    timm (timm's ImageNet results); any: a run folder of label, or a CSV file with columns arch,<data set>. auto: the
+    public tables if they were downloaded, else for nb201 the embedded one, else none: then there are no metrics."""
     oracle_path: str | None = None
     """Folder of the public tables, of NATS-Bench or of timm's results, if it is not the cache folder."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from vkdnw_pl.commands.results import print_failures, print_notes
@@ -138,7 +140,18 @@ def _search_and_describe(
         f"train it with: python -m vkdnw_pl fit {f'--config {training} ' if training else ''}--model.arch "
         f"{shlex.quote(str(folder.found))}{own_space}"
     )
+    print(
+        f"is it better than chance? python -m vkdnw_pl label --archs {shlex.quote(f'{folder.found},random:5')} --config "
+        f"configs/small_data.yaml --data {_images(options.data)}{own_space}"
+    )
     return 1 if failed else 0
+
+
+def _images(data: str | Mapping[str, Any]) -> str:
+    """The images that the proxies saw, as label takes them; a word in capitals where those are none to train on."""
+    if isinstance(data, str):
+        return shlex.quote(data) if Path(data).expanduser().is_dir() else "FOLDER_OF_IMAGES"
+    return shlex.quote(json.dumps(dict(data)))
 
 
 def _search(options: SearchOptions, plan: SearchPlan, folder: SearchFolder, done: int, run: WandbRun) -> str | None:

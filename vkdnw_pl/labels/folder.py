@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vkdnw_pl.labels.archs import TIMM_PREFIX
 from vkdnw_pl.labels.settings import expand_groups
+from vkdnw_pl.oracles.csv_file import ACCURACIES
 from vkdnw_pl.runs.files import csv_line, write_atomically, write_csv
 from vkdnw_pl.runs.table import (
     AFTER,
@@ -33,13 +34,13 @@ class LabelFolder(ScoreFolder):
     journals and ``unfinished/`` checkpoints of a run that is not finished, and a figure."""
 
     command = "label"
-    files = ("archs.txt", "rows", "unfinished", "labels.csv", "accuracies.csv", "figures/accuracy_and_macs.png")
+    files = ("archs.txt", "rows", "unfinished", "labels.csv", ACCURACIES, "figures/accuracy_and_macs.png")
     evidence = ("labels.csv", "rows")
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
         self.scores = self.path / "labels.csv"
-        self.accuracies = self.path / "accuracies.csv"
+        self.accuracies = self.path / ACCURACIES
         self.unfinished = self.path / "unfinished"
         self.figure = self.figures / "accuracy_and_macs.png"
 

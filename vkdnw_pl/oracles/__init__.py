@@ -46,7 +46,7 @@ def load_oracle(name: str, oracle_path: str | Path | None = None, space: str = "
         name: ``digits`` for the embedded table; ``nb201`` for the three public NAS-Bench-201 tables; ``nats`` for a
             NATS-Bench folder; ``timm`` for timm's ImageNet results; ``auto`` for the public tables where they are in the
             cache folder (or in ``oracle_path``) and, for NAS-Bench-201, the embedded one otherwise; or the path of a CSV
-            file with the columns ``arch,<data set>...``.
+            file with the columns ``arch,<data set>...`` or of a run folder of ``label``.
         oracle_path: folder with the public tables, NATS-Bench or timm's results (or the file of those), in place of the
             cache folder.
         space: name of the space that the architectures must be of.
@@ -72,10 +72,10 @@ def find_oracle(name: str, oracle_path: str | Path | None = None, space: str = "
             )
         return None
     source = _SOURCES.get(name)
-    if source is None and not name.endswith(".csv"):
+    if source is None and not name.endswith(".csv") and not Path(name).expanduser().is_dir():
         raise ValueError(
-            f"oracle={name!r} is not known{nearest(name, ORACLES)} (allowed: {', '.join(ORACLES)} or a file that ends "
-            "in .csv)"
+            f"oracle={name!r} is not known{nearest(name, ORACLES)} (allowed: {', '.join(ORACLES)}, a file that ends in "
+            ".csv, or a run folder of label)"
         )
     if source is not None and source.space != space:
         raise ValueError(

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from vkdnw_pl.errors import what_it_says
 from vkdnw_pl.oracles.base import Oracle, num_archs
 from vkdnw_pl.runs.csv_table import CsvTable, read_csv
+from vkdnw_pl.runs.folder import RunFolder
 from vkdnw_pl.spaces import Space
+
+ACCURACIES = "accuracies.csv"
+"""The table in a run folder of ``label``."""
 
 
 def load_csv(path: Path, space: Space) -> Oracle:
@@ -17,10 +23,34 @@ def load_csv(path: Path, space: Space) -> Oracle:
     A column ``arch``, perhaps ``coding`` (see `CsvTable.archs`); every other column is a data set with accuracies in
     percent, one for every architecture. Columns ``<data set>_std`` and ``<data set>_seed<N>`` beside their data set tell
     where its value comes from and are left out. Errors name the file, the line and the column.
+
+    A run folder of ``label`` stands for its ``accuracies.csv``, and tells space, networks and split of the table.
     """
+    if path.is_dir():
+        path = path / ACCURACIES
+        if not path.is_file():
+            raise ValueError(
+                f"oracle={str(path.parent)!r} is not allowed: the folder has no {ACCURACIES}, which label writes"
+            )
+    settings = _label_settings(path)
+    if (made_for := settings.get("space", space.key)) != space.key:
+        raise ValueError(f"oracle={str(path)!r} holds accuracies of {made_for}, which say nothing about {space.key}")
     tables = accuracies(read_csv(path, ("arch",)), space)
-    description = f"table {path} ({num_archs(tables):,} architectures): {', '.join(tables)}"
-    return Oracle(str(path), description, dict.fromkeys(tables, "unspecified"), tables, space.key)
+    known = "test accuracies" if settings.get("accuracy") == "test" else "validation accuracies" if settings else ""
+    networks = dict.fromkeys(tables, settings["network"]) if isinstance(settings.get("network"), dict) else {}
+    number = f"{num_archs(tables):,} architectures{', ' * bool(known)}{known}"
+    description = f"table {path} ({number}): {', '.join(tables)}"
+    splits = dict.fromkeys(tables, settings.get("accuracy", "unspecified"))
+    return Oracle(str(path), description, splits, tables, space.key, networks)
+
+
+def _label_settings(path: Path) -> Mapping[str, Any]:
+    """What the record of ``label`` beside a table says of it; empty where there is none."""
+    folder = RunFolder(path.parent)
+    if path.name != ACCURACIES or not folder.meta.is_file():
+        return {}
+    meta = folder.read_meta()
+    return meta.get("settings", {}) if meta.get("command") == "label" else {}
 
 
 def accuracies(table: CsvTable, space: Space) -> dict[str, dict[str, float]]:
