@@ -112,6 +112,10 @@ def folder(tmp_path, monkeypatch):
     for run in ("s", "search"):
         (tmp_path / "runs" / run).mkdir(parents=True)
         (tmp_path / "runs" / run / "found.json").write_text(json.dumps({**FOUND, "top": top}))
+    trained = tmp_path / "runs" / "quick_chain" / "fit"
+    trained.mkdir(parents=True)
+    (trained / "meta.json").write_text('{"command": "fit"}')
+    shutil.copy(ROOT / "configs" / "digits_quick.yaml", trained / "config.yaml")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("VKDNW_SLURM_DIR", str(ROOT / "slurm"))

@@ -1,5 +1,6 @@
 """examples/quick_chain.sh, shortened, and docs/from_search_to_use.md, which goes on with what it leaves behind."""
 
+import csv
 import json
 import os
 import re
@@ -66,28 +67,32 @@ def test_the_exported_file_is_enough(chain, tmp_path):
     assert network.num_classes == 10
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-
-
 def test_the_page_does_what_it_says(chain, tmp_path, monkeypatch, capsys):
-    """Exports and Python run; searches and trainings, which take longer, are read by their command."""
+    """Block by block; searches and trainings, which take longer, are read by their command."""
     folder, _ = chain
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "quick_chain").symlink_to(folder)
     for name in ("configs", "examples"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
-    for line in "".join(blocks("bash")).splitlines():
-        program, *arguments = shlex.split(line)
-        if program == "bash":
-            assert Path(arguments[0]).is_file()
+    names = {}
+    for language, code in re.findall(r"```(bash|python)\n(.*?)```", PAGE, re.DOTALL):
+        if language == "python":
+            exec(compile(code, "from_search_to_use.md", "exec"), names)
             continue
-        assert [program, *arguments[:2]] == ["python", "-m", "vkdnw_pl"], line
-        runs = arguments[2] == "export" and "quick_chain" in line
-        # The chain's shortened form writes ONNX already.
-        again = ["--overwrite", "true"] if "onnx" in line else []
-        assert cli.main([*arguments[2:], *(again if runs else ["--print_config"])]) == 0, line
-    for code in blocks("python"):
-        exec(compile(code, "from_search_to_use.md", "exec"), {})
-    assert "torch.Size([1, 10])" in capsys.readouterr().out
+        for line in code.splitlines():
+            program, *arguments = shlex.split(line)
+            if program == "bash":
+                assert Path(arguments[0]).is_file()
+                continue
+            assert [program, *arguments[:2]] == ["python", "-m", "vkdnw_pl"], line
+            runs = arguments[2] in ("export", "test", "validate", "predict") and "quick_chain" in line
+            # The chain's shortened form writes ONNX already.
+            again = ["--overwrite", "true"] if "onnx" in line else []
+            assert cli.main([*arguments[2:], *(again if runs else ["--print_config"])]) == 0, line
+    said = capsys.readouterr().out
+    assert "torch.Size([1, 10]) ('0', '1', '2'" in said
+    assert "(5, 10) ['0', '1', '2'" in said
+    with (folder / "predictions" / "predictions.csv").open(newline="") as file:
+        assert [row["file"] for row in csv.DictReader(file)] == [f"scanned/digit {number}.png" for number in range(5)]
+    assert len(list(tmp_path.glob("predictions/digit 3-*/predictions.csv"))) == 1
