@@ -91,7 +91,7 @@ class ProxyOptions(OptionGroup):
     data: str | dict[str, Any] = "digits"
     """Images, the same choices, for proxies that are defined on real ones (jacov, grasp, snip, zico, ...)."""
     init: str = "auto"
-    """Initialisation of the weights: auto is each proxy's own (most have kaiming_normal; the README's table says which), or
+    """Initialisation of the weights: auto is each proxy's own (most have kaiming_normal; docs/proxies.md says which), or
     for all of them kaiming_normal, gaussian, zennas, pytorch (the constructors'), or keep."""
 
     def __post_init__(self) -> None:
