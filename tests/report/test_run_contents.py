@@ -5,6 +5,7 @@ import re
 
 import pytest
 import run_samples as samples
+import scipy.stats
 
 from vkdnw_pl.report.paper.tables import paper_values
 from vkdnw_pl.report.run_contents import (
@@ -21,6 +22,7 @@ from vkdnw_pl.report.run_contents import (
 from vkdnw_pl.report.run_figures import (
     accuracy_and_macs,
     bar_figures,
+    cost_figures,
     proxies_and_accuracy,
     rank_scatters,
     search_curves,
@@ -28,6 +30,7 @@ from vkdnw_pl.report.run_figures import (
 )
 from vkdnw_pl.report.run_pages import runs_html
 from vkdnw_pl.report.run_paper import paper_parts
+from vkdnw_pl.report.run_rankings import proxy_seconds, rank_correlations, ranking_seconds
 from vkdnw_pl.report.run_tables import search_columns, training_columns
 from vkdnw_pl.report.runs import read_run, read_runs
 from vkdnw_pl.report.tables import metric_table
@@ -227,6 +230,45 @@ def test_trainings_have_costs_and_a_figure(tmp_path):
     assert figure.svg.count("<circle") == 2
     assert {">a</text>", ">b</text>"} <= set(re.findall(r">[^<]*</text>", figure.svg))
     assert accuracy_and_macs(runs[1:]) == []
+
+
+def timed(rows_made, **proxy_seconds):
+    return {"started_at": "2026-01-02T03:04:05+00:00", "rows_made": rows_made, "proxy_seconds": proxy_seconds}
+
+
+def test_what_rankings_cost(tmp_path):
+    rows = [("macs", 0.5, 0, 0), ("aleph>vkdnw", 0.3, 0, 0), ("vkdnw_decile_1", 0.1, 0, 0), ("zen", 0.2, 0, 0)]
+    attempts = [timed(30, macs=0.0, aleph=0.001, vkdnw=0.04), timed(10, vkdnw=0.08), timed(0, vkdnw=9.0), {}]
+    runs = read_runs(
+        [samples.score_run(tmp_path / "a", rows=rows, runs=attempts), samples.score_run(tmp_path / "old", rows=rows)]
+    )
+    assert proxy_seconds(runs[0]) == pytest.approx({"macs": 0.0, "aleph": 0.001, "vkdnw": 0.05})  # weighted by rows
+    # A column belongs to its proxy; zen was not timed.
+    assert ranking_seconds(runs[0]) == pytest.approx({"macs": 0.0, "aleph>vkdnw": 0.051, "vkdnw_decile_1": 0.05})
+    assert ranking_seconds(runs[1]) == {}
+    (figure,) = cost_figures(runs)
+    assert (figure.caption, figure.runs) == ("KT on digits against time", (0,))
+    assert ">a, aleph&gt;vkdnw: KT 0.300, 51 ms<" in figure.svg
+    assert cost_figures(runs[1:]) == []
+
+
+def test_rankings_that_agree_stand_together(tmp_path):
+    run = read_run(samples.score_run(tmp_path / "a"))
+    order = {"up": range(1, 9), "down": range(8, 0, -1), "nearly": [2, 1, *range(3, 9)], "ties": [4.5] * 8}
+    names = ["up", "ties", "down", "nearly"]
+    lines = [",".join(["arch", *names]), *(",".join(map(str, row)) for row in zip("abcdefgh", *map(order.get, names)))]
+    (run.path / "ranking.csv").write_text("\n".join(lines) + "\n")
+    table = rank_correlations(run)
+    assert (sorted(table.names), table.networks, table.of) == (sorted(names), 8, 4)
+    assert abs(table.names.index("up") - table.names.index("nearly")) == 1
+    cells = {(a, b): cell for a, line in zip(table.names, table.lines) for b, cell in zip(table.names, line)}
+    rho = scipy.stats.spearmanr(order["up"], order["nearly"]).statistic
+    assert cells["up", "nearly"].text == cells["nearly", "up"].text == f"{rho:.2f}"
+    assert (cells["up", "down"].text, cells["up", "down"].shade) == ("−1.00", "minus5")
+    assert (cells["up", "up"].text, cells["up", "ties"].text, cells["up", "ties"].shade) == ("", "–", "")
+    assert rank_correlations(read_run(samples.fit_run(tmp_path / "f"))) is None
+    few = samples.score_run(tmp_path / "few", rows=[("aleph", 0.6, 0, 0), ("macs", 0.5, 0, 0)])
+    assert rank_correlations(read_run(few)) is None
 
 
 def test_proxies_against_accuracy_need_two_trainings(tmp_path):

@@ -19,10 +19,18 @@ from markupsafe import Markup
 
 from vkdnw_pl.oracles import Oracle, find_oracle
 from vkdnw_pl.report.figures.rankings import Bars, accuracy_limits, metric_bars, rank_panel
-from vkdnw_pl.report.figures.searches import SearchScores, compared_best, compared_costs, cost_axis, history_scores
-from vkdnw_pl.report.figures.style import run_style, to_svg
+from vkdnw_pl.report.figures.searches import (
+    SearchScores,
+    cheapest_best,
+    compared_best,
+    compared_costs,
+    cost_axis,
+    history_scores,
+)
+from vkdnw_pl.report.figures.style import MAX_NAMES, run_style, to_svg
 from vkdnw_pl.report.figures.trainings import Curve, NamedPoint, epoch_curves, named_scatter
 from vkdnw_pl.report.run_contents import epoch_values, final_accuracy, trained_costs
+from vkdnw_pl.report.run_rankings import ranking_seconds
 from vkdnw_pl.report.runs import Run
 from vkdnw_pl.report.tables import METRICS, MetricTable, Value, metric_value
 
@@ -32,6 +40,7 @@ MAX_BAR_RUNS = 6
 _PANELS = 150  # ranks against accuracies, of all runs together: each takes some kilobytes of the page
 _FEWEST, _MOST = 2, 6  # rankings that are drawn of one run and data set
 _CURVES = {"val/top1": "validation top-1 (%)", "train/loss": "training loss", "val/loss": "validation loss"}
+_LEAST_MS = 0.001  # what closed forms take is drawn as no less
 _SAME_SCORES = (
     *("space", "network", "ranking", "proxies", "batch_size", "input", "data", "init", "proxy_seed", "scores"),
 )
@@ -77,6 +86,35 @@ def bar_figures(table: MetricTable, runs: Sequence[Run]) -> list[Figure]:
         cuts = [(len(names), len(values), "the best", "rankings"), (len(first), len(all_runs), "the first", "runs")]
         note = ", ".join(f"{which} {count} of {of} {noun}" for count, of, which, noun in cuts if count < of)
         figures.append(Figure(caption, to_svg(metric_bars(names, groups, label), caption), tuple(drawn), note))
+    return figures
+
+
+def cost_figures(runs: Sequence[Run]) -> list[Figure]:
+    """Kendall's tau of rankings against the time of their proxies, one figure per data set of the runs that recorded it.
+
+    Where there is room for few names, those come first that no ranking beats in less time, then the best.
+    """
+    seconds = {i: of_run for i, run in enumerate(runs) if (of_run := ranking_seconds(run))}
+    points: dict[str, list[tuple[int, NamedPoint]]] = {}
+    for i, of_run in seconds.items():
+        for row in runs[i].metrics:
+            name, tau = row["ranking"], metric_value(row, "kendall").mean
+            if name in of_run and tau is not None:
+                ms = max(1000 * of_run[name], _LEAST_MS)
+                text = f"{runs[i].name}, {name}: KT {tau:.3f}, {1000 * of_run[name]:.3g} ms"
+                point = NamedPoint(name, run_style(i)["color"], ms, tau, text)
+                points.setdefault(row["dataset"], []).append((i, point))
+    figures = []
+    for dataset, of_dataset in points.items():
+        drawn = [point for _, point in of_dataset]
+        front = cheapest_best(np.array([point.x for point in drawn]), np.array([point.y for point in drawn])).tolist()
+        order = [drawn[i] for i in dict.fromkeys([*front, *sorted(range(len(drawn)), key=lambda i: -drawn[i].y)])]
+        first = {point.name: place for place, point in reversed([*enumerate(order)])}  # a name stands once
+        named = sorted(first.values())[:MAX_NAMES]
+        ordered = [point if i in named else point._replace(name="") for i, point in enumerate(order)]
+        caption = f"KT on {dataset} against time"
+        svg = to_svg(named_scatter(ordered, "ms a network", f"KT on {dataset}", log=True), caption)
+        figures.append(Figure(caption, svg, tuple(dict.fromkeys(i for i, _ in of_dataset))))
     return figures
 
 

@@ -21,6 +21,7 @@ from vkdnw_pl.report import run_contents
 from vkdnw_pl.report.outputs import MARKDOWN_MARK, PAGE_MARK
 from vkdnw_pl.report.run_labels import label_figures, label_sections
 from vkdnw_pl.report.run_paper import paper_parts
+from vkdnw_pl.report.run_rankings import rank_correlations
 from vkdnw_pl.report.run_tables import search_columns, summary_columns, training_columns
 from vkdnw_pl.report.runs import Run
 from vkdnw_pl.report.tables import METRICS, metric_table
@@ -58,6 +59,8 @@ def runs_html(runs: Sequence[Run], title: str, made_at: datetime | None = None) 
         colors=[i % len(RUN_COLORS) for i in range(len(runs))],
         bars=figures.bar_figures(values["metrics"], runs) if values["metrics"] else [],
         searches=searches,
+        cost_figures=figures.cost_figures(runs),
+        correlations=[rank_correlations(run) for run in runs],
         search_columns=search_columns(searches),
         search_figures=[figure for figure in search_figures if not isinstance(figure, str)],
         search_problems=[problem for problem in search_figures if isinstance(problem, str)],

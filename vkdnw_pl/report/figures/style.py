@@ -65,6 +65,8 @@ SMALL = 9
 MAX_NAMES = 15
 """So many points of a figure have their names beside them."""
 
+_FAINT = 3000
+"""So many points need large cells in a picture of their density."""
 _DPI = 150
 _STYLE = {
     **{"font.size": 9.5, "axes.titlesize": 11, "axes.titleweight": "bold", "axes.labelsize": 9.5, "legend.fontsize": 9},
@@ -140,7 +142,7 @@ def draw_points(ax: Axes, x: Floats, y: Floats, color: str, texts: Sequence[str]
         hover(ax.scatter(x, y, color=color, s=size, alpha=0.78, linewidths=0, zorder=3), texts)
         return
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
-    width, height = 200, 130
+    width, height = (200, 130) if len(x) > _FAINT else (100, 65)
     columns = np.clip((x - left) / (right - left) * width, 0, width - 1).astype(int)
     rows = np.clip((y - low) / (high - low) * height, 0, height - 1).astype(int)
     counts = np.zeros((height, width))

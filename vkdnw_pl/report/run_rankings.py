@@ -1,0 +1,91 @@
+"""What the rankings of a run cost, and how far they agree with each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from vkdnw_pl.ranking import columns_of, parse_ranking
+from vkdnw_pl.report.runs import Run, is_number, mapping_or_empty
+from vkdnw_pl.report.tables import Line, metric_value
+
+MAX_COMPARED = 24
+"""Rankings that a table of correlations has; those with the best Kendall's tau."""
+_SHADES = 5
+
+
+def proxy_seconds(run: Run) -> dict[str, float]:
+    """Proxy -> mean wall time of a network, over all attempts that recorded it; empty for older runs."""
+    sums: dict[str, tuple[float, int]] = {}
+    for attempt in run.attempts:
+        rows = attempt.get("rows_made")
+        if not isinstance(rows, int) or rows < 1:
+            continue
+        for name, seconds in mapping_or_empty(attempt.get("proxy_seconds")).items():
+            if is_number(seconds) and math.isfinite(seconds) and seconds >= 0:
+                total, count = sums.get(name, (0.0, 0))
+                sums[name] = total + rows * seconds, count + rows
+    return {name: total / count for name, (total, count) in sums.items()}
+
+
+def ranking_seconds(run: Run) -> dict[str, float]:
+    """Ranking with metrics -> mean wall time of its proxies together; without those whose proxies were not timed."""
+    of_proxies = proxy_seconds(run)
+    seconds = {}
+    for ranking in dict.fromkeys(row["ranking"] for row in run.metrics) if of_proxies else ():
+        try:
+            proxies = {_proxy_of(column, of_proxies) for column in columns_of(parse_ranking(ranking))}
+        except ValueError:
+            continue  # a learned one, or a name that a user gave
+        if None not in proxies:
+            seconds[ranking] = sum(of_proxies[proxy] for proxy in proxies if proxy is not None)
+    return seconds
+
+
+def rank_correlations(run: Run) -> Line | None:
+    """Spearman's rho of each two rankings of ``ranking.csv``; None where there are fewer than three.
+
+    Rankings that agree stand together. Fields: ``names``, ``lines`` (for each name its cells in the same order: ``text``,
+    ``title`` and ``shade``, a class of the style sheet), ``networks`` (how many) and ``of`` (how many rankings there are).
+    """
+    if run.ranking is None or len(run.ranking) < 3:
+        return None
+    taus = {row["ranking"]: metric_value(row, "kendall").mean or 0.0 for row in reversed(run.metrics)}
+    names = sorted(run.ranking.columns, key=lambda name: -taus.get(name, 0.0))[:MAX_COMPARED]
+    if len(names) < 3:
+        return None
+    rho = run.ranking[names].rank().corr().to_numpy()
+    order = _together(rho)
+    names = [names[i] for i in order]
+    lines = [
+        [_cell(value, name, other, name == other) for other, value in zip(names, values)]
+        for name, values in zip(names, rho[np.ix_(order, order)].tolist())
+    ]
+    return Line(names=names, lines=lines, networks=len(run.ranking), of=len(run.ranking.columns))
+
+
+def _proxy_of(column: str, proxies: Mapping[str, float]) -> str | None:
+    """The proxy that gives a column, such as ``vkdnw_decile_1``."""
+    owners = [proxy for proxy in proxies if column == proxy or column.startswith(f"{proxy}_")]
+    return max(owners, key=len, default=None)
+
+
+def _together(rho: np.ndarray) -> list[int]:
+    """An order in which equal rankings are neighbours, of correlations (n, n); a ranking that ties all is like none."""
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
+    distance = np.nan_to_num(1 - rho, nan=1.0)
+    np.fill_diagonal(distance, 0)
+    distances = squareform(np.maximum((distance + distance.T) / 2, 0), checks=False)
+    return leaves_list(linkage(distances, "average", optimal_ordering=True)).tolist()
+
+
+def _cell(rho: float, name: str, other: str, same: bool) -> Line:
+    if same or math.isnan(rho):
+        return Line(text="" if same else "–", title=f"{name}, {other}", shade="same" if same else "")
+    level = min(_SHADES, int(abs(rho) * _SHADES + 0.5))
+    shade = f"{'plus' if rho > 0 else 'minus'}{level}" if level else ""
+    return Line(text=f"{rho:.2f}".replace("-", "−"), title=f"{name}, {other}", shade=shade)
