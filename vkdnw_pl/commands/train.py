@@ -75,12 +75,13 @@ def _train(command: str, arguments: Sequence[str], prog: str) -> int:
     from vkdnw_pl.tracking.lightning import training_runs
     from vkdnw_pl.training.cli import TrainingCLI
     from vkdnw_pl.training.fit import ExitCode
+    from vkdnw_pl.training.own_images import with_image_folder
 
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # what a user should know of it, we say in one line
     for text in _TAKEN_CARE_OF:
         warnings.filterwarnings("ignore", text)
-    arguments = _with_config(command, list(arguments))
+    arguments = with_image_folder(_with_config(command, list(arguments)))
     before, sys.argv = sys.argv, [prog.rpartition(" ")[0], command, *arguments]
     try:
         with training_runs():

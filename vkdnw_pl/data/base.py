@@ -109,6 +109,11 @@ class ImageDataModule(LightningDataModule):
         self.prepare_data_per_node = prepare_per_node
         self._parts: dict[Part, ImageSet] = {}
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the user should know of these images before a training."""
+        return ()
+
     @abstractmethod
     def load(self, part: Part) -> ImageSet:
         """Stored images for one use, asked for once; a ValueError says what is missing or damaged and how to get it."""

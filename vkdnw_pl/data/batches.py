@@ -187,7 +187,7 @@ def _from_module(spec: Mapping[str, Any]) -> _Draw:
 
 
 def _make_module(spec: Mapping[str, Any]) -> LightningDataModule:
-    from pytorch_lightning import LightningDataModule
+    from vkdnw_pl.data.protocol import as_data_module, is_data_module
 
     if unknown := [key for key in spec if key not in ("class_path", "init_args")]:
         raise ValueError(f"{unknown[0]!r} is not known; a data module has class_path and init_args")
@@ -197,9 +197,9 @@ def _make_module(spec: Mapping[str, Any]) -> LightningDataModule:
         cls = getattr(importlib.import_module(package or "vkdnw_pl.data"), name)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ValueError(f"class_path={path!r} cannot be imported: {error}") from None
-    if not (isinstance(cls, type) and issubclass(cls, LightningDataModule)):
+    if not is_data_module(cls):
         raise ValueError(f"class_path={path!r} is not a LightningDataModule")
     try:
-        return cls(**spec.get("init_args", {}))
+        return as_data_module(cls(**spec.get("init_args", {})))
     except TypeError as error:
         raise ValueError(f"{path}: {error}") from None

@@ -92,8 +92,7 @@ class ImageFolder(ImageDataModule):
         return self.listed.digest
 
     @property
-    def notes(self) -> list[str]:
-        """What the user should know of these images."""
+    def notes(self) -> Sequence[str]:
         counts = {part: len(photos) for part, photos in self._photos.items()}
         about = f"{self.num_classes} classes, {counts['train']:,} training and {counts['val']:,} validation images"
         if "val" not in self.listed.parts and not self.validates_on_test:
@@ -103,7 +102,7 @@ class ImageFolder(ImageDataModule):
         else:
             notes = [f"{about}; no images are set apart for testing: the validation images are the test images"]
         if left_out := self.listed.left_out:
-            notes.append(f"{len(left_out)} files are left out, no images by their names, the first is {left_out[0]!r}")
+            notes.append(f"files left out, no images by their names: {len(left_out)}, the first is {left_out[0]!r}")
         return notes
 
     def prepare_data(self) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vkdnw_pl.data import DATA_MODULES
 from vkdnw_pl.errors import nearest, shown
@@ -26,6 +27,8 @@ _FORMS = (
     "a CSV file with the columns file and label"
 )
 _MOST_NAMED = 5
+_OTHER_SOURCES = (".npy", ".npz", ".yaml", ".yml", ".json")
+"""Endings of files that options for images take too."""
 
 
 @dataclass
@@ -76,7 +79,14 @@ def is_own_images(source: str) -> bool:
         return True
     if not path.exists() and ("/" in source or os.sep in source or path.suffix.lower() == ".csv"):
         raise ValueError(f"there is no folder and no file {source!r}")
+    if path.is_file() and path.suffix.lower() not in _OTHER_SOURCES:
+        raise ValueError(f"{source!r} is no folder and no CSV file")
     return False
+
+
+def data_module_of(source: str) -> dict[str, Any]:
+    """The data module that a path of images stands for, as options name it."""
+    return {"class_path": "ImageFolder", "init_args": {"root": source}}
 
 
 def read_own_images(source: str) -> OwnImages:

@@ -25,6 +25,8 @@ from vkdnw_pl.callbacks.history import HistoryLogger, HistoryResume
 from vkdnw_pl.callbacks.prediction_writer import PredictionWriter, describe_accuracy
 from vkdnw_pl.callbacks.throughput import Throughput
 from vkdnw_pl.callbacks.train_progress import progress_callbacks
+from vkdnw_pl.data.image_folder import ImageFolder
+from vkdnw_pl.data.protocol import OfOtherLightning, as_data_module, classes_of, size_of
 from vkdnw_pl.errors import CommandFailed, UsageError, first_line, user_input
 from vkdnw_pl.option_parser import NarrowTypesFirst, describe_options
 from vkdnw_pl.options import WandbOptions
@@ -35,6 +37,7 @@ from vkdnw_pl.training.fit import OF_USER, ExitCode, Fit, accuracies, is_finishe
 from vkdnw_pl.training.folder import TrainingFolder, training_settings
 from vkdnw_pl.training.module import TrainingModule
 from vkdnw_pl.training.option_errors import check_given, readable
+from vkdnw_pl.training.own_images import with_data_module
 from vkdnw_pl.training.processes import (
     FitPlan,
     Processes,
@@ -60,7 +63,15 @@ _NOT_OF_USER = {
 
 
 class TrainingParser(NarrowTypesFirst, LightningArgumentParser):
-    """LightningCLI's parser, to which ``1`` is a whole number wherever one is allowed."""
+    """LightningCLI's parser, to which ``1`` is a whole number wherever one is allowed, and a path of images a data module."""
+
+    def add_subclass_arguments(self, baseclass: Any, nested_key: str, *args: Any, **kwargs: Any) -> Any:
+        """As jsonargparse's; data modules are those of either Lightning."""
+        bases = (LightningDataModule, OfOtherLightning) if baseclass is LightningDataModule else baseclass
+        return super().add_subclass_arguments(bases, nested_key, *args, **kwargs)
+
+    def _load_config_parser_mode(self, content: str, *args: Any, **kwargs: Any) -> Any:
+        return super()._load_config_parser_mode(with_data_module(content), *args, **kwargs)
 
 
 class TrainingCLI(LightningCLI):
@@ -99,8 +110,8 @@ class TrainingCLI(LightningCLI):
         for option in describe_options(WandbOptions):
             more = switch if option.name == "wandb" else {}
             parser.add_argument(f"--{option.name}", type=option.type, default=option.default, help=option.help, **more)
-        parser.link_arguments("data", "model.num_classes", compute_fn=_num_classes, apply_on="instantiate")
-        parser.link_arguments("data", "model.input_size", compute_fn=_input_size, apply_on="instantiate")
+        parser.link_arguments("data", "model.num_classes", compute_fn=classes_of, apply_on="instantiate")
+        parser.link_arguments("data", "model.input_size", compute_fn=size_of, apply_on="instantiate")
         parser.link_arguments("seed_everything", "model.seed", compute_fn=_seed)
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_seed)
 
@@ -141,11 +152,15 @@ class TrainingCLI(LightningCLI):
         try:
             with user_input():
                 super().instantiate_classes()
+                self.datamodule = as_data_module(self.datamodule)
+            if isinstance(self.datamodule, ImageFolder):  # a continued training must not see held out images
+                self.settings["data.images"] = self.datamodule.digest
         except UsageError as error:  # of a class that jsonargparse tried: its own words
             reason = re.search(r"^Errors:\n  - (.*)$", str(error), re.MULTILINE)
-            if reason is None:
+            of_link = re.search(r"^Call to compute_fn of link .*\) failed: (.*)", str(error), re.DOTALL)
+            if reason is None and of_link is None:
                 raise
-            raise UsageError(reason[1]) from error
+            raise UsageError((of_link or reason)[1]) from error  # type: ignore[index]
         except MisconfigurationException as error:
             raise UsageError(with_gpu_hint(self._processes, str(error))) from error
 
@@ -276,14 +291,6 @@ def _as_list(values: Any) -> list[Any]:
     if values in (None, False, True):
         return []
     return list(values) if isinstance(values, Sequence) else [values]
-
-
-def _num_classes(data: LightningDataModule) -> int:
-    return data.num_classes  # type: ignore[attr-defined]
-
-
-def _input_size(data: LightningDataModule) -> list[int]:
-    return list(data.input_size)  # type: ignore[attr-defined]
 
 
 def _seed(seed_everything: bool | int) -> int:

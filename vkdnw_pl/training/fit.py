@@ -16,9 +16,11 @@ from typing import Any
 from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
+from pytorch_lightning.utilities.model_helpers import is_overridden
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from vkdnw_pl.callbacks.graceful_stop import GracefulStop
+from vkdnw_pl.data.base import ImageDataModule
 from vkdnw_pl.errors import CommandFailed, UsageError, first_line
 from vkdnw_pl.runs.documents import read_json
 from vkdnw_pl.runs.files import write_json
@@ -128,6 +130,9 @@ class Fit:
         """
         with TrainingRecord(self.folder, config, settings, self.until, self.trainer, resume) as record:
             try:
+                if isinstance(self.data, ImageDataModule):
+                    for note in self.data.notes:
+                        print(note)
                 record.announce(self.trainer, self.module)
                 finished = self._train_and_test(resume)
             except _STOP_REQUESTS as request:
@@ -179,6 +184,8 @@ class Fit:
         if self.test_after and not self.trainer.fast_dev_run:
             if getattr(self.data, "validates_on_test", False):
                 rank_zero_only(print)("validation images are the test images here: the last validation is the test")
+            elif not is_overridden("test_dataloader", self.data):
+                rank_zero_only(print)("the data module has no test images: nothing is tested")
             else:
                 self._stop.check(self.trainer)
                 self.trainer.test(self.module, self.data, verbose=False)

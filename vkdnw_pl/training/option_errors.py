@@ -69,8 +69,15 @@ def readable(message: str, parser: ArgumentParser, others: Sequence[str] = ()) -
         return f"{key[1]}.{argument} is missing: {cls} needs it"
     name = re.search(r"Expected a dot import path string: (\S+)", text)
     if key and name and key[1] in _CLASSES:
-        return f"{key[1]}: " + unknown("class", name[1], _names(_CLASSES[key[1]]))
+        path = " (no folder is called so either)" if key[1] == "data" else ""
+        return f"{key[1]}: " + unknown("class", name[1], _names(_CLASSES[key[1]])) + path
+    if key and (
+        failed := re.search(r"given class_path '([\w.]+)': (module \S+ has no attribute \S+|No module named \S+)", text)
+    ):
+        return f"{key[1]}={failed[1]} cannot be imported: {failed[2]}"
     value = re.search(r"(?:Got value|Given value): (.*)$", text)
+    if key and value and (other := re.search(r"Import path does not correspond to a subclass of (\w+)", text)):
+        return f"{key[1]}={value[1]} is not allowed: it is no {other[1]}"
     if key and value and (allowed := _allowed(text)):
         return f"{key[1]}={value[1]} is not allowed: it takes {allowed}"
     return text
