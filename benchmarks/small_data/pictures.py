@@ -37,20 +37,21 @@ def main(folder: Path, seed: int = 0) -> None:
 def picture(name: str, photos: list[Image.Image], rng: np.random.Generator) -> Image.Image:
     """A shape anywhere, of any size and turn, filled with one tinted piece of photograph on another, and partly covered."""
     back, front, cover = (_piece(photos, rng) for _ in range(3))
+    back, cover = (Image.blend(piece, piece.convert("L").convert("RGB"), 0.7) for piece in (back, cover))
     hue = CLASSES.index(name) / len(CLASSES) + rng.normal(0, 0.08)  # neighbours overlap
     colour = colorsys.hsv_to_rgb(hue % 1, *rng.uniform(0.4, 1.0, 2))
     plain = Image.new("RGB", front.size, tuple(round(255 * c) for c in colour))
-    front = Image.blend(front, plain, rng.uniform(0.4, 0.8))
+    front = Image.blend(front, plain, rng.uniform(0.5, 0.9))
     mask = _mask(name, rng)
     image = Image.composite(front, back, mask)
     stripe = Image.new("L", image.size, 0)
-    x, y, angle, width = rng.uniform(0, SIZE), rng.uniform(0, SIZE), rng.uniform(0, math.pi), rng.integers(4, 12)
+    x, y, angle, width = rng.uniform(0, SIZE), rng.uniform(0, SIZE), rng.uniform(0, math.pi), rng.integers(3, 10)
     dx, dy = SIZE * math.cos(angle), SIZE * math.sin(angle)
     ImageDraw.Draw(stripe).line((x - dx, y - dy, x + dx, y + dy), 255, int(width))
     image = Image.composite(cover, image, stripe)
     image = ImageEnhance.Brightness(image).enhance(rng.uniform(0.6, 1.3))
     image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.8)))
-    noisy = np.asarray(image) + rng.normal(0, rng.uniform(0, 20), (SIZE, SIZE, 3))
+    noisy = np.asarray(image) + rng.normal(0, rng.uniform(0, 12), (SIZE, SIZE, 3))
     return Image.fromarray(noisy.round().clip(0, 255).astype(np.uint8))
 
 
@@ -70,7 +71,7 @@ def _piece(photos: list[Image.Image], rng: np.random.Generator) -> Image.Image:
 def _mask(name: str, rng: np.random.Generator) -> Image.Image:
     mask = Image.new("L", (_FINE, _FINE), 0)
     draw = ImageDraw.Draw(mask)
-    radius = rng.uniform(0.22, 0.42) * _FINE
+    radius = rng.uniform(0.25, 0.45) * _FINE
     margin = 0.8 * radius
     centre = rng.uniform(margin, _FINE - margin, 2)
     angle, squeeze = rng.uniform(0, 2 * math.pi), rng.uniform(0.7, 1.0)

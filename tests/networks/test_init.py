@@ -3,9 +3,10 @@ import math
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 
-from vkdnw_pl.networks.init import initialise, zero_residual_gammas
-from vkdnw_pl.spaces import NB201
+from vkdnw_pl.networks.init import initialise, start_linear, zero_residual_gammas
+from vkdnw_pl.spaces import MBV2, NB201
 
 
 def make():
@@ -115,3 +116,28 @@ def test_zero_residual_gammas():
 def test_zero_residual_gammas_without_such_blocks():
     with pytest.raises(ValueError, match=r"zero_gamma .* Linear: .*zero_init_last"):
         zero_residual_gammas(torch.nn.Linear(2, 2))
+
+
+def test_linear_start_keeps_gradients_of_deep_thin_networks_small():
+    # Every shortcut projects: bottlenecks are narrower than what is between the blocks.
+    blocks = "SuperResIDWE1K3(32,32,2,16,5)SuperResIDWE1K3(32,32,2,16,5)"
+    network = MBV2().build(f"SuperConvK3BNRELU(3,32,2,1){blocks}SuperConvK1BNRELU(32,64,1,1)", num_classes=4)
+    images = torch.randn(16, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+    def gradient_norm() -> float:
+        network.zero_grad()
+        F.cross_entropy(network(images), torch.arange(16) % 4).backward()
+        return float(torch.nn.utils.get_total_norm([p.grad for p in network.parameters()]))
+
+    initialise(network, "pytorch")
+    as_built = gradient_norm()
+    zero_residual_gammas(network)
+    assert gradient_norm() < as_built / 10
+    start_linear(network)
+    assert gradient_norm() < min(as_built / 100, 10)
+
+
+def test_linear_start_of_networks_of_others():
+    resnet = timm.create_model("resnet18", num_classes=2, zero_init_last=False)
+    start_linear(resnet)
+    assert not resnet.get_parameter("layer1.0.bn2.weight").any()

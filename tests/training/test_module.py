@@ -7,6 +7,7 @@ from pytorch_lightning import Trainer
 from training_runs import TINY_ARCH
 
 from vkdnw_pl.data import Digits
+from vkdnw_pl.errors import UsageError
 from vkdnw_pl.training.module import TrainingModule
 from vkdnw_pl.training.optimizer import OptimizerOptions, ScheduleOptions
 from vkdnw_pl.training.teacher import TeacherOptions
@@ -168,3 +169,17 @@ def test_weights_for_other_classes_start_all_but_the_classifier(tmp_path, capsys
     assert not capsys.readouterr().err  # the same classes: nothing is left out
     with pytest.raises(ValueError, match="are those of another network"):
         module(num_classes=3, weights=str(path), network={"channels": 8, "cells": 1})
+
+
+def test_published_weights_are_not_overwritten_unseen():
+    with pytest.raises(UsageError, match=r"--model\.init keep"):
+        TrainingModule("lcnet_050", network={"pretrained": True}, num_classes=3, input_size=(3, 32, 32))
+
+
+def test_linear_start_leaves_kept_weights_alone():
+    started, kept = (
+        TrainingModule("mbv2_initial", num_classes=3, input_size=(3, 32, 32), init=init, linear_start=True).network
+        for init in ("pytorch", "keep")
+    )
+    biases = [network.get_parameter("blocks.1.0.shortcut.1.bias") for network in (started, kept)]
+    assert [bool(bias.any()) for bias in biases] == [True, False]

@@ -354,3 +354,12 @@ def zero_residual_gammas(network: nn.Module) -> int:
     for block in blocks:
         block.zero_init_last()  # type: ignore[operator]
     return len(blocks)
+
+
+@torch.no_grad()
+def start_linear(network: nn.Module) -> None:
+    """Let residual blocks begin as their shortcuts: by ``start_linear()``, else by timm's ``zero_init_last()``."""
+    for block in network.modules():
+        start = getattr(block, "start_linear", None) or getattr(block, "zero_init_last", None)
+        if callable(start):
+            start()

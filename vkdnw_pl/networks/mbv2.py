@@ -10,6 +10,9 @@ from torchvision.ops import Conv2dNormActivation
 
 from vkdnw_pl.networks.mbv2_blocks import Block, ResBlock, Residual, inverted_residuals
 
+_LINEAR_BIAS = 2.0
+"""Standard deviations by which a normalised map is lifted so that a ReLU cuts off 2 % of it instead of half."""
+
 
 class SqueezeExcitation(nn.Module):
     """Pool, conv, norm, ReLU, conv, norm, sigmoid: with batch norms and no biases, unlike torchvision's and timm's."""
@@ -52,6 +55,12 @@ class InvertedResidual(nn.Module):
         last = self.main[-1]
         assert isinstance(last, Conv2dNormActivation)
         nn.init.zeros_(last[1].weight)
+
+    def start_linear(self) -> None:
+        """Let the block begin as its shortcut, and the ReLU behind it as next to linear."""
+        self.zero_init_last()
+        if isinstance(self.shortcut, Conv2dNormActivation):  # what passes the identity is not negative anyway
+            nn.init.constant_(self.shortcut[1].bias, _LINEAR_BIAS)
 
 
 class MBV2Network(nn.Module):

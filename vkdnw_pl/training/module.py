@@ -20,7 +20,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from vkdnw_pl.callbacks.checkpoints import ExactResume
 from vkdnw_pl.callbacks.lightning_private import logs_this_step
 from vkdnw_pl.errors import UsageError, check_number
-from vkdnw_pl.networks.init import Init, initialise, zero_residual_gammas
+from vkdnw_pl.networks.init import Init, initialise, start_linear, zero_residual_gammas
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.spaces.base import check_imported
 from vkdnw_pl.spaces.resolve import AUTO, resolve_arch
@@ -56,6 +56,8 @@ class TrainingModule(LightningModule):
         init: Initialisation of the weights: pytorch (the constructors'), kaiming_normal, zennas, gaussian, or keep (as
             built after torch.manual_seed(seed); for pretrained ones).
         zero_gamma: Every residual branch begins as zero: the weight of its last batch norm is 0.
+        linear_start: Residual blocks begin as their shortcuts and next to linear, so that deep thin networks of mbv2 learn
+            from the first step; networks without such blocks, and weights that are kept, begin as init says.
         bn_momentum: Momentum of every batch norm's running statistics; null keeps the network's own.
         weights: Checkpoint, exported network or state dict to start from instead of the initialisation; of a network with
             another number of classes, all but the classifier.
@@ -79,6 +81,7 @@ class TrainingModule(LightningModule):
         student_size: int | None = None,
         init: Init = "pytorch",
         zero_gamma: bool = False,
+        linear_start: bool = False,
         bn_momentum: float | None = None,
         weights: str | None = None,
         optimizer: OptimizerOptions = OptimizerOptions(),  # noqa: B008  (only read)
@@ -113,6 +116,7 @@ class TrainingModule(LightningModule):
                 "student_size": student_size,
                 "init": init,
                 "zero_gamma": zero_gamma,
+                "linear_start": linear_start,
                 "bn_momentum": bn_momentum,
                 "weights": weights,
                 "optimizer": asdict(self.optimizer_options),
@@ -131,7 +135,7 @@ class TrainingModule(LightningModule):
         self.image_record: ImageRecord | None = None
         self.label_smoothing, self.mixup, self.channels_last = label_smoothing, mixup, channels_last
         self._compile = compile
-        self.network = self._build_network(init, zero_gamma, bn_momentum)
+        self.network = self._build_network(init, zero_gamma, linear_start, bn_momentum)
         if weights is not None:
             load_start_weights(self.network, Path(weights), num_classes)
         self.distillation: Distillation | None = None
@@ -287,7 +291,7 @@ class TrainingModule(LightningModule):
         groups = parameter_groups(trained, options.weight_decay, options.decay)
         return make_optimizer(groups, options.name, lr=lr, momentum=options.momentum, **options.extra)
 
-    def _build_network(self, init: Init, zero_gamma: bool, bn_momentum: float | None) -> nn.Module:
+    def _build_network(self, init: Init, zero_gamma: bool, linear_start: bool, bn_momentum: float | None) -> nn.Module:
         options = {"num_classes": self.num_classes, "image_size": self.input_size[1], "in_channels": self.input_size[0]}
         if self.input_size[1] != self.input_size[2]:
             raise UsageError(f"input_size={self.input_size} is not allowed: images must be square")
@@ -296,12 +300,18 @@ class TrainingModule(LightningModule):
                 f"model.network has {taken[0]!r}, which comes from the data module: leave it out (or give "
                 "model.student_size)"
             )
+        if self.network_options.get("pretrained") and init != "keep":
+            raise UsageError(
+                f"model.init={init!r} would overwrite the weights of pretrained: true; give --model.init keep"
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed if init == "keep" else self._seed_of("network"))
             network = SPACES[self.space].build(self.arch, **options, **self.network_options)
         initialise(network, init, self._seed_of("weights"))
         if zero_gamma:
             zero_residual_gammas(network)
+        if linear_start and init != "keep":
+            start_linear(network)
         if bn_momentum is not None:
             for module in network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
