@@ -17,7 +17,10 @@ COMMAND_OF = {
     "nb201.yaml": "score",
     **dict.fromkeys(("mbv2_search.yaml", "mbv2_search_cpu.yaml", "mbv2_search_quick.yaml"), "search"),
     "timm_zoo.yaml": "score",
-    **dict.fromkeys(("digits_quick.yaml", "mbv2_imnet.yaml", "mbv2_imnet_150ep.yaml", "nb201_cifar10.yaml"), "fit"),
+    **dict.fromkeys(
+        ("digits_quick.yaml", "small_data.yaml", "mbv2_imnet.yaml", "mbv2_imnet_150ep.yaml", "nb201_cifar10.yaml"),
+        "fit",
+    ),
     **{f"paper/{name}.yaml": "evaluate" for name in PAPER_CHOICES},
 }
 
