@@ -67,8 +67,8 @@ def test_other_classes_do_not_continue(names, text, module, tmp_path):
     fit(module, Named()).save_checkpoint(tmp_path / "x.ckpt")
     with pytest.raises(UsageError, match=text) as refused:
         fit(module, Named(names), 2, tmp_path / "x.ckpt")
-    assert ", ".join(names) in str(refused.value)
-    assert ", ".join(NAMES) in str(refused.value)
+    assert ", ".join(map(repr, names)) in str(refused.value)
+    assert ", ".join(map(repr, NAMES)) in str(refused.value)
     # Where the data module says no names, those of the checkpoint stay.
     fit(module, Plain(), 2, tmp_path / "x.ckpt")
     assert module.class_names == NAMES

@@ -256,3 +256,25 @@ def test_a_module_from_a_checkpoint_of_a_stranger(stranger, run):
     flip_a_byte(last, weight_of(last))
     with pytest.raises(ValueError, match="it is damaged: its part"):
         TrainingModule.load_from_checkpoint(last)
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        (5, "is damaged: it is a int, not values by name"),
+        ({"class_names": [1] * 10}, "is damaged: 'class_names' must be a list of texts"),
+        ({"class_names": ["a"]}, "has 1 class_names for 10 classes"),
+        ({"normalisation": {"mean": [0.5], "std": [0.0]}}, "is damaged: 'std' must be numbers above 0"),
+        ({"crop_pct": 0}, "crop_pct=0 is not allowed"),
+        ({"interpolation": "x", "arch": "evil"}, "interpolation='x' is not known"),
+    ],
+)
+def test_what_a_checkpoint_says_of_images_is_checked(record, text, run, capsys):
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    content = torch.load(checkpoint, weights_only=True)
+    torch.save({**content, "image_record": record}, checkpoint)
+    for arguments in (["test", run], ["export", run], ["predict", run, "--images", __file__]):
+        code, _, err = call(capsys, *arguments)
+        assert code == 2, err
+        assert text in err
+        assert "image_record" in err

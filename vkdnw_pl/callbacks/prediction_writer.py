@@ -172,7 +172,7 @@ def describe_accuracy(predictions: Mapping[int, Prediction], class_names: Sequen
     every = [correct for values in by_class.values() for correct in values]
     worst = sorted(by_class, key=lambda label: (sum(by_class[label]) / len(by_class[label]), label))[:_SHOWN]
     parts = [
-        f"{label if class_names is None else class_names[label]} {_percent(by_class[label])} of {len(by_class[label])}"
+        f"{label if class_names is None else class_names[label]!r} {_percent(by_class[label])} of {len(by_class[label])}"
         for label in worst
     ]
     return f"right: {_percent(every)} of {len(every)} images; fewest of {'; '.join(parts)}"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -102,12 +103,15 @@ def prepared_images(content: Mapping[str, Any], where: str) -> dict[str, Any]:
     images: dict[str, Any] = {}
     if isinstance(size := content.get("input_size"), list) and len(size) == 3:
         images["input_size"] = tuple(size)
+    if (crop_pct := content.get("crop_pct")) is not None:
+        check_number(f"{where}, crop_pct", crop_pct, 0, 1, open_low=True)
     if (statistics := content.get("normalisation")) is not None:
         if not isinstance(statistics, dict) or not all(_are_numbers(statistics.get(name)) for name in ("mean", "std")):
             raise ValueError(f"{where} is damaged: 'normalisation' must have the lists of numbers 'mean' and 'std'")
+        if min(statistics["std"], default=0) <= 0:
+            raise ValueError(f"{where} is damaged: 'std' must be numbers above 0")
         images |= {name: tuple(statistics[name]) for name in ("mean", "std")}
-        images["crop_pct"] = content.get("crop_pct") or 1.0  # known where the normalisation is
-    check_number(f"{where}, crop_pct", content.get("crop_pct") or 1.0, 0, 1, open_low=True)
+        images["crop_pct"] = 1.0 if crop_pct is None else crop_pct  # known where the normalisation is
     if (interpolation := content.get("interpolation")) is not None:
         check_choice(f"{where}, interpolation", interpolation, INTERPOLATIONS)
         images["interpolation"] = interpolation
@@ -120,7 +124,7 @@ def prepared_images(content: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def _are_numbers(values: Any) -> bool:
     return isinstance(values, list) and all(
-        isinstance(one, int | float) and not isinstance(one, bool) for one in values
+        isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one) for one in values
     )
 
 

@@ -42,7 +42,7 @@ from vkdnw_pl.training.exported import (
     write_onnx,
 )
 from vkdnw_pl.training.folder import TrainingFolder
-from vkdnw_pl.training.image_record import ImageRecord, check_image_record, image_record
+from vkdnw_pl.training.image_record import IMAGE_FACTS, ImageRecord, check_image_record, image_record
 
 FOUND = "found.json"
 _OURS = "vkdnw_pl.data."
@@ -141,7 +141,7 @@ def _from_checkpoint(path: Path, content: Mapping[str, Any], options: ExportOpti
     images = content.get("image_record")
     if images is not None:
         check_image_record(images, record.num_classes, f"source={str(path)!r}, image_record,")
-        images = {name: value for name, value in images.items() if name in NetworkRecord.__dataclass_fields__}
+        images = {name: images[name] for name in IMAGE_FACTS if images.get(name) is not None}
     elif run is not None:  # an older checkpoint
         images = _prepared_images(TrainingFolder(run), record.num_classes)
     record = replace(record, **(images or {}))

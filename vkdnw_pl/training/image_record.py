@@ -10,6 +10,8 @@ from vkdnw_pl.networks.arch_file import prepared_images
 
 ImageRecord = dict[str, Any]
 """``class_names`` (list, or None), ``normalisation`` (``mean`` and ``std``, or None), ``crop_pct``, ``interpolation``."""
+IMAGE_FACTS = ("class_names", "normalisation", "crop_pct", "interpolation")
+"""Its names."""
 _SHOWN = 12
 
 
@@ -28,7 +30,7 @@ def image_record(data: Any, num_classes: int) -> ImageRecord:
     record: ImageRecord = {
         "class_names": None if names is None else [str(name) for name in names],
         "normalisation": None,
-        "crop_pct": getattr(data, "crop_pct", None) or 1.0,
+        "crop_pct": 1.0 if getattr(data, "crop_pct", None) is None else data.crop_pct,
         "interpolation": getattr(data, "interpolation", None),
     }
     if statistics is not None:

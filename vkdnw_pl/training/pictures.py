@@ -72,8 +72,11 @@ class Classifier:
                 f"source={source!r} does not say how its images are normalised: the data module that it was trained with "
                 "has no image_statistics (mean and standard deviation of each channel, for white = 1)"
             )
-        if record.input_size[0] not in _MODES:
-            raise ValueError(f"source={source!r} takes images of {record.input_size[0]} channels; pictures have 1 or 3")
+        channels = record.input_size[0]
+        if channels not in _MODES:
+            raise ValueError(f"source={source!r} takes images of {channels} channels; pictures have 1 or 3")
+        if any(len(values) not in (1, channels) for values in record.normalisation.values()):
+            raise ValueError(f"source={source!r} has {channels} channels and a normalisation of {record.normalisation}")
         return cls(found.network, record, folder.checkpoint(checkpoint) if folder.checkpoints.is_dir() else path)
 
     def transform(self) -> tuple[Step, Step]:
