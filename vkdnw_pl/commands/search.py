@@ -134,23 +134,27 @@ def _search_and_describe(
     seconds = time.monotonic() - began_at
     print(f"\n{len(history) - done:,} networks evaluated now, {seconds:.0f} s in all; history: {folder.history}")
     print(f"found: {folder.found}")
-    training = settings.make_space().training_config
+    on_images = f"--config configs/small_data.yaml --data {_images(options.data)}"
+    published = settings.make_space().training_config
+    recipe = on_images if _is_folder(options.data) else f"--config {published}" if published else ""
     own_space = f" --model.space {settings.space}" if "." in settings.space else ""  # no file names a class alone
+    found_file = shlex.quote(str(folder.found))
+    print(f"train it with: python -m vkdnw_pl fit {recipe}{' ' if recipe else ''}--model.arch {found_file}{own_space}")
     print(
-        f"train it with: python -m vkdnw_pl fit {f'--config {training} ' if training else ''}--model.arch "
-        f"{shlex.quote(str(folder.found))}{own_space}"
-    )
-    print(
-        f"is it better than chance? python -m vkdnw_pl label --archs {shlex.quote(f'{folder.found},random:5')} --config "
-        f"configs/small_data.yaml --data {_images(options.data)}{own_space}"
+        f"is it better than chance? python -m vkdnw_pl label --archs {shlex.quote(f'{folder.found},random:5')} {on_images}"
+        f"{own_space}"
     )
     return 1 if failed else 0
+
+
+def _is_folder(data: str | Mapping[str, Any]) -> bool:
+    return isinstance(data, str) and Path(data).expanduser().is_dir()
 
 
 def _images(data: str | Mapping[str, Any]) -> str:
     """The images that the proxies saw, as label takes them; a word in capitals where those are none to train on."""
     if isinstance(data, str):
-        return shlex.quote(data) if Path(data).expanduser().is_dir() else "FOLDER_OF_IMAGES"
+        return shlex.quote(data) if _is_folder(data) else "FOLDER_OF_IMAGES"
     return shlex.quote(json.dumps(dict(data)))
 
 
