@@ -183,7 +183,7 @@ def _clear(folder: LaunchFolder, plan: LaunchPlan, before: Launch | None) -> Non
     tasks = [*plan.launch.tasks, *(before.tasks if before is not None else [])]
     folders = [folder.out / task.folder for task in tasks if task.folder != "."]
     markers = [folder.markers / name for name in ("merge", *(task.name for task in tasks))]
-    if plan.launch.command == "score":  # cut into another number of parts
+    if plan.launch.command in ("score", "label"):  # cut into another number of parts
         folders.append(folder.out / "shards")
         markers += folder.markers.glob("*-of-*")
     logs = [log for job in (before.jobs if before else ()) for log in folder.logs.glob(f"{job.id}[._]*")]

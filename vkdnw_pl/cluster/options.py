@@ -12,7 +12,7 @@ from vkdnw_pl.errors import UsageError, check_whole, nearest
 from vkdnw_pl.option_parser import CommandParser
 
 TRAINING = ("fit", "validate", "test", "predict")
-LAUNCHED = ("score", "search", *TRAINING, "evaluate")
+LAUNCHED = ("score", "search", "label", *TRAINING, "evaluate")
 """Commands that can be launched."""
 
 _OURS = ("array", "output", "error", "open-mode", "no-requeue", "parsable", "wrap", "wait", "test-only", "dependency", "chdir",
@@ -41,7 +41,7 @@ class LaunchOptions:
     launch: Literal["slurm"] = "slurm"
     """Submit the command to SLURM in place of running it here."""
     array: str | None = None
-    """score: cut the work into N tasks, joined by a job after them; N%M lets M of them run at once. fit: train the best N
+    """score, label: cut the work into N tasks, joined by a job after them; N%M lets M of them run at once. fit: train the best N
     networks of --model.arch found.json."""
     time: str | None = None
     """Time limit of a task, such as 90m, 2h, 1d12h or 1-00:00:00. A task that reaches it stops in order, goes back into

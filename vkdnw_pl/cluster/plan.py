@@ -14,6 +14,8 @@ import yaml
 from vkdnw_pl.cluster.options import TRAINING, LaunchOptions
 from vkdnw_pl.cluster.record import Launch, LaunchFolder, Task
 from vkdnw_pl.errors import UsageError, user_input
+from vkdnw_pl.labels.folder import LabelFolder
+from vkdnw_pl.labels.plan import LabelOptions, plan_labels
 from vkdnw_pl.networks.arch_file import read_arch_file
 from vkdnw_pl.options import WandbOptions, as_config
 from vkdnw_pl.runs.folder import Record, RunFolder, digest
@@ -59,7 +61,7 @@ def plan_launch(command: str, options: Any, arguments: Sequence[str], launch_opt
         arguments: of the command, as the user typed them.
         launch_options: those of ``--launch``.
     """
-    for name, commands in (("array", ("score", "fit")), ("nodes", ("search", *TRAINING))):
+    for name, commands in (("array", ("score", "label", "fit")), ("nodes", ("search", *TRAINING))):
         if getattr(launch_options, name) is not None and command not in commands:
             raise UsageError(f"--{name} is not for {command}; it is for {', '.join(commands)}")
     if command in TRAINING and launch_options.job_name in _SHELL_NAMES:
@@ -67,6 +69,8 @@ def plan_launch(command: str, options: Any, arguments: Sequence[str], launch_opt
     with user_input():
         if command == "score":
             return _plan_score(options, arguments, launch_options)
+        if command == "label":
+            return _plan_label(options, arguments, launch_options)
         if command == "search":
             return _plan_search(options, arguments, launch_options)
         if command == "fit":
@@ -87,15 +91,50 @@ def _plan_score(options: ScoreOptions, arguments: Sequence[str], launch_options:
     folder.check_continues(settings, options.overwrite, partial=True)
     if not options.overwrite:
         _check_count(folder.path, count)
+    num_seeds = len(plan.settings.seeds)
+    return _plan_shards(folder, config, settings, arguments, launch_options, options, archs, num_seeds)
+
+
+def _plan_label(options: LabelOptions, arguments: Sequence[str], launch_options: LaunchOptions) -> LaunchPlan:
+    if options.shard is not None:
+        raise UsageError(f"shard={options.shard!r} has no use with --launch: --array N cuts the work into N parts")
+    plan = plan_labels(replace(options, device="cpu", workers=1))
+    archs, count = plan.settings.archs, launch_options.num_tasks
+    if count is not None and count > len(archs):
+        raise UsageError(f"array={count} is not allowed: there are only {len(archs)} networks")
+    folder = LabelFolder(_out_folder(options.out or plan.default_out))
+    settings = _comparable(plan.settings.record(), options.device)
+    folder.check_continues(settings, options.overwrite, partial=True)
+    if not options.overwrite:
+        _check_count(folder.path, count)
+    num_seeds = len(plan.settings.seeds)
+    return _plan_shards(folder, as_config(options), settings, arguments, launch_options, options, archs, num_seeds)
+
+
+def _plan_shards(
+    folder: ScoreFolder,
+    config: Mapping[str, Any],
+    settings: Record,
+    arguments: Sequence[str],
+    launch_options: LaunchOptions,
+    options: ScoreOptions | LabelOptions,
+    archs: Sequence[str],
+    num_seeds: int,
+) -> LaunchPlan:
+    """A command that makes rows, as one task, or as tasks of an array that make a part each."""
     resources = _with_cores(launch_options, options.workers)
+    count = launch_options.num_tasks
     if count is None:
-        tasks = [Task("score", rows=len(plan.keys))]
+        tasks = [Task(folder.command, rows=len(archs) * num_seeds)]
         return _plan_run(folder, config, settings, arguments, resources, _COMMAND_SCRIPT, tasks)
-    rows = [len(Shard(i, count).of(archs)) * len(plan.settings.seeds) for i in range(count)]
+    rows = [len(Shard(i, count).of(archs)) * num_seeds for i in range(count)]
     tasks = [Task(f"{i}-of-{count}", f"shards/{i}-of-{count}", i, rows[i]) for i in range(count)]
     shards = ["--shards", str(count)]
+    command = [] if folder.command == ScoreFolder.command else ["--command", folder.command]
     merge = [*shards, *_wandb_arguments(options)]
-    return _plan_run(folder, config, settings, arguments, resources, "score_array.sbatch", tasks, shards, merge=merge)
+    return _plan_run(
+        folder, config, settings, arguments, resources, "score_array.sbatch", tasks, [*command, *shards], merge=merge
+    )
 
 
 def _plan_search(options: SearchOptions, arguments: Sequence[str], launch_options: LaunchOptions) -> LaunchPlan:

@@ -14,7 +14,7 @@ from vkdnw_pl.runs.files import write_json
 from vkdnw_pl.runs.folder import RunFolder
 
 FORMAT = 1
-RUN_MAKERS = ("score", "search", "fit")
+RUN_MAKERS = ("score", "search", "label", "fit")
 """Commands that make a run folder; the others use one, beside the launch that made it."""
 _MERGE_RESOURCES = "place"  # its name in format 1
 

@@ -159,7 +159,8 @@ def _is_finished(out: Path, launch: Launch, task: Task, meta: Mapping[str, Any],
 def _rows_done(folder: Path) -> int:
     """Rows of a run folder, of an unfinished run too; of a search, lines of its history."""
     rows = 0
-    for table in (folder / "scores.csv", folder / "history.csv", *(folder / "rows").glob("*.csv")):
+    tables = (folder / name for name in ("scores.csv", "labels.csv", "history.csv"))
+    for table in (*tables, *(folder / "rows").glob("*.csv")):
         with suppress(OSError):  # it is not there, or was just joined into the table
             rows += max(0, table.read_bytes().count(b"\n") - 1)
     return rows
@@ -257,7 +258,7 @@ def print_states(folder: LaunchFolder, launch: Launch, states: Sequence[TaskStat
     if any(state.state.is_broken for state in states) and launch.script:
         print(f"submit what failed again with: python -m vkdnw_pl status {shlex.quote(str(folder.out))} --resubmit")
     elif any(state.failed_rows for state in states) and launch.script:
-        print("score the failed rows again with the command of the launch and --retry_failed")
+        print("make the failed rows again with the command of the launch and --retry_failed")
 
 
 def _cells(state: TaskState) -> tuple[str, ...]:

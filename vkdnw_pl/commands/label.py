@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
@@ -76,13 +77,14 @@ def label_options(arguments: Sequence[str], prog: str, note: str = "") -> LabelO
     """The options of ``label`` from a command line; those of the recipe as ``fit`` reads them."""
     parser = CommandParser(label, prog, note)
     names = [item.name for item in fields(LabelOptions) if item.name not in _RECIPE]
-    own, recipe = _split(list(arguments), names)
-    options = parser.parse(own)
-    if not options.archs:
-        raise UsageError("archs is missing: say which networks to train, such as --archs found.json,random:5")
-    from vkdnw_pl.commands.train import training_config
+    with TemporaryDirectory() as folder:
+        own, recipe = _split(list(arguments), names, Path(folder))
+        options = parser.parse(own)
+        if not options.archs:
+            raise UsageError("archs is missing: say which networks to train, such as --archs found.json,random:5")
+        from vkdnw_pl.commands.train import training_config
 
-    fit = training_config("fit", ["--model.arch", NO_ARCH, *recipe], prog)
+        fit = training_config("fit", ["--model.arch", NO_ARCH, *recipe], prog)
     options = replace(options, **{name: fit[name] for name in _RECIPE})
     if "--print_config" in arguments:
         print(yaml.safe_dump(as_config(options), sort_keys=False, allow_unicode=True), end="")
@@ -90,8 +92,8 @@ def label_options(arguments: Sequence[str], prog: str, note: str = "") -> LabelO
     return options
 
 
-def _split(arguments: list[str], names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Arguments of ``label`` itself, and those of its recipe; a config file may hold both."""
+def _split(arguments: list[str], names: Sequence[str], folder: Path) -> tuple[list[str], list[str]]:
+    """Arguments of ``label`` itself, and those of its recipe; of a config file that holds both, a part goes into ``folder``."""
     own: list[str] = []
     recipe: list[str] = []
     target = own
@@ -103,7 +105,7 @@ def _split(arguments: list[str], names: Sequence[str]) -> tuple[list[str], list[
             path = value or (arguments.pop(0) if arguments else "")
             if not path:
                 raise UsageError("--config needs a file")
-            of_label, of_fit = _split_file(path, names)
+            of_label, of_fit = _split_file(path, names, folder)
             own += of_label
             recipe += of_fit
         elif argument == "--print_config":
@@ -123,15 +125,17 @@ def _split(arguments: list[str], names: Sequence[str]) -> tuple[list[str], list[
     return own, recipe
 
 
-def _split_file(path: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
+def _split_file(path: str, names: Sequence[str], folder: Path) -> tuple[list[str], list[str]]:
     file = Path(path).expanduser()
     if not file.is_file():
         return [], ["--config", path]  # which fit's parser knows by name, or refuses
     with user_input():
         content = read_yaml(file)
     of_label = [f"--{name}={_as_argument(value)}" for name, value in content.items() if name in names]
-    rest = {name: value for name, value in content.items() if name not in names}
-    return of_label, (["--config", json.dumps(rest)] if of_label else ["--config", path])
+    if of_label:
+        file = folder / f"{len(list(folder.iterdir()))}.yaml"
+        file.write_text(json.dumps({name: value for name, value in content.items() if name not in names}), "utf-8")
+    return of_label, ["--config", str(file)]
 
 
 def _as_argument(value: Any) -> str:

@@ -10,7 +10,7 @@ from vkdnw_pl.labels.folder import LabelFolder, write_accuracies
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.ranking import columns_of
 from vkdnw_pl.report import labels
-from vkdnw_pl.report.text import shortened
+from vkdnw_pl.report.text import counted, shortened
 from vkdnw_pl.runs.folder import Record
 from vkdnw_pl.runs.table import ScoreRow, ScoreTable
 from vkdnw_pl.scoring.evaluation import Evaluation, Terms, evaluate_table, write_metrics, write_ranking
@@ -127,7 +127,7 @@ def write_label_results(folder: LabelFolder, settings: Record) -> None:
         print(f"\n{sentence}")
     if count:
         print(
-            f"\n{count} architectures of {settings['space']} in {folder.accuracies}; compare proxies with them: python -m "
+            f"\n{counted(count, 'architecture')} of {settings['space']} in {folder.accuracies}; compare proxies with them: python -m "
             f"vkdnw_pl score --space {settings['space']} --oracle {shlex.quote(str(folder.path))} --archs oracle"
         )
 

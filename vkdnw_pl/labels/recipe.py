@@ -100,7 +100,7 @@ def _callbacks(recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _instantiated(**options: Any) -> Namespace:
     """Classes of options that are named by their path."""
     parser = _parser(tuple(options))
-    return parser.instantiate_classes(parser.parse_object(options))
+    return parser.instantiate(parser.parse_object(options))
 
 
 @cache
