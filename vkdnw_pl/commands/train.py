@@ -21,6 +21,8 @@ from vkdnw_pl.runs.documents import read_yaml
 from vkdnw_pl.runs.folder import FolderBusy
 from vkdnw_pl.runs.signals import TRAINING_SIGNALS, Stopped
 from vkdnw_pl.training.folder import TrainingFolder
+from vkdnw_pl.training.given_options import check_given
+from vkdnw_pl.training.own_images import with_image_folder
 
 _TAKEN_CARE_OF = (
     "You're resuming from a checkpoint that ended before the epoch ended",  # `ExactResume` leaves out what is done
@@ -71,17 +73,18 @@ def _label_pictures(arguments: list[str], prog: str) -> int:
 
 
 def _train(command: str, arguments: Sequence[str], prog: str) -> int:
+    arguments = with_image_folder(_with_config(command, list(arguments)))
+    check_given(command, arguments)  # before what takes seconds to import
+
     from vkdnw_pl.callbacks.finite_loss import NonFiniteLoss
     from vkdnw_pl.tracking.lightning import training_runs
     from vkdnw_pl.training.cli import TrainingCLI
     from vkdnw_pl.training.fit import ExitCode
-    from vkdnw_pl.training.own_images import with_image_folder
 
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # what a user should know of it, we say in one line
     for text in _TAKEN_CARE_OF:
         warnings.filterwarnings("ignore", text)
-    arguments = with_image_folder(_with_config(command, list(arguments)))
     before, sys.argv = sys.argv, [prog.rpartition(" ")[0], command, *arguments]
     try:
         with training_runs():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 
 import yaml
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.callbacks import BatchSizeFinder, LearningRateFinder
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
@@ -35,8 +35,9 @@ from vkdnw_pl.spaces.resolve import resolve_arch
 from vkdnw_pl.tracking.lightning import with_wandb
 from vkdnw_pl.training.fit import OF_USER, ExitCode, Fit, accuracies, is_finished, of_checkpoint
 from vkdnw_pl.training.folder import TrainingFolder, training_settings
+from vkdnw_pl.training.given_options import NOT_OF_USER
 from vkdnw_pl.training.module import TrainingModule
-from vkdnw_pl.training.option_errors import check_given, readable
+from vkdnw_pl.training.option_errors import readable
 from vkdnw_pl.training.own_images import with_data_module
 from vkdnw_pl.training.processes import (
     FitPlan,
@@ -54,12 +55,6 @@ for _package, _names in (
 ):
     for _name in _names:  # short names in YAML are those of classes that are imported
         getattr(_package, _name)
-
-_NOT_OF_USER = {
-    *("model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders", "weights_only", "verbose"),
-    "return_predictions",
-}
-"""Parameters of the trainer's methods that are no options."""
 
 
 class TrainingParser(NarrowTypesFirst, LightningArgumentParser):
@@ -98,7 +93,7 @@ class TrainingCLI(LightningCLI):
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The command -> parameters that are no options. To make the parsers of all commands takes half a second."""
-        return {self._command: _NOT_OF_USER}
+        return {self._command: NOT_OF_USER}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--out", type=str | None, default=None, help="Run folder. Default: a name below runs/.")
@@ -116,12 +111,10 @@ class TrainingCLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=_seed)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        check_given(sys.argv[2:], self._parser(self._command))
-        others = ["--images"] if self._command == "predict" else []
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
-            raise UsageError(readable(str(error), self._parser(self._command), others)) from error
+            raise UsageError(readable(str(error), self._parser(self._command))) from error
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would put the checkpoint's hyper-parameters over what the user typed."""
@@ -181,6 +174,20 @@ class TrainingCLI(LightningCLI):
     @staticmethod
     def _with_our_callbacks(callbacks: list[Callback], options: Any) -> list[Callback]:
         """The user's callbacks, and ours of the kinds that are not among them."""
+        for callback in callbacks:
+            name, keys = type(callback).__name__, [other.state_key for other in callbacks]
+            if keys.count(callback.state_key) > 1:
+                raise UsageError(
+                    f"trainer.callbacks has more than one {name}; one that a config file has is changed there, or replaced "
+                    "by --trainer.callbacks without +"
+                )
+            if isinstance(callback, LearningRateFinder | BatchSizeFinder):
+                option = "model.optimizer.lr" if isinstance(callback, LearningRateFinder) else "data.batch_size"
+                raise UsageError(
+                    f"{name} is not for fit: what it finds would not stand in config.yaml, and a rerun "
+                    f"could not continue; give --{option}, chosen by short trainings (--trainer.max_epochs 1, each with an "
+                    "--out of its own)"
+                )
         ours: list[Callback] = [GracefulStop(), Throughput(), HistoryResume(), FiniteLoss(), PredictionWriter()]
         ours += progress_callbacks(enable_progress_bar=options.get("enable_progress_bar") is not False)
         if options.get("enable_checkpointing") is not False:

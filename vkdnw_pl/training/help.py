@@ -108,6 +108,7 @@ def train_help(command: str, prog: str) -> str:
         "",
         f"all options:            {prog} --help=all",
         f"options of a class:     {prog} --data.help CIFAR10, --trainer.callbacks.help ProxyCallback",
+        "environment variables: none is an option here (LightningCLI's PL_FIT__... are not read)",
         f"resolved options:       {prog} --config FILE --print_config",
         f"as jobs of a cluster:   {prog} ... --launch slurm; its options: {prog} --launch --help",
         f"to begin:               {prog.rpartition(' ')[0]} fit --config configs/digits_quick.yaml",

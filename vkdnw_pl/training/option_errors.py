@@ -4,61 +4,25 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 from pydoc import locate
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser
 from pytorch_lightning import Callback, LightningDataModule
 from pytorch_lightning.loggers import Logger
 
-from vkdnw_pl.errors import UsageError, unknown, user_input
-from vkdnw_pl.option_parser import check_plain
+from vkdnw_pl.errors import unknown
 
 _CLASSES = {"data": LightningDataModule, "trainer.callbacks": Callback, "trainer.logger": Logger}
 _WORDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "NoneType": "null"}
 
 
-_LINKED = {
-    "model.num_classes": "the data module",
-    "model.input_size": "the data module (model.student_size resizes the images for the network)",
-    "model.seed": "seed_everything",
-    "data.seed": "seed_everything",
-    "data.init_args.seed": "seed_everything",
-}
-
-
-def check_given(arguments: Sequence[str], parser: ArgumentParser) -> None:
-    """Refuse on the command line, and in the files that it names, what LightningCLI would leave out or replace silently."""
-    with user_input():
-        check_plain(arguments)
-    groups = sorted({name.partition(".")[0] for name in _options(parser)} - {"config", "print_config"})
-    for argument, follower in zip(arguments, [*arguments[1:], ""], strict=True):
-        flag, _, value = argument.partition("=")
-        if flag in ("-c", "--config"):
-            names = _names_in(value or follower)
-            for name in names:
-                if name.partition(".")[0] not in groups:
-                    raise UsageError(unknown("option", name, groups))
-        elif argument.startswith("--"):
-            names = [flag[2:]]
-            if flag in ("--model", "--data"):  # a mapping, or a file that holds one
-                names += [f"{flag[2:]}.{name}" for name in _names_in(value or follower)]
-        else:
-            continue
-        for name in names:
-            if name in _LINKED:
-                raise UsageError(f"{name} comes from {_LINKED[name]}; leave it out")
-
-
-def readable(message: str, parser: ArgumentParser, others: Sequence[str] = ()) -> str:
-    """The message of the parser's ``ArgumentError`` in one line; ``others`` are flags that the parser does not know of."""
+def readable(message: str, parser: ArgumentParser) -> str:
+    """The message of the parser's ``ArgumentError`` in one line."""
     text = " ".join(message.split())
     if match := re.search(r"unrecognized arguments: (--\S+)", text):
         name = match[1].partition("=")[0]
-        return unknown("option", name, [*(f"--{key}" for key in _options(parser)), *others])
+        return unknown("option", name, [f"--{key}" for key in _options(parser)])
     if match := re.search(r"does not accept option '([\w.]+)'", text):
         return unknown("option", match[1], _options(parser))
     if match := re.search(r"given class_path '([\w.]+)': Option '([\w.]+)' is not accepted", text):
@@ -81,23 +45,6 @@ def readable(message: str, parser: ArgumentParser, others: Sequence[str] = ()) -
     if key and value and (allowed := _allowed(text)):
         return f"{key[1]}={value[1]} is not allowed: it takes {allowed}"
     return text
-
-
-def _names_in(path: str) -> list[str]:
-    """Dotted names of all in a config file or a mapping written out; none where it cannot be read, as the parser will say."""
-    try:
-        text = path if path.lstrip().startswith("{") else Path(path).expanduser().read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError):
-        return []
-
-    def walk(tree: Any, prefix: str) -> Iterator[str]:
-        for key, value in tree.items():
-            yield f"{prefix}{key}"
-            if isinstance(value, dict):
-                yield from walk(value, f"{prefix}{key}.")
-
-    return list(walk(content, "")) if isinstance(content, dict) else []
 
 
 def _missing(text: str) -> tuple[str, str] | None:
