@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from vkdnw_pl.data.own_images import data_module_of, image_folder_args, is_own_images
 from vkdnw_pl.errors import check_choice, check_number, check_whole, shown
 from vkdnw_pl.oracles import Oracle, find_oracle
 from vkdnw_pl.runs.environment import check_memory, usable_cores
@@ -86,10 +87,11 @@ class ProxyOptions(OptionGroup):
     """Images per batch that the proxies see."""
     input: str | dict[str, Any] = "random"
     """Images for proxies that take any: random (normal values, with random labels), digits, a .npy file of images, a .npz
-    file of images and labels, or the training images of a LightningDataModule,
-    '{class_path: my.DataModule, init_args: {...}}'."""
+    file of images and labels, your own images (a folder of class folders, or a CSV file, as for fit), or the training
+    images of a LightningDataModule, '{class_path: my.DataModule, init_args: {...}}'."""
     data: str | dict[str, Any] = "digits"
-    """Images, the same choices, for proxies that are defined on real ones (jacov, grasp, snip, zico, ...)."""
+    """Images, the same choices, for proxies that are defined on real ones (jacov, grasp, snip, zico, ...). Your own images,
+    here or as input, also say how many classes the networks have, and their size (64 pixels, or image_size of network)."""
     init: str = "auto"
     """Initialisation of the weights: auto is each proxy's own (most have kaiming_normal; docs/proxies.md says which), or
     for all of them kaiming_normal, gaussian, zennas, pytorch (the constructors'), or keep."""
@@ -97,6 +99,13 @@ class ProxyOptions(OptionGroup):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_whole("batch_size", self.batch_size, 1)
+        for option in ("input", "data"):
+            source = getattr(self, option)
+            try:
+                if isinstance(source, str) and is_own_images(source):
+                    object.__setattr__(self, option, data_module_of(source))
+            except ValueError as error:
+                raise ValueError(f"{option}={source!r} is not allowed: {error}") from None
         if any(not isinstance(spec, str | Mapping) for spec in self.proxies):  # objects or classes, from Python
             from vkdnw_pl.proxies import make_proxies
             from vkdnw_pl.ranking.needed import with_proxies_of
@@ -129,22 +138,25 @@ class ProxyOptions(OptionGroup):
         check_batch("batch_size", self.batch_size, size)
         for option, kind in (("input", "images"), ("data", "data")):
             users = [proxy for proxy in proxies if proxy.input == kind]
-            if not users:
-                self.refuse("here: no proxy looks at such images", option)
-                continue
             source = getattr(self, option)
+            own = image_folder_args(source)
+            if not users:
+                if own is None:  # else it says classes and size of the networks
+                    self.refuse("here: no proxy looks at such images", option)
+                continue
+            given = f"{option}={source if own is None else own.get('root')!r}"
             most = max(proxy.sample_count(self.batch_size) for proxy in users)
             try:
                 batch = image_batch(source, self.batch_size, size, seed, num_classes)
                 if most > self.batch_size:  # there must be further batches
                     image_batch(source, self.batch_size, size, seed, num_classes, -(-most // self.batch_size) - 1)
             except ValueError as error:
-                raise ValueError(f"{option}={source!r} is not allowed: {error}") from None
+                raise ValueError(f"{given} is not allowed: {error}") from None
             labelled = [proxy.label or proxy.name for proxy in users if proxy.info.needs_labels]
             if labelled and (batch.labels is None or int(batch.labels.max()) >= num_classes):
                 labels = "no labels" if batch.labels is None else f"a label {int(batch.labels.max())}"
                 raise ValueError(
-                    f"{option}={source!r} is not allowed: its images have {labels}, and {', '.join(labelled)} need labels "
+                    f"{given} is not allowed: its images have {labels}, and {', '.join(labelled)} need labels "
                     f"below num_classes={num_classes}; choose other images or another num_classes"
                 )
 

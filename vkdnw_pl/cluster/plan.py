@@ -87,7 +87,7 @@ def _plan_score(options: ScoreOptions, arguments: Sequence[str], launch_options:
         raise UsageError(f"array={count} is not allowed: there are only {len(archs)} architectures")
     folder = ScoreFolder(_out_folder(options.out or plan.default_out))
     settings = _comparable(plan.settings.record(), options.device)
-    config = as_config(replace(options, network=dict(plan.settings.network)))
+    config = as_config(replace(options, **plan.resolved))
     folder.check_continues(settings, options.overwrite, partial=True)
     if not options.overwrite:
         _check_count(folder.path, count)

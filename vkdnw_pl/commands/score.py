@@ -60,8 +60,7 @@ def score(options: ScoreOptions) -> int:
             rows = {key: row for key, row in rows.items() if not row.failed}
             folder.write_scores(_table(plan, rows))
         folder.write_archs(plan.archs)
-        network = dict(plan.settings.network)  # what auto is today
-        config = as_config(replace(options, network=network, out=str(folder.path), overwrite=False, retry_failed=False))
+        config = as_config(replace(options, **plan.resolved, out=str(folder.path), overwrite=False, retry_failed=False))
         record = RunRecord(
             folder, config, plan.record, plan.settings.device, digest=plan.settings.digest(), notes=[*plan.notes]
         )

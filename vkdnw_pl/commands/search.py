@@ -9,10 +9,10 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from vkdnw_pl.commands.results import print_failures, print_notes
+from vkdnw_pl.data.own_images import image_folder_args
 from vkdnw_pl.errors import CommandFailed, UsageError, WorkerDied, user_input
 from vkdnw_pl.options import as_config
 from vkdnw_pl.runs.files import write_json
@@ -61,7 +61,7 @@ def search(options: SearchOptions) -> int:
             folder.check_continues(settings.record())
             done = len(folder.read_candidates())
         _print_plan(options, plan, folder, done)
-        config = as_config(replace(options, out=str(folder.path), overwrite=False))
+        config = as_config(replace(options, **plan.resolved, out=str(folder.path), overwrite=False))
         record = RunRecord(
             folder, config, settings.record(), settings.device, evaluations=options.evaluations, notes=plan.notes
         )
@@ -134,9 +134,10 @@ def _search_and_describe(
     seconds = time.monotonic() - began_at
     print(f"\n{len(history) - done:,} networks evaluated now, {seconds:.0f} s in all; history: {folder.history}")
     print(f"found: {folder.found}")
-    on_images = f"--config configs/small_data.yaml --data {_images(options.data)}"
+    images = _images(plan.resolved.get("data") or plan.resolved.get("input") or options.data)
+    on_images = f"--config configs/small_data.yaml --data {images}"
     published = settings.make_space().training_config
-    recipe = on_images if _is_folder(options.data) else f"--config {published}" if published else ""
+    recipe = on_images if plan.resolved else f"--config {published}" if published else ""
     own_space = f" --model.space {settings.space}" if "." in settings.space else ""  # no file names a class alone
     found_file = shlex.quote(str(folder.found))
     print(f"train it with: python -m vkdnw_pl fit {recipe}{' ' if recipe else ''}--model.arch {found_file}{own_space}")
@@ -147,15 +148,15 @@ def _search_and_describe(
     return 1 if failed else 0
 
 
-def _is_folder(data: str | Mapping[str, Any]) -> bool:
-    return isinstance(data, str) and Path(data).expanduser().is_dir()
-
-
 def _images(data: str | Mapping[str, Any]) -> str:
-    """The images that the proxies saw, as label takes them; a word in capitals where those are none to train on."""
+    """The images that the proxies saw, as fit and label take them; a word in capitals where those are none to train on."""
     if isinstance(data, str):
-        return shlex.quote(data) if _is_folder(data) else "FOLDER_OF_IMAGES"
-    return shlex.quote(json.dumps(dict(data)))
+        return "FOLDER_OF_IMAGES"
+    if (args := image_folder_args(data)) is None:
+        return shlex.quote(json.dumps(dict(data)))
+    return " --data.".join(
+        [shlex.quote(args.pop("root")), *(f"{name} {json.dumps(value)}" for name, value in args.items())]
+    )
 
 
 def _search(options: SearchOptions, plan: SearchPlan, folder: SearchFolder, done: int, run: WandbRun) -> str | None:
@@ -195,6 +196,8 @@ def _print_plan(options: SearchOptions, plan: SearchPlan, folder: SearchFolder, 
         f"searching {settings.space} by {settings.strategy} for the best of {options.evaluations:,} networks by "
         f"{settings.ranking}, {values}, run folder {folder.path}\nbudget: {budget}"
     )
+    if plan.why_network:
+        print(f"networks {json.dumps(dict(settings.network))}: {plan.why_network}")
     print_notes(plan.notes)
     if done >= options.evaluations:
         print(f"this search is finished: {done:,} networks are there (for more, give --evaluations)")

@@ -103,8 +103,8 @@ def _data_set(source: str, input_size: tuple[int, int, int]) -> _Draw:
     if source.endswith((".npy", ".npz")):
         return _drawn(source, *_from_file(Path(source).expanduser(), input_size))
     raise ValueError(
-        f"{source!r} is not known as a source of images; allowed: {', '.join(NAMED_INPUTS)}, the path of a .npy or "
-        ".npz file, or a data module {class_path: ..., init_args: ...}"
+        f"{source!r} is not known as a source of images; allowed: {', '.join(NAMED_INPUTS)}, a folder or CSV file "
+        "of images, the path of a .npy or .npz file, or a data module {class_path: ..., init_args: ...}"
     )
 
 

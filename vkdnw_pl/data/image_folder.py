@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from vkdnw_pl.data.base import ImageDataModule, Part, Transform
-from vkdnw_pl.data.own_images import read_own_images
+from vkdnw_pl.data.own_images import IMAGE_SIZE, read_own_images
 from vkdnw_pl.data.photos import Photos, check_headers
 from vkdnw_pl.data.transforms import IMAGENET_MEAN, IMAGENET_STD, photo_evaluation, photo_training
 from vkdnw_pl.errors import check_bool, check_number, check_whole, is_whole, shown
@@ -46,7 +46,7 @@ class ImageFolder(ImageDataModule):
     def __init__(
         self,
         root: str,
-        image_size: int = 64,
+        image_size: int = IMAGE_SIZE,
         val_size: float | int | None = None,
         crop_pct: float = 0.875,
         crop_scale: float = 0.35,

@@ -26,6 +26,9 @@ _FORMS = (
     "give a folder of one folder of images for each class, a folder that has such folders in train, val and perhaps test, or "
     "a CSV file with the columns file and label"
 )
+IMAGE_SIZE = 64
+"""Height and width that images are resized to unless the user says otherwise."""
+_NAMES = ("ImageFolder", "vkdnw_pl.data.ImageFolder", "vkdnw_pl.data.image_folder.ImageFolder")
 _MOST_NAMED = 5
 _OTHER_SOURCES = (".npy", ".npz", ".yaml", ".yml", ".json")
 """Endings of files that options for images take too."""
@@ -87,6 +90,13 @@ def is_own_images(source: str) -> bool:
 def data_module_of(source: str) -> dict[str, Any]:
     """The data module that a path of images stands for, as options name it."""
     return {"class_path": "ImageFolder", "init_args": {"root": source}}
+
+
+def image_folder_args(source: Any) -> dict[str, Any] | None:
+    """Arguments of the `ImageFolder` that an option names; None where it names something else."""
+    if not isinstance(source, Mapping) or source.get("class_path") not in _NAMES:
+        return None
+    return dict(source.get("init_args") or {})
 
 
 def read_own_images(source: str) -> OwnImages:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from vkdnw_pl.errors import check_number, check_whole, is_whole, shown
@@ -24,6 +24,7 @@ from vkdnw_pl.ranking.needed import refuse_for_one
 from vkdnw_pl.runs.folder import Record
 from vkdnw_pl.runs.table import Key
 from vkdnw_pl.scoring.archs import ChosenArchs, MacsLimit, resolve_archs
+from vkdnw_pl.scoring.own_images import OwnTask
 from vkdnw_pl.scoring.settings import ScoreSettings
 
 if TYPE_CHECKING:
@@ -90,8 +91,9 @@ class ScoreOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions, 
     integers that say whose they are, 'naslib:(4, 0, 3, 1, 4, 3)' or 'index:(3, 3, 3, 1, 2, 2)'; in a CSV file a column
     coding can say it."""
     network: dict[str, Any] | str | None = "auto"  # type: ignore[assignment]  # wider than that of other commands
-    """Which of the space's networks are scored: auto (those that the known accuracies are of, see oracle: for digits 8
-    channels, 1 cell and grey images of 16 pixels, for the public tables those of CIFAR-10; else the space's defaults), a
+    """Which of the space's networks are scored: auto (those of your own images where you give some as data or input, else
+    those that the known accuracies are of, see oracle: for digits 8 channels, 1 cell and grey images of 16 pixels, for the
+    public tables those of CIFAR-10; else the space's defaults), a
     data set of the oracle (cifar100, ImageNet16-120: its networks), or options of the space's networks, such as
     '{image_size: 16, num_classes: 120}', the others as by default: '{}' are the defaults. Every space has num_classes,
     image_size and in_channels. nb201 (10 classes, 32 pixels): also channels (16), cells (5), bn_affine,
@@ -147,6 +149,8 @@ class ScorePlan:
     keys: list[Key]
     """Rows to make, in the order of the table."""
     columns: tuple[str, ...]
+    resolved: Mapping[str, Any]
+    """Options of which the images or the accuracies decide what they are."""
     why_network: str
     """Where the options of the networks come from, for the user."""
     oracle: Oracle | None
@@ -179,8 +183,11 @@ def plan_scoring(options: ScoreOptions) -> ScorePlan:
     shard = None if options.shard is None else Shard.parse(options.shard)
     needs_oracle = shard is None or isinstance(options.network, str)
     oracle = options.find_oracle(space.key) if needs_oracle else None
-    chosen = _choose_archs(options, _choose_network(options, oracle, {})[0])
-    network, why_network = _choose_network(options, oracle, chosen.network)
+    own = OwnTask.of(options)
+    chosen = _choose_archs(options, _choose_network(options, oracle, {}, own)[0])
+    network, why_network = _choose_network(options, oracle, chosen.network, own)
+    resolved = {"network": network, **own.sources(options, network)}
+    options = replace(options, **resolved)
     space.check_network(chosen.archs[0], **network)
     seeds = parse_seeds(options.seeds)
     own_archs = chosen.archs if shard is None else shard.of(chosen.archs)
@@ -200,6 +207,11 @@ def plan_scoring(options: ScoreOptions) -> ScorePlan:
     rankings = choose_rankings(columns, options.rankings)
     options.check_images(proxies, space.input_size(**network), space.num_classes(**network), seeds[0])
     device = options.resolve_device()
+    notes = sample_notes(proxies, options.batch_size)
+    if own.where and oracle is not None and options.oracle == "auto":
+        notes.append(
+            "the known accuracies are of networks trained on other images than yours; label makes a table of your own"
+        )
     return ScorePlan(
         settings=ScoreSettings(
             space=space.key,
@@ -216,18 +228,28 @@ def plan_scoring(options: ScoreOptions) -> ScorePlan:
         shard=shard,
         keys=[(arch, seed) for arch in own_archs for seed in seeds],
         columns=columns,
+        resolved=resolved,
         why_network=why_network,
         oracle=oracle if shard is None else None,
         rankings=rankings,
         workers=options.resolve_workers(device),
-        notes=sample_notes(proxies, options.batch_size),
+        notes=notes,
     )
 
 
 def _choose_network(
-    options: ScoreOptions, oracle: Oracle | None, found: Mapping[str, Any]
+    options: ScoreOptions, oracle: Oracle | None, found: Mapping[str, Any], own: OwnTask
 ) -> tuple[dict[str, Any], str]:
     """Options of the networks, and where they come from; ``found`` are those of the file of the architectures."""
+    if own.where and options.network == "auto":
+        return own.network(found), own.why
+    network, why = _choose_without_images(options, oracle, found)
+    return own.network(network), why
+
+
+def _choose_without_images(
+    options: ScoreOptions, oracle: Oracle | None, found: Mapping[str, Any]
+) -> tuple[dict[str, Any], str]:
     if not isinstance(options.network, str):
         return {**found, **options.network_options}, "as given"
     if options.network != "auto":

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from vkdnw_pl.data.own_images import image_folder_args, read_own_images
 from vkdnw_pl.runs.folder import Record, digest, source_record, text_digest
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ class ScorerSettings:
         return {
             "proxies": [dict(proxy) for proxy in self.proxies],
             "batch_size": self.batch_size,
-            "input": source_record(self.input),
-            "data": source_record(self.data),
+            "input": _images_record(self.input),
+            "data": _images_record(self.data),
             "init": self.init,
             "device": self.device,
         }
@@ -48,6 +49,14 @@ class ScorerSettings:
     def digest(self) -> str:
         """Eight hexadecimal digits that name these settings."""
         return digest(self.record())
+
+
+def _images_record(source: Any) -> Any:
+    """Where images come from; files stand as their digest, a user's own images by what they are and not where they lie."""
+    if (args := image_folder_args(source)) is None:
+        return source_record(source)
+    digest = read_own_images(str(args.pop("root"))).digest
+    return {"class_path": source["class_path"], "init_args": args, "sha256": digest}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +24,7 @@ from vkdnw_pl.options import (
 )
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.ranking import Term, aggregate, columns_of, parse_ranking
+from vkdnw_pl.scoring.own_images import OwnTask
 from vkdnw_pl.search.constraints import Budget, CostCheck, HowToMeasure, parse_amount
 from vkdnw_pl.search.history import COST_COLUMNS
 from vkdnw_pl.search.pareto import check_objectives
@@ -161,6 +162,10 @@ class SearchPlan:
     """What a search is to do."""
 
     settings: SearchSettings
+    resolved: Mapping[str, Any]
+    """Options of which the user's own images decide what they are."""
+    why_network: str
+    """Where those of the networks come from, for the user; empty where they are as given."""
     workers: int
     """Processes of each machine."""
     helps: bool
@@ -178,6 +183,12 @@ class SearchPlan:
 def plan_search(options: SearchOptions) -> SearchPlan:
     """Resolve the options, the quick things first; ``ImportError`` if the strategy lacks its package."""
     rank = _rank(options.nodes)
+    own = OwnTask.of(options)
+    resolved: dict[str, Any] = {}
+    if own.where:
+        resolved["network"] = own.network(options.network_options)
+        resolved |= own.sources(options, resolved["network"])
+        options = replace(options, **resolved)
     space, network = options.search_space, options.network_options
     start = _start(options, space)
     make_strategy(options.strategy, space, options.population, options.tournament, start, options.objectives)
@@ -224,7 +235,15 @@ def plan_search(options: SearchOptions) -> SearchPlan:
         from vkdnw_pl.proxies.base import sample_notes
 
         notes += sample_notes(proxies, options.batch_size)
-    return SearchPlan(settings=settings, workers=workers, helps=rank > 0, oracle=oracle, notes=notes)
+    return SearchPlan(
+        settings=settings,
+        resolved=resolved,
+        why_network=own.why if own.where else "",
+        workers=workers,
+        helps=rank > 0,
+        oracle=oracle,
+        notes=notes,
+    )
 
 
 def _rank(nodes: int) -> int:
