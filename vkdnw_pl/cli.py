@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vkdnw_pl._version import __version__
-from vkdnw_pl.errors import CommandFailed, UsageError, unknown
-
-PROG = "python -m vkdnw_pl"
+from vkdnw_pl.errors import CommandFailed, UsageError, program, unknown
+from vkdnw_pl.runs.shipped import with_shipped_configs
 
 COMMANDS = {
     "score": "Score architectures without training them, rank them, and compare with known accuracies.",
@@ -42,10 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
     name = arguments[0] if arguments else "--help"
-    prog = f"{PROG} {name}" if name in COMMANDS else PROG
+    prog = f"{program()} {name}" if name in COMMANDS else program()
     try:
         if name in COMMANDS:
-            return _launch_or_run(name, arguments[1:], prog)
+            return _launch_or_run(name, with_shipped_configs(arguments[1:]), prog)
         if name in ("-h", "--help"):
             print(_help())
             return OK if arguments else USAGE
@@ -121,13 +120,14 @@ def _short(error: Exception) -> str:
 def _help() -> str:
     width = max(map(len, COMMANDS))
     commands = "\n".join(f"  {name.ljust(width)}  {summary}" for name, summary in COMMANDS.items())
-    return f"""usage: {PROG} COMMAND [OPTIONS]
+    prog = program()
+    return f"""usage: {prog} COMMAND [OPTIONS]
 
 Training-free neural architecture search with VKDNW and its companion proxies.
 
 commands:
 {commands}
 
-options of a command:  {PROG} COMMAND --help
-version:               {PROG} --version
-to begin:              {PROG} score --config configs/nb201.yaml"""
+options of a command:  {prog} COMMAND --help
+version:               {prog} --version
+to begin:              {prog} score --config configs/nb201.yaml"""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
+from pathlib import Path
 from typing import Any
 
 
@@ -31,6 +33,11 @@ def user_input() -> Iterator[None]:
         yield
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def program() -> str:
+    """How the user calls the program, for texts that say what to type: ``vkdnw`` or ``python -m vkdnw_pl``."""
+    return "vkdnw" if Path(sys.argv[0]).stem == "vkdnw" else "python -m vkdnw_pl"
 
 
 _NOT_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")

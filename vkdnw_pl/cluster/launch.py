@@ -16,7 +16,7 @@ from vkdnw_pl.cluster.record import Job, Launch, LaunchFolder
 from vkdnw_pl.cluster.slurm import job_states, run_slurm
 from vkdnw_pl.cluster.submission import Submitter, is_copy
 from vkdnw_pl.cluster.tasks import State, TaskState, follow, task_states
-from vkdnw_pl.errors import UsageError, user_input
+from vkdnw_pl.errors import UsageError, program, user_input
 from vkdnw_pl.runs.files import write_atomically
 from vkdnw_pl.runs.folder import RunFolder, differences
 
@@ -61,7 +61,7 @@ def launch(command: str, arguments: Sequence[str], prog: str, parse: Callable[[l
     if options.wait:
         return follow(folder, plan.launch)
     if plan.launch.jobs:
-        print(f"follow it with: python -m vkdnw_pl status {shlex.quote(plan.launch.out)} --wait")
+        print(f"follow it with: {program()} status {shlex.quote(plan.launch.out)} --wait")
     return 0
 
 

@@ -8,16 +8,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 
-import vkdnw_pl
 from vkdnw_pl.cluster.record import Job, Launch, LaunchFolder, Task
 from vkdnw_pl.cluster.slurm import array_ranges, submit
 from vkdnw_pl.errors import CommandFailed
 from vkdnw_pl.runs.files import now
+from vkdnw_pl.runs.shipped import shipped_file
 
 _MERGE_SCRIPT = "merge.sbatch"
 _PREFIXES = ("VKDNW_", "SBATCH_")
@@ -118,17 +116,10 @@ def is_copy(script: Path) -> bool:
 
 
 def _scripts_folder() -> Path:
-    """The folder ``slurm/``: beside the package in a checkout, else where the installation put it."""
-    in_checkout = Path(vkdnw_pl.__file__).resolve().parents[1] / "slurm"
-    if (in_checkout / "common.sh").is_file():
-        return in_checkout
-    with suppress(metadata.PackageNotFoundError):
-        for file in metadata.files("vkdnw_pl") or []:
-            if file.parts[-2:] == ("slurm", "common.sh"):
-                return Path(str(file.locate())).resolve().parent
-    raise FileNotFoundError(
-        f"the batch scripts are not installed: there is no {in_checkout}, and none that came with vkdnw_pl"
-    )
+    """The folder ``slurm/`` that came with the package."""
+    if common := shipped_file("slurm/common.sh"):
+        return common.parent
+    raise FileNotFoundError("the batch scripts are not installed: slurm/common.sh did not come with vkdnw_pl")
 
 
 def _script_text(name: str, environment: Mapping[str, str]) -> str:

@@ -19,6 +19,7 @@ from tabulate import tabulate
 
 from vkdnw_pl.cluster.record import Job, Launch, LaunchFolder, Task, launches_of, read_run_meta
 from vkdnw_pl.cluster.slurm import JobKey, JobState, SlurmError, job_states
+from vkdnw_pl.errors import program
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 15.0
 _MAX_NOTE = 120
@@ -220,7 +221,7 @@ def follow(folder: LaunchFolder, launch: Launch, quiet: bool = False) -> int:
             pause_s = min(pause_s * 1.3, _LONGEST_PAUSE_S)
     except KeyboardInterrupt:
         print(
-            f"\nthe jobs go on; follow them again with: python -m vkdnw_pl status {shlex.quote(str(folder.out))} --wait",
+            f"\nthe jobs go on; follow them again with: {program()} status {shlex.quote(str(folder.out))} --wait",
             file=sys.stderr,
         )
         raise
@@ -256,7 +257,7 @@ def print_states(folder: LaunchFolder, launch: Launch, states: Sequence[TaskStat
     print(tabulate(map(_cells, states), header, tablefmt="plain", disable_numparse=True))
     print(summary(states))
     if any(state.state.is_broken for state in states) and launch.script:
-        print(f"submit what failed again with: python -m vkdnw_pl status {shlex.quote(str(folder.out))} --resubmit")
+        print(f"submit what failed again with: {program()} status {shlex.quote(str(folder.out))} --resubmit")
     elif any(state.failed_rows for state in states) and launch.script:
         print("make the failed rows again with the command of the launch and --retry_failed")
 

@@ -14,6 +14,7 @@ from vkdnw_pl.oracles import Oracle, load_oracle
 from vkdnw_pl.report.paper.tables import PAPER_CHOICES, PAPER_SPACE, paper_values
 from vkdnw_pl.runs.environment import environment_record
 from vkdnw_pl.runs.folder import check_out
+from vkdnw_pl.runs.shipped import local_or_shipped
 from vkdnw_pl.runs.table import ScoreTable
 from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.spaces import SPACES
@@ -99,8 +100,8 @@ class EvaluateOptions(OracleOptions, WandbOptions):
 
     @property
     def paths(self) -> list[str]:
-        """The score tables and run folders."""
-        return [self.scores] if isinstance(self.scores, str) else self.scores
+        """The score tables and run folders; those of the shipped configurations come with the package."""
+        return [local_or_shipped(path) for path in ([self.scores] if isinstance(self.scores, str) else self.scores)]
 
     @property
     def model_files(self) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from vkdnw_pl.commands.results import failed_rows, print_failures, print_notes, write_label_results
-from vkdnw_pl.errors import CommandFailed, UsageError, WorkerDied, unknown, user_input
+from vkdnw_pl.errors import CommandFailed, UsageError, WorkerDied, program, unknown, user_input
 from vkdnw_pl.labels.folder import LabelFolder
 from vkdnw_pl.labels.plan import NO_ARCH, LabelOptions, LabelPlan, plan_labels, seeds_text
 from vkdnw_pl.labels.settings import COLUMNS
@@ -174,7 +174,7 @@ def _make_table(
         record.end("stopped")
         print(
             f"\nstopped by {stopped.name}: {len(table.rows)} of {len(plan.keys)} rows are kept in {folder.path}. "
-            f"Continue with: python -m vkdnw_pl label --config {shlex.quote(str(folder.config))}",
+            f"Continue with: {program()} label --config {shlex.quote(str(folder.config))}",
             file=sys.stderr,
         )
         return stopped.exit_code
@@ -188,7 +188,7 @@ def _make_table(
     print(f"{len(table.rows)} rows in {folder.scores} ({len(keys)} made now, {seconds:.0f} s in all)")
     if plan.shard is not None:
         print(
-            f"this is shard {plan.shard}; when all are done, join them with: python -m vkdnw_pl merge SHARD_FOLDERS... "
+            f"this is shard {plan.shard}; when all are done, join them with: {program()} merge SHARD_FOLDERS... "
             "--out DIR"
         )
     return 1 if failed_rows(table) else 0

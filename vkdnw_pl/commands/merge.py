@@ -12,7 +12,7 @@ from vkdnw_pl.commands.results import (
     write_label_results,
     write_results,
 )
-from vkdnw_pl.errors import user_input
+from vkdnw_pl.errors import program, user_input
 from vkdnw_pl.labels.folder import LabelFolder
 from vkdnw_pl.options import WandbOptions, as_config
 from vkdnw_pl.oracles import find_oracle
@@ -72,9 +72,7 @@ def merge(options: MergeOptions) -> int:
             rows = len(table.rows) + joined.missing
             print(f"merged {len(options.shards)} folders: {len(table.rows)} of {rows} rows in {folder.scores}")
             if joined.missing:
-                print(
-                    f"score the {joined.missing} missing rows with: python -m vkdnw_pl score --config {folder.config}"
-                )
+                print(f"score the {joined.missing} missing rows with: {program()} score --config {folder.config}")
             log_scores(run, table)
             evaluation = write_results(folder, table, oracle, rankings, config["top_k"])
             log_evaluation(run, folder, evaluation, oracle)
@@ -104,9 +102,7 @@ def _merge_labels(options: MergeOptions) -> int:
             rows = len(joined.table.rows) + joined.missing
             print(f"merged {len(folders)} folders: {len(joined.table.rows)} of {rows} rows in {folder.scores}")
             if joined.missing:
-                print(
-                    f"train the {joined.missing} missing ones with: python -m vkdnw_pl label --config {folder.config}"
-                )
+                print(f"train the {joined.missing} missing ones with: {program()} label --config {folder.config}")
             write_label_results(folder, joined.settings)
             print_failures(joined.table.rows)
             record.end("stopped" if joined.missing else "finished")

@@ -20,7 +20,7 @@ from vkdnw_pl.commands.results import (
     result_notes,
     write_results,
 )
-from vkdnw_pl.errors import CommandFailed, WorkerDied, user_input
+from vkdnw_pl.errors import CommandFailed, WorkerDied, program, user_input
 from vkdnw_pl.options import as_config
 from vkdnw_pl.runs.record import RunRecord
 from vkdnw_pl.runs.signals import Stopped, stop_signals
@@ -106,7 +106,7 @@ def _make_and_evaluate(
         record.end("stopped")
         print(
             f"\nstopped by {stopped.name}: {len(table.rows)} of {len(plan.keys)} rows are kept in {folder.path}. "
-            f"Continue with: python -m vkdnw_pl score --config {shlex.quote(str(folder.config))}",
+            f"Continue with: {program()} score --config {shlex.quote(str(folder.config))}",
             file=sys.stderr,
         )
         return stopped.exit_code
@@ -123,7 +123,7 @@ def _make_and_evaluate(
     print(f"scores of {len(table.rows)} rows in {folder.scores} ({len(keys)} made now, {seconds:.0f} s in all)")
     if plan.shard is not None:
         print(
-            f"this is shard {plan.shard}; when all are done, join them with: python -m vkdnw_pl merge SHARD_FOLDERS... "
+            f"this is shard {plan.shard}; when all are done, join them with: {program()} merge SHARD_FOLDERS... "
             "--out DIR"
         )
     return 1 if failed_rows(table) else 0

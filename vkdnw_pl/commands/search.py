@@ -13,7 +13,7 @@ from typing import Any
 
 from vkdnw_pl.commands.results import print_failures, print_notes
 from vkdnw_pl.data.own_images import image_folder_args
-from vkdnw_pl.errors import CommandFailed, UsageError, WorkerDied, user_input
+from vkdnw_pl.errors import CommandFailed, UsageError, WorkerDied, program, user_input
 from vkdnw_pl.options import as_config
 from vkdnw_pl.runs.files import write_json
 from vkdnw_pl.runs.record import RunRecord
@@ -113,7 +113,7 @@ def _search_and_describe(
         best = f", the best so far is in {folder.found}" if found is not None else ""
         print(
             f"\nstopped by {stopped.name}: {len(history)} of {options.evaluations} networks are kept in "
-            f"{folder.path}{best}. Continue with: python -m vkdnw_pl search --config {shlex.quote(str(folder.config))}",
+            f"{folder.path}{best}. Continue with: {program()} search --config {shlex.quote(str(folder.config))}",
             file=sys.stderr,
         )
         return stopped.exit_code
@@ -140,9 +140,9 @@ def _search_and_describe(
     recipe = on_images if plan.resolved else f"--config {published}" if published else ""
     own_space = f" --model.space {settings.space}" if "." in settings.space else ""  # no file names a class alone
     found_file = shlex.quote(str(folder.found))
-    print(f"train it with: python -m vkdnw_pl fit {recipe}{' ' if recipe else ''}--model.arch {found_file}{own_space}")
+    print(f"train it with: {program()} fit {recipe}{' ' if recipe else ''}--model.arch {found_file}{own_space}")
     print(
-        f"is it better than chance? python -m vkdnw_pl label --archs {shlex.quote(f'{folder.found},random:5')} {on_images}"
+        f"is it better than chance? {program()} label --archs {shlex.quote(f'{folder.found},random:5')} {on_images}"
         f"{own_space}"
     )
     return 1 if failed else 0

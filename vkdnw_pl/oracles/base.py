@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vkdnw_pl.errors import nearest
+from vkdnw_pl.errors import nearest, program
 
 
 @dataclass(frozen=True)
@@ -115,4 +115,4 @@ def cache_dir() -> Path:
 def download_command(what: str, folder: Path | None = None) -> str:
     """Return the command that brings the files of a public table to ``folder``, by default the cache folder."""
     out = "" if folder in (None, cache_dir() / what) else f" --out {shlex.quote(str(folder))}"
-    return f"python -m vkdnw_pl download {what}{out}"
+    return f"{program()} download {what}{out}"

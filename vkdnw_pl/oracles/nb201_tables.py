@@ -24,6 +24,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from vkdnw_pl.errors import program
 from vkdnw_pl.oracles.base import Oracle, TableFile, cache_dir, download_command, num_archs
 from vkdnw_pl.oracles.csv_file import accuracies
 from vkdnw_pl.runs.csv_table import CsvTable, read_csv
@@ -112,7 +113,7 @@ def load_digits() -> Oracle:
     tables = accuracies(CsvTable(DIGITS.read_text(encoding="utf-8"), str(DIGITS)), NB201())
     description = (
         f"embedded table nb201_digits ({num_archs(tables):,} NAS-Bench-201 cells trained by this project on handwritten "
-        "digits, test accuracy); for CIFAR-10, CIFAR-100 and ImageNet16-120: python -m vkdnw_pl download nb201, "
+        f"digits, test accuracy); for CIFAR-10, CIFAR-100 and ImageNet16-120: {program()} download nb201, "
         "then oracle=nb201"
     )
     networks = dict.fromkeys(tables, DIGITS_NETWORK)

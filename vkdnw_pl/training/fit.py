@@ -21,7 +21,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from vkdnw_pl.callbacks.graceful_stop import GracefulStop
 from vkdnw_pl.data.base import ImageDataModule
-from vkdnw_pl.errors import CommandFailed, UsageError, first_line
+from vkdnw_pl.errors import CommandFailed, UsageError, first_line, program
 from vkdnw_pl.runs.documents import read_json
 from vkdnw_pl.runs.files import write_json
 from vkdnw_pl.runs.record import RunRecord
@@ -87,7 +87,7 @@ class TrainingRecord(RunRecord):
             seconds = time.monotonic() - self._announced_at
             print(f"{accuracies(_read_results(self.folder))} ({seconds:.0f} s), results in {self.folder.path}")
             return
-        continue_with = f"continue with: python -m vkdnw_pl fit --config {shlex.quote(str(self.folder.config))}"
+        continue_with = f"continue with: {program()} fit --config {shlex.quote(str(self.folder.config))}"
         if facts.get("stopped_by") is not None:
             print(f"\nstopped by {facts['stopped_by']}; {continue_with}", file=sys.stderr)
         elif status == "stopped":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from vkdnw_pl.errors import program
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.ranking import columns_of, parse_ranking, rank_agreement
 from vkdnw_pl.ranking.learned import LEARNED_ROWS, PAPER_TRAIN_SIZE, default_train_size
@@ -101,7 +102,7 @@ def choose_sample(
     if missing := [name for name in datasets if name not in oracle.datasets]:
         raise ValueError(
             f"paper={paper!r} needs accuracies on {', '.join(missing)}, which the oracle {oracle.name!r} does not know "
-            f"(it knows: {', '.join(oracle.datasets)}); choose oracle=nb201, after: python -m vkdnw_pl download nb201"
+            f"(it knows: {', '.join(oracle.datasets)}); choose oracle=nb201, after: {program()} download nb201"
         )
     unique = set(NB201().enumerate(unique=True))
     ranked = unique if variant == "unique" else set(NB201().enumerate())
