@@ -149,8 +149,9 @@ def test_a_network_that_knows_nothing_of_its_images(pictures, tmp_path, capsys):
     assert "does not say how its images are normalised" in err
 
 
-def test_hidden_files_are_no_pictures(pictures):
+def test_hidden_files_and_links_that_lead_back_are_no_pictures(pictures):
     (pictures / ".thumbnails").mkdir()
+    (pictures / "2" / "again").symlink_to(pictures)
     for name in (".thumbnails/x.png", "._0 a.png", "B.JPG"):
         shutil.copy(pictures / "0" / "deep, er" / "0 a.png", pictures / name)
     assert find_pictures(str(pictures))[1] == ["B.JPG", *(f"{i}/deep, er/{i} a.png" for i in range(3))]

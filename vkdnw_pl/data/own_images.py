@@ -199,7 +199,11 @@ def image_files(root: Path, folder: str) -> tuple[list[str], list[str]]:
     images: list[str] = []
     others: list[str] = []
     top = os.path.join(root, folder)
-    for place, _, names in sorted(os.walk(top, onerror=stop, followlinks=True)):
+    places = []
+    for place, folders, names in os.walk(top, onerror=stop, followlinks=True):
+        folders[:] = [name for name in folders if not _leads_back(os.path.join(place, name))]
+        places.append((place, names))
+    for place, names in sorted(places):
         below = os.path.relpath(place, top)
         if below != "." and any(_is_hidden(name) for name in below.split(os.sep)):
             continue
@@ -268,6 +272,13 @@ def _folders(path: Path) -> list[str]:
     """Names of the folders in a folder, in torchvision's order of classes."""
     with os.scandir(path) as entries:
         return sorted(entry.name for entry in entries if entry.is_dir() and not _is_hidden(entry.name))
+
+
+def _leads_back(folder: str) -> bool:
+    """Whether a folder is a link to one that it is in, whose images would come again and again."""
+    if not os.path.islink(folder):
+        return False
+    return Path(os.path.realpath(os.path.dirname(folder))).is_relative_to(os.path.realpath(folder))
 
 
 def _is_hidden(name: str) -> bool:
