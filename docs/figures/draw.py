@@ -52,6 +52,8 @@ def rankings() -> str:
             value = float(row["ours"])
             interval = (value, float(row["low"] or value), float(row["high"] or value))
             panels[DATASETS[row["column"]]][row["ranking"]] = interval
+    for panel in panels.values():  # MACs and parameters order NAS-Bench-201's networks alike
+        panel["params"] = panel["macs"]
     panels["timm's models"] = {
         row["ranking"]: (float(row["kendall"]), float(row["low"]), float(row["high"]))
         for row in _rows("timm_zoo/intervals.csv")
@@ -126,6 +128,7 @@ def standing_alone(svg: str) -> str:
     """A page's SVG as a file: with colours and a ground of its own, for light and dark."""
     width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0]
     style = f"{css_colors()}svg {{ background: var(--paper); font-family: system-ui, sans-serif; }}"
+    width, height = (str(round(1.35 * float(size))) for size in (width, height))
     start = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
     return str(svg).replace("<svg ", start, 1).replace(">", f"><style>\n{style}</style>", 1) + "\n"
 
