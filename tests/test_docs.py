@@ -17,8 +17,10 @@ import tomllib
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 import vkdnw_pl
 from vkdnw_pl import cli
@@ -41,7 +43,10 @@ CHEAPER = {
     "evaluate": "",
     "search": "--evaluations 6 --population 4 --batch 4 --batch_size 2 --workers 1 --figures false --progress false "
     "--network {image_size:\\ 32,num_classes:\\ 10} --max_macs 6M",
-    "fit": "--model.schedule.warmup_epochs 0 --trainer.max_epochs 1 --trainer.limit_train_batches 2 --trainer.callbacks null",
+    "label": "--seeds 1 --workers 1 --progress false --data.batch_size 8 --trainer.limit_train_batches 2 "
+    "--model.schedule.warmup_epochs 0 --trainer.max_epochs 1",
+    "fit": "--data.batch_size 8 --trainer.limit_train_batches 2 --model.schedule.warmup_epochs 0 --trainer.max_epochs 1",
+    "predict": "",
     "export": "",
     "report": "",
 }
@@ -69,6 +74,8 @@ PYTHON_ELSEWHERE = {
 }
 """Page -> who runs its Python."""
 EXCUSED_PYTHON = {"docs/wandb.md": "reads a run of W&B; tests/tracking reads some with the same command"}
+FILLED_IN = {"DIR": "pictures", "RUN": "runs/quick_chain/fit"}
+"""What stands for a reader's own -> what it is here."""
 BLOCK = re.compile(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```', re.DOTALL | re.MULTILINE)
 FOUND = {"arch": "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|none~2|", "space": "nb201"}
 
@@ -86,7 +93,7 @@ def lines_of(code):
     for line in code.replace("\\\n", " ").splitlines():
         for part in line.split(" && "):
             if words := shlex.split(part, comments=True):
-                yield words
+                yield [FILLED_IN.get(word, word) for word in words]
 
 
 def inline_commands(page):
@@ -105,10 +112,16 @@ def arguments_of(words):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A checkout's folders, and what a search would have left."""
+    """A checkout's folders, some pictures, and what a search would have left."""
     for name in ("configs", "examples", "benchmarks", "slurm", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "list.txt").write_text("\n".join(SPACES["mbv2"].sample(random.Random(seed)) for seed in range(1000)))
+    pixels = np.random.default_rng(0)
+    for place in [*(f"pictures/{name}" for name in ("cat", "dog", "owl")), "new"]:
+        (tmp_path / place).mkdir(parents=True)
+        for number in range(10):
+            picture = Image.fromarray(pixels.integers(0, 255, (40, 48, 3), dtype=np.uint8))
+            picture.save(tmp_path / place / f"picture {number}.png")
     top = [{"rank": rank + 1, **FOUND} for rank in range(5)]
     for run in ("s", "search"):
         (tmp_path / "runs" / run).mkdir(parents=True)
