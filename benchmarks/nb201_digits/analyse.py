@@ -3,6 +3,8 @@
 python benchmarks/nb201_digits/analyse.py runs.csv.gz ORACLE_PATH benchmarks/nb201_digits/scatter.png
 """
 
+import csv
+import gzip
 import itertools
 import statistics
 import sys
@@ -11,10 +13,21 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import kendalltau, spearmanr
-from train import SEEDS, read_runs
 
 from vkdnw_pl.oracles import load_oracle
 from vkdnw_pl.report.figures.style import save_figure
+
+SEEDS = (0, 1, 2)
+
+
+def read_runs(path: Path) -> dict[str, dict[int, dict[str, float]]]:
+    """arch -> seed -> columns: ``accuracy``, and those on the even and the odd test images."""
+    runs: dict[str, dict[int, dict[str, float]]] = {}
+    with gzip.open(path, "rt") as file:
+        for row in csv.DictReader(file):
+            values = {name: float(row[name]) for name in ("accuracy", "accuracy_even", "accuracy_odd")}
+            runs.setdefault(row["arch"], {})[int(row["seed"])] = values
+    return runs
 
 
 def main(runs_path: str, oracle_path: str, figure_path: str) -> None:

@@ -83,7 +83,7 @@ def write_accuracies(path: Path, rows: Sequence[ScoreRow], seeds: Sequence[int],
     for row in rows:
         value = row.values.get(accuracy)
         if not row.failed and value is not None and not row.arch.startswith(TIMM_PREFIX):
-            by_arch.setdefault(row.arch, {})[row.seed] = value
+            by_arch.setdefault(row.arch, {})[row.seed] = round(value, 4)  # mean and deviation are of what stands there
     whole = {arch: [of_seed[seed] for seed in seeds] for arch, of_seed in by_arch.items() if set(of_seed) >= set(seeds)}
     spread = [f"{dataset}_std"] if len(seeds) > 1 else []
     header = ["arch", dataset, *spread, *(f"{dataset}_seed{seed}" for seed in seeds)]
