@@ -83,7 +83,7 @@ def test_help_of_each_command_needs_no_torch(command, capsys):
 
 def test_run_folder(trained):
     names = {path.relative_to(trained).as_posix() for path in trained.rglob("*") if path.is_file()}
-    assert {"config.yaml", "meta.json", "history.jsonl", "results.json"} <= names
+    assert {"config.yaml", "meta.json", "history.jsonl", "results.json", "figures/curves.png"} <= names
     assert {"checkpoints/last.ckpt", "checkpoints/best.ckpt"} <= names
     meta = json.loads((trained / "meta.json").read_text())
     assert meta["command"] == "fit"

@@ -158,6 +158,16 @@ class Fit:
                     raise self._failed(f"another process of the training ended ({first_line(error)})") from error
                 raise
             record.end("finished" if finished else "stopped", stopped_by=None, steps=self.trainer.global_step)
+        self._draw()
+
+    def _draw(self) -> None:
+        """The curves so far, into the run folder's figures."""
+        from vkdnw_pl.report.run_curves import write_curves  # matplotlib and pandas, which take a second to import
+
+        try:
+            write_curves(self.folder.path)
+        except (ValueError, OSError) as error:
+            _note(f"no figures of the curves: {first_line(error)}")
 
     def as_other(self, resume: str | None) -> None:
         """Train as another process than the first; raises as ``as_first``."""

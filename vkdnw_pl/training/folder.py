@@ -49,7 +49,7 @@ class TrainingFolder(RunFolder):
     command = "fit"
     files = (
         *("checkpoints", "history.jsonl", "hparams.json", "scores.csv", "proxy_drift.csv", "predictions.csv"),
-        *("results.json", "traceback.txt", "nonfinite_batch_rank*.pt"),
+        *("results.json", "traceback.txt", "nonfinite_batch_rank*.pt", "figures/curves.png", "figures/proxy_drift.png"),
     )
     evidence = ("checkpoints", "scores.csv")
     draft_folders = (".", "checkpoints")

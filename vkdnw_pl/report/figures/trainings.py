@@ -10,7 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vkdnw_pl.report.figures.style import MAX_NAMES, PAGE_WIDTH, Floats, draw_points, hover, name_points, panel
+from vkdnw_pl.report.figures.style import (
+    MAX_NAMES,
+    PAGE_WIDTH,
+    Floats,
+    draw_points,
+    drawing,
+    hover,
+    name_points,
+    new_figure,
+    panel,
+)
 from vkdnw_pl.report.text import clean, counted, shortened
 
 _MARKED = 30
@@ -48,31 +58,62 @@ def epoch_curves(curves: Sequence[Curve], label: str) -> Figure:
     A few values that would flatten everything else, such as a loss of two million in the first epoch, are triangles on
     the upper edge with their values beside them; the axis says how many there are.
     """
+    with panel(PAGE_WIDTH, 2.5) as (figure, ax):
+        _name_outliers(ax, _draw_curves(ax, curves, label))
+    return figure
+
+
+def curve_panels(panels: Mapping[str, Sequence[Curve]]) -> Figure:
+    """Draw values over the epochs in a panel for each label, as `epoch_curves` draws one."""
+    columns = len(panels) if len(panels) <= 3 else 2
+    rows = -(-len(panels) // columns)
+    with drawing():
+        figure = new_figure(columns * PAGE_WIDTH, rows * 2.5)
+        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+        outliers = []
+        for ax, (label, curves) in zip(axes, panels.items()):
+            outliers.append(_draw_curves(ax, curves, label))
+            if len(curves) > 1:
+                ax.legend(ax.get_lines(), [clean(curve.name) for curve in curves])
+        for ax in axes[len(panels) :]:
+            ax.set_axis_off()
+        for ax, of_panel in zip(axes, outliers):  # which fixes the layout
+            _name_outliers(ax, of_panel)
+    return figure
+
+
+def _draw_curves(ax: Axes, curves: Sequence[Curve], label: str) -> list[tuple[float, float]]:
+    """Draw the lines of a panel; returns its outliers, epoch and value."""
     limit = outlier_limit([curve.y for curve in curves])
     top = np.inf if limit is None else limit
     outliers: list[tuple[float, float]] = []
-    with panel(PAGE_WIDTH, 2.5) as (figure, ax):
-        for curve in curves:
-            x, y = np.asarray(curve.x, dtype=float), np.asarray(curve.y, dtype=float)
-            (line,) = ax.plot(x, np.minimum(y, top), linewidth=1.8, **curve.line)
-            hover(line, [curve.name])
-            finite = np.isfinite(y)
-            alone = finite & ~np.append(finite[1:], False) & ~np.insert(finite[:-1], 0, False)
-            inside, outside = finite & (y <= top), finite & (y > top)
-            marked = inside & (finite if len(x) <= _MARKED else alone)
-            texts = [f"{curve.name}: {value:.4g} at {epoch:g}" for epoch, value in zip(x[marked], y[marked])]
-            draw_points(ax, x[marked], y[marked], curve.line["color"], texts)
-            if outside.any():
-                _draw_at_edge(ax, curve, x[outside], y[outside], top)
-                outliers += zip(x[outside], y[outside])
-        ax.set(xlabel="epoch", ylabel=clean(label))
-        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        if limit is not None:
-            ax.set_ylim(top=limit)
-            ax.set_xlabel(f"epoch\n▲ {counted(len(outliers), 'value')} above {limit:.3g}, drawn at the edge")
-            largest = sorted(outliers, key=lambda outlier: -outlier[1])[:MAX_NAMES]
-            name_points(ax, [x for x, _ in largest], [limit] * len(largest), [f"{y:.3g}" for _, y in largest])
-    return figure
+    for curve in curves:
+        x, y = np.asarray(curve.x, dtype=float), np.asarray(curve.y, dtype=float)
+        (line,) = ax.plot(x, np.minimum(y, top), linewidth=1.8, **curve.line)
+        hover(line, [curve.name])
+        finite = np.isfinite(y)
+        alone = finite & ~np.append(finite[1:], False) & ~np.insert(finite[:-1], 0, False)
+        inside, outside = finite & (y <= top), finite & (y > top)
+        marked = inside & (finite if len(x) <= _MARKED else alone)
+        texts = [f"{curve.name}: {value:.4g} at {epoch:g}" for epoch, value in zip(x[marked], y[marked])]
+        draw_points(ax, x[marked], y[marked], curve.line["color"], texts)
+        if outside.any():
+            _draw_at_edge(ax, curve, x[outside], y[outside], top)
+            outliers += zip(x[outside], y[outside])
+    ax.set(xlabel="epoch", ylabel=clean(label))
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    if limit is not None:
+        ax.set_ylim(top=limit)
+        ax.set_xlabel(f"epoch\n▲ {counted(len(outliers), 'value')} above {limit:.3g}, drawn at the edge")
+    return outliers
+
+
+def _name_outliers(ax: Axes, outliers: Sequence[tuple[float, float]]) -> None:
+    """Write the values of the largest ones beside their triangles at the edge."""
+    largest = sorted(outliers, key=lambda outlier: -outlier[1])[:MAX_NAMES]
+    if largest:
+        edge = ax.get_ylim()[1]
+        name_points(ax, [x for x, _ in largest], [edge] * len(largest), [f"{y:.3g}" for _, y in largest])
 
 
 def outlier_limit(curves: Sequence[Sequence[float]]) -> float | None:
