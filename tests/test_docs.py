@@ -42,7 +42,7 @@ CHEAPER = {
     "score": "--archs sample:6 --oracle digits --network auto --batch_size 4 --workers 1 --progress false",
     "evaluate": "",
     "search": "--evaluations 6 --population 4 --batch 4 --batch_size 2 --workers 1 --figures false --progress false "
-    "--network {image_size:\\ 32,num_classes:\\ 10} --max_macs 6M",
+    "--network {image_size:\\ 32} --max_macs 6M",
     "label": "--seeds 1 --workers 1 --progress false --data.batch_size 8 --trainer.limit_train_batches 2 "
     "--model.schedule.warmup_epochs 0 --trainer.max_epochs 1",
     "fit": "--data.batch_size 8 --trainer.limit_train_batches 2 --model.schedule.warmup_epochs 0 --trainer.max_epochs 1",
