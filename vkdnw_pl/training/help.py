@@ -102,7 +102,11 @@ def train_help(command: str, prog: str) -> str:
     lines += ["run:", *_table(run)]
     lines += ["", "model (--model.NAME VALUE, or below model: in YAML):", *_model()]
     modules = {name: class_help(_PACKAGE / "data" / f"{file}.py", name).summary for name, file in DATA_MODULES.items()}
-    lines += ["", "data (--data CLASS --data.NAME VALUE, or class_path and init_args below data:):", *_table(modules)]
+    lines += [
+        "",
+        "data (--data DIR, your images, or --data CLASS; --data.NAME VALUE, or class_path and init_args in YAML):",
+        *_table(modules),
+    ]
     lines += ["", "trainer, often used (--trainer.NAME VALUE; all of Lightning's are allowed):", *_table(_TRAINER)]
     lines += [
         "",
