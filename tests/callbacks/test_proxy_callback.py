@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import pytorch_lightning
 import torch
 from callback_training import CLASSES, SIZE, TWO_PROCESSES, SmallData, SmallModule, SmallNetwork, trainer
 from pytorch_lightning import Callback
@@ -17,6 +18,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+import vkdnw_pl
 from vkdnw_pl.callbacks import proxy_callback, read_history
 from vkdnw_pl.callbacks.history import HistoryLogger, HistoryResume
 from vkdnw_pl.callbacks.proxy_callback import ProxyCallback, measure
@@ -336,8 +338,8 @@ def test_images_of_the_data_module(tmp_path):
 
 def test_images_that_cannot_be_had(tmp_path):
     real = [{"name": "naswot", "images": "data"}]
-    with pytest.raises(ValueError, match="data='module' is not allowed: the training has no data module"):
-        trainer(tmp_path, [ProxyCallback(real)]).fit(SmallModule(), SmallData().train_dataloader())
+    with pytest.raises(ValueError, match="data='module' is not allowed: batch_size=30 needs more than the 24 images"):
+        trainer(tmp_path, [ProxyCallback(real, batch_size=30)]).fit(SmallModule(), SmallData().train_dataloader())
     with pytest.raises(ValueError, match="input='nowhere' is not allowed: 'nowhere' is not known"):
         fit(tmp_path, ProxyCallback(FEW, input="nowhere"))
     module = SmallModule()
@@ -346,7 +348,7 @@ def test_images_that_cannot_be_had(tmp_path):
         fit(tmp_path, ProxyCallback(real), module=module)
     fit(tmp_path, ProxyCallback(real, data="digits"), max_epochs=1)
     del module.network
-    with pytest.raises(ValueError, match="SmallModule has no network"):
+    with pytest.raises(ValueError, match="SmallModule has neither network nor a forward of its own"):
         fit(tmp_path, ProxyCallback(FEW), module=module)
 
 
@@ -463,3 +465,54 @@ def test_another_score_table_is_not_replaced(tmp_path):
 def test_constructor_refuses(options, message):
     with pytest.raises(ValueError, match=message):
         ProxyCallback(**options)
+
+
+def plain_training(pl, folder, **options):
+    """A module of a package that only maps a tensor to logits, and is trained on a loader."""
+
+    class Plain(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(3)
+            self.body = SmallModule().network
+
+        def forward(self, images):
+            return self.body(images)
+
+        def training_step(self, batch, batch_idx):
+            return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+        def train_dataloader(self):
+            return SmallData(shuffle=True).train_dataloader()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    callback = ProxyCallback(["vkdnw", "snip", "params"], batch_size=8, every_n_epochs=1)
+    quiet = {
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+        "logger": False,
+    }
+    module, loader = Plain(), None if options.pop("own_loader", False) else SmallData().train_dataloader()
+    network = Plain()
+    pl.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=str(folder), callbacks=[callback], **quiet).fit(
+        module, loader
+    )
+    assert len(drift_rows(folder)) == 2
+    data = SmallData()
+    expected = vkdnw_pl.score(
+        network, proxies=["vkdnw", "snip", "params"], images=(data.images, data.labels), batch_size=8, details=True
+    )
+    assert callback.values == expected
+
+
+@pytest.mark.parametrize("own_loader", [True, False])
+def test_any_module_with_any_loader(tmp_path, own_loader):
+    plain_training(pytorch_lightning, tmp_path, own_loader=own_loader)
+
+
+@pytest.mark.slow
+def test_the_other_lightning(tmp_path):
+    plain_training(pytest.importorskip("lightning.pytorch"), tmp_path)

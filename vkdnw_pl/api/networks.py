@@ -18,8 +18,7 @@ from vkdnw_pl.data.given_images import given_images
 from vkdnw_pl.errors import check_bool, check_choice, check_whole, shown, why
 from vkdnw_pl.networks.init import INITS, Init
 from vkdnw_pl.proxies.base import Proxy, ProxySpec, make_proxies, sample_notes
-from vkdnw_pl.proxies.borrow import borrow
-from vkdnw_pl.proxies.scoring import Images, Scores, score_network
+from vkdnw_pl.proxies.scoring import Images, Scores, num_logits, score_network
 from vkdnw_pl.ranking import aggregate, columns_of, parse_ranking, rank_values
 from vkdnw_pl.ranking.needed import named_rankings, refuse_for_one, with_proxies_of
 
@@ -205,28 +204,26 @@ class _Task:
                 "the network is on the meta device, where weights have no values: make it on another device"
             )
         few = self.given or batches("random", min(self.batch_size, 2), self.size, self.seed)(0)
-        num_logits = None
+        logits = None
         if self.num_classes is not None or any(proxy.info.needs_labels for proxy in self.proxies):
-            num_logits = _num_logits(network, few, self.seed)
-            if self.num_classes is not None and num_logits not in (None, self.num_classes):
-                raise ValueError(f"{self.why_classes}, but the network returns {num_logits} logits")
-        return score_network(network, self._images_for(num_logits), self.proxies, self.seed, self.init)
+            logits = num_logits(network, few, self.seed)
+            if self.num_classes is not None and logits not in (None, self.num_classes):
+                raise ValueError(f"{self.why_classes}, but the network returns {logits} logits")
+        return score_network(network, self._images_for(logits), self.proxies, self.seed, self.init)
 
-    def _images_for(self, num_logits: int | None) -> Images | Batch:
-        """The images, with random labels below ``num_logits`` where none are given."""
+    def _images_for(self, logits: int | None) -> Images | Batch:
+        """The images, with random labels below ``logits`` where none are given."""
         if self.given is not None:
-            if self.given.labels is not None or num_logits is None:
+            if self.given.labels is not None or logits is None:
                 return self.given
-            return replace(
-                self.given, labels=image_batch("random", self.batch_size, (1,), self.seed, num_logits).labels
-            )
-        random = batches("random", self.batch_size, self.size, self.seed, num_logits)
+            return replace(self.given, labels=image_batch("random", self.batch_size, (1,), self.seed, logits).labels)
+        random = batches("random", self.batch_size, self.size, self.seed, logits)
         if self.images is None:
             assert self.data is not None
-            images = Images(random, batches(self.data, self.batch_size, self.size, self.seed, num_logits))
+            images = Images(random, batches(self.data, self.batch_size, self.size, self.seed, logits))
         else:
             images = replace(self.images, images=random)
-            _check_labels(images.data(0), self.proxies, num_logits)
+            _check_labels(images.data(0), self.proxies, logits)
         # A wrong batch size or source is the caller's mistake, not a failed proxy.
         for kind in {proxy.input for proxy in self.proxies} - {"none"}:
             getattr(images, kind)(0)
@@ -325,12 +322,3 @@ def _check_labels(batch: Batch, proxies: Sequence[Proxy], num_classes: int | Non
 def _plain(value: Any) -> Any:
     """A number of NumPy as Python's."""
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _num_logits(network: nn.Module, batch: Batch, seed: int) -> int | None:
-    """How many logits the network returns; None where it cannot be run, of which every proxy will tell."""
-    try:
-        with borrow(network, batch, seed, "keep") as borrowed:
-            return borrowed.run(lambda lent: lent.trace("running").num_logits)
-    except Exception:
-        return None

@@ -63,3 +63,9 @@ def initial_hparams(module: LightningModule) -> dict[str, Any]:
     hparams = dict(module.hparams_initial) if module._log_hyperparams else {}
     hparams.pop("_class_path", None)  # LightningCLI's, which Lightning does not log either
     return hparams
+
+
+def training_loader(trainer: Trainer) -> Any:
+    """``fit_loop._data_source``: the loader of the training's images before Lightning asks for it; None where there is none."""
+    source: Any = trainer.fit_loop._data_source
+    return source.dataloader() if source.is_defined() else None

@@ -15,11 +15,11 @@ from typing import Any, Literal, cast
 import torch
 import torch.nn.functional as F
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import nn
 
 from vkdnw_pl.callbacks.lightning_private import initial_hparams
+from vkdnw_pl.callbacks.training_facts import classes_of, images_of, network_of, serve_other_lightning, size_of
 from vkdnw_pl.data.batches import Batch, Batches, Source, batches
 from vkdnw_pl.errors import check_whole, why
 from vkdnw_pl.networks.init import Init
@@ -34,7 +34,6 @@ from vkdnw_pl.runs.table import FAILED, OK, ScoreRow, ScoreTable, read_table, wr
 SCORES, DRIFT = "scores.csv", "proxy_drift.csv"
 MODULE = "module"
 """As a source of images: the data module of the training."""
-_NEEDED = ("network", "input_size", "num_classes")
 
 ProxyValues = dict[str, Any]
 """``values`` (column -> value or None), ``reasons`` (column -> text), ``failed``, ``seconds``, as plain as a checkpoint
@@ -42,7 +41,13 @@ that ``weights_only`` reads must be."""
 
 
 class ProxyCallback(Callback):
-    """Computes proxies on ``pl_module.network`` before its first training step, and on request as it trains.
+    """Computes proxies on the network before its first training step, and on request as it trains.
+
+    In any Trainer, of ``pytorch_lightning`` or of ``lightning.pytorch`` (import that first), with any module: the network
+    is ``pl_module.network`` (logits (B, K)), or the module itself where it has none and its ``forward`` maps one tensor to
+    logits. The shape of an input is ``input_size`` of the module or of the data module, else that of an image of the
+    training's loader; the number of classes is their ``num_classes``, else the number of logits. An ``arch`` of the module
+    names it in the table.
 
     The scores go to every logger (hyper-parameters ``proxy/<name>``, metrics of step 0, on Weights & Biases the summary),
     with all their columns into ``scores.csv`` of the run folder (``trainer.default_root_dir``), and into the checkpoints,
@@ -65,15 +70,13 @@ class ProxyCallback(Callback):
             ``epoch`` and ``step``, the epochs and optimizer steps behind. Exponential averages of the weights are not
             looked at.
         input: images for proxies that take any, of the network's input size: ``random``, ``digits``, a file or a data
-            module, see ``vkdnw_pl.data.batches.image_batch``; or ``module``, the images of the training's own data
-            module (its ``proxy_batch``).
+            module, see ``vkdnw_pl.data.batches.image_batch``; or ``module``, the images of the training: those of the data
+            module's ``proxy_batch``, else of the training's loader, as ``vkdnw_pl.score`` draws them.
         data: the same for proxies that are defined on real images.
 
-    The module has ``network`` (logits (B, K)), ``input_size`` (channels, height, width) and ``num_classes``, and
-    perhaps ``arch``, which names it in the table.
-
     Raises:
-        ValueError: for an unknown proxy, parameter or initialisation, naming the option.
+        ValueError: for an unknown proxy, parameter or initialisation, naming the option; and as the training begins, for
+            a module that is no network, or images that cannot be had.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class ProxyCallback(Callback):
         input: str | dict[str, Any] = "random",
         data: str | dict[str, Any] = MODULE,
     ) -> None:
+        serve_other_lightning(type(self))
         refuse_for_one(proxies)
         options = ProxyOptions(proxies=list(proxies), batch_size=batch_size, init=init, input=input, data=data)
         self.proxies = options.make_proxies()
@@ -111,17 +115,29 @@ class ProxyCallback(Callback):
         return {} if self._before is None else dict(self._before["values"])
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a module without the needed attributes, images that cannot be had, and a folder with another table."""
+        """Refuse a module that is no network, images that cannot be had, and a folder with another table."""
         if stage != "fit":
             return
         if trainer.global_step == 0:
             self._before, self._drift, self._told = None, [], set()
             self._new = self._resumed = False
-        for name in _NEEDED:
-            if not hasattr(pl_module, name):
-                raise ValueError(
-                    f"ProxyCallback needs a module with {', '.join(_NEEDED)}; {_name(pl_module)} has no {name}"
-                )
+        network_of(pl_module)
+        if not self._has_own_loader(trainer, pl_module):
+            self._check_images(trainer, pl_module)
+        table = Path(trainer.default_root_dir) / SCORES
+        if table.exists() and (rows := len(read_table(table).rows)) > 1:
+            raise ValueError(
+                f"{table} holds the scores of {rows} networks, which those of this training would replace; give the "
+                "training a folder of its own (trainer.default_root_dir)"
+            )
+
+    @staticmethod
+    def _has_own_loader(trainer: Trainer, pl_module: LightningModule) -> bool:
+        """Whether the images are those of the module, which is set up after its callbacks."""
+        fit_loop: Any = getattr(trainer, "fit_loop", None)
+        return fit_loop is not None and fit_loop._data_source.instance is pl_module
+
+    def _check_images(self, trainer: Trainer, pl_module: LightningModule) -> None:
         with isolate_rng(include_cuda=False):
             for option, kind in (("input", "images"), ("data", "data")):
                 if any(proxy.input == kind for proxy in self.proxies):
@@ -129,12 +145,6 @@ class ProxyCallback(Callback):
                         self._batches(option, trainer, pl_module)(0)
                     except ValueError as error:
                         raise ValueError(f"{option}={getattr(self, option)!r} is not allowed: {error}") from None
-        table = Path(trainer.default_root_dir) / SCORES
-        if table.exists() and (rows := len(read_table(table).rows)) > 1:
-            raise ValueError(
-                f"{table} holds the scores of {rows} networks, which those of this training would replace; give the "
-                "training a folder of its own (trainer.default_root_dir)"
-            )
 
     def state_dict(self) -> dict[str, Any]:
         if self._before is None:
@@ -153,6 +163,8 @@ class ProxyCallback(Callback):
         self._resumed = True
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._has_own_loader(trainer, pl_module):
+            self._check_images(trainer, pl_module)
         if self._before is None:
             if self._resumed and self.init == "keep":
                 reason = "the training was resumed, so the weights that it started with are gone"
@@ -195,25 +207,24 @@ class ProxyCallback(Callback):
 
     def _batches(self, option: str, trainer: Trainer, pl_module: LightningModule) -> Batches:
         """Numbered batches of the network's input size, from the option's source."""
-        module: Any = pl_module
         source: Source = getattr(self, option)
-        input_size = tuple(int(size) for size in module.input_size)
+        input_size = size_of(trainer, pl_module, self.seed)
         if source != MODULE:
-            return batches(source, self.batch_size, input_size, self.seed, module.num_classes)
+            classes = classes_of(trainer, pl_module, input_size, self.seed)
+            return batches(source, self.batch_size, input_size, self.seed, classes)
         make = getattr(getattr(trainer, "datamodule", None), "proxy_batch", None)
-        if make is None:
-            raise ValueError("the training has no data module with a proxy_batch; choose another source of images")
+        loaded = images_of(trainer, self.batch_size, self.seed)[0] if make is None else None
 
         @lru_cache(maxsize=2)
         def numbered(index: int) -> Batch:
-            batch = make(self.batch_size, self.seed, index)
+            batch = make(self.batch_size, self.seed, index) if loaded is None else loaded(index)
             size = tuple(batch.images.shape[1:])
             if size == input_size:
                 return batch
             if len(size) != 3 or len(input_size) != 3:
-                raise ValueError(f"the data module's inputs have the shape {size}, the network takes {input_size}")
+                raise ValueError(f"the training's inputs have the shape {size}, the network takes {input_size}")
             if size[0] != input_size[0]:
-                raise ValueError(f"the data module's images have {size[0]} channels, the network takes {input_size[0]}")
+                raise ValueError(f"the training's images have {size[0]} channels, the network takes {input_size[0]}")
             images = F.interpolate(batch.images, input_size[1:], mode="bilinear", align_corners=False)
             return Batch(images, batch.labels)
 
@@ -232,7 +243,7 @@ class ProxyCallback(Callback):
         values: ProxyValues = {}
         if trainer.is_global_zero:
             images = partial(self._images, trainer, pl_module)
-            values = measure(cast(Any, pl_module.network), images, proxies, self.seed, init)
+            values = measure(network_of(pl_module), images, proxies, self.seed, init)
         return trainer.strategy.broadcast(values)
 
     def _tell_reasons(self, reasons: Mapping[str, str]) -> None:
@@ -254,7 +265,7 @@ class ProxyCallback(Callback):
         hparams = initial_hparams(pl_module)
         for logger in trainer.loggers:
             logger.log_hyperparams({**hparams, **scores})
-            if isinstance(logger, WandbLogger):
+            if any(base.__name__ == "WandbLogger" for base in type(logger).__mro__):  # of either Lightning
                 logger.experiment.summary.update(scores)
             if self._new and scores:
                 logger.log_metrics(scores, step=0)

@@ -226,6 +226,15 @@ def _run(scores: Scores, proxy: Proxy, borrowed: Borrowed) -> None:
     scores.seconds[proxy.label or proxy.name] = time.perf_counter() - started_at
 
 
+def num_logits(network: nn.Module, batch: Batch, seed: int) -> int | None:
+    """How many logits the network returns; None where it cannot be run, of which every proxy will tell."""
+    try:
+        with borrow(network, batch, seed, "keep") as borrowed:
+            return borrowed.run(lambda lent: lent.trace("running").num_logits)
+    except Exception:
+        return None
+
+
 def _describe(error: Exception) -> str:
     if isinstance(error, Uncopied):
         return str(error)
