@@ -20,7 +20,7 @@ COMMANDS = {
     "fit": "Train a network: of a search space, found by a search, or of timm.",
     "validate": "Evaluate a trained network on the validation images.",
     "test": "Evaluate a trained network on the test images.",
-    "predict": "Write a trained network's predictions.",
+    "predict": "Write a trained network's predictions, for the test images or for pictures of your own.",
     "merge": "Join the shards of a scoring run into one score table, and evaluate it; or those of an accuracy table.",
     "status": "Show what became of the jobs of a launch, follow them, and submit again what failed.",
     "report": "Compare runs on one HTML page, in Markdown, or in a report on Weights & Biases.",

@@ -69,6 +69,7 @@ def test_pictures_are_prepared_as_the_network_says(resized_from, exported, pictu
     assert [row["file"] for row in rows] == [f"{number}/deep, er/{number} a.png" for number in range(3)]
     assert not {"label", "correct"} & set(rows[0])
     assert "3 pictures, 3 classes" in out
+    assert f"by class: {rows[0]['predicted_name']!r} " in out
     size, box = ((39, 30), (8, 3, 32, 27)) if resized_from else ((26, 20), (5, 2, 21, 18))
     for number, row in enumerate(rows):
         with Image.open(pictures / row["file"]) as image:

@@ -121,4 +121,4 @@ def _print_table(best: Mapping[str, tuple[int, float]], names: Sequence[str] | N
         counts[number] = counts.get(number, 0) + 1
     most = sorted(counts, key=lambda number: (-counts[number], number))
     more = f"; {len(most) - _SHOWN} more classes" if len(most) > _SHOWN else ""
-    print("; ".join(f"{counts[number]:,} {name(number)}" for number in most[:_SHOWN]) + more)
+    print("by class: " + "; ".join(f"{name(number)!r} {counts[number]:,}" for number in most[:_SHOWN]) + more)
