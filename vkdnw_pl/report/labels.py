@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scipy.stats import t as student_t
-
 from vkdnw_pl.report.text import counted
 from vkdnw_pl.runs.csv_table import read_csv
 
@@ -208,6 +206,8 @@ def _estimate(members: Sequence[TrainedNetwork]) -> Estimate:
 
 
 def _quantile(degrees: float) -> float:
+    from scipy.stats import t as student_t  # half a second
+
     return float(student_t.ppf(0.5 + _LEVEL / 2, degrees))
 
 
