@@ -223,7 +223,7 @@ def test_trainings_have_costs_and_a_figure(tmp_path):
     assert [(line.macs, line.num_params) for line in lines] == [(2.5e6, 79_778), (2.5e6, 79_778), (None, None)]
     columns = {column.head: [column.text(cell) for cell in column.cells] for column in training_columns(lines)}
     assert columns["MACs (M)"] == ["2.50", "2.50", ""]
-    assert columns["parameters (M)"] == ["0.080", "0.080", ""]
+    assert columns["params (M)"] == ["0.080", "0.080", ""]
     assert "MACs (M)" not in [column.head for column in training_columns(lines[2:])]
     (figure,) = accuracy_and_macs(runs)
     assert figure.runs == (0, 1)

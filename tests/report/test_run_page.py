@@ -161,6 +161,39 @@ def test_fits_a_phone(browser, pages, name):
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
+SMALL_TEXTS = """(() => {
+  document.querySelectorAll('details').forEach(d => d.open = true);
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), small = [];
+  while (walk.nextNode()) {
+    const element = walk.currentNode.parentElement, svg = element.closest('svg');
+    if (!walk.currentNode.textContent.trim() || !element.getClientRects().length) continue;
+    const scale = svg ? svg.getBoundingClientRect().width / svg.viewBox.baseVal.width : 1;
+    const size = parseFloat(getComputedStyle(element).fontSize) * scale;
+    if (size < 12) small.push(size + ' ' + walk.currentNode.textContent);
+  }
+  return small;
+})()"""
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_no_text_is_small(browser, pages, width):
+    page = Page(browser, pages["kinds"], width=width)
+    assert page.evaluate("document.querySelectorAll('svg text').length") > 100
+    assert page.evaluate(SMALL_TEXTS) == []
+
+
+def test_a_long_name_is_one_line_and_copied_whole(browser, pages):
+    page = Page(browser, pages["kinds"], width=390)
+    cell = "document.querySelector('#searches ~ .scroll .long')"
+    text = page.evaluate(f"{cell}.textContent")
+    assert text == samples.archs(5)[4]
+    assert page.evaluate(f"{cell}.scrollWidth > {cell}.clientWidth")
+    assert page.evaluate(f"{cell}.title") == text
+    line = page.evaluate(f"{cell}.clientHeight")
+    page.evaluate(f"{cell}.focus()")
+    assert page.evaluate(f"{cell}.clientHeight") > 1.5 * line  # a tap shows all of it
+
+
 def test_colours(browser, pages):
     background = "getComputedStyle(document.body).backgroundColor"
     label = "getComputedStyle(document.querySelector('svg text')).fill"

@@ -56,7 +56,7 @@ def rank_correlations(run: Run) -> Line | None:
     names = sorted(run.ranking.columns, key=lambda name: -taus.get(name, 0.0))[:MAX_COMPARED]
     if len(names) < 3:
         return None
-    rho = run.ranking[names].rank().corr().to_numpy()
+    rho = run.ranking[names].corr().to_numpy()  # of ranks
     order = _together(rho)
     names = [names[i] for i in order]
     lines = [
@@ -73,14 +73,11 @@ def _proxy_of(column: str, proxies: Mapping[str, float]) -> str | None:
 
 
 def _together(rho: np.ndarray) -> list[int]:
-    """An order in which equal rankings are neighbours, of correlations (n, n); a ranking that ties all is like none."""
-    from scipy.cluster.hierarchy import leaves_list, linkage
-    from scipy.spatial.distance import squareform
-
-    distance = np.nan_to_num(1 - rho, nan=1.0)
-    np.fill_diagonal(distance, 0)
-    distances = squareform(np.maximum((distance + distance.T) / 2, 0), checks=False)
-    return leaves_list(linkage(distances, "average", optimal_ordering=True)).tolist()
+    """An order in which rankings that agree are neighbours, of correlations (n, n): by the angle of their places on the two
+    leading principal axes (Friendly, Corrgrams, 2002)."""
+    axes = np.linalg.eigh(np.nan_to_num(rho))[1][:, [-1, -2]]
+    axes *= np.where(axes[np.abs(axes).argmax(axis=0), [0, 1]] < 0, -1, 1)  # eigenvectors have no sign of their own
+    return np.argsort(np.arctan2(axes[:, 1], axes[:, 0]), kind="stable").tolist()
 
 
 def _cell(rho: float, name: str, other: str, same: bool) -> Line:

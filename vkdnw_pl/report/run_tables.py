@@ -80,8 +80,8 @@ def training_columns(lines: Sequence[Line]) -> list[Column]:
             _column(lines, "run", "run", "run"),
             _column(lines, "epochs", kind="number"),
             *_costs(lines),
-            _column(lines, "last", "last validation top-1", "number", "{:.2f}"),
-            _column(lines, "best", "best validation top-1", "number", "{:.2f}"),
+            _column(lines, "last", "last val top-1", "number", "{:.2f}"),
+            _column(lines, "best", "best val top-1", "number", "{:.2f}"),
             _column(lines, "test", "test top-1", "number", "{:.2f}"),
             _column(lines, "images_per_s", "images/s", "number", "{:,.0f}"),
             _column(lines, "network", kind="arch"),
@@ -92,7 +92,7 @@ def training_columns(lines: Sequence[Line]) -> list[Column]:
 def _costs(lines: Sequence[Line]) -> list[Column]:
     return [
         _column(lines, "macs", "MACs (M)", "number", "{:,.2f}", 1e6),
-        _column(lines, "num_params", "parameters (M)", "number", "{:,.3f}", 1e6),
+        _column(lines, "num_params", "params (M)", "number", "{:,.3f}", 1e6),
     ]
 
 

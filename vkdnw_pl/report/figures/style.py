@@ -78,19 +78,18 @@ _STYLE = {
     **{"legend.frameon": False, "svg.fonttype": "none", "text.parse_math": False, "axes.formatter.useoffset": False},
 }
 _BESIDE: tuple[tuple[tuple[float, float], str, str], ...] = (
-    *(
-        ((5, 0), "left", "center"),
-        ((-5, 0), "right", "center"),
-        ((0, 5), "center", "bottom"),
-        ((0, -5), "center", "top"),
-    ),
-    *(((4, 4), "left", "bottom"), ((4, -4), "left", "top"), ((-4, 4), "right", "bottom"), ((-4, -4), "right", "top")),
-    *(
-        ((14, 0), "left", "center"),
-        ((-14, 0), "right", "center"),
-        ((0, 14), "center", "bottom"),
-        ((0, -14), "center", "top"),
-    ),
+    ((5, 0), "left", "center"),
+    ((-5, 0), "right", "center"),
+    ((4, 4), "left", "bottom"),
+    ((4, -4), "left", "top"),
+    ((-4, 4), "right", "bottom"),
+    ((-4, -4), "right", "top"),
+    ((0, 5), "center", "bottom"),
+    ((0, -5), "center", "top"),
+    ((14, 0), "left", "center"),
+    ((-14, 0), "right", "center"),
+    ((0, 14), "center", "bottom"),
+    ((0, -14), "center", "top"),
 )
 """Offsets and alignments of a name that are tried, in this order."""
 _SVG = "{http://www.w3.org/2000/svg}"
