@@ -136,6 +136,13 @@ def test_wrong_options_are_refused(tmp_path, options, said):
     assert not (tmp_path / "out").exists()
 
 
+def test_what_no_network_can_be_trained_with_ends_the_command(tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(UsageError, match=r"model.schedule.warmup_epochs=3 is not allowed"):
+        label(out, model={**MODEL, "schedule": {"warmup_epochs": 3.0}})
+    assert label(out, archs=ARCHS[:1], seeds=1) == 0  # nothing stands in the way
+
+
 def test_options_of_label_and_of_the_recipe_are_told_apart(tmp_path):
     config = tmp_path / "both.yaml"
     config.write_text(yaml.safe_dump({"archs": "unique", "max_macs": None, "model": {"init": "keep"}}))

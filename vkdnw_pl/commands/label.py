@@ -31,6 +31,8 @@ from vkdnw_pl.tracking.results import log_labels
 from vkdnw_pl.tracking.run import WandbRun, wandb_run
 
 _CURVE_EVERY_S = 10.0
+_OF_THE_RECIPE = f"{UsageError.__name__}: "
+"""Begins the reason of a training that would fail with every network."""
 _RECIPE = ("model", "data", "trainer")
 _OF_FIT = (*_RECIPE, "test_after", "seed_everything", "ckpt_path")
 """Top-level options of ``fit`` that a recipe may hold; the last three have no meaning here."""
@@ -205,6 +207,8 @@ def _make_rows(options: LabelOptions, plan: LabelPlan, folder: LabelFolder, keys
     try:
         with stop_signals(), display, Workers(trainer, device, plan.workers, options.row_timeout) as workers:
             for row in workers.rows(keys, display.waiting):
+                if row.reason.startswith(_OF_THE_RECIPE) and display.done == display.failed:
+                    raise UsageError(row.reason.removeprefix(_OF_THE_RECIPE))
                 journal.append(row_line(row, COLUMNS))
                 display.add(row.failed)
                 run.log_every(_CURVE_EVERY_S, lambda: {"label/rows": len(plan.keys) - len(keys) + display.done})
