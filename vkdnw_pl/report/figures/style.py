@@ -86,12 +86,8 @@ _BESIDE: tuple[tuple[tuple[float, float], str, str], ...] = (
     ((-4, -4), "right", "top"),
     ((0, 5), "center", "bottom"),
     ((0, -5), "center", "top"),
-    ((14, 0), "left", "center"),
-    ((-14, 0), "right", "center"),
-    ((0, 14), "center", "bottom"),
-    ((0, -14), "center", "top"),
 )
-"""Offsets and alignments of a name that are tried, in this order."""
+"""Offsets and alignments of a name that are tried, in this order; farther away, one would not know whose it is."""
 _SVG = "{http://www.w3.org/2000/svg}"
 _CSS = {color: f"var(--{name})" for name, color in LIGHT.items() if name != "paper"}
 _STYLES = re.compile(r"([\w-]+): ?([^;]+)")
