@@ -3,6 +3,7 @@
 import copy
 import math
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler, TensorDataset
 
 import vkdnw_pl
+from vkdnw_pl.api.runs import RunTables
 from vkdnw_pl.data import Digits
 from vkdnw_pl.data.given_images import given_images
 from vkdnw_pl.proxies import make_proxies
 from vkdnw_pl.ranking import NAMED_SETS, columns_of
 from vkdnw_pl.ranking.needed import with_proxies_of
+from vkdnw_pl.report.labels import TrainedNetwork
 
 DATA_PROXIES = ["jacov", "snip"]
 
@@ -245,7 +248,7 @@ def test_read_run(run_folder):
     assert run.scores.equals(vkdnw_pl.read_scores(folder))
     assert run.ranking["vkdnw_single"].to_dict() == table.set_index("arch")["vkdnw_single"].to_dict()
     assert run.metrics["kendall"].dtype == float
-    assert (run.history, run.found, run.results, run.proxy_drift) == (None, None, None, None)
+    assert (run.history, run.found, run.results, run.proxy_drift, run.labels) == (None,) * 5
     assert repr(run).startswith("<score run ")
     with pytest.raises(ValueError, match="does not exist"):
         vkdnw_pl.read_run(folder / "no")
@@ -259,3 +262,12 @@ def test_the_package_lists_what_it_has():
     assert set(vkdnw_pl.__all__) <= set(dir(vkdnw_pl))
     with pytest.raises(AttributeError, match="no attribute 'scores'"):
         vkdnw_pl.scores  # noqa: B018
+
+
+def test_labels_are_a_row_for_each_training():
+    networks = [TrainedNetwork("a", "found", "found", 5.0, 2.0, {1: 90.0, 0: 80.0}, {2: "ended"})]
+    run = RunTables(SimpleNamespace(path="p", command="label", status="finished", notes=(), config={}, meta={}))
+    run._run.trained = networks
+    assert run.labels["seed"].tolist() == [0, 1, 2]
+    assert run.labels["accuracy"].tolist()[:2] == [80.0, 90.0]
+    assert run.labels["reason"].tolist() == ["", "", "ended"]

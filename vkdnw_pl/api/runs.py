@@ -20,7 +20,7 @@ class RunTables:
 
     Attributes:
         path: the folder.
-        kind: the command that made it: ``score``, ``evaluate``, ``search`` or ``fit``.
+        kind: the command that made it: ``score``, ``evaluate``, ``search``, ``label`` or ``fit``.
         status: ``finished``, ``stopped``, ``running`` (or killed), ``failed``, ``exhausted`` or ``not merged``.
         notes: what is not finished or unusual.
         config: content of ``config.yaml``.
@@ -66,6 +66,18 @@ class RunTables:
             return pd.concat([table.iloc[:, :places], pd.DataFrame(values), table.iloc[:, places:]], axis=1)
         return pd.DataFrame(self._run.history) if self._run.history else None
 
+    @cached_property
+    def labels(self) -> pd.DataFrame | None:
+        """``labels.csv`` of ``label``, one row per training: ``arch``, ``group``, ``macs``, ``params``, ``seed``,
+        ``accuracy`` in percent, and ``reason`` where it failed."""
+        rows = [
+            (network.arch, network.group, network.macs, network.params, seed, network.accuracies.get(seed), reason)
+            for network in self._run.trained
+            for seed, reason in sorted({**dict.fromkeys(network.accuracies, ""), **network.failures}.items())
+        ]
+        names = ["arch", "group", "macs", "params", "seed", "accuracy", "reason"]
+        return pd.DataFrame(rows, columns=names) if rows else None
+
     @property
     def found(self) -> Mapping[str, Any] | None:
         """``found.json`` of a search: the best network, and ``top``."""
@@ -83,7 +95,7 @@ class RunTables:
 
 
 def read_run(folder: str | Path) -> RunTables:
-    """Read a run folder, finished or not, of ``score``, ``evaluate``, ``search`` or ``fit``; nothing in it is executed.
+    """Read a run folder, finished or not, of any of these commands; nothing in it is executed.
 
     Raises:
         ValueError: if it is no run folder, or a file in it is damaged; the latter also when that file is first asked for.
