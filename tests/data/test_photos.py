@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from vkdnw_pl.data.photos import open_photo
+from vkdnw_pl.data.transforms import needed_side, photo_evaluation
 
 GREY = np.array([[0, 16640, 33280, 49920]], np.uint16)
 
@@ -74,6 +75,22 @@ def test_a_photograph_is_seen_upright(orientation, tmp_path):
     with Image.open(path) as image:
         assert open_photo(path).tobytes() == ImageOps.exif_transpose(image).tobytes()
     assert open_photo(path, as_seen=False).tobytes() == picture.tobytes()
+
+
+def test_large_jpeg_files_are_decoded_smaller(tmp_path):
+    """To what keeps the least side, seen the same at the size of the network."""
+    coarse = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    whole = Image.fromarray(coarse).resize((700, 500), Image.Resampling.BICUBIC)
+    whole.save(tmp_path / "a.jpg", quality=95)
+    whole.save(tmp_path / "a.png")
+    transform, _ = photo_evaluation(32, 0.8)
+    assert needed_side(32, 0.8) == 80
+    assert needed_side(32, crop_scale=0.25) == 128
+    for least_side, size in ((None, (700, 500)), (300, (700, 500)), (250, (350, 250)), (80, (175, 125))):
+        image = open_photo(str(tmp_path / "a.jpg"), least_side=least_side)
+        assert image.size == size
+        assert (transform(image).float() - transform(whole).float()).abs().mean() < 2
+    assert open_photo(str(tmp_path / "a.png"), least_side=80).size == (700, 500)
 
 
 def test_damaged_camera_data_does_not_matter(tmp_path):

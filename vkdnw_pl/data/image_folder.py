@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from vkdnw_pl.data.base import ImageDataModule, Part, Transform
 from vkdnw_pl.data.own_images import IMAGE_SIZE, read_own_images
 from vkdnw_pl.data.photos import Photos, check_headers
-from vkdnw_pl.data.transforms import IMAGENET_MEAN, IMAGENET_STD, photo_evaluation, photo_training
+from vkdnw_pl.data.transforms import IMAGENET_MEAN, IMAGENET_STD, needed_side, photo_evaluation, photo_training
 from vkdnw_pl.errors import check_bool, check_number, check_whole, is_whole, shown
 
 _VAL_SIZE = 0.2
@@ -112,7 +113,9 @@ class ImageFolder(ImageDataModule):
             self._checked = True
 
     def load(self, part: Part) -> Photos:
-        return self._photos[part]
+        size, scale = self.input_size[1], self._augmentation["crop_scale"]
+        least_side = needed_side(size, crop_scale=scale) if part == "train" else needed_side(size, self.crop_pct)
+        return replace(self._photos[part], least_side=least_side)
 
     def transforms(self, train: bool) -> tuple[Transform, Transform]:
         size = self.input_size[1]

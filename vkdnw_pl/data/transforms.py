@@ -88,7 +88,16 @@ def photo_evaluation(
     interpolation: str = "bicubic",
 ) -> tuple[Step, Step]:
     """Photographs (PIL) for evaluation: resized to ``image_size / crop_pct`` rounded upwards, then cropped."""
-    shorter = math.ceil(round(image_size / crop_pct, 6))  # 300 / 0.6 must not become 501
-    resize = v2.Resize(shorter, interpolation=InterpolationMode(interpolation))
+    resize = v2.Resize(_shorter_side(image_size, crop_pct), interpolation=InterpolationMode(interpolation))
     steps = [resize, v2.CenterCrop(image_size), v2.PILToTensor()]
     return v2.Compose(steps), normalisation(mean, std)
+
+
+def needed_side(image_size: int, crop_pct: float | None = None, crop_scale: float | None = None) -> int:
+    """Pixels that both sides of a photograph need so that what is cut out of it is resized from twice as many or more."""
+    side = image_size / math.sqrt(crop_scale) if crop_scale is not None else _shorter_side(image_size, crop_pct or 1.0)
+    return math.ceil(2 * side)
+
+
+def _shorter_side(image_size: int, crop_pct: float) -> int:
+    return math.ceil(round(image_size / crop_pct, 6))  # 300 / 0.6 must not become 501

@@ -16,7 +16,7 @@ from vkdnw_pl.callbacks.prediction_writer import TOP_K, Prediction, read_logits
 from vkdnw_pl.data.base import automatic_workers
 from vkdnw_pl.data.own_images import ENDINGS, image_files
 from vkdnw_pl.data.photos import open_photo
-from vkdnw_pl.data.transforms import Step, photo_evaluation
+from vkdnw_pl.data.transforms import Step, needed_side, photo_evaluation
 from vkdnw_pl.runs.signals import follow_loader
 from vkdnw_pl.training.export import read_source
 from vkdnw_pl.training.export_options import ExportOptions
@@ -133,9 +133,10 @@ def label_pictures(
     """
     prepare, finish = classifier.transform()
     workers = automatic_workers(1) if len(files) > _FEW else 0
-    loader = DataLoader(
-        _Pictures(root, files, prepare), batch_size, num_workers=workers, collate_fn=list, worker_init_fn=follow_loader
-    )
+    record = classifier.record
+    least_side = needed_side(record.resized_from or record.input_size[1], record.crop_pct)  # as ImageFolder does
+    pictures = _Pictures(root, files, prepare, least_side)
+    loader = DataLoader(pictures, batch_size, num_workers=workers, collate_fn=list, worker_init_fn=follow_loader)
     network = classifier.network.to(device)
     predictions: dict[int, Prediction] = {}
     broken: dict[int, str] = {}
@@ -153,14 +154,15 @@ def label_pictures(
 class _Pictures(Dataset[tuple[int, "Tensor | str"]]):
     """Prepared pictures by their number, or what is wrong with them."""
 
-    def __init__(self, root: Path, files: Sequence[str], prepare: Step) -> None:
-        self.root, self.files, self.prepare = root, files, prepare
+    def __init__(self, root: Path, files: Sequence[str], prepare: Step, least_side: int) -> None:
+        self.root, self.files, self.prepare, self.least_side = root, files, prepare, least_side
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[int, Tensor | str]:
         try:
-            return index, self.prepare(open_photo(str(self.root / self.files[index])))
+            photo = open_photo(str(self.root / self.files[index]), least_side=self.least_side)
+            return index, self.prepare(photo)
         except ValueError as error:
             return index, str(error)
