@@ -42,6 +42,11 @@ def test_order_of_architectures_counts():
     assert text.startswith("archs (there: 2 of digest ")
 
 
+@pytest.mark.parametrize(("now", "count"), [(None, 0), (False, 0), (0, 1), (True, 1)])
+def test_an_option_that_came_since_differs_unless_it_is_off(now, count):
+    assert len(differences(SETTINGS.record(), {**SETTINGS.record(), "linear_start": now})) == count
+
+
 def test_equal_settings_have_no_differences():
     other = dataclasses.replace(SETTINGS, archs=["a", "b"], seeds=[1, 2])
     assert differences(SETTINGS.record(), other.record()) == []

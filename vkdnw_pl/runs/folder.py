@@ -194,7 +194,8 @@ def differences(earlier: Mapping[str, Any], settings: Mapping[str, Any]) -> list
     texts = []
     for name in dict.fromkeys([*settings, *earlier]):
         before, now = earlier.get(name), settings.get(name)
-        if before == now:
+        is_new = name not in earlier and (now is None or now is False)  # an option that came since, and is off
+        if before == now or is_new:
             continue
         lists = [value for value in (before, now) if isinstance(value, dict) and {"count", "sha256"} <= set(value)]
         if name == "archs" and len(lists) == 2:
