@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from vkdnw_pl.commands.score import score
-from vkdnw_pl.errors import UsageError, WorkerDied, nearest
+from vkdnw_pl.errors import CommandFailed, UsageError, WorkerDied, nearest
 from vkdnw_pl.proxies.base import ProxySpec
 from vkdnw_pl.ranking import parse_ranking
 from vkdnw_pl.ranking.needed import named_rankings
@@ -83,6 +83,9 @@ def score_space(
             table = read_table(Path(out).expanduser() / "scores.csv")
     except UsageError as error:
         raise ValueError(str(error)) from None
+    except CommandFailed as error:
+        hint = f" ({_GUARD})" if isinstance(error.__cause__, WorkerDied) else ""
+        raise RuntimeError(f"{error}{hint}") from error
     return _frame(table, named_rankings(specs))
 
 

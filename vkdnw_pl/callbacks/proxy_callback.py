@@ -213,11 +213,14 @@ class ProxyCallback(Callback):
             classes = classes_of(trainer, pl_module, input_size, self.seed)
             return batches(source, self.batch_size, input_size, self.seed, classes)
         make = getattr(getattr(trainer, "datamodule", None), "proxy_batch", None)
-        loaded = images_of(trainer, self.batch_size, self.seed)[0] if make is None else None
+        if make is None:
+            loaded = images_of(trainer, self.batch_size, self.seed)[0]
+        else:
+            loaded = partial(make, self.batch_size, self.seed)
 
         @lru_cache(maxsize=2)
         def numbered(index: int) -> Batch:
-            batch = make(self.batch_size, self.seed, index) if loaded is None else loaded(index)
+            batch = loaded(index)
             size = tuple(batch.images.shape[1:])
             if size == input_size:
                 return batch
@@ -266,7 +269,7 @@ class ProxyCallback(Callback):
         for logger in trainer.loggers:
             logger.log_hyperparams({**hparams, **scores})
             if any(base.__name__ == "WandbLogger" for base in type(logger).__mro__):  # of either Lightning
-                logger.experiment.summary.update(scores)
+                cast(Any, logger).experiment.summary.update(scores)
             if self._new and scores:
                 logger.log_metrics(scores, step=0)
             logger.save()

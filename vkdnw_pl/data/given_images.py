@@ -100,11 +100,13 @@ def _is_pair(images: Any) -> bool:
 
 def _plainly_read(loader: DataLoader[Any]) -> Any:
     """The data set of a loader that reads all of it, in order or at random; None where the loader chooses itself."""
-    data, sampler = loader.dataset, loader.sampler
+    data: Any = loader.dataset
+    sampler: Any = loader.sampler
     if type(loader.batch_sampler) is not BatchSampler or type(sampler) not in (SequentialSampler, RandomSampler):
         return None
     # A sampler may be of something else, or take more or fewer than there are.
-    return data if getattr(sampler, "data_source", None) is data and len(sampler) == len(data) else None
+    is_whole = hasattr(data, "__len__") and sampler.data_source is data and len(sampler) == len(data)
+    return data if is_whole else None
 
 
 def _chosen(batch: Batch, numbers: Tensor) -> Batch:

@@ -84,8 +84,8 @@ def known_options(command: str) -> list[str]:
     names += [name for name in _parameters(trainer, "Trainer", command) if name not in NOT_OF_USER]
     for node in ast.walk(_class(_PACKAGE / "training" / "cli.py", "TrainingCLI")):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument" and node.args:
-            name = node.args[0].value if isinstance(node.args[0], ast.Constant) else ""
-            names += [name[2:]] if isinstance(name, str) and name.startswith("--") else []
+            flag = getattr(node.args[0], "value", "")
+            names += [flag[2:]] if isinstance(flag, str) and flag.startswith("--") else []
     return names
 
 
