@@ -272,7 +272,7 @@ def test_a_dry_run_writes_and_submits_nothing(cluster, capsys):
     ("arguments", "text"),
     [
         (["score", "--time", "2h"], "--time is an option of --launch; add --launch slurm"),
-        (["merge", "x", "--launch", "slurm"], "--launch is not for merge; it is for score, search, fit"),
+        (["merge", "x", "--launch", "slurm"], "--launch is not for merge; it is for score, search, label, fit"),
         (
             ["score", "--launch", "slurm", "--partiton", "p"],
             "option '--partiton' is not known; did you mean '--partition'?",

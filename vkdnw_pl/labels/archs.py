@@ -153,7 +153,7 @@ def _random(
         budget, counted_at, remark = _budget_of(files[0], {**network, **read_arch_file(files[0]).task})
         notes.extend(remark)
     macs = [_macs(space, arch, budget, counted_at) for arch in found]
-    bounds = {"min_macs": options.min_macs, "max_macs": options.max_macs}
+    bounds: dict[str, Any] = {"min_macs": options.min_macs, "max_macs": options.max_macs}
     if macs:
         least, most = round(min(macs) * (1 - options.macs_tolerance)), round(max(macs) * (1 + options.macs_tolerance))
         bounds["min_macs"] = bounds["min_macs"] or max(least, budget.min_macs or 1)

@@ -35,12 +35,13 @@ def check_recipe(recipe: Mapping[str, Any]) -> None:
             f"trainer.max_epochs={trainer.get('max_epochs')!r} is not allowed: every network is trained for as many epochs; "
             "give a whole number of at least 1"
         )
-    for name, values in _OTHER_ENDS.items():
-        if trainer.get(name) not in values:
+    for name, harmless in _OTHER_ENDS.items():
+        if trainer.get(name) not in harmless:
             raise ValueError(
                 f"trainer.{name}={trainer[name]!r} has no use here: trainer.max_epochs ends every training"
             )
-    for name, values in (("devices", ("auto", 1, "1", [0])), ("num_nodes", (1,)), ("strategy", ("auto",))):
+    one_process: dict[str, list[Any]] = {"devices": ["auto", 1, "1", [0]], "num_nodes": [1], "strategy": ["auto"]}
+    for name, values in one_process.items():
         if trainer.get(name, values[0]) not in values:
             raise ValueError(
                 f"trainer.{name}={trainer[name]!r} is not allowed: one process trains a network, and --workers says how "

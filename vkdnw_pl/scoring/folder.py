@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vkdnw_pl.errors import is_whole
 from vkdnw_pl.runs.documents import read_yaml
@@ -24,7 +24,7 @@ class ScoreFolder(RunFolder):
     ``ranking.csv``, ``metrics.csv`` and figures."""
 
     command = "score"
-    files = ("archs.txt", "rows", "scores.csv", "ranking.csv", "metrics.csv", *FIGURES)
+    files: ClassVar[tuple[str, ...]] = ("archs.txt", "rows", "scores.csv", "ranking.csv", "metrics.csv", *FIGURES)
     evidence = ("scores.csv", "rows")
 
     def __init__(self, path: str | Path) -> None:
