@@ -351,7 +351,7 @@ def test_a_checkpoint_whose_found_file_has_moved(run, capsys, tmp_path):
         (["{run}", "--num_classes", "3"], "num_classes is not allowed here"),
         (["{run}", "--network", "{use_se: false}"], "are those of another network"),
         (["{run}/config.yaml"], "is not a file of weights that can be read safely"),
-        (["{run}/figures"], "is not an architecture of any space"),
+        (["{run}/nowhere"], "is not an architecture of any space"),
         (["{run}/checkpoints"], "is a folder without checkpoints, found.json or model.pt"),
     ],
 )

@@ -1,6 +1,6 @@
 """What is used of Lightning although it is private; the only place that does, with the reason for each.
 
-Checked with pytorch-lightning 2.5 and 2.6. (`EMA` besides overrides what its base class ``WeightAveraging`` has.)
+Checked with pytorch-lightning 2.6. (`EMA` besides overrides what its base class ``WeightAveraging`` has.)
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def _space(options: ArchOptions, parts: Sequence[str], found: Sequence[Any]) -> 
 def _timm(part: str, space: Space) -> list[str]:
     name = part.removeprefix(TIMM_PREFIX)
     archs = resolve_archs(name, SPACES[TimmZoo.name], _oracle_archs(SPACES[TimmZoo.name])).archs
-    return archs if space.key == TimmZoo.name else [f"{TIMM_PREFIX}{arch}" for arch in archs]
+    return archs if isinstance(space, TimmZoo) else [f"{TIMM_PREFIX}{arch}" for arch in archs]
 
 
 def _oracle_archs(space: Space) -> Any:

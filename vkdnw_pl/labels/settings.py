@@ -57,7 +57,7 @@ class LabelSettings:
 
     def network_of(self, arch: str) -> tuple[Space, str, dict[str, Any]]:
         """The space of a row's architecture, what it is called there, and the options of its network but for `task`."""
-        if arch.startswith(TIMM_PREFIX) and self.space != TimmZoo.name:
+        if arch.startswith(TIMM_PREFIX) and not isinstance(SPACES[self.space], TimmZoo):
             return SPACES[TimmZoo.name], arch.removeprefix(TIMM_PREFIX), {}
         return SPACES[self.space], arch, dict(self.network)
 
