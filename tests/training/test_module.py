@@ -183,3 +183,12 @@ def test_linear_start_leaves_kept_weights_alone():
     )
     biases = [network.get_parameter("blocks.1.0.shortcut.1.bias") for network in (started, kept)]
     assert [bool(bias.any()) for bias in biases] == [True, False]
+
+
+@pytest.mark.parametrize("linear_start", [False, True])
+def test_a_bad_beginning_is_named(linear_start, capsys):
+    blocks = "SuperResIDWE1K3(16,16,2,8,5)" * 3
+    arch = f"SuperConvK3BNRELU(3,16,1,1){blocks}SuperConvK1BNRELU(16,16,1,1)"
+    model = TrainingModule(arch, num_classes=10, input_size=(3, 16, 16), linear_start=linear_start)
+    fit(model, limit_train_batches=1)
+    assert ("--model.linear_start true" in capsys.readouterr().err) is not linear_start

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 import torch.nn.functional as F
 from pytorch_lightning import Callback, LightningModule
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
@@ -38,6 +40,8 @@ from vkdnw_pl.training.optimizer import (
 from vkdnw_pl.training.start_weights import load_start_weights
 from vkdnw_pl.training.teacher import TeacherOptions
 
+_STEEP = 500.0
+"""Gradient norm of the first step above which networks did not learn (benchmarks/small_data); of those that did: up to 100."""
 Options = TypeVar("Options", OptimizerOptions, ScheduleOptions, TeacherOptions)
 
 
@@ -236,9 +240,20 @@ class TrainingModule(LightningModule):
         return parts, logits
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if logs_this_step(self.trainer):  # before it is clipped
-            gradients = [p.grad for p in self.parameters() if p.grad is not None]
-            self.log("grad_norm", torch.nn.utils.get_total_norm(gradients))
+        first, logged = self.trainer.global_step == 0, logs_this_step(self.trainer)
+        if not first and not logged:
+            return
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)  # before it is clipped
+        if logged:
+            self.log("grad_norm", norm)
+        blocks_can = any(hasattr(module, "start_linear") for module in self.network.modules())
+        if first and blocks_can and not self.hparams["linear_start"] and norm > _STEEP:
+            rank_zero_only(print)(
+                f"note: the gradient norm of the first step is {float(norm):,.0f}: such a network may learn nothing; "
+                "--model.linear_start true is a better beginning for it (docs/small_data.md)",
+                file=sys.stderr,
+            )
 
     def on_train_epoch_end(self) -> None:
         self._log_epoch("train")
