@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from vkdnw_pl import cli
 from vkdnw_pl.data.protocol import as_data_module, is_data_module
+from vkdnw_pl.training.own_images import with_image_folder
 
 ARCH = "|nor_conv_1x1~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|"
 NETWORK = ["--model.arch", ARCH, "--model.network", "{channels: 4, cells: 1}"]
@@ -51,6 +52,21 @@ def test_a_path_is_an_image_folder(here, capsys):
     (here / "my pics" / "ox" / "4.png").unlink()
     code, _, err = fit(capsys, "--data=my pics", *SMALL)
     assert (code, "run was made with other settings: data.images" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ("--data pics --data.val_size 3", "--data=ImageFolder --data.root=pics --data.val_size 3"),
+        ("--data.val_size 3 --out x --data=pics", "--data=ImageFolder --data.root=pics --data.val_size 3 --out x"),
+        ("--data.a 1 --config c --data pics", "--data.a 1 --config c --data=ImageFolder --data.root=pics"),
+        ("--data Digits --data.val_size 3", "--data Digits --data.val_size 3"),
+        ("--data", "--data"),
+    ],
+)
+def test_options_of_the_images_may_stand_before_them(here, given, written):
+    (here / "pics").mkdir()
+    assert with_image_folder(given.split()) == written.split()
 
 
 def test_a_path_in_a_config_file(here, capsys):

@@ -18,13 +18,25 @@ def with_image_folder(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         flag, equals, value = argument.partition("=")
         if flag == "--data" and equals and _is_path(value):
-            written += ["--data=ImageFolder", f"--data.root={value}"]
+            _put_before_options(written, value)
         elif before == "--data" and _is_path(argument):
-            written += ["ImageFolder", f"--data.root={argument}"]
+            del written[-1]
+            _put_before_options(written, argument)
         else:
             written.append(argument)
         before = argument
     return written
+
+
+def _put_before_options(written: list[str], root: str) -> None:
+    """Add the data module before those of its options that already stand there, which the parser could not place else."""
+    place = len(written)
+    for i in reversed(range(len(written))):
+        if written[i].partition("=")[0] in ("-c", "--config"):
+            break  # what it says of the data is to be replaced
+        if written[i].startswith("--data."):
+            place = i
+    written[place:place] = ["--data=ImageFolder", f"--data.root={root}"]
 
 
 def with_data_module(content: str) -> str:
