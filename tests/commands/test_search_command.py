@@ -99,6 +99,7 @@ def test_from_a_table_with_an_oracle(table, tmp_path, capsys):
     assert (meta["command"], meta["status"], meta["digest"]) == ("search", "finished", found["digest"])
     assert meta["runs"][0]["evaluated"] == 120
     text = capsys.readouterr().out
+    assert f"is it better than chance? python -m vkdnw_pl label --archs {tmp_path}" in text
     assert best.arch in text
     assert "known accuracy on made_up" in text
     assert f": {found['accuracies']['made_up']:.2f} %; best known" in text

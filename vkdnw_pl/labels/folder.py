@@ -11,6 +11,7 @@ from vkdnw_pl.labels.archs import TIMM_PREFIX
 from vkdnw_pl.labels.settings import expand_groups
 from vkdnw_pl.oracles.csv_file import ACCURACIES
 from vkdnw_pl.runs.files import csv_line, write_atomically, write_csv
+from vkdnw_pl.runs.folder import Record
 from vkdnw_pl.runs.table import (
     AFTER,
     BEFORE,
@@ -43,6 +44,13 @@ class LabelFolder(ScoreFolder):
         self.accuracies = self.path / ACCURACIES
         self.unfinished = self.path / "unfinished"
         self.figure = self.figures / "accuracy_and_macs.png"
+
+    def check_continues(self, settings: Record, overwrite: bool = False, partial: bool = False) -> None:
+        """As `RunFolder.check_continues`; settings with which nothing was trained may be replaced."""
+        if self.scores.is_file() or read_journals(self.journals) or not self.meta.is_file():
+            super().check_continues(settings, overwrite, partial)
+        else:
+            self.earlier_meta()
 
     def read_rows(self) -> dict[Key, ScoreRow]:
         """Rows that are on the disk; see `ScoreFolder.read_rows`."""
