@@ -1,5 +1,6 @@
 """The README does what it says, and is short; its other commands are tried with those of the documentation."""
 
+import csv
 import re
 import shlex
 from pathlib import Path
@@ -34,3 +35,33 @@ def test_the_two_commands_are_there():
     first, *_ = blocks("bash")
     assert shlex.split(first) == shlex.split("pip install -e . && python -m vkdnw_pl score --config configs/nb201.yaml")
     assert 'pip install -e ".[test]" && python -m pytest' in TEXT
+
+
+def rows_of(table):
+    with (README.parent / "benchmarks" / table).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def interval(value, low, high):
+    return f"{float(value):.3f}" + (f" [{float(low):.3f}, {float(high):.3f}]" if low else "")
+
+
+def test_its_evidence_is_that_of_the_benchmarks():
+    """Rows ``| `ranking` ... | CIFAR-10 | CIFAR-100 | ImageNet16-120 | timm |``, and those of the paper."""
+    ours, papers = {}, {}
+    for row in rows_of("paper/table1.csv"):
+        if row["metric"] == "kendall":
+            ours.setdefault(row["ranking"], []).append(interval(row["ours"], row["low"], row["high"]))
+            papers.setdefault(row["ranking"], []).append(row["paper"])
+    ours["params"] = ours["macs"]  # which order NAS-Bench-201's networks alike
+    timm = {
+        row["ranking"]: interval(row["kendall"], row["low"], row["high"]) for row in rows_of("timm_zoo/intervals.csv")
+    }
+    table = TEXT.partition("| ranking | CIFAR-10 |")[2].partition("\n\n")[0]
+    lines = re.findall(r"^\| `(\w+)`(.*?) \| (.*) \| (.*) \| (.*) \| ?(.*) \|$", table, re.MULTILINE)
+    assert len(lines) == 8
+    for name, note, *cells, on_timm in lines:
+        if "paper" in note:
+            assert [float(cell) for cell in cells] == [float(value) for value in papers[name]]
+        else:
+            assert (cells, on_timm.strip("*")) == (ours[name], timm[name]), name

@@ -28,7 +28,7 @@ def main() -> None:
         writer.writerow(["ranking", "kendall", "low", "high"])
         for (name, _), of_metrics in intervals.items():
             low, high = of_metrics["kendall"]
-            writer.writerow([name, f"{float(values[name]):.4f}", f"{low:.4f}", f"{high:.4f}"])
+            writer.writerow([name, f"{float(values[name]):.6f}", f"{low:.6f}", f"{high:.6f}"])
 
 
 if __name__ == "__main__":
