@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 from small_labels import ARCHS, DATA, MODEL, label, rows_of
 
 from vkdnw_pl import cli
@@ -12,8 +13,9 @@ from vkdnw_pl.commands.label import _split
 from vkdnw_pl.commands.merge import MergeOptions, merge
 from vkdnw_pl.errors import UsageError
 from vkdnw_pl.labels.folder import LabelFolder
-from vkdnw_pl.labels.plan import LabelOptions
+from vkdnw_pl.labels.plan import LabelOptions, plan_labels
 from vkdnw_pl.oracles import find_oracle, load_oracle
+from vkdnw_pl.runs.folder import differences
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +136,23 @@ def test_wrong_options_are_refused(tmp_path, options, said):
     with pytest.raises(UsageError, match=said):
         label(tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_ones_own_images_are_known_by_what_they_are(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "photos" / name / f"{number}.png")
+
+    def record(root):
+        data = {"class_path": "vkdnw_pl.data.ImageFolder", "init_args": {"root": str(root), "image_size": 8}}
+        recipe = {"model": MODEL, "data": data, "trainer": {"max_epochs": 1}}
+        return plan_labels(LabelOptions(archs=ARCHS, dataset="photos", device="cpu", **recipe)).record
+
+    before = record(tmp_path / "photos")
+    assert record((tmp_path / "photos").rename(tmp_path / "moved")) == before
+    (tmp_path / "moved" / "cat" / "3.png").rename(tmp_path / "moved" / "dog" / "4.png")
+    assert [text.partition(" ")[0] for text in differences(before, record(tmp_path / "moved"))] == ["data.images"]
 
 
 def test_what_no_network_can_be_trained_with_ends_the_command(tmp_path):

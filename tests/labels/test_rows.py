@@ -11,7 +11,14 @@ from vkdnw_pl.labels.rows import RowTrainer
 from vkdnw_pl.labels.settings import LabelSettings
 from vkdnw_pl.spaces import NB201
 
-SMALL = {"space": "nb201", "network": {"channels": 4, "cells": 1}, "dataset": "x", "accuracy": "test", "device": "cpu"}
+SMALL = {
+    "space": "nb201",
+    "network": {"channels": 4, "cells": 1},
+    "images": "",
+    "dataset": "x",
+    "accuracy": "test",
+    "device": "cpu",
+}
 EPOCHS, LR = 2, 0.1
 
 

@@ -146,6 +146,8 @@ def plan_labels(options: LabelOptions) -> LabelPlan:
         recipe=recipe,
         num_classes=data.num_classes,
         image_size=tuple(data.input_size),
+        # Rows of one table must not be of other images, wherever the folder lies now.
+        images=str(getattr(data, "digest", "") or (options.data.get("init_args") or {}).get("root", "")),
         dataset=options.dataset or _dataset_name(options.data),
         accuracy="test" if has_test_images(data) else "val",
         device=device,

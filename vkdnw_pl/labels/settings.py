@@ -16,8 +16,6 @@ from vkdnw_pl.training.folder import training_settings
 COLUMNS = ("macs", "params", "val", "test", "epochs")
 """Values of a row: multiply-adds of one image, parameters, accuracies in percent, epochs of the training."""
 _OF_ROWS = ("model.arch", "model.space", "model.seed", "model.num_classes", "model.input_size", "seed_everything")
-_WHICH_IMAGES = ("root", "csv")
-"""Options of data modules that decide for some which images there are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +34,8 @@ class LabelSettings:
     num_classes: int
     image_size: tuple[int, int, int]
     """(channels, height, width) of the images as they come."""
+    images: str
+    """Which images there are: the digest of a folder of the user's own, the place of other files, or empty."""
     dataset: str
     """What the table calls the images."""
     accuracy: str
@@ -65,8 +65,6 @@ class LabelSettings:
         """JSON-able form, as it reads back from a file; the architectures stand as their digest."""
         recipe = {key: value for key, value in training_settings(dict(self.recipe)).items() if key not in _OF_ROWS}
         recipe = {key: value for key, value in recipe.items() if not key.startswith("model.network")}
-        init_args = (self.recipe.get("data") or {}).get("init_args") or {}
-        recipe |= {f"data.init_args.{name}": init_args[name] for name in _WHICH_IMAGES if name in init_args}
         recipe.pop("data.init_args.seed", None)
         record = {
             "space": self.space,
@@ -76,6 +74,7 @@ class LabelSettings:
             "seeds": list(self.seeds),
             **recipe,
             "trainer.max_epochs": self.recipe["trainer"]["max_epochs"],
+            "data.images": self.images,
             "dataset": self.dataset,
             "accuracy": self.accuracy,
             "device": self.device,
