@@ -42,6 +42,11 @@ def test_one_folder_is_split_by_class(root):
     assert [len(module(root, val_size=size).images("val")) for size in (3, 0.5, 33 / 34 - 0.1)] == [3, 17, 30]
 
 
+def test_classes_without_validation_images_are_said(root):
+    made = module(root, val_size=3)
+    assert "classes without a validation image, whose accuracy counts nowhere: 'fish'" in made.notes
+
+
 def test_stratified_counts():
     labels = np.repeat([0, 1, 2, 3], [7, 1, 12, 5])
     for size in range(1, 21):

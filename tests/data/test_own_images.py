@@ -72,6 +72,8 @@ def test_what_is_wrong_with_a_folder(tmp_path):
     assert refused(tmp_path).startswith(f"{where} has 2 images, but no class folders")
     assert refused(tmp_path / "1.png").startswith(f"'{tmp_path}/1.png' is no folder and no CSV file")
     write(tmp_path, "all/cat/1.png")
+    for name in ("1.png", "2.png"):
+        (tmp_path / name).unlink()
     assert refused(tmp_path).endswith("has a single class, 'all', so there is nothing to tell apart")
     write(tmp_path, "all/dog/1.png")
     assert refused(tmp_path).endswith(f"; did you mean '{tmp_path}/all'?")
@@ -98,6 +100,19 @@ def test_folders_whose_use_is_not_clear(tmp_path):
     assert f"'{tmp_path}/b/test' must have one folder of images for each class, as train has" in refused(tmp_path / "b")
     write(tmp_path / "c", "train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "valid/cat/1.png")
     assert "has both val and valid; which one is meant" in refused(tmp_path / "c")
+
+
+def test_images_that_belong_nowhere(tmp_path):
+    write(tmp_path, "train/1.png", "val/1.png")
+    assert "has train and val, and no class folders in them" in refused(tmp_path)
+    write(tmp_path / "class", "car/1.png", "train/a/1.png", "train/b/1.png")
+    assert "beside it 'car' with images: if train is a class, give it another name" in refused(tmp_path / "class")
+    write(tmp_path / "loose", "a/1.png", "b/1.png", "cover.png")
+    assert "images beside its folders (1, the first is 'cover.png'), of no class" in refused(tmp_path / "loose")
+    write(tmp_path / "parts", *(f"{part}/{name}/1.png" for part in ("train", "val", "more") for name in "ab"))
+    assert read_own_images(str(tmp_path / "parts")).left_out_folders == ["more"]
+    write(tmp_path / "parts", "val/cover.png")
+    assert "images beside its folders" in refused(tmp_path / "parts")
 
 
 def test_a_csv_file(tmp_path):

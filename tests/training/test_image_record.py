@@ -95,6 +95,7 @@ def test_a_data_module_that_says_nothing(module):
     [
         ("class_names", NAMES[:2], "Wrong has 2 class_names for 3 classes"),
         ("interpolation", "cubic", "did you mean 'bicubic'"),
+        ("image_statistics", (0.5, 0.25), r"Wrong.image_statistics=\(0.5, 0.25\) is not allowed: give \(mean, std\)"),
         ("crop_pct", 1.5, "crop_pct=1.5 is not allowed"),
     ],
 )

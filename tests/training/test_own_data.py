@@ -54,6 +54,24 @@ def test_a_path_is_an_image_folder(here, capsys):
     assert (code, "run was made with other settings: data.images" in err) == (2, True)
 
 
+def test_images_that_were_trained_on_are_not_evaluated(here, capsys):
+    assert fit(capsys, "--data", "my pics", *SMALL)[0] == 0
+    assert cli.main(["test", "run"]) == 0
+    words = "other images are held out for validation than in this network's training"
+    capsys.readouterr()
+    assert (cli.main(["test", "run", "--data.val_size", "6"]), words in capsys.readouterr().err) == (2, True)
+    Image.new("RGB", (9, 9)).save(here / "my pics" / "dog" / "new.png")
+    for command in ("test", "validate", "predict"):
+        assert (cli.main([command, "run"]), words in capsys.readouterr().err) == (2, True)
+    for name in ("big cat", "dog", "ox"):  # images for testing that stand apart may be any
+        (here / "apart" / "train" / name).mkdir(parents=True)
+        (here / "apart" / "test" / name).mkdir(parents=True)
+        for part, count in (("train", 3), ("test", 1)):
+            for i in range(count):
+                Image.new("RGB", (9, 9)).save(here / "apart" / part / name / f"{i}.png")
+    assert cli.main(["test", "run", "--data.root", "apart"]) == 0
+
+
 @pytest.mark.parametrize(
     ("given", "written"),
     [
@@ -84,6 +102,12 @@ def test_a_path_in_a_config_file(here, capsys):
         (["--data", "fit.txt"], "data='fit.txt' is not allowed: 'fit.txt' is no folder and no CSV file; give"),
         (["--data", "my pics/dog"], "'my pics/dog' has 5 images, but no class folders; give a folder"),
         (["--data", "my pics", "--data.val_size", "20"], "val_size=20 is not allowed"),
+        (
+            ["--data", "my pics", "--data.val_size", "some"],
+            "data.val_size=some is not allowed: it takes a whole number or a number or null",
+        ),
+        (["--data", "my pics", "--data.flip", "some"], "data.flip=some is not allowed: it takes true or false"),
+        (["--data", "data.yaml"], "data has 'data' and no class_path: give a folder"),
         (["--data", "no.such.Module"], "data=no.such.Module cannot be imported: No module named 'no'"),
         (["--data", "torch.nn.Linear"], "data=torch.nn.Linear is not allowed: it is no LightningDataModule"),
         (
@@ -98,6 +122,7 @@ def test_a_path_in_a_config_file(here, capsys):
 )
 def test_what_is_no_data(here, arguments, words, capsys):
     (here / "fit.txt").touch()
+    (here / "data.yaml").write_text("data: my pics")
     code, _, err = fit(capsys, *arguments)
     assert (code, words in err) == (2, True), err
     assert not (here / "run").exists()

@@ -79,6 +79,8 @@ class ImageDataModule(LightningDataModule):
     """How images are resized for evaluation, as Pillow and timm call it."""
     validates_on_test: bool = False
     """Whether the validation images are the test images."""
+    held_out: str | None = None
+    """Digest of which images are held out of which for validation; None where that is the same for everyone."""
     auto_workers: int | None = None
     """Most workers that ``num_workers: auto`` means; 0 if loading costs next to nothing."""
 

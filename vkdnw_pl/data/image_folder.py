@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,13 +12,14 @@ import numpy as np
 import torch
 
 from vkdnw_pl.data.base import ImageDataModule, Part, Transform
-from vkdnw_pl.data.own_images import IMAGE_SIZE, read_own_images
+from vkdnw_pl.data.own_images import IMAGE_SIZE, listed, read_own_images
 from vkdnw_pl.data.photos import Photos, check_headers
 from vkdnw_pl.data.transforms import IMAGENET_MEAN, IMAGENET_STD, needed_side, photo_evaluation, photo_training
 from vkdnw_pl.errors import check_bool, check_number, check_whole, is_whole, shown
 
 _VAL_SIZE = 0.2
 _HOLD_OUT_SEED = 0
+_IMAGES_OF = {"val": "validation", "test": "test"}
 _MOST_CHECKED = 20_000
 """So many files are looked at before a training begins: 2 s on a local disk."""
 
@@ -83,6 +85,7 @@ class ImageFolder(ImageDataModule):
             )
             for part, images in self.listed.parts.items()
         }
+        self._held_out: np.ndarray | None = None
         self._hold_out(val_size)
         self.validates_on_test = self._photos["val"] is self._photos["test"]
         self._checked = False
@@ -91,6 +94,14 @@ class ImageFolder(ImageDataModule):
     def digest(self) -> str:
         """SHA-256 of which images there are."""
         return self.listed.digest
+
+    @property
+    def held_out(self) -> str | None:  # type: ignore[override]
+        """SHA-256 of the training images and which of them are held out; None where the user set them apart."""
+        if self._held_out is None:
+            return None
+        numbers = ",".join(map(str, self._held_out))
+        return hashlib.sha256(f"{self.listed.digest_of(['train'])} {numbers}".encode()).hexdigest()
 
     @property
     def notes(self) -> Sequence[str]:
@@ -102,6 +113,14 @@ class ImageFolder(ImageDataModule):
             notes = [f"{about}, {counts['test']:,} test images"]
         else:
             notes = [f"{about}; no images are set apart for testing: the validation images are the test images"]
+        for part in ("val", "test") if "test" in self.listed.parts else ("val",):
+            counts = np.bincount(self._photos[part].labels, minlength=self.num_classes)
+            if lacking := [repr(name) for name, count in zip(self.class_names or (), counts, strict=True) if not count]:
+                notes.append(
+                    f"classes without a {_IMAGES_OF[part]} image, whose accuracy counts nowhere: {listed(lacking)}"
+                )
+        if folders := self.listed.left_out_folders:
+            notes.append(f"folders left out, neither train, val nor test: {listed(map(repr, folders))}")
         if left_out := self.listed.left_out:
             notes.append(f"files left out, no images by their names: {len(left_out)}, the first is {left_out[0]!r}")
         return notes
@@ -138,6 +157,7 @@ class ImageFolder(ImageDataModule):
             train = photos["train"]
             number = _number("val_size", _VAL_SIZE if val_size is None else val_size, len(train))
             rest, held = stratified(train.labels, number)
+            self._held_out = held
             photos["train"], photos["val"] = train.chosen(rest), train.chosen(held)
         photos.setdefault("test", photos["val"])
 

@@ -58,12 +58,19 @@ class OwnImages:
     """``train``, and ``val`` and ``test`` where the user set them apart."""
     left_out: Sequence[str]
     """Files in the class folders that are no images by their names."""
+    left_out_folders: Sequence[str] = ()
+    """Folders beside train, val and test."""
 
     @property
     def digest(self) -> str:
         """SHA-256 of what the images are: names, sizes and classes of all files, not where they lie."""
+        return self.digest_of(self.parts)
+
+    def digest_of(self, parts: Iterable[str]) -> str:
+        """`digest` of some of the parts."""
         lines = [repr(self.classes)]
-        for part, images in self.parts.items():
+        for part in parts:
+            images = self.parts[part]
             for file, label in zip(images.files, images.labels, strict=True):
                 lines.append(f"{part} {label} {os.stat(self.root / file).st_size} {file}")
         return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
@@ -139,17 +146,30 @@ def _of_folder(path: Path) -> OwnImages:
                     f"{str(path)!r} has both {part_folders[part]} and {name}; which one is meant? Move the other"
                 )
             part_folders[part] = name
+    beside = [name for name in _folders(path) if name not in part_folders.values()] if part_folders else []
     if not part_folders:
+        if len(names := _folders(path)) > 1 and all(name.lower() in _PART_OF for name in names):
+            raise ValueError(
+                f"{str(path)!r} has {' and '.join(names)}, and no class folders in them; name classes by what they show, or "
+                "give each of these one folder of images for each class"
+            )
         part_folders = {"train": ""}
     elif "train" not in part_folders:
         first = next(iter(part_folders.values()))
         raise ValueError(f"{str(path)!r} has a folder {first} of class folders, but no train; {_FORMS}")
-    for name in _folders(path) if part_folders["train"] else ():
-        if _PART_OF.get(name.lower()) and name not in part_folders.values():
+    for name in beside:
+        if _PART_OF.get(name.lower()):
             raise ValueError(
                 f"{str(path / name)!r} must have one folder of images for each class, as {part_folders['train']} has; "
                 "images without labels do not belong there (label them with predict)"
             )
+    if len(part_folders) == 1 and any(image_files(path, name)[0] for name in beside):
+        raise ValueError(
+            f"{str(path)!r} has a folder train of folders, and beside it {listed(map(repr, beside))} with images: if train is a "
+            "class, give it another name; if not, the others are called val and test, or lie elsewhere"
+        )
+    for folder in dict.fromkeys(("", *part_folders.values())):
+        _refuse_loose(path / folder)
     parts: dict[str, ImageList] = {}
     left_out: list[str] = []
     classes: tuple[str, ...] = ()
@@ -162,7 +182,17 @@ def _of_folder(path: Path) -> OwnImages:
                 raise ValueError(
                     f"{str(path)!r}: {_difference(part_folders['train'], classes, part_folders[part], names)}"
                 )
-    return OwnImages(path, path, classes, parts, left_out)
+    return OwnImages(path, path, classes, parts, left_out, beside)
+
+
+def _refuse_loose(folder: Path) -> None:
+    """Refuse images that lie beside folders, which say no class."""
+    loose = sorted(name for name in os.listdir(folder) if _is_image(name) and (folder / name).is_file())
+    if loose and _folders(folder):
+        raise ValueError(
+            f"{str(folder)!r} has images beside its folders ({len(loose)}, the first is {loose[0]!r}), of no class: move "
+            "them into one, or away"
+        )
 
 
 def _class_folders(root: Path, folder: str) -> tuple[tuple[str, ...], ImageList, list[str]]:
@@ -184,7 +214,7 @@ def _class_folders(root: Path, folder: str) -> tuple[tuple[str, ...], ImageList,
             empty.append(f"{name!r}" + (f" (its files: {', '.join(kinds)})" if kinds else ""))
     if empty:
         raise ValueError(
-            f"{where!r} has class folders without images: {_listed(empty)}; images end in {', '.join(ENDINGS)}; add some, or "
+            f"{where!r} has class folders without images: {listed(empty)}; images end in {', '.join(ENDINGS)}; add some, or "
             "remove the folders"
         )
     return classes, images, left_out
@@ -242,7 +272,7 @@ def _of_csv(path: Path) -> OwnImages:
         raise ValueError(f"{path}: no line has the split train")
     trained = {classes[number] for number in parts["train"].labels}
     if missing := [name for name in classes if name not in trained]:
-        raise ValueError(f"{path}: labels without an image for training: {_listed(map(repr, missing))}")
+        raise ValueError(f"{path}: labels without an image for training: {listed(map(repr, missing))}")
     return OwnImages(
         path, path.parent, classes, {name: parts[name] for name in ("train", "val", "test") if name in parts}, ()
     )
@@ -294,14 +324,15 @@ def _difference(first: str, names: Sequence[str], second: str, others: Sequence[
     """How the classes of two folders differ."""
     missing, added = [n for n in names if n not in others], [n for n in others if n not in names]
     only = [
-        f"only in {folder}: {_listed(map(repr, found))}"
+        f"only in {folder}: {listed(map(repr, found))}"
         for folder, found in ((first, missing), (second, added))
         if found
     ]
     return f"the class folders of {first} and {second} differ ({'; '.join(only)})"
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
+    """The first few names with commas between, and how many more there are."""
     names = list(names)
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return ", ".join(names[:_MOST_NAMED]) + more

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vkdnw_pl.errors import UsageError, one_line
+from vkdnw_pl.errors import UsageError, one_line, shown
 from vkdnw_pl.networks.arch_file import prepared_images
 
 ImageRecord = dict[str, Any]
@@ -34,8 +34,14 @@ def image_record(data: Any, num_classes: int) -> ImageRecord:
         "interpolation": getattr(data, "interpolation", None),
     }
     if statistics is not None:
-        mean, std = statistics
-        record["normalisation"] = {"mean": [float(value) for value in mean], "std": [float(value) for value in std]}
+        try:
+            mean, std = ([float(value) for value in values] for values in statistics)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"{type(data).__name__}.image_statistics={shown(statistics)} is not allowed: give (mean, std), each with a "
+                "number for each channel"
+            ) from None
+        record["normalisation"] = {"mean": mean, "std": std}
     check_image_record(record, num_classes, type(data).__name__)
     return record
 
@@ -60,6 +66,16 @@ def check_same_classes(saved: Sequence[str] | None, names: Sequence[str] | None)
         f"the images are of other classes than those that the network was trained on: class {first} is {here!r} here and "
         f"{there!r} there (here: {_listed(names)}; there: {_listed(saved)})"
     )
+
+
+def check_same_held_out(saved: str | None, held_out: str | None) -> None:
+    """Refuse images that are held out of others than those that a checkpoint's network was trained on."""
+    if saved is not None and held_out is not None and saved != held_out:
+        raise UsageError(
+            "other images are held out for validation than in this network's training (images were added, removed or "
+            "changed, or val_size is another), so some that would be evaluated may have been trained on; give the same "
+            "images, put those to evaluate into a folder test beside train, or label them with predict RUN --images DIR"
+        )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -26,8 +26,15 @@ from vkdnw_pl.networks.init import Init, initialise, start_linear, zero_residual
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.spaces.base import check_imported
 from vkdnw_pl.spaces.resolve import AUTO, resolve_arch
+from vkdnw_pl.training.batches import check_batch
 from vkdnw_pl.training.exported import check_network_facts, read_checkpoint
-from vkdnw_pl.training.image_record import ImageRecord, check_image_record, check_same_classes, image_record
+from vkdnw_pl.training.image_record import (
+    ImageRecord,
+    check_image_record,
+    check_same_classes,
+    check_same_held_out,
+    image_record,
+)
 from vkdnw_pl.training.losses import Distillation, in_full_precision, mixup, smooth_targets
 from vkdnw_pl.training.optimizer import (
     OptimizerOptions,
@@ -137,6 +144,7 @@ class TrainingModule(LightningModule):
         size = (height, width) if student_size is None else (student_size, student_size)
         self.input_size = (channels, *size)
         self.image_record: ImageRecord | None = None
+        self._held_out: str | None = None
         self.label_smoothing, self.mixup, self.channels_last = label_smoothing, mixup, channels_last
         self._compile = compile
         self.network = self._build_network(init, zero_gamma, linear_start, bn_momentum)
@@ -171,9 +179,15 @@ class TrainingModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.image_record is not None:
             checkpoint["image_record"] = self.image_record
+        if self._held_out is not None:
+            checkpoint["held_out"] = self._held_out
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over what goes with the network, unless the images here are of other classes: a ``UsageError``."""
+        """Take over what goes with the network, unless the images here are of other classes: a ``UsageError``.
+
+        So are images of which some that are evaluated may have been trained on.
+        """
+        check_same_held_out(checkpoint.get("held_out"), self._held_out)
         saved = checkpoint.get("image_record")
         if saved is None:  # an older one, or of a data module that Lightning did not know
             return
@@ -186,6 +200,8 @@ class TrainingModule(LightningModule):
         data: Any = getattr(self.trainer, "datamodule", None)
         if data is not None:
             self.image_record = image_record(data, self.num_classes)
+            evaluates_held_out = stage not in ("test", "predict") or getattr(data, "validates_on_test", False)
+            self._held_out = getattr(data, "held_out", None) if evaluates_held_out else None
         if self.trainer.precision == "64-true":
             self.double()  # before a checkpoint is loaded: Lightning would round it to float32 on the way
         if self.channels_last:
@@ -205,6 +221,7 @@ class TrainingModule(LightningModule):
         return self.network(self._student_images(images))
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self._check_batch(batch, batch_idx)
         # Dropout and the like become a function of seed, epoch, batch and process, so that a resumed run draws the same.
         seed = self._seed_of(f"step {self.current_epoch} {batch_idx} {self.global_rank}")
         if self.device.type == "cpu":
@@ -259,18 +276,21 @@ class TrainingModule(LightningModule):
         self._log_epoch("train")
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._check_batch(batch, batch_idx)
         self._evaluate("val", batch)
 
     def on_validation_epoch_end(self) -> None:
         self._log_epoch("val")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._check_batch(batch, batch_idx)
         self._evaluate("test", batch)
 
     def on_test_epoch_end(self) -> None:
         self._log_epoch("test")
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        self._check_batch(batch, batch_idx, labelled=False)
         images, labels = batch
         return {"logits": self(images), "labels": labels}
 
@@ -338,6 +358,11 @@ class TrainingModule(LightningModule):
         if images.shape[-2:] == size:
             return images
         return F.interpolate(images, size=size, mode="bilinear", align_corners=False)
+
+    def _check_batch(self, batch: Any, batch_idx: int, *, labelled: bool = True) -> None:
+        # Labels on a GPU would have to be waited for at every step; a wrong one in a later batch ends in CUDA's own error.
+        labelled = labelled and (self.device.type == "cpu" or batch_idx == 0)
+        check_batch(batch, self.hparams["input_size"], self.num_classes, labelled=labelled)
 
     def _evaluate(self, stage: str, batch: tuple[Tensor, Tensor]) -> None:
         images, labels = batch

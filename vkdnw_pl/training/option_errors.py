@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import Logger
 from vkdnw_pl.errors import unknown
 
 _CLASSES = {"data": LightningDataModule, "trainer.callbacks": Callback, "trainer.logger": Logger}
+_NEXT_TRY = "(?:Import path|Expected a|Does not validate|Problem with)"
 _WORDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "NoneType": "null"}
 
 
@@ -26,6 +27,11 @@ def readable(message: str, parser: ArgumentParser) -> str:
     if match := re.search(r"does not accept option '([\w.]+)'", text):
         return unknown("option", match[1], _options(parser))
     if match := re.search(r"given class_path '([\w.]+)': Option '([\w.]+)' is not accepted", text):
+        if match[1] == "pytorch_lightning.LightningDataModule":
+            return (
+                f"data has {match[2]!r} and no class_path: give a folder of images, a CSV file, or the name of a data module; a "
+                "file with all options is given with --config"
+            )
         return unknown(f"option of {match[1].rpartition('.')[2]}", match[2], class_arguments(match[1]))
     key = re.search(r'Parser key "([\w.]+)"', text)
     if key and (missing := _missing(text)):
@@ -39,6 +45,11 @@ def readable(message: str, parser: ArgumentParser) -> str:
         failed := re.search(r"given class_path '([\w.]+)': (module \S+ has no attribute \S+|No module named \S+)", text)
     ):
         return f"{key[1]}={failed[1]} cannot be imported: {failed[2]}"
+    if key and (option := re.search(r"given class_path '[\w.]+': Parser key \"([\w.]+)\": (.*)", text)):
+        # What was tried for the class's place stands behind the message about its option.
+        value = re.search(rf"(?:Got value|Given value): (.*?)(?= - {_NEXT_TRY}|$)", option[2])
+        if value and (allowed := _allowed(option[2][: value.start()])):
+            return f"{key[1]}.{option[1]}={value[1]} is not allowed: it takes {allowed}"
     value = re.search(r"(?:Got value|Given value): (.*)$", text)
     if key and value and (other := re.search(r"Import path does not correspond to a subclass of (\w+)", text)):
         return f"{key[1]}={value[1]} is not allowed: it is no {other[1]}"
