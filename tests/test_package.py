@@ -14,7 +14,7 @@ import yaml
 from vkdnw_pl import cli
 from vkdnw_pl.errors import UsageError, program
 from vkdnw_pl.runs import shipped
-from vkdnw_pl.runs.shipped import shipped_configs, shipped_file, with_shipped_configs
+from vkdnw_pl.runs.shipped import shipped_configs, shipped_file, with_configs_first, with_shipped_configs
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("benchmarks", "configs", "docs", "examples", "slurm", "tests", "vkdnw_pl")
@@ -166,3 +166,10 @@ def test_an_installed_wheel_works_from_an_empty_folder(wheel, tmp_path):
     for text in ("archs: digits", "score_array.sbatch", "max_epochs: 12", "results in runs/paper-fig2"):
         assert text in outputs[1]
     assert [line for line in outputs[1].splitlines() if line.isdigit()] == ["0"] * len(commands)
+
+
+def test_options_win_over_config_files_wherever_they_stand():
+    given = ["runs/a", "more", "--data", "pics", "--config", "a.yaml", "--lr=1", "-c=b.yaml", "--overwrite", "--config"]
+    first = ["runs/a", "more", "--config", "a.yaml", "-c=b.yaml", "--config", "--data", "pics", "--lr=1", "--overwrite"]
+    assert with_configs_first(given) == first
+    assert with_configs_first(["runs/a"]) == ["runs/a"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from vkdnw_pl._version import __version__
 from vkdnw_pl.errors import CommandFailed, UsageError, program, unknown
-from vkdnw_pl.runs.shipped import with_shipped_configs
+from vkdnw_pl.runs.shipped import with_configs_first, with_shipped_configs
 
 COMMANDS = {
     "score": "Score architectures without training them, rank them, and compare with known accuracies.",
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     prog = f"{program()} {name}" if name in COMMANDS else program()
     try:
         if name in COMMANDS:
-            return _launch_or_run(name, with_shipped_configs(arguments[1:]), prog)
+            return _launch_or_run(name, with_configs_first(with_shipped_configs(arguments[1:])), prog)
         if name in ("-h", "--help"):
             print(_help())
             return OK if arguments else USAGE

@@ -146,7 +146,7 @@ class CommandParser:
                 "-c",
                 "--config",
                 action=ActionConfigFile,
-                help="YAML file with options; options that follow it replace its values.",
+                help="YAML file with options; those of the command line replace its values.",
             )
         titles = dict.fromkeys(option.group for option in self.options if option.group)
         groups = {title: self._parser.add_argument_group(title) for title in titles}

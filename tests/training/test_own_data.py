@@ -51,7 +51,7 @@ def test_a_path_is_an_image_folder(here, capsys):
     assert (code, "finished already" in out) == (0, True)
     (here / "my pics" / "ox" / "4.png").unlink()
     code, _, err = fit(capsys, "--data=my pics", *SMALL)
-    assert (code, "run was made with other settings: data.images" in err) == (2, True)
+    assert (code, "run was made with other settings: data.images (there: pictures of digest " in err) == (2, True)
 
 
 def test_images_that_were_trained_on_are_not_evaluated(here, capsys):

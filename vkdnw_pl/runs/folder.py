@@ -200,6 +200,8 @@ def differences(earlier: Mapping[str, Any], settings: Mapping[str, Any]) -> list
         lists = [value for value in (before, now) if isinstance(value, dict) and {"count", "sha256"} <= set(value)]
         if name == "archs" and len(lists) == 2:
             before, now = (f"{value['count']} of digest {str(value['sha256'])[:8]}" for value in lists)
+        if name == "data.images":
+            before, now = (f"pictures of digest {value[:8]}" if isinstance(value, str) else value for value in (before, now))
         texts.append(one_line(f"{name} (there: {_short(before)}, now: {_short(now)})", 10_000))
     return texts
 

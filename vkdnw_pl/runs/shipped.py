@@ -12,6 +12,7 @@ from vkdnw_pl.errors import UsageError, nearest
 _AROUND = Path(vkdnw_pl.__file__).resolve().parents[1]
 """The folder that the package lies in: a checkout, or site-packages."""
 _INSTALLED = ("share", "vkdnw_pl")
+_CONFIG = ("-c", "--config")
 
 
 def shipped_file(name: str) -> Path | None:
@@ -50,13 +51,27 @@ def with_shipped_configs(arguments: Sequence[str]) -> list[str]:
     found = list(arguments)
     for i, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
-        if flag not in ("-c", "--config"):
+        if flag not in _CONFIG:
             continue
         if equals:
             found[i] = f"{flag}={_config(value)}"
         elif i + 1 < len(found) and not found[i + 1].startswith("-"):
             found[i + 1] = _config(found[i + 1])
     return found
+
+
+def with_configs_first(arguments: Sequence[str]) -> list[str]:
+    """Arguments of a command with every ``--config FILE`` before the other options, whose values win wherever they stand."""
+    start = next((i for i, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
+    configs: list[str] = []
+    others: list[str] = []
+    rest = iter(arguments[start:])
+    for argument in rest:
+        into = configs if argument.partition("=")[0] in _CONFIG else others
+        into.append(argument)
+        if argument in _CONFIG:
+            into += [value for value in [next(rest, None)] if value is not None]
+    return [*arguments[:start], *configs, *others]
 
 
 def _config(name: str) -> str:

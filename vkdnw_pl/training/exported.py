@@ -61,6 +61,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Content of a file that torch.save or safetensors wrote, if it is whole and can be read without running its code."""
     if not path.is_file():
         raise ValueError(f"weights={str(path)!r}: there is no such file")
+    if path.suffix.lower() == ".onnx":
+        raise ValueError(
+            f"weights={str(path)!r} is for onnxruntime: give a run folder, a checkpoint, or what export wrote as state_dict or "
+            "safetensors"
+        )
     _check_digest(path)
     try:
         if path.suffix == SAFETENSORS:

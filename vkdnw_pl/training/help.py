@@ -26,7 +26,7 @@ _RUN_FOLDER = (
     "Run folder of fit: its network, checkpoint and data. Options behind it replace the run's, such as --data.root DIR."
 )
 _RUN = {
-    "-c, --config FILE": "YAML file with options; options that follow it replace its values. A run folder's config.yaml is one.",
+    "-c, --config FILE": "YAML file with options; those of the command line replace its values. A run folder's config.yaml is one.",
     "--out DIR": "Run folder. Default: a name made from the settings, below runs/.",
     "--ckpt_path FILE": "{checkpoint}",
     "--seed_everything N": "Of the initialisation, the order of images, augmentation and mixup. [default: 0]",
