@@ -100,7 +100,16 @@ def test_why_the_generic_engine_takes_over(blocks, engine, reason):
 
 
 @pytest.mark.parametrize(
-    "blocks", ["without gradient: no_grad", "without gradient: data", "PReLU at 0", "checkpointed"]
+    "blocks",
+    [
+        *("without gradient: no_grad", "without gradient: data", "PReLU at 0"),
+        pytest.param(
+            "checkpointed",
+            marks=pytest.mark.skipif(
+                torch.__version__.startswith("2.8."), reason="left to plain backward: the same value, slower"
+            ),
+        ),
+    ],
 )
 def test_the_fast_engines_follow_what_autograd_does(blocks):
     for engine in ("forward", "reverse"):

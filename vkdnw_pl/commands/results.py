@@ -119,9 +119,8 @@ def write_label_results(folder: LabelFolder, settings: Record) -> None:
         images = "test" if settings["accuracy"] == "test" else "validation"
         print(f"\naccuracy on the {images} images of {dataset} after the last epoch:\n")
         if len(networks) <= _MOST_NETWORKS:
-            print(
-                tabulate(labels.network_lines(networks), labels.network_heads(networks), disable_numparse=True) + "\n"
-            )
+            table = {column.head: [*map(column.text, column.cells)] for column in labels.network_columns(networks)}
+            print(tabulate(table, "keys", disable_numparse=True) + "\n")
         print(tabulate(labels.result_lines(networks), labels.RESULT_HEADS, disable_numparse=True))
     if sentence := labels.verdict(networks):
         print(f"\n{sentence}")

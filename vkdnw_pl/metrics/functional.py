@@ -31,7 +31,10 @@ def kendall_tau(preds: Any, target: Any) -> Tensor:
     of ties in ranking problems", Biometrika 1945; VKDNW, Section 3.
     """
     x, y, device = _arrays(preds, target)
-    return _result(math.nan if _is_constant(x) or _is_constant(y) else float(kendalltau(x, y).statistic), device)
+    if _is_constant(x) or _is_constant(y):
+        return _result(math.nan, device)
+    # Of the ranks, since older versions of scipy do not take infinities.
+    return _result(float(kendalltau(rankdata(x), rankdata(y)).statistic), device)
 
 
 def spearman_rho(preds: Any, target: Any) -> Tensor:

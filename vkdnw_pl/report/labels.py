@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vkdnw_pl.report.run_tables import Column, with_content
 from vkdnw_pl.report.text import counted
 from vkdnw_pl.runs.csv_table import read_csv
 
@@ -137,34 +138,25 @@ RESULT_HEADS = ("group", "networks", "accuracy", "95 % interval over", "MACs (M)
 """Titles of `result_lines`."""
 
 
-def network_lines(networks: Sequence[TrainedNetwork]) -> list[tuple[str, ...]]:
-    """A line for each network, the best first, with cells for `network_heads`."""
-    lines = []
-    failed = any(network.failures for network in networks)
-    for network in best_first(networks):
-        values = list(network.accuracies.values())
-        lines.append(
-            (
-                network.name,
-                "" if network.mean is None else f"{network.mean:.2f}",
-                f"{statistics.stdev(values):.2f}" if len(values) > 1 else "",
-                _millions([network.macs]),
-                _millions([network.params]),
-                *([str(len(network.failures))] if failed else []),
-            )
-        )
-    return lines
+def network_columns(networks: Sequence[TrainedNetwork]) -> list[Column]:
+    """What is known of each network, the best first."""
+    networks = best_first(networks)
+    deviations = [statistics.stdev(n.accuracies.values()) if len(n.accuracies) > 1 else None for n in networks]
+    return with_content(
+        [
+            Column("network", [network.name for network in networks]),
+            Column("accuracy (%)", [network.mean for network in networks], "number", "{:.2f}"),
+            Column("std over seeds", deviations, "number", "{:.2f}"),
+            Column("MACs (M)", [network.macs for network in networks], "number", "{:,.2f}", 1e6),
+            Column("params (M)", [network.params for network in networks], "number", "{:,.3f}", 1e6),
+            Column("failed", [len(network.failures) or None for network in networks], "number"),
+        ]
+    )
 
 
 def best_first(networks: Sequence[TrainedNetwork]) -> list[TrainedNetwork]:
     """The networks by their mean accuracy; those that failed come last."""
     return sorted(networks, key=lambda network: -math.inf if network.mean is None else network.mean, reverse=True)
-
-
-def network_heads(networks: Sequence[TrainedNetwork]) -> tuple[str, ...]:
-    """Titles of `network_lines`."""
-    failed = any(network.failures for network in networks)
-    return ("network", "accuracy (%)", "std over seeds", "MACs (M)", "parameters (M)", *(["failed"] if failed else []))
 
 
 def _compared(found: GroupResult, other: GroupResult) -> str:

@@ -9,12 +9,12 @@ from vkdnw_pl.report.figures.style import PAGE_WIDTH, to_svg
 from vkdnw_pl.report.labels import (
     RESULT_HEADS,
     best_first,
-    network_heads,
-    network_lines,
+    network_columns,
     result_lines,
     verdict,
 )
 from vkdnw_pl.report.run_figures import Figure
+from vkdnw_pl.report.run_tables import Column
 from vkdnw_pl.report.runs import Run
 from vkdnw_pl.report.tables import Line
 
@@ -23,7 +23,7 @@ _MOST_NETWORKS = 500
 
 def label_sections(runs: Sequence[Run]) -> list[Line]:
     """What each accuracy table says: ``run``, ``verdict`` in words, ``images`` (which ones), ``results`` of groups under
-    ``result_heads``, and ``networks`` (cells under ``network_heads``, and the architecture)."""
+    ``result_heads``, and ``columns`` of the networks."""
     lines = []
     for i, run in enumerate(runs):
         if run.command != "label" or not run.trained:
@@ -37,8 +37,11 @@ def label_sections(runs: Sequence[Run]) -> list[Line]:
                 images=f"Accuracy on the {images} images of {run.settings.get('dataset') or 'the data set'}",
                 results=result_lines(run.trained),
                 result_heads=RESULT_HEADS,
-                networks=list(zip(network_lines(networks), [network.arch for network in networks])),
-                network_heads=network_heads(networks),
+                networks=len(networks),
+                columns=[
+                    *network_columns(networks),
+                    Column("architecture", [network.arch for network in networks], "arch"),
+                ],
             )
         )
     return lines
