@@ -144,8 +144,9 @@ def test_ones_own_images_are_known_by_what_they_are(tmp_path):
         for number in range(4):
             Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "photos" / name / f"{number}.png")
 
-    def record(root):
-        data = {"class_path": "vkdnw_pl.data.ImageFolder", "init_args": {"root": str(root), "image_size": 8}}
+    def record(root, batch_size=2):
+        options = {"root": str(root), "image_size": 8, "batch_size": batch_size}
+        data = {"class_path": "vkdnw_pl.data.ImageFolder", "init_args": options}
         recipe = {"model": MODEL, "data": data, "trainer": {"max_epochs": 1}}
         return plan_labels(LabelOptions(archs=ARCHS, dataset="photos", device="cpu", **recipe)).record
 
@@ -153,6 +154,11 @@ def test_ones_own_images_are_known_by_what_they_are(tmp_path):
     assert record((tmp_path / "photos").rename(tmp_path / "moved")) == before
     (tmp_path / "moved" / "cat" / "3.png").rename(tmp_path / "moved" / "dog" / "4.png")
     assert [text.partition(" ")[0] for text in differences(before, record(tmp_path / "moved"))] == ["data.images"]
+    with pytest.raises(ValueError, match="there are only 6 training images"):
+        record(tmp_path / "moved", batch_size=7)
+    (tmp_path / "moved" / "dog" / "torn.png").write_text("x")
+    with pytest.raises(ValueError, match=r"torn\.png' cannot be read"):
+        record(tmp_path / "moved")
 
 
 def test_what_no_network_can_be_trained_with_ends_the_command(tmp_path):

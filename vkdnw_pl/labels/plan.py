@@ -118,6 +118,7 @@ def plan_labels(options: LabelOptions) -> LabelPlan:
     recipe = {name: getattr(options, name) for name in ("model", "data", "trainer")}
     seeds = parse_seeds(options.seeds)
 
+    from vkdnw_pl.data.image_folder import ImageFolder
     from vkdnw_pl.labels.recipe import check_recipe, has_test_images, make_data
 
     check_recipe(recipe)
@@ -137,6 +138,11 @@ def plan_labels(options: LabelOptions) -> LabelPlan:
         raise ValueError(f"shard={options.shard!r} is empty: there are only {len(chosen.groups)} architectures")
     check_rows("seeds", options.seeds, len(own_archs) * len(seeds))
     data: Any = make_data(recipe, seeds[0])
+    if isinstance(
+        data, ImageFolder
+    ):  # what every training would fail with: files that are no images, too large a batch
+        data.prepare_data()
+        data.train_dataloader()
     device = _device(options)
     settings = LabelSettings(
         space=chosen.space,
