@@ -15,12 +15,12 @@ from vkdnw_pl.cluster.options import TRAINING, LaunchOptions
 from vkdnw_pl.cluster.record import Launch, LaunchFolder, Task
 from vkdnw_pl.errors import UsageError, user_input
 from vkdnw_pl.labels.folder import LabelFolder
-from vkdnw_pl.labels.plan import LabelOptions, plan_labels
+from vkdnw_pl.labels.plan import LabelOptions, LabelPlan, plan_labels
 from vkdnw_pl.networks.arch_file import read_arch_file
 from vkdnw_pl.options import WandbOptions, as_config
 from vkdnw_pl.runs.folder import Record, RunFolder, digest
 from vkdnw_pl.scoring.folder import ScoreFolder
-from vkdnw_pl.scoring.plan import ScoreOptions, Shard, plan_scoring
+from vkdnw_pl.scoring.plan import ScoreOptions, ScorePlan, Shard, plan_scoring
 from vkdnw_pl.search.folder import SearchFolder
 from vkdnw_pl.search.plan import SearchOptions, plan_search
 from vkdnw_pl.spaces.resolve import resolve_arch
@@ -79,51 +79,35 @@ def plan_launch(command: str, options: Any, arguments: Sequence[str], launch_opt
 
 
 def _plan_score(options: ScoreOptions, arguments: Sequence[str], launch_options: LaunchOptions) -> LaunchPlan:
-    if options.shard is not None:
-        raise UsageError(f"shard={options.shard!r} has no use with --launch: --array N cuts the work into N parts")
     plan = plan_scoring(replace(options, device="cpu", workers=1))
-    archs, count = plan.settings.archs, launch_options.num_tasks
-    if count is not None and count > len(archs):
-        raise UsageError(f"array={count} is not allowed: there are only {len(archs)} architectures")
-    folder = ScoreFolder(_out_folder(options.out or plan.default_out))
-    settings = _comparable(plan.settings.record(), options.device)
-    config = as_config(replace(options, **plan.resolved))
-    folder.check_continues(settings, options.overwrite, partial=True)
-    if not options.overwrite:
-        _check_count(folder.path, count)
-    num_seeds = len(plan.settings.seeds)
-    return _plan_shards(folder, config, settings, arguments, launch_options, options, archs, num_seeds)
+    return _plan_shards(ScoreFolder, replace(options, **plan.resolved), plan, arguments, launch_options)
 
 
 def _plan_label(options: LabelOptions, arguments: Sequence[str], launch_options: LaunchOptions) -> LaunchPlan:
+    return _plan_shards(
+        LabelFolder, options, plan_labels(replace(options, device="cpu", workers=1)), arguments, launch_options
+    )
+
+
+def _plan_shards(
+    kind: type[ScoreFolder],
+    options: ScoreOptions | LabelOptions,
+    plan: ScorePlan | LabelPlan,
+    arguments: Sequence[str],
+    launch_options: LaunchOptions,
+) -> LaunchPlan:
+    """A command that makes rows, as one task, or as tasks of an array that make a part each."""
     if options.shard is not None:
         raise UsageError(f"shard={options.shard!r} has no use with --launch: --array N cuts the work into N parts")
-    plan = plan_labels(replace(options, device="cpu", workers=1))
-    archs, count = plan.settings.archs, launch_options.num_tasks
+    archs, num_seeds, count = plan.settings.archs, len(plan.settings.seeds), launch_options.num_tasks
     if count is not None and count > len(archs):
-        raise UsageError(f"array={count} is not allowed: there are only {len(archs)} networks")
-    folder = LabelFolder(_out_folder(options.out or plan.default_out))
+        raise UsageError(f"array={count} is not allowed: there are only {len(archs)} architectures")
+    folder, config = kind(_out_folder(options.out or plan.default_out)), as_config(options)
     settings = _comparable(plan.settings.record(), options.device)
     folder.check_continues(settings, options.overwrite, partial=True)
     if not options.overwrite:
         _check_count(folder.path, count)
-    num_seeds = len(plan.settings.seeds)
-    return _plan_shards(folder, as_config(options), settings, arguments, launch_options, options, archs, num_seeds)
-
-
-def _plan_shards(
-    folder: ScoreFolder,
-    config: Mapping[str, Any],
-    settings: Record,
-    arguments: Sequence[str],
-    launch_options: LaunchOptions,
-    options: ScoreOptions | LabelOptions,
-    archs: Sequence[str],
-    num_seeds: int,
-) -> LaunchPlan:
-    """A command that makes rows, as one task, or as tasks of an array that make a part each."""
     resources = _with_cores(launch_options, options.workers)
-    count = launch_options.num_tasks
     if count is None:
         tasks = [Task(folder.command, rows=len(archs) * num_seeds)]
         return _plan_run(folder, config, settings, arguments, resources, _COMMAND_SCRIPT, tasks)

@@ -114,8 +114,8 @@ class ImageFolder(ImageDataModule):
         else:
             notes = [f"{about}; no images are set apart for testing: the validation images are the test images"]
         for part in ("val", "test") if "test" in self.listed.parts else ("val",):
-            counts = np.bincount(self._photos[part].labels, minlength=self.num_classes)
-            if lacking := [repr(name) for name, count in zip(self.class_names or (), counts, strict=True) if not count]:
+            images_of = np.bincount(self._photos[part].labels, minlength=self.num_classes)
+            if lacking := [repr(name) for name, n in zip(self.class_names or (), images_of, strict=True) if not n]:
                 notes.append(
                     f"classes without a {_IMAGES_OF[part]} image, whose accuracy counts nowhere: {listed(lacking)}"
                 )

@@ -148,9 +148,9 @@ def _of_folder(path: Path) -> OwnImages:
             part_folders[part] = name
     beside = [name for name in _folders(path) if name not in part_folders.values()] if part_folders else []
     if not part_folders:
-        if len(names := _folders(path)) > 1 and all(name.lower() in _PART_OF for name in names):
+        if len(found := _folders(path)) > 1 and all(name.lower() in _PART_OF for name in found):
             raise ValueError(
-                f"{str(path)!r} has {' and '.join(names)}, and no class folders in them; name classes by what they show, or "
+                f"{str(path)!r} has {' and '.join(found)}, and no class folders in them; name classes by what they show, or "
                 "give each of these one folder of images for each class"
             )
         part_folders = {"train": ""}

@@ -158,16 +158,7 @@ class Fit:
                     raise self._failed(f"another process of the training ended ({first_line(error)})") from error
                 raise
             record.end("finished" if finished else "stopped", stopped_by=None, steps=self.trainer.global_step)
-        self._draw()
-
-    def _draw(self) -> None:
-        """The curves so far, into the run folder's figures."""
-        from vkdnw_pl.report.run_curves import write_curves  # matplotlib and pandas, which take a second to import
-
-        try:
-            write_curves(self.folder.path)
-        except (ValueError, OSError) as error:
-            _note(f"no figures of the curves: {first_line(error)}")
+        _draw(self.folder)
 
     def as_other(self, resume: str | None) -> None:
         """Train as another process than the first; raises as ``as_first``."""
@@ -264,7 +255,19 @@ def is_finished(folder: TrainingFolder, until: Mapping[str, Any]) -> bool:
     if meta["status"] != "finished" or meta["runs"][-1]["until"] != until:
         return False
     print(f"finished already: {accuracies(_read_results(folder))}, run folder {folder.path}")
+    if not folder.curves.is_file():  # it was killed before they were drawn
+        _draw(folder)
     return True
+
+
+def _draw(folder: TrainingFolder) -> None:
+    """The curves so far, into the run folder's figures."""
+    from vkdnw_pl.report.run_curves import write_curves  # matplotlib and pandas, which take a second to import
+
+    try:
+        write_curves(folder.path)
+    except (ValueError, OSError) as error:
+        _note(f"no figures of the curves: {first_line(error)}")
 
 
 def _read_results(folder: TrainingFolder) -> dict[str, float]:

@@ -58,6 +58,7 @@ class TrainingFolder(RunFolder):
         super().__init__(path)
         self.checkpoints = self.path / "checkpoints"
         self.results = self.path / "results.json"
+        self.curves = self.path / "figures" / "curves.png"
 
     def checkpoint(self, name: str) -> Path:
         """File of the checkpoint ``name``: ``last``, ``best``, ``epoch_10``."""
