@@ -69,3 +69,9 @@ def training_loader(trainer: Trainer) -> Any:
     """``fit_loop._data_source``: the loader of the training's images before Lightning asks for it; None where there is none."""
     source: Any = trainer.fit_loop._data_source
     return source.dataloader() if source.is_defined() else None
+
+
+def loads_itself(trainer: Trainer, module: LightningModule) -> bool:
+    """``fit_loop._data_source``: whether the training's images are those of the module's own ``train_dataloader``."""
+    fit_loop: Any = getattr(trainer, "fit_loop", None)
+    return fit_loop is not None and fit_loop._data_source.instance is module

@@ -18,7 +18,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import nn
 
-from vkdnw_pl.callbacks.lightning_private import initial_hparams
+from vkdnw_pl.callbacks.lightning_private import initial_hparams, loads_itself
 from vkdnw_pl.callbacks.training_facts import classes_of, images_of, network_of, serve_other_lightning, size_of
 from vkdnw_pl.data.batches import Batch, Batches, Source, batches
 from vkdnw_pl.errors import check_whole, why
@@ -122,7 +122,7 @@ class ProxyCallback(Callback):
             self._before, self._drift, self._told = None, [], set()
             self._new = self._resumed = False
         network_of(pl_module)
-        if not self._has_own_loader(trainer, pl_module):
+        if not loads_itself(trainer, pl_module):  # else it is set up after its callbacks
             self._check_images(trainer, pl_module)
         table = Path(trainer.default_root_dir) / SCORES
         if table.exists() and (rows := len(read_table(table).rows)) > 1:
@@ -130,12 +130,6 @@ class ProxyCallback(Callback):
                 f"{table} holds the scores of {rows} networks, which those of this training would replace; give the "
                 "training a folder of its own (trainer.default_root_dir)"
             )
-
-    @staticmethod
-    def _has_own_loader(trainer: Trainer, pl_module: LightningModule) -> bool:
-        """Whether the images are those of the module, which is set up after its callbacks."""
-        fit_loop: Any = getattr(trainer, "fit_loop", None)
-        return fit_loop is not None and fit_loop._data_source.instance is pl_module
 
     def _check_images(self, trainer: Trainer, pl_module: LightningModule) -> None:
         with isolate_rng(include_cuda=False):
@@ -163,7 +157,7 @@ class ProxyCallback(Callback):
         self._resumed = True
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._has_own_loader(trainer, pl_module):
+        if loads_itself(trainer, pl_module):
             self._check_images(trainer, pl_module)
         if self._before is None:
             if self._resumed and self.init == "keep":
