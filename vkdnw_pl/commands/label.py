@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 import time
 from collections import Counter
@@ -15,8 +14,17 @@ from typing import Any
 
 import yaml
 
-from vkdnw_pl.commands.results import failed_rows, print_failures, print_notes, write_label_results
-from vkdnw_pl.errors import CommandFailed, UsageError, WorkerDied, program, unknown, user_input
+from vkdnw_pl.commands.results import (
+    failed_rows,
+    print_failures,
+    print_notes,
+    print_rows_there,
+    print_shard,
+    print_stopped,
+    record_rows,
+    write_label_results,
+)
+from vkdnw_pl.errors import CommandFailed, UsageError, WorkerDied, unknown, user_input
 from vkdnw_pl.labels.folder import LabelFolder
 from vkdnw_pl.labels.plan import NO_ARCH, LabelOptions, LabelPlan, plan_labels, seeds_text
 from vkdnw_pl.labels.settings import COLUMNS
@@ -164,21 +172,10 @@ def _make_table(
     rows = folder.read_rows()
     table = _table(plan, rows)
     folder.write_labels(table, plan.groups)
-    record.attempt |= {
-        "processes": max(1, min(plan.workers, len(keys))),
-        "threads_per_process": 1 if plan.settings.device == "cpu" else None,
-        "rows_made": sum(key in rows for key in keys),
-        "rows_in_table": len(table.rows),
-        "rows_failed": failed_rows(table),
-        "stopped_by": stopped.name if stopped else None,
-    }
+    record_rows(record, plan, keys, rows, table, stopped)
     if stopped is not None:
         record.end("stopped")
-        print(
-            f"\nstopped by {stopped.name}: {len(table.rows)} of {len(plan.keys)} rows are kept in {folder.path}. "
-            f"Continue with: {program()} label --config {shlex.quote(str(folder.config))}",
-            file=sys.stderr,
-        )
+        print_stopped(stopped, folder, len(table.rows), len(plan.keys))
         return stopped.exit_code
     folder.remove_unfinished()
     if plan.shard is None:
@@ -189,10 +186,7 @@ def _make_table(
     seconds = time.monotonic() - began_at
     print(f"{len(table.rows)} rows in {folder.scores} ({len(keys)} made now, {seconds:.0f} s in all)")
     if plan.shard is not None:
-        print(
-            f"this is shard {plan.shard}; when all are done, join them with: {program()} merge SHARD_FOLDERS... "
-            "--out DIR"
-        )
+        print_shard(plan.shard)
     return 1 if failed_rows(table) else 0
 
 
@@ -232,10 +226,6 @@ def _print_plan(plan: LabelPlan, folder: LabelFolder, rows: Mapping[Key, ScoreRo
         f"seed{'s' * (len(settings.seeds) > 1)} {seeds_text(settings.seeds)} on {settings.device}, run folder {folder.path}"
     )
     if rows:
-        note = ""
-        if failed := sum(row.failed for row in rows.values()):
-            again = ", which are trained again" if retry_failed else " (--retry_failed trains those again)"
-            note = f", {failed} of them failed{again}"
-        print(f"{len(rows)} of {len(plan.keys)} rows are there already{note}")
+        print_rows_there(rows, len(plan.keys), retry_failed, "trained", "trains")
     print_notes(plan.notes)
     sys.stdout.flush()

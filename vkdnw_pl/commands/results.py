@@ -1,20 +1,26 @@
-"""What ``score``, ``merge`` and ``evaluate`` do with a finished table: rankings, metrics, figures, and a summary."""
+"""What ``score``, ``label``, ``merge`` and ``evaluate`` do with a finished table: rankings, metrics, figures, and a summary."""
 
 from __future__ import annotations
 
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from vkdnw_pl.errors import program
 from vkdnw_pl.labels.folder import LabelFolder, write_accuracies
+from vkdnw_pl.labels.plan import LabelPlan
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.ranking import columns_of
 from vkdnw_pl.report import labels
 from vkdnw_pl.report.text import counted, shortened
 from vkdnw_pl.runs.folder import Record
-from vkdnw_pl.runs.table import ScoreRow, ScoreTable
+from vkdnw_pl.runs.record import RunRecord
+from vkdnw_pl.runs.signals import Stopped
+from vkdnw_pl.runs.table import Key, ScoreRow, ScoreTable
 from vkdnw_pl.scoring.evaluation import Evaluation, Terms, evaluate_table, write_metrics, write_ranking
 from vkdnw_pl.scoring.folder import ScoreFolder
+from vkdnw_pl.scoring.plan import ScorePlan, Shard
 from vkdnw_pl.search.history import Candidate
 
 _BEST = 5
@@ -100,6 +106,48 @@ def _print_best(evaluation: Evaluation) -> None:
     print("no metrics: no accuracies of this space are known here (--oracle)")
 
 
+def print_rows_there(rows: Mapping[Key, ScoreRow], count: int, retry_failed: bool, made: str, makes: str) -> None:
+    """Say how many of ``count`` rows an earlier call left; ``made`` and ``makes`` are such as scored and scores."""
+    note = ""
+    if failed := sum(row.failed for row in rows.values()):
+        again = f", which are {made} again" if retry_failed else f" (--retry_failed {makes} those again)"
+        note = f", {failed} of them failed{again}"
+    print(f"{len(rows)} of {count} rows are there already{note}")
+
+
+def record_rows(
+    record: RunRecord,
+    plan: ScorePlan | LabelPlan,
+    keys: Sequence[Key],
+    rows: Mapping[Key, ScoreRow],
+    table: ScoreTable,
+    stopped: Stopped | None,
+) -> None:
+    """Put into the record what became of this attempt at the rows ``keys``."""
+    record.attempt |= {
+        "processes": max(1, min(plan.workers, len(keys))),
+        "threads_per_process": 1 if plan.settings.device == "cpu" else None,
+        "rows_made": sum(key in rows for key in keys),
+        "rows_in_table": len(table.rows),
+        "rows_failed": failed_rows(table),
+        "stopped_by": stopped.name if stopped else None,
+    }
+
+
+def print_stopped(stopped: Stopped, folder: ScoreFolder, kept: int, count: int) -> None:
+    """Say what a signal left, and how to go on."""
+    print(
+        f"\nstopped by {stopped.name}: {kept} of {count} rows are kept in {folder.path}. "
+        f"Continue with: {program()} {folder.command} --config {shlex.quote(str(folder.config))}",
+        file=sys.stderr,
+    )
+
+
+def print_shard(shard: Shard) -> None:
+    """Say what is to be done with a part of the work."""
+    print(f"this is shard {shard}; when all are done, join them with: {program()} merge SHARD_FOLDERS... --out DIR")
+
+
 def write_label_results(folder: LabelFolder, settings: Record) -> None:
     """Write ``accuracies.csv`` and the figure of a table of trainings, and print what it says.
 
@@ -126,8 +174,8 @@ def write_label_results(folder: LabelFolder, settings: Record) -> None:
         print(f"\n{sentence}")
     if count:
         print(
-            f"\n{counted(count, 'architecture')} of {settings['space']} in {folder.accuracies}; compare proxies with them: python -m "
-            f"vkdnw_pl score --space {settings['space']} --oracle {shlex.quote(str(folder.path))} --archs oracle"
+            f"\n{counted(count, 'architecture')} of {settings['space']} in {folder.accuracies}; compare proxies with them: "
+            f"{program()} score --space {settings['space']} --oracle {shlex.quote(str(folder.path))} --archs oracle"
         )
 
 

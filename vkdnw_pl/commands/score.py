@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -17,10 +16,14 @@ from vkdnw_pl.commands.results import (
     first_results,
     print_failures,
     print_notes,
+    print_rows_there,
+    print_shard,
+    print_stopped,
+    record_rows,
     result_notes,
     write_results,
 )
-from vkdnw_pl.errors import CommandFailed, WorkerDied, program, user_input
+from vkdnw_pl.errors import CommandFailed, WorkerDied, user_input
 from vkdnw_pl.options import as_config
 from vkdnw_pl.runs.record import RunRecord
 from vkdnw_pl.runs.signals import Stopped, stop_signals
@@ -93,22 +96,11 @@ def _make_and_evaluate(
     rows = folder.read_rows()
     table = _table(plan, rows)
     folder.write_scores(table)
-    record.attempt |= {
-        "processes": max(1, min(plan.workers, len(keys))),
-        "threads_per_process": 1 if plan.settings.device == "cpu" else None,
-        "rows_made": sum(key in rows for key in keys),
-        "proxy_seconds": {name: round(fmean(seconds), 6) for name, seconds in proxy_seconds.items()},
-        "rows_in_table": len(table.rows),
-        "rows_failed": failed_rows(table),
-        "stopped_by": stopped.name if stopped else None,
-    }
+    record_rows(record, plan, keys, rows, table, stopped)
+    record.attempt["proxy_seconds"] = {name: round(fmean(seconds), 6) for name, seconds in proxy_seconds.items()}
     if stopped is not None:
         record.end("stopped")
-        print(
-            f"\nstopped by {stopped.name}: {len(table.rows)} of {len(plan.keys)} rows are kept in {folder.path}. "
-            f"Continue with: {program()} score --config {shlex.quote(str(folder.config))}",
-            file=sys.stderr,
-        )
+        print_stopped(stopped, folder, len(table.rows), len(plan.keys))
         return stopped.exit_code
     log_scores(run, table)
     if plan.shard is None:
@@ -122,10 +114,7 @@ def _make_and_evaluate(
     seconds = time.monotonic() - began_at
     print(f"scores of {len(table.rows)} rows in {folder.scores} ({len(keys)} made now, {seconds:.0f} s in all)")
     if plan.shard is not None:
-        print(
-            f"this is shard {plan.shard}; when all are done, join them with: {program()} merge SHARD_FOLDERS... "
-            "--out DIR"
-        )
+        print_shard(plan.shard)
     return 1 if failed_rows(table) else 0
 
 
@@ -186,11 +175,7 @@ def _print_plan(plan: ScorePlan, folder: ScoreFolder, rows: Mapping[Key, ScoreRo
     network = yaml.safe_dump(dict(settings.network), default_flow_style=True, sort_keys=False, width=10_000).strip()
     print(f"networks {network}{'' if settings.network else ' (the defaults)'}: {plan.why_network}")
     if rows:
-        note = ""
-        if failed := sum(row.failed for row in rows.values()):
-            again = ", which are scored again" if retry_failed else " (--retry_failed scores those again)"
-            note = f", {failed} of them failed{again}"
-        print(f"{len(rows)} of {len(plan.keys)} rows are there already{note}")
+        print_rows_there(rows, len(plan.keys), retry_failed, "scored", "scores")
     print_notes(plan.notes)
     sys.stdout.flush()
 

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vkdnw_pl.data.own_images import IMAGE_SIZE, image_folder_args, read_own_images
+from vkdnw_pl.data.own_images import IMAGE_SIZE, image_folder_args, listed, read_own_images
 from vkdnw_pl.options import ProxyOptions
-
-_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,8 @@ class OwnTask:
             if where and len(found) != len(classes):
                 (first, path), *_ = where.items()
                 raise ValueError(
-                    f"{option}={str(args['root'])!r} has {len(found)} classes ({_listed(found)}) and {first}={path!r} has "
-                    f"{len(classes)} ({_listed(classes)}); the networks can only have one number of classes"
+                    f"{option}={str(args['root'])!r} has {len(found)} classes ({listed(found)}) and {first}={path!r} has "
+                    f"{len(classes)} ({listed(classes)}); the networks can only have one number of classes"
                 )
             where[option], classes = str(args["root"]), found
             if "image_size" in args:
@@ -65,7 +63,7 @@ class OwnTask:
         if network.get("num_classes", count) != count:
             raise ValueError(
                 f"network has num_classes={network['num_classes']}, and {option}={path!r} has {count} classes "
-                f"({_listed(self.classes)}); give --network '{{num_classes: {count}}}', or other images"
+                f"({listed(self.classes)}); give --network '{{num_classes: {count}}}', or other images"
             )
         size = network.get("image_size", next(iter(self.sizes.values()), IMAGE_SIZE))
         for option, chosen in self.sizes.items():
@@ -81,7 +79,3 @@ class OwnTask:
             args = {**source["init_args"], "image_size": network["image_size"]}
             sources[option] = {**source, "init_args": args}
         return sources
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
