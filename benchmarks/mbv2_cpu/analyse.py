@@ -14,7 +14,8 @@ from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.ranking import aggregate, rank_values
 from vkdnw_pl.report.figures.style import panel, run_style, save_figure
 from vkdnw_pl.runs.table import ScoreTable
-from vkdnw_pl.scoring.evaluation import bootstrap_intervals, choose_rankings, evaluate_table, scores_by_seed
+from vkdnw_pl.scoring.bootstrap import bootstrap_intervals
+from vkdnw_pl.scoring.evaluation import choose_rankings, evaluate_table, scores_by_seed
 from vkdnw_pl.scoring.score_tables import join_columns, read_score_tables
 
 HERE = Path(__file__).parent

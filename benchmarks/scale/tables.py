@@ -30,7 +30,8 @@ from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.runs.files import write_json
 from vkdnw_pl.runs.table import ScoreRow, ScoreTable, read_table, row_line, write_table
 from vkdnw_pl.scoring.archs import resolve_archs
-from vkdnw_pl.scoring.evaluation import bootstrap_intervals, choose_rankings, evaluate_table
+from vkdnw_pl.scoring.bootstrap import bootstrap_intervals
+from vkdnw_pl.scoring.evaluation import choose_rankings, evaluate_table
 from vkdnw_pl.scoring.folder import ScoreFolder, join_shards
 from vkdnw_pl.spaces import SPACES
 

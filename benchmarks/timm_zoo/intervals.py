@@ -12,7 +12,7 @@ from pathlib import Path
 from vkdnw_pl.oracles import load_oracle
 from vkdnw_pl.ranking import available_rankings, parse_ranking
 from vkdnw_pl.runs.table import read_table
-from vkdnw_pl.scoring.evaluation import bootstrap_intervals
+from vkdnw_pl.scoring.bootstrap import bootstrap_intervals
 
 HERE = Path(__file__).parent
 

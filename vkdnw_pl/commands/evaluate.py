@@ -68,7 +68,7 @@ class EvaluateOptions(OracleOptions, WandbOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         from vkdnw_pl.metrics.functional import check_options
-        from vkdnw_pl.scoring.evaluation import check_resampling
+        from vkdnw_pl.scoring.bootstrap import check_resampling
         from vkdnw_pl.scoring.learned_evaluation import check_models
 
         check_options(self.top_k, self.ties)

@@ -19,15 +19,8 @@ from vkdnw_pl.report.paper.comparison import Comparison, compare
 from vkdnw_pl.report.paper.tables import ACCURACY, PAPER_CHOICES, PAPER_TABLES, Note, PaperTable
 from vkdnw_pl.report.tables import Row
 from vkdnw_pl.runs.table import ScoreRow, ScoreTable
-from vkdnw_pl.scoring.evaluation import (
-    Intervals,
-    Terms,
-    bootstrap_intervals,
-    choose_rankings,
-    evaluate_table,
-    kendall_resamples,
-    scores_by_seed,
-)
+from vkdnw_pl.scoring.bootstrap import Intervals, bootstrap_intervals, kendall_resamples
+from vkdnw_pl.scoring.evaluation import Terms, choose_rankings, evaluate_table, scores_by_seed
 from vkdnw_pl.scoring.learned_evaluation import LearnedEvaluation, ModelKeeper, complete_seeds, evaluate_learned
 from vkdnw_pl.scoring.score_tables import RecordedTable, join_columns
 from vkdnw_pl.spaces import NB201
