@@ -40,6 +40,8 @@ class Option:
 def describe_options(kind: type) -> list[Option]:
     """The options that a dataclass declares: its own first, then those of each group that it inherits from.
 
+    The help is the text under a field, or ``help`` in its metadata where it can only be said when the package runs.
+
     A field that a subclass declares again, for another default or text, stays in its group.
     """
     types = get_type_hints(kind)
@@ -55,7 +57,8 @@ def describe_options(kind: type) -> list[Option]:
         title = "" if base is kind else (base.__doc__ or "").partition(".")[0]
         for name in base.__annotations__:
             if name in declared and groups[name] is base:
-                options.append(Option(name, types[name], _default(declared[name]), texts.get(name, ""), title))
+                text = declared[name].metadata.get("help") or texts.get(name, "")
+                options.append(Option(name, types[name], _default(declared[name]), text, title))
     return options
 
 

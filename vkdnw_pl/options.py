@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vkdnw_pl.data.own_images import data_module_of, image_folder_args, is_own_images
 from vkdnw_pl.errors import check_choice, check_number, check_whole, shown
-from vkdnw_pl.oracles import Oracle, find_oracle
+from vkdnw_pl.oracles import NAMES_BY_SPACE, Oracle, find_oracle
 from vkdnw_pl.runs.environment import check_memory, usable_cores
 from vkdnw_pl.spaces import Space, make_space, space_key
 
@@ -203,16 +203,21 @@ class ComputeOptions(OptionGroup):
         return torch.cuda.device_count()
 
 
+_ORACLE_HELP = (
+    f"Known accuracies of the space, or other measured properties ({NAMES_BY_SPACE}; for any space a run folder of label, or "
+    "a CSV file with columns arch,<data set>). auto: a public table if it was downloaded, else the one that comes with the "
+    "package, else none: then there are no metrics."
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class OracleOptions(OptionGroup):
     """What it is compared with."""
 
-    oracle: str | None = "auto"
-    """Known accuracies of the space. nb201: digits (embedded), nb201 (public tables), nats (NATS-Bench folder); timm_zoo:
-    timm (timm's ImageNet results); any: a run folder of label, or a CSV file with columns arch,<data set>. auto: the
-    public tables if they were downloaded, else for nb201 the embedded one, else none: then there are no metrics."""
+    oracle: str | None = field(default="auto", metadata={"help": _ORACLE_HELP})
+    """Known accuracies of the space."""
     oracle_path: str | None = None
-    """Folder of the public tables, of NATS-Bench or of timm's results, if it is not the cache folder."""
+    """Folder of the public tables or of NATS-Bench, if it is not the cache folder."""
 
     def find_oracle(self, space: str) -> Oracle | None:
         """The known accuracies of a space; None where ``auto`` finds none, or none are asked for."""

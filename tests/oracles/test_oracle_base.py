@@ -38,12 +38,42 @@ def test_unknown_dataset_names_the_nearest_and_all():
     [
         ({"tables": {}, "split": {}}, "at least one data set"),
         ({"split": {"a": "test"}}, "one split for each"),
-        ({"tables": {"a": {"x": 1.0}, "b": {"y": 1.0}}}, "different architectures on 'a' and on 'b'"),
+        ({"tables": {"a": {"x": 1.0}, "b": {}}}, "knows no architecture on b"),
+        ({"units": {"c": "ms"}}, r"units names \['c'\], which are none of \['a', 'b'\]"),
+        ({"lower_is_better": ["c"]}, "lower_is_better names"),
     ],
 )
 def test_broken_oracles_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         make(**changes)
+
+
+def test_data_sets_of_their_own_kind_and_of_different_architectures():
+    oracle = make(
+        tables={"a": {"x": 1.5, "y": 2.5}, "b": {"z": 300.0, "x": -4.0}},
+        units={"b": "ms"},
+        lower_is_better=["b"],
+        cautions={"b": "measured once"},
+    )
+    assert oracle.archs == ["x", "y", "z"]
+    assert oracle.coverage(["x", "y"]) == [
+        "values of b are known for 1 of the 2 architectures; metrics are of these alone"
+    ]
+    assert oracle.coverage(["x", "z", "w"]) == [
+        "values of a are known for 1 of the 3 architectures; metrics are of these alone",
+        "values of b are known for 2 of the 3 architectures; metrics are of these alone",
+    ]
+    assert oracle.doubts() == ["b: measured once"]
+    a, b = map(oracle.measure, "ab")
+    assert (a.axis, a.is_accuracy, a.text(1.5), a.best([1, 2])) == ("accuracy (%)", True, "1.50 %", 2)
+    assert (b.axis, b.is_accuracy, b.text(300), b.best([1, 2])) == ("b (ms), lower is better", False, "300 ms", 1)
+    only = oracle.only(["b"])
+    assert (only.datasets, only.units, [*only.lower_is_better], only.split) == (
+        ("b",),
+        {"b": "ms"},
+        ["b"],
+        {"b": "val"},
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from vkdnw_pl.errors import user_input
-from vkdnw_pl.oracles import TABLES, cache_dir, nb201_tables, timm_results
+from vkdnw_pl.oracles import DOWNLOADS, TABLES, cache_dir
 from vkdnw_pl.oracles.fetch import FetchError, fetch
 from vkdnw_pl.runs.folder import check_out
 
-_SOURCES = {"nb201": nb201_tables, "timm": timm_results}
+if TYPE_CHECKING:
+    What = str
+else:
+    What = Literal[tuple(DOWNLOADS)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadOptions:
     """Options of ``download``."""
 
-    what: Literal["nb201", "timm"]
-    """nb201: test accuracies of all 15,625 NAS-Bench-201 architectures on CIFAR-10, CIFAR-100 and ImageNet16-120 (three
-    JSON files, 8 MB). timm: accuracies of timm's models on ImageNet-1k, on the same images with reassessed labels, and on
-    ImageNetV2 (three CSV files, 0.4 MB)."""
+    what: What = field(metadata={"help": " ".join(f"{name}: {table.CONTENTS}." for name, table in DOWNLOADS.items())})
+    """Table to fetch."""
     out: Path | None = None
     """Folder for the files. Default: the cache folder ($VKDNW_CACHE, else $XDG_CACHE_HOME/vkdnw_pl, else
     ~/.cache/vkdnw_pl), where score and evaluate find them."""
@@ -44,7 +45,7 @@ def download(options: DownloadOptions) -> int:
     what, out = options.what, options.out
     folder = cache_dir() / what if out is None else out.expanduser()
     check_out(folder)
-    source = _SOURCES[what]
+    source = DOWNLOADS[what]
     base = (source.BASE_URL if options.base_url is None else options.base_url).rstrip("/") + "/"
     files = source.FILES.values()
     try:

@@ -1,14 +1,33 @@
-"""Known accuracies: the embedded table, the public NAS-Bench-201 tables, NATS-Bench, timm's results, or a CSV file."""
+"""Known accuracies: embedded tables, public ones, NATS-Bench, or a CSV file.
+
+A public table is a module here, with
+
+* ``SPACE``: name of the space whose architectures it knows;
+* ``BASE_URL``, ``FILES``: where its files are, and data set (or other key) -> `TableFile`;
+* ``CONTENTS``: what they hold and how large they are, for the help of ``download``;
+* a function of a folder (None: the cache folder) that makes the `Oracle`, by `base.public_files`;
+* perhaps ``load_auto``, where ``auto`` should find it by other means than by the presence of all ``FILES``;
+
+and a line in ``_SOURCES``.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vkdnw_pl.errors import nearest
 from vkdnw_pl.oracles import nb201_tables, timm_results
-from vkdnw_pl.oracles.base import Oracle, cache_dir, download_command
+from vkdnw_pl.oracles.base import (
+    Measure,
+    Oracle,
+    cache_dir,
+    download_command,
+    missing_files,
+    public_folder,
+)
 from vkdnw_pl.oracles.csv_file import load_csv
 from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.spaces.base import check_imported
@@ -19,21 +38,31 @@ class TableSource(NamedTuple):
 
     space: str
     load: Callable[[Path | None], Oracle]
-    """Loads it from a folder, by default the cache folder."""
-    has_folder: bool = True
+    """Loads it from a folder, by default the cache folder; an embedded table takes none."""
+    public: Any = None
+    """The module that says what there is to download; None: nothing."""
+    embedded: bool = False
+    """Whether it comes with the package."""
 
 
 _SOURCES = {
-    "digits": TableSource(nb201_tables.SPACE, lambda folder: nb201_tables.load_digits(), has_folder=False),
-    "nb201": TableSource(nb201_tables.SPACE, nb201_tables.load_nb201),
+    "digits": TableSource(nb201_tables.SPACE, lambda folder: nb201_tables.load_digits(), embedded=True),
+    "nb201": TableSource(nb201_tables.SPACE, nb201_tables.load_nb201, nb201_tables),
     "nats": TableSource(nb201_tables.SPACE, nb201_tables.load_nats),
-    "timm": TableSource(timm_results.SPACE, timm_results.load_timm),
+    "timm": TableSource(timm_results.SPACE, timm_results.load_timm, timm_results),
 }
-_AUTO = {nb201_tables.SPACE: nb201_tables.load_auto, timm_results.SPACE: timm_results.load_auto}
-"""Space -> what ``auto`` loads from a folder or the cache folder, or None."""
 
 TABLES = {name: source.space for name, source in _SOURCES.items()}
 """Name of a table -> the space whose architectures it knows."""
+
+DOWNLOADS = {name: source.public for name, source in _SOURCES.items() if source.public is not None}
+"""Name of a table -> the module that says what there is to download."""
+
+NAMES_BY_SPACE = "; ".join(
+    f"{space}: {', '.join(name for name, of in TABLES.items() if of == space)}"
+    for space in dict.fromkeys(TABLES.values())
+)
+"""The tables of each space, for the user."""
 
 ORACLES = ("auto", *TABLES)
 """Names that ``load_oracle`` knows; it also takes the path of a CSV file."""
@@ -43,12 +72,11 @@ def load_oracle(name: str, oracle_path: str | Path | None = None, space: str = "
     """Load known accuracies.
 
     Args:
-        name: ``digits`` for the embedded table; ``nb201`` for the three public NAS-Bench-201 tables; ``nats`` for a
-            NATS-Bench folder; ``timm`` for timm's ImageNet results; ``auto`` for the public tables where they are in the
-            cache folder (or in ``oracle_path``) and, for NAS-Bench-201, the embedded one otherwise; or the path of a CSV
-            file with the columns ``arch,<data set>...`` or of a run folder of ``label``.
-        oracle_path: folder with the public tables, NATS-Bench or timm's results (or the file of those), in place of the
-            cache folder.
+        name: a name of ``TABLES``, such as ``digits`` (embedded), ``nb201`` (three public NAS-Bench-201 tables) or ``nats``
+            (a NATS-Bench folder); ``auto`` for the first public table of the space that is in the cache folder (or in
+            ``oracle_path``), otherwise the embedded one if there is one; or the path of a CSV file with the columns
+            ``arch,<data set>...`` or of a run folder of ``label``.
+        oracle_path: folder with the files of the table (of timm's results also one file), in place of the cache folder.
         space: name of the space that the architectures must be of.
 
     Raises:
@@ -64,13 +92,7 @@ def find_oracle(name: str, oracle_path: str | Path | None = None, space: str = "
     """Like ``load_oracle``, but None where ``auto`` finds no known accuracies of the space."""
     folder = None if oracle_path is None else Path(oracle_path).expanduser()
     if name == "auto":
-        if space in _AUTO:
-            return _AUTO[space](folder)
-        if folder is not None:
-            raise ValueError(
-                f"oracle_path={str(folder)!r} has no use with oracle='auto' and {space}; {_choices(space)}"
-            )
-        return None
+        return _auto(space, folder)
     source = _SOURCES.get(name)
     if source is None and not name.endswith(".csv") and not Path(name).expanduser().is_dir():
         raise ValueError(
@@ -81,8 +103,8 @@ def find_oracle(name: str, oracle_path: str | Path | None = None, space: str = "
         raise ValueError(
             f"oracle={name!r} holds accuracies of {source.space}, which say nothing about {space}; {_choices(space)}"
         )
-    if folder is not None and (source is None or not source.has_folder):
-        with_folder = ", ".join(table for table, other in _SOURCES.items() if other.has_folder)
+    if folder is not None and (source is None or source.embedded):
+        with_folder = ", ".join(table for table, other in _SOURCES.items() if not other.embedded)
         raise ValueError(
             f"oracle_path={str(oracle_path)!r} has no use with oracle={name!r}; leave it out, or choose oracle="
             f"{' or '.join(with_folder.rsplit(', ', 1))}"
@@ -93,11 +115,72 @@ def find_oracle(name: str, oracle_path: str | Path | None = None, space: str = "
     return load_csv(Path(name).expanduser(), SPACES[space])
 
 
+def _auto(space: str, folder: Path | None) -> Oracle | None:
+    """The first public table of the space whose files are there, else, without a folder, the embedded one."""
+    sources = {name: source for name, source in _SOURCES.items() if source.space == space}
+    missing = {}
+    for name, source in sources.items():
+        if source.public is None:
+            continue
+        if hasattr(source.public, "load_auto"):
+            oracle: Oracle | None = source.public.load_auto(folder)
+            if oracle is not None:
+                return oracle
+            continue
+        where = public_folder(name, source.public.FILES, folder)
+        missing[name] = missing_files(source.public.FILES, where)
+        if not missing[name]:
+            return source.load(folder)
+    if folder is not None:
+        if not missing:
+            raise ValueError(
+                f"oracle_path={str(folder)!r} has no use with oracle='auto' and {space}; {_choices(space)}"
+            )
+        name = next(iter(missing))
+        ways_out = [f"get them with: {download_command(name, folder)}"]
+        if any(source.embedded for source in sources.values()):
+            ways_out.append("leave oracle_path out for the embedded table")
+        ways_out += [
+            f"choose oracle={other} for a folder of that benchmark"
+            for other, source in sources.items()
+            if source.public is None and not source.embedded
+        ]
+        raise ValueError(
+            f"oracle_path={str(folder)!r} does not hold the public table {name!r} that oracle='auto' looks for there "
+            f"(missing: {', '.join(missing[name])}); {', or '.join(ways_out)}"
+        )
+    embedded = [source for source in sources.values() if source.embedded]
+    if not embedded:
+        return None
+    oracle = embedded[0].load(None)
+    for name, files in missing.items():
+        where = public_folder(name, _SOURCES[name].public.FILES, None)
+        if where.is_dir() and any(where.iterdir()):
+            note = f"those in {where} are incomplete, missing: {', '.join(files)}"
+            oracle = dataclasses.replace(oracle, description=f"{oracle.description} ({note})")
+    return oracle
+
+
 def _choices(space: str) -> str:
     tables = [name for name, source in _SOURCES.items() if source.space == space]
-    missing = [name for name in tables if name == "timm" and not timm_results.in_cache()]
-    public = "".join(f"; get timm's with: {download_command(name)}" for name in missing)
+    absent = [
+        name
+        for name in tables
+        if name in DOWNLOADS
+        and not any((cache_dir() / name / file.name).is_file() for file in DOWNLOADS[name].FILES.values())
+    ]
+    public = "".join(f"; get {name} with: {download_command(name)}" for name in absent)
     return f"for {space} give {' or '.join([*tables, 'a CSV file with columns arch,<data set>'])}{public}"
 
 
-__all__ = ["ORACLES", "TABLES", "Oracle", "cache_dir", "find_oracle", "load_oracle"]
+__all__ = [
+    "DOWNLOADS",
+    "NAMES_BY_SPACE",
+    "ORACLES",
+    "TABLES",
+    "Measure",
+    "Oracle",
+    "cache_dir",
+    "find_oracle",
+    "load_oracle",
+]

@@ -1,35 +1,46 @@
-"""What an oracle is: accuracies that are known because somebody trained the networks; and where public tables lie."""
+"""What an oracle is: measured properties of networks, such as test accuracies; and where public tables lie."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vkdnw_pl.errors import nearest, program
+from vkdnw_pl.runs.files import sha256_of
+
+PERCENT = "%"
+"""Unit of accuracies."""
 
 
 @dataclass(frozen=True)
 class Oracle:
-    """Known accuracies of a set of architectures on one or several data sets."""
+    """Known accuracies, or other measured properties, of a set of architectures on one or several data sets."""
 
     name: str
-    """``digits``, ``nb201``, ``nats``, ``timm`` or the path of a CSV file."""
+    """Name of the table, such as ``nb201``, or the path of a CSV file."""
     description: str
     """One line for the user: which table this is, and how to get the other."""
     split: Mapping[str, str]
-    """Data set -> the images that the accuracies were measured on, such as ``test``."""
+    """Data set -> the images that the values were measured on, such as ``test``."""
     tables: Mapping[str, Mapping[str, float]]
-    """Data set -> canonical architecture string -> accuracy in percent."""
+    """Data set -> canonical architecture string -> value, for accuracies in percent. Data sets need not know the same
+    architectures: those without a value are left out."""
     space: str = "nb201"
     """Key of the space that the architectures are of; no other space's scores may be compared with them."""
     networks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Data set -> options of the space's networks that were trained on it, where they are not the space's defaults; empty
     where nothing is known of them."""
+    units: Mapping[str, str] = field(default_factory=dict)
+    """Data set -> unit of its values, such as ``ms``; percent where it is not named."""
+    lower_is_better: Collection[str] = ()
+    """Data sets whose lower values are the better ones, such as latencies."""
+    cautions: Mapping[str, str] = field(default_factory=dict)
+    """Data set -> what a user must know before trusting its values; shown with every result."""
 
     def __post_init__(self) -> None:
         if not self.tables or self.split.keys() != self.tables.keys():
@@ -37,10 +48,11 @@ class Oracle:
                 f"oracle {self.name!r} must have at least one data set and one split for each; it has the data sets "
                 f"{list(self.tables)} and splits for {list(self.split)}"
             )
-        first, *others = self.tables
-        for other in others:
-            if self.tables[other].keys() != self.tables[first].keys():
-                raise ValueError(f"oracle {self.name!r} knows different architectures on {first!r} and on {other!r}")
+        for what in ("networks", "units", "lower_is_better", "cautions"):
+            if others := [dataset for dataset in getattr(self, what) if dataset not in self.tables]:
+                raise ValueError(f"oracle {self.name!r}: {what} names {others}, which are none of {list(self.tables)}")
+        if empty := [dataset for dataset, table in self.tables.items() if not table]:
+            raise ValueError(f"oracle {self.name!r} knows no architecture on {', '.join(empty)}")
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -49,8 +61,24 @@ class Oracle:
 
     @property
     def archs(self) -> list[str]:
-        """Canonical architecture strings in the order of the table, the same for every data set."""
-        return list(self.tables[self.datasets[0]])
+        """Canonical architecture strings that some data set knows, in the order of the tables."""
+        return list(dict.fromkeys(arch for table in self.tables.values() for arch in table))
+
+    def measure(self, dataset: str) -> Measure:
+        """What the values of a data set are."""
+        self._check(dataset)
+        return Measure(
+            dataset, self.split[dataset], self.units.get(dataset, PERCENT), dataset not in self.lower_is_better
+        )
+
+    def only(self, datasets: Iterable[str]) -> Oracle:
+        """The same with some of its data sets."""
+        names = list(datasets)
+        parts: dict[str, Any] = {
+            what: {dataset: getattr(self, what)[dataset] for dataset in names if dataset in getattr(self, what)}
+            for what in ("split", "tables", "networks", "units", "cautions")
+        }
+        return replace(self, lower_is_better=[name for name in names if name in self.lower_is_better], **parts)
 
     def network(self, dataset: str) -> dict[str, Any]:
         """Options of the space's networks that were trained on a data set; empty: its defaults."""
@@ -63,34 +91,75 @@ class Oracle:
         return dict(self.networks[dataset])
 
     def coverage(self, archs: Sequence[str]) -> list[str]:
-        """A text where accuracies of some of ``archs`` are not known."""
-        known = sum(arch in self.tables[self.datasets[0]] for arch in archs)
-        if known == len(archs):
-            return []
-        return [f"accuracies are known for {known} of the {len(archs)} architectures; metrics are of these alone"]
+        """A text where values of some of ``archs`` are not known; one for each data set where these differ."""
+        counts = {dataset: sum(arch in table for arch in archs) for dataset, table in self.tables.items()}
+        partial = {dataset: known for dataset, known in counts.items() if known < len(archs)}
+        whose = {"": next(iter(partial.values()))} if len(set(counts.values())) == 1 and partial else partial
+        return [
+            f"{f'values of {dataset}' if dataset else 'accuracies'} are known for {known} of the {len(archs)} "
+            "architectures; metrics are of these alone"
+            for dataset, known in whose.items()
+        ]
 
     def doubts(self) -> list[str]:
-        """A text for each data set whose accuracies look like fractions."""
-        medians = {dataset: statistics.median(table.values()) for dataset, table in self.tables.items()}
-        return [
+        """The cautions, and a text for each data set whose accuracies look like fractions."""
+        percents = {dataset: table for dataset, table in self.tables.items() if self.measure(dataset).unit == PERCENT}
+        medians = {dataset: statistics.median(table.values()) for dataset, table in percents.items()}
+        return [f"{dataset}: {caution}" for dataset, caution in self.cautions.items()] + [
             f"the accuracies on {dataset} look like fractions (their median is {median:g}); they are read as percent"
             for dataset, median in medians.items()
-            if median < 1
+            if median < 1 and self.measure(dataset).higher_is_better
         ]
 
     def accuracies(self, dataset: str) -> dict[str, float]:
-        """Return architecture string -> accuracy in percent (higher is better)."""
+        """Return architecture string -> value; `measure` says its unit and direction, for accuracies percent, higher is
+        better."""
+        self._check(dataset)
+        return dict(self.tables[dataset])
+
+    def _check(self, dataset: str) -> None:
         if dataset not in self.tables:
             raise ValueError(
                 f"dataset={dataset!r} is not known to the oracle {self.name!r}{nearest(dataset, self.datasets)} "
                 f"(known: {', '.join(self.datasets)})"
             )
-        return dict(self.tables[dataset])
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What the values of one data set of an oracle are."""
+
+    dataset: str
+    split: str
+    unit: str = PERCENT
+    higher_is_better: bool = True
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether this is a percentage of which more is better: what nDCG's gains are made for."""
+        return self.unit == PERCENT and self.higher_is_better
+
+    @property
+    def axis(self) -> str:
+        """Label of an axis: ``accuracy (%)``, or the name with unit and direction."""
+        if self.is_accuracy:
+            return f"accuracy ({PERCENT})"
+        unit = f" ({self.unit})" if self.unit else ""
+        return f"{self.dataset}{unit}, {'higher' if self.higher_is_better else 'lower'} is better"
+
+    def text(self, value: float) -> str:
+        """A value for the user, with its unit: ``93.76 %``."""
+        number = f"{value:.2f}" if self.unit == PERCENT else f"{value:.5g}"
+        return f"{number} {self.unit}".strip()
+
+    def best(self, values: Iterable[float]) -> float:
+        """The best of some values."""
+        return max(values) if self.higher_is_better else min(values)
 
 
 def num_archs(tables: Mapping[str, Mapping[str, float]]) -> int:
-    """Number of architectures of an oracle's tables."""
-    return len(next(iter(tables.values())))
+    """Number of architectures that an oracle's tables know."""
+    return len(set().union(*tables.values()))
 
 
 class TableFile(NamedTuple):
@@ -98,6 +167,43 @@ class TableFile(NamedTuple):
 
     name: str
     sha256: str
+
+
+def public_folder(what: str, files: Mapping[str, TableFile], folder: Path | None) -> Path:
+    """Where the files of a public table are, or would be: the folder or its subfolder ``what``; None: the cache folder's."""
+    if folder is None:
+        return cache_dir() / what
+    inside = folder / what
+    return inside if missing_files(files, folder) and not missing_files(files, inside) else folder
+
+
+def missing_files(files: Mapping[str, TableFile], folder: Path) -> list[str]:
+    """Names of the files of a public table that ``folder`` lacks."""
+    return [file.name for file in files.values() if not (folder / file.name).is_file()]
+
+
+def public_files(what: str, files: Mapping[str, TableFile], folder: Path | None) -> dict[str, Path]:
+    """Key -> file of a public table.
+
+    ``folder`` has the files, or a subfolder ``what`` of them; None for the cache folder. ValueError if a file is missing
+    or is not, byte for byte, the published one.
+    """
+    folder = public_folder(what, files, folder)
+    if missing := missing_files(files, folder):
+        raise ValueError(
+            f"oracle={what!r} needs {', '.join(file.name for file in files.values())} in the folder {folder}; missing: "
+            f"{', '.join(missing)}; get them with: {download_command(what, folder)}"
+        )
+    paths = {key: folder / file.name for key, file in files.items()}
+    for key, path in paths.items():
+        # The hash covers everything that could be checked: number, spelling and order of the keys, and every value.
+        if (sha256 := sha256_of(path)) != files[key].sha256:
+            raise ValueError(
+                f"oracle={what!r}: {path} is damaged or another file: its SHA-256 is {sha256}, that of the published "
+                f"file {files[key].sha256}; get it with: {download_command(what, folder)} (a table of your own can be "
+                "given as oracle=FILE.csv)"
+            )
+    return paths
 
 
 def cache_dir() -> Path:

@@ -13,7 +13,6 @@ Unpickling all 15,625 files takes minutes, so what is needed of them is kept as 
 from __future__ import annotations
 
 import csv
-import dataclasses
 import hashlib
 import io
 import json
@@ -25,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from vkdnw_pl.errors import program
-from vkdnw_pl.oracles.base import Oracle, TableFile, cache_dir, download_command, num_archs
+from vkdnw_pl.oracles.base import Oracle, TableFile, cache_dir, num_archs, public_files
 from vkdnw_pl.oracles.csv_file import accuracies
 from vkdnw_pl.runs.csv_table import CsvTable, read_csv
-from vkdnw_pl.runs.files import sha256_of, write_atomically
+from vkdnw_pl.runs.files import write_atomically
 from vkdnw_pl.spaces import NB201
 
 SPACE = NB201.name
@@ -47,6 +46,12 @@ FILES: dict[str, TableFile] = {
     ),
 }
 """Data set -> its file."""
+
+CONTENTS = (
+    "test accuracies of all 15,625 NAS-Bench-201 architectures on CIFAR-10, CIFAR-100 and ImageNet16-120 (three JSON files, "
+    "8 MB)"
+)
+"""What there is to download, for the user."""
 
 NETWORKS: dict[str, dict[str, int]] = {
     "cifar10": {},
@@ -69,38 +74,15 @@ _DAMAGE = (
 DIGITS = files("vkdnw_pl.oracles").joinpath("tables", "nb201_digits.csv")
 
 
-def missing_files(folder: Path) -> list[str]:
-    """Return the names of the public files that ``folder`` lacks."""
-    return [file.name for file in FILES.values() if not (folder / file.name).is_file()]
-
-
 def load_nb201(folder: Path | None) -> Oracle:
-    """Load the public tables: data sets ``cifar10``, ``cifar100`` and ``ImageNet16-120``.
-
-    ``folder`` has the three files, or a subfolder ``nb201`` of them; None for the cache folder. ValueError if a file is
-    missing or is not, byte for byte, the published one.
-    """
-    folder = _public_folder(folder)
-    if missing := missing_files(folder):
-        raise ValueError(
-            f"oracle='nb201' needs {', '.join(file.name for file in FILES.values())} in the folder {folder}; missing: "
-            f"{', '.join(missing)}; get them with: {download_command('nb201', folder)}"
-        )
+    """Load the public tables: data sets ``cifar10``, ``cifar100`` and ``ImageNet16-120``; of ``folder`` see `public_files`."""
     tables = {}
-    for dataset, file in FILES.items():
-        path = folder / file.name
-        # The hash covers everything that could be checked: number, spelling and order of the keys, and every value.
-        sha256 = sha256_of(path)
-        if sha256 != file.sha256:
-            raise ValueError(
-                f"oracle='nb201': {path} is damaged or another file: its SHA-256 is {sha256}, that of the published "
-                f"file {file.sha256}; get it with: {download_command('nb201', folder)} (a table of your own can be given "
-                "as oracle=FILE.csv)"
-            )
+    paths = public_files("nb201", FILES, folder)
+    for dataset, path in paths.items():
         entries = json.loads(path.read_text(encoding="utf-8"))
         tables[dataset] = {arch: float(entry["test_acc_200"]) for arch, entry in entries.items()}
     description = (
-        f"public NAS-Bench-201 tables in {folder} ({num_archs(tables):,} architectures, test accuracy after 200 epochs): "
+        f"public NAS-Bench-201 tables in {paths['cifar10'].parent} ({num_archs(tables):,} architectures, test accuracy after 200 epochs): "
         f"{', '.join(tables)}; for the embedded table: oracle=digits"
     )
     return Oracle("nb201", description, dict.fromkeys(tables, "test"), tables, networks=NETWORKS)
@@ -118,33 +100,6 @@ def load_digits() -> Oracle:
     )
     networks = dict.fromkeys(tables, DIGITS_NETWORK)
     return Oracle("digits", description, dict.fromkeys(tables, "test"), tables, networks=networks)
-
-
-def load_auto(folder: Path | None) -> Oracle:
-    """Load the public tables where they are, else, without a folder, the embedded one."""
-    public = _public_folder(folder)
-    missing = missing_files(public)
-    if not missing:
-        return load_nb201(public)
-    if folder is not None:
-        raise ValueError(
-            f"oracle_path={str(folder)!r} does not hold the public NAS-Bench-201 tables that oracle='auto' looks for "
-            f"there (missing: {', '.join(missing)}); get them with: {download_command('nb201', folder)}, "
-            "leave oracle_path out for the embedded table, or choose oracle=nats for a NATS-Bench folder"
-        )
-    oracle = load_digits()
-    if public.is_dir() and any(public.iterdir()):
-        incomplete = f"those in {public} are incomplete, missing: {', '.join(missing)}"
-        return dataclasses.replace(oracle, description=f"{oracle.description} ({incomplete})")
-    return oracle
-
-
-def _public_folder(folder: Path | None) -> Path:
-    """Return where the public tables are, or would be: the folder itself or its subfolder ``nb201``."""
-    if folder is None:
-        return cache_dir() / "nb201"
-    inside = folder / "nb201"
-    return inside if missing_files(folder) and not missing_files(inside) else folder
 
 
 def load_nats(folder: Path | None) -> Oracle:

@@ -31,6 +31,12 @@ FILES: dict[str, TableFile] = {
 }
 """Data set -> its file: ImageNet's validation images, the same with reassessed labels, and ImageNetV2."""
 
+CONTENTS = (
+    "accuracies of timm's models on ImageNet-1k, on the same images with reassessed labels, and on ImageNetV2 (three CSV "
+    "files, 0.4 MB)"
+)
+"""What there is to download, for the user."""
+
 _SIZE = 224
 _OTHER_DATA = frozenset(
     [
@@ -128,13 +134,9 @@ def load_timm(path: Path | None) -> Oracle:
 
 
 def load_auto(folder: Path | None) -> Oracle | None:
-    """`load_timm`, but None where neither a folder is given nor the cache folder has the tables."""
-    return load_timm(folder) if folder is not None or in_cache() else None
-
-
-def in_cache() -> bool:
-    """Whether `load_timm(None)` finds something."""
-    return (cache_dir() / "timm" / FILES["imagenet"].name).is_file()
+    """`load_timm`, but None where neither a folder is given nor the cache folder has the tables; one of them is enough."""
+    in_cache = (cache_dir() / "timm" / FILES["imagenet"].name).is_file()
+    return load_timm(folder) if folder is not None or in_cache else None
 
 
 def _find(path: Path | None) -> dict[str, Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -110,11 +109,9 @@ def choose_sample(
             f"paper={paper!r} ranks networks of NAS-Bench-201 with known accuracies (variant={variant!r}), and of the "
             f"{len(table.archs)} in the scores {len(kept)} are such; a ranking needs two"
         )
-    tables = {name: oracle.tables[name] for name in datasets}
-    split = {name: oracle.split[name] for name in datasets}
     return PaperSample(
         ScoreTable(table.columns, [row for row in table.rows if row.arch in kept]),
-        dataclasses.replace(oracle, tables=tables, split=split),
+        oracle.only(datasets),
         sources,
         num_networks=len(ranked),
         top_k=top_k,
@@ -251,7 +248,8 @@ def _oracles(tables: Sequence[PaperTable], sample: PaperSample) -> list[Oracle]:
             value = row.values[name]
             if value is not None and values.setdefault(row.arch, value) != value:
                 raise ValueError(f"the column {name!r} has different values for {row.arch} under different seeds")
-        oracles.append(Oracle(f"column {name}", "a column of the scores", {name: ""}, {name: values}))
+        if values:
+            oracles.append(Oracle(f"column {name}", "a column of the scores", {name: ""}, {name: values}))
     return oracles
 
 
