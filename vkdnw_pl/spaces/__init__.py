@@ -2,6 +2,7 @@
 
 from vkdnw_pl.spaces.base import SPACES, BuildOptions, Cost, Space, make_space, read_options, space_key
 from vkdnw_pl.spaces.mbv2 import MBV2
+from vkdnw_pl.spaces.nasbench_macro import NASBenchMacro
 from vkdnw_pl.spaces.nb201 import NB201
 from vkdnw_pl.spaces.timm_zoo import TimmZoo
 
@@ -11,6 +12,7 @@ __all__ = [
     "SPACES",
     "BuildOptions",
     "Cost",
+    "NASBenchMacro",
     "Space",
     "TimmZoo",
     "make_space",
