@@ -1,4 +1,5 @@
 import random
+import re
 
 import pytest
 import torch
@@ -34,7 +35,8 @@ def test_parameters_are_those_of_the_trained_networks(space, arch):
 
 def test_all_of_pit_and_none_of_autoformer_are_listed():
     archs = list(PIT.enumerate())
-    assert len(set(archs)) == 1_600 and archs[0] == "16|2|1-6-6|2-2-2" and archs[-1] == "40|8|3-8-2|8-8-8"
+    assert len(set(archs)) == 1_600
+    assert (archs[0], archs[-1]) == ("16|2|1-6-6|2-2-2", "40|8|3-8-2|8-8-8")
     assert [PIT.validate(arch) for arch in archs] == archs
     with pytest.raises(ValueError, match=r"8e\+08 architectures, too many"):
         TINY.enumerate()
@@ -47,16 +49,16 @@ def test_samples_and_neighbours_are_of_the_space(space):
     seen = set()
     for _ in range(500):
         mutated = space.mutate(arch, rng)
-        assert mutated != arch and space.validate(mutated) == mutated
+        assert mutated != arch
+        assert space.validate(mutated) == mutated
         arch = mutated
         seen.add((len(arch.split("|")[1]), arch.split("|")[0]))
     assert len(seen) > 2
     assert space.sample(random.Random(3)) == space.sample(random.Random(3))
     for title, (pattern, values) in space.decisions.items():
-        import re
-
         found = re.findall(pattern, arch)
-        assert found and set(found) <= set(values), title
+        assert found, title
+        assert set(found) <= set(values)
 
 
 def test_neighbours_of_autoformer_differ_in_one_decision():
