@@ -218,14 +218,16 @@ class OracleOptions(OptionGroup):
     """Known accuracies of the space."""
     oracle_path: str | None = None
     """Folder of the public tables or of NATS-Bench, if it is not the cache folder."""
+    oracle_measures: dict[str, str] | None = None
+    """What the columns of a CSV file hold, where its first line cannot say it (as in 'latency[ms lower]'): column ->
+    UNIT DIRECTION SPLIT, such as '{latency: ms lower, loss: nat lower val}'. Default: accuracies in percent."""
 
     def find_oracle(self, space: str) -> Oracle | None:
         """The known accuracies of a space; None where ``auto`` finds none, or none are asked for."""
         if self.oracle is None:
-            if self.oracle_path is not None:
-                raise ValueError(f"oracle_path={self.oracle_path!r} has no use without oracle; give --oracle nb201")
+            self.refuse("without oracle, such as --oracle nb201", "oracle_path", "oracle_measures")
             return None
-        return find_oracle(self.oracle, self.oracle_path, space)
+        return find_oracle(self.oracle, self.oracle_path, space, self.oracle_measures)
 
 
 @dataclass(frozen=True, kw_only=True)

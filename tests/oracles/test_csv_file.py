@@ -56,7 +56,7 @@ def test_spaces_blank_lines_and_missing_newline_at_the_end():
         (f"arch,x\n{A},50\n{B}\n", "line 3 has 1 cells, the first line has 2"),
         (f"arch,x\n{A},50,60\n", "line 2 has 3 cells, the first line has 2"),
         (f"arch,x\n{A},fifty\n", "line 2, column 'x': 'fifty' is not a number"),
-        (f"arch,x\n{A},\n", "line 2, column 'x': '' is not a finite number"),
+        (f"arch,x\n{A},\n", "column 'x': every cell is empty"),
         (f"arch,x\n{A},nan\n", "line 2, column 'x': 'nan' is not a finite number"),
         (f"arch,x\n{A},inf\n", "'inf' is not a finite number"),
         (f"arch,x\n{A},100.01\n", "100.01 is not an accuracy"),
@@ -70,6 +70,75 @@ def test_spaces_blank_lines_and_missing_newline_at_the_end():
 def test_what_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
         parse(text)
+
+
+def test_columns_say_what_they_hold(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        'arch,top1,cifar10[% test],latency [ms lower],"loss[nat, lower, val]",gain[dB higher],error[% lower],error_std\n'
+        f"{A},50,60,300.5,-2,-1e3,150,9\n{B},,70,,3,4,5,9\n"
+    )
+    oracle = load_csv(path, SPACE)
+    assert {name: vars(oracle.measure(name)) for name in oracle.datasets} == {
+        name: {"dataset": name, "split": split, "unit": unit, "higher_is_better": higher}
+        for name, split, unit, higher in [
+            ("top1", "unspecified", "%", True),
+            ("cifar10", "test", "%", True),
+            ("latency", "unspecified", "ms", False),
+            ("loss", "val", "nat", False),
+            ("gain", "unspecified", "dB", True),
+            ("error", "unspecified", "%", False),
+        ]
+    }
+    assert oracle.tables["top1"] == {A: 50.0}
+    assert oracle.tables["latency"] == {A: 300.5}
+    assert oracle.archs == [A, B]
+    assert oracle.description.endswith("top1, cifar10, latency (ms), lower is better, " + ", ".join([
+        "loss (nat), lower is better", "gain (dB), higher is better", "error (%), lower is better"]))  # fmt: skip
+
+
+def test_a_table_whose_header_cannot_be_changed(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text(f"arch,top1,edge,edge_std\n{A},50,300,1\n")
+    oracle = load_csv(path, SPACE, {"edge": "ms lower", "edge_std": "ms lower test"})
+    assert oracle.units == {"top1": "%", "edge": "ms", "edge_std": "ms"}
+    assert oracle.lower_is_better == ["edge", "edge_std"]
+    assert oracle.split["edge_std"] == "test"
+    for measures, message in [
+        ({"egde": "ms lower"}, r"oracle_measures: 'egde' is not known; did you mean 'edge'\? \(.* has: top1, edge, edge_std\)"),
+        ({"edge": "ms"}, "oracle_measures: 'edge': 'ms' does not say whether higher or lower is better"),
+        ({}, r"300.0 is not an accuracy in percent.*edge\[UNIT lower\]"),
+    ]:  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            load_csv(path, SPACE, measures)
+    path.write_text(f"arch,edge[ms lower]\n{A},300\n")
+    with pytest.raises(ValueError, match=r"oracle_measures: 'edge' is not allowed: .*says itself what it holds"):
+        load_csv(path, SPACE, {"edge": "ms lower"})
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (
+            "x[ms]",
+            r"column 'x\[ms\]': 'ms' does not say whether higher or lower is better; allowed is UNIT DIRECTION SPLIT",
+        ),
+        ("x[]", "there is no unit in ''"),
+        ("x[lower]", "there is no unit in 'lower'"),
+        ("x[ms lowr]", "'lowr' is not known; did you mean 'lower'"),
+        ("x[ms test lower]", "'lower' is not known"),
+        ("x[ms lower val best]", "'best' is not known"),
+        ("x[ms lower", r"a column that says what it holds is written NAME\[UNIT"),
+        ("x[ms lower]y", r"is written NAME\[UNIT"),
+        ("[ms lower]", r"is written NAME\[UNIT"),
+        ("arch[ms lower]", "architectures have no unit"),
+        ("y[ms lower]", "a column repeats: 'y'"),
+        ('"y[ms, lower"', r"is written NAME\[UNIT"),
+    ],
+)
+def test_declarations_that_are_refused(column, message):
+    with pytest.raises(ValueError, match=message):
+        parse(f"arch,y,{column}\n{A},50,50\n")
 
 
 def test_a_file(tmp_path):

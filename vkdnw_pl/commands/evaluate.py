@@ -92,7 +92,9 @@ class EvaluateOptions(OracleOptions, WandbOptions):
         if self.paper == "fig2":
             if self.scores:
                 raise ValueError(f"scores={self.scores!r} has no use {used}, a toy example; give '[]'")
-            self.refuse(f"{used}, a toy example", "oracle_path", "top_k", "ties", "variant", "bootstrap")
+            self.refuse(
+                f"{used}, a toy example", "oracle_path", "oracle_measures", "top_k", "ties", "variant", "bootstrap"
+            )
         if self.bootstrap:
             check_resampling(self.bootstrap)
         for table in PAPER_CHOICES[self.paper]:
@@ -136,7 +138,7 @@ def evaluate(options: EvaluateOptions) -> int:
         table = with_predictions(join_columns(read_score_tables(options.paths, options.space)), options.model_files)
         oracle = options.find_oracle(options.space)
         if options.model_names:
-            oracle = load_oracle(options.oracle or "auto", options.oracle_path, options.space)
+            oracle = load_oracle(options.oracle or "auto", options.oracle_path, options.space, options.oracle_measures)
         rankings = choose_rankings(table.columns, options.rankings)
     folder = ScoreFolder(options.out or _default_out(Path(options.paths[0])))
     check_out(folder.path)
@@ -169,7 +171,7 @@ def _compare_with_paper(options: EvaluateOptions, paper: Paper) -> int:
     else:
         with user_input():
             sources = read_score_tables(options.paths, PAPER_SPACE)
-            oracle = load_oracle(options.oracle or "auto", options.oracle_path)
+            oracle = load_oracle(options.oracle or "auto", options.oracle_path, measures=options.oracle_measures)
             samples = choose_samples(sources, oracle, paper, options.variant, options.top_k)
         tables = [sample.table for sample in samples]
         sizes = " and ".join(f"{sample.size:,}" for sample in samples)

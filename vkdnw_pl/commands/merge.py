@@ -56,7 +56,9 @@ def merge(options: MergeOptions) -> int:
             raise ValueError(f"space={options.space!r} is not allowed: the shards are of {settings['space']!r}")
         oracle = None
         if config["oracle"] is not None:
-            oracle = find_oracle(config["oracle"], config["oracle_path"], settings["space"])
+            oracle = find_oracle(
+                config["oracle"], config["oracle_path"], settings["space"], config.get("oracle_measures")
+            )
         folder = ScoreFolder(options.out or f"runs/{settings['space']}-{joined.digest}")
         folder.check_continues(settings)
         rankings = choose_rankings(joined.table.columns, config["rankings"])

@@ -14,7 +14,7 @@ and a line in ``_SOURCES``.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +48,7 @@ class TableSource(NamedTuple):
 _SOURCES = {
     "digits": TableSource(nb201_tables.SPACE, lambda folder: nb201_tables.load_digits(), embedded=True),
     "nb201": TableSource(nb201_tables.SPACE, nb201_tables.load_nb201, nb201_tables),
+    "nb201_val": TableSource(nb201_tables.SPACE, nb201_tables.load_nb201_val),
     "nats": TableSource(nb201_tables.SPACE, nb201_tables.load_nats),
     "timm": TableSource(timm_results.SPACE, timm_results.load_timm, timm_results),
 }
@@ -68,7 +69,12 @@ ORACLES = ("auto", *TABLES)
 """Names that ``load_oracle`` knows; it also takes the path of a CSV file."""
 
 
-def load_oracle(name: str, oracle_path: str | Path | None = None, space: str = "nb201") -> Oracle:
+def load_oracle(
+    name: str,
+    oracle_path: str | Path | None = None,
+    space: str = "nb201",
+    measures: Mapping[str, str] | None = None,
+) -> Oracle:
     """Load known accuracies.
 
     Args:
@@ -78,19 +84,29 @@ def load_oracle(name: str, oracle_path: str | Path | None = None, space: str = "
             ``arch,<data set>...`` or of a run folder of ``label``.
         oracle_path: folder with the files of the table (of timm's results also one file), in place of the cache folder.
         space: name of the space that the architectures must be of.
+        measures: of a CSV file, column -> what it holds, see `csv_file.parse_measure`.
 
     Raises:
-        ValueError: if there is no such table of the space, it is damaged, or ``oracle_path`` has no use.
+        ValueError: if there is no such table of the space, it is damaged, or ``oracle_path`` or ``measures`` has no use.
     """
-    oracle = find_oracle(name, oracle_path, space)
+    oracle = find_oracle(name, oracle_path, space, measures)
     if oracle is None:
         raise ValueError(f"oracle='auto' finds no known accuracies of {space}; {_choices(space)}")
     return oracle
 
 
-def find_oracle(name: str, oracle_path: str | Path | None = None, space: str = "nb201") -> Oracle | None:
+def find_oracle(
+    name: str,
+    oracle_path: str | Path | None = None,
+    space: str = "nb201",
+    measures: Mapping[str, str] | None = None,
+) -> Oracle | None:
     """Like ``load_oracle``, but None where ``auto`` finds no known accuracies of the space."""
     folder = None if oracle_path is None else Path(oracle_path).expanduser()
+    if measures and name in ORACLES:
+        raise ValueError(
+            f"oracle_measures={dict(measures)!r} has no use with oracle={name!r}: it says what the columns of a CSV file hold"
+        )
     if name == "auto":
         return _auto(space, folder)
     source = _SOURCES.get(name)
@@ -112,7 +128,7 @@ def find_oracle(name: str, oracle_path: str | Path | None = None, space: str = "
     if source is not None:
         return source.load(folder)
     check_imported(space, "the run folder")  # of an option it is imported already
-    return load_csv(Path(name).expanduser(), SPACES[space])
+    return load_csv(Path(name).expanduser(), SPACES[space], measures)
 
 
 def _auto(space: str, folder: Path | None) -> Oracle | None:
@@ -140,11 +156,8 @@ def _auto(space: str, folder: Path | None) -> Oracle | None:
         ways_out = [f"get them with: {download_command(name, folder)}"]
         if any(source.embedded for source in sources.values()):
             ways_out.append("leave oracle_path out for the embedded table")
-        ways_out += [
-            f"choose oracle={other} for a folder of that benchmark"
-            for other, source in sources.items()
-            if source.public is None and not source.embedded
-        ]
+        others = [other for other, source in sources.items() if source.public is None and not source.embedded]
+        ways_out += [f"choose oracle={other}" for other in others]
         raise ValueError(
             f"oracle_path={str(folder)!r} does not hold the public table {name!r} that oracle='auto' looks for there "
             f"(missing: {', '.join(missing[name])}); {', or '.join(ways_out)}"

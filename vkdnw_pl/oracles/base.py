@@ -182,16 +182,18 @@ def missing_files(files: Mapping[str, TableFile], folder: Path) -> list[str]:
     return [file.name for file in files.values() if not (folder / file.name).is_file()]
 
 
-def public_files(what: str, files: Mapping[str, TableFile], folder: Path | None) -> dict[str, Path]:
-    """Key -> file of a public table.
+def public_files(
+    what: str, files: Mapping[str, TableFile], folder: Path | None, oracle: str | None = None
+) -> dict[str, Path]:
+    """Key -> file of a public table; ``oracle`` is what the user calls it, by default ``what``.
 
     ``folder`` has the files, or a subfolder ``what`` of them; None for the cache folder. ValueError if a file is missing
     or is not, byte for byte, the published one.
     """
-    folder = public_folder(what, files, folder)
+    folder, oracle = public_folder(what, files, folder), oracle or what
     if missing := missing_files(files, folder):
         raise ValueError(
-            f"oracle={what!r} needs {', '.join(file.name for file in files.values())} in the folder {folder}; missing: "
+            f"oracle={oracle!r} needs {', '.join(file.name for file in files.values())} in the folder {folder}; missing: "
             f"{', '.join(missing)}; get them with: {download_command(what, folder)}"
         )
     paths = {key: folder / file.name for key, file in files.items()}
@@ -199,7 +201,7 @@ def public_files(what: str, files: Mapping[str, TableFile], folder: Path | None)
         # The hash covers everything that could be checked: number, spelling and order of the keys, and every value.
         if (sha256 := sha256_of(path)) != files[key].sha256:
             raise ValueError(
-                f"oracle={what!r}: {path} is damaged or another file: its SHA-256 is {sha256}, that of the published "
+                f"oracle={oracle!r}: {path} is damaged or another file: its SHA-256 is {sha256}, that of the published "
                 f"file {files[key].sha256}; get it with: {download_command(what, folder)} (a table of your own can be "
                 "given as oracle=FILE.csv)"
             )

@@ -2,7 +2,7 @@
 
 The public files are those of the GENIUS repository (github.com/mingkai-zheng/GENIUS, folder ``benchmark``):
 ``{architecture string: {"val_acc_200", "test_acc_200", "rank"}}``, accuracies in percent, mean over training seeds.
-``test_acc_200`` is what the correlations of the VKDNW paper are computed with. The embedded table has cells that this
+``test_acc_200`` is what the correlations of the VKDNW paper are computed with; ``val_acc_200`` is `load_nb201_val`'s. The embedded table has cells that this
 project trained on scikit-learn's handwritten digits.
 
 NATS-Bench's folder ``NATS-tss-v1_0-3ffb9-simple`` is the user's own download (github.com/D-X-Y/NATS-Bench says from
@@ -19,6 +19,7 @@ import json
 import os
 import pickle
 import sys
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ FILES: dict[str, TableFile] = {
 """Data set -> its file."""
 
 CONTENTS = (
-    "test accuracies of all 15,625 NAS-Bench-201 architectures on CIFAR-10, CIFAR-100 and ImageNet16-120 (three JSON files, "
+    "test and validation accuracies of all 15,625 NAS-Bench-201 architectures on CIFAR-10, CIFAR-100 and ImageNet16-120 (three JSON files, "
     "8 MB)"
 )
 """What there is to download, for the user."""
@@ -75,17 +76,39 @@ DIGITS = files("vkdnw_pl.oracles").joinpath("tables", "nb201_digits.csv")
 
 
 def load_nb201(folder: Path | None) -> Oracle:
-    """Load the public tables: data sets ``cifar10``, ``cifar100`` and ``ImageNet16-120``; of ``folder`` see `public_files`."""
+    """Load the public tables: test accuracies on ``cifar10``, ``cifar100`` and ``ImageNet16-120``; of ``folder`` see
+    `public_files`."""
+    description = "test accuracy after 200 epochs"
+    return _load_public(folder, "nb201", "test", "test_acc_200", description, {})
+
+
+def load_nb201_val(folder: Path | None) -> Oracle:
+    """Load the validation accuracies of the same files: ``cifar10-valid``, ``cifar100`` and ``ImageNet16-120``.
+
+    Those of ``cifar10-valid`` (NATS-Bench's name) are of other networks than the test accuracies on ``cifar10``: of such
+    that were trained on half of the training images, measured on the other half. The other two are of the same networks,
+    measured on the half of the test images that the test accuracies leave out.
+    """
+    description = (
+        "validation accuracy after 200 epochs, cifar10-valid of networks trained on half of the training images"
+    )
+    return _load_public(folder, "nb201_val", "val", "val_acc_200", description, {"cifar10": "cifar10-valid"})
+
+
+def _load_public(
+    folder: Path | None, oracle: str, split: str, key: str, description: str, renamed: Mapping[str, str]
+) -> Oracle:
+    paths = public_files("nb201", FILES, folder, oracle)
     tables = {}
-    paths = public_files("nb201", FILES, folder)
     for dataset, path in paths.items():
         entries = json.loads(path.read_text(encoding="utf-8"))
-        tables[dataset] = {arch: float(entry["test_acc_200"]) for arch, entry in entries.items()}
+        tables[renamed.get(dataset, dataset)] = {arch: float(entry[key]) for arch, entry in entries.items()}
     description = (
-        f"public NAS-Bench-201 tables in {paths['cifar10'].parent} ({num_archs(tables):,} architectures, test accuracy after 200 epochs): "
+        f"public NAS-Bench-201 tables in {paths['cifar10'].parent} ({num_archs(tables):,} architectures, {description}): "
         f"{', '.join(tables)}; for the embedded table: oracle=digits"
     )
-    return Oracle("nb201", description, dict.fromkeys(tables, "test"), tables, networks=NETWORKS)
+    networks = {renamed.get(dataset, dataset): network for dataset, network in NETWORKS.items()}
+    return Oracle(oracle, description, dict.fromkeys(tables, split), tables, networks=networks)
 
 
 def load_digits() -> Oracle:

@@ -31,7 +31,7 @@ from vkdnw_pl.report.figures.style import MAX_NAMES, run_style, to_svg
 from vkdnw_pl.report.figures.trainings import Curve, NamedPoint, epoch_curves, named_scatter
 from vkdnw_pl.report.run_contents import epoch_values, final_accuracy, trained_costs
 from vkdnw_pl.report.run_rankings import ranking_seconds
-from vkdnw_pl.report.runs import Run
+from vkdnw_pl.report.runs import Run, mapping_or_empty
 from vkdnw_pl.report.tables import METRICS, MetricTable, Value, metric_value
 
 MAX_BARS = 14
@@ -213,12 +213,12 @@ def _grouped(runs: Iterable[int], settings: Callable[[int], Any]) -> list[list[i
     return list(groups.values())
 
 
-def _load_oracle(name: str, path: str | None, space: str) -> Oracle | str:
+def _load_oracle(name: str, path: str | None, space: str, measures: tuple[tuple[str, str], ...]) -> Oracle | str:
     """The accuracies that a run was compared with, or why they are not here."""
     if name == "nats":
         return "NATS-Bench's files would run code when they are read; a report reads none such"
     try:
-        return find_oracle(name, path, space) or f"no known accuracies of {space} are here"
+        return find_oracle(name, path, space, dict(measures)) or f"no known accuracies of {space} are here"
     except (ValueError, KeyError, OSError) as error:
         return f"the accuracies cannot be read: {error}"
 
@@ -229,7 +229,8 @@ def _run_scatters(run: Run, panels: int, load: Callable[..., Oracle | str]) -> l
     if not run.config:
         return "the folder has no config.yaml that says which accuracies were used"
     path, name = run.config.get("oracle_path"), str(run.config.get("oracle") or "auto")
-    oracle = load(name, None if path is None else str(path), run.space or "nb201")
+    measures = tuple(mapping_or_empty(run.config.get("oracle_measures")).items())
+    oracle = load(name, None if path is None else str(path), run.space or "nb201", measures)
     if isinstance(oracle, str):
         return oracle
     names = ", ".join(oracle.datasets)

@@ -304,7 +304,7 @@ def _archs_of_oracle(options: ScoreOptions) -> list[str]:
         raise ValueError(
             "archs='oracle' has no use with oracle=null; name the table of accuracies, such as --oracle nb201"
         )
-    archs = load_oracle(options.oracle, options.oracle_path, options.search_space.key).archs
+    archs = load_oracle(options.oracle, options.oracle_path, options.search_space.key, options.oracle_measures).archs
     available = options.search_space.available(archs)
     names = set(available)
     if missing := [arch for arch in archs if arch not in names]:
