@@ -4,6 +4,7 @@ from vkdnw_pl.spaces.autoformer import AutoFormer
 from vkdnw_pl.spaces.base import SPACES, BuildOptions, Cost, Space, make_space, read_options, space_key
 from vkdnw_pl.spaces.mbv2 import MBV2
 from vkdnw_pl.spaces.nasbench_macro import NASBenchMacro
+from vkdnw_pl.spaces.nats_sss import NatsSSS
 from vkdnw_pl.spaces.nb201 import NB201
 from vkdnw_pl.spaces.pit import PiT
 from vkdnw_pl.spaces.timm_zoo import TimmZoo
@@ -16,6 +17,7 @@ __all__ = [
     "BuildOptions",
     "Cost",
     "NASBenchMacro",
+    "NatsSSS",
     "PiT",
     "Space",
     "TimmZoo",

@@ -49,13 +49,9 @@ CODINGS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class NB201Options(BuildOptions):
-    """The parameters of the macro network around the cell."""
+class CellNetworkOptions(BuildOptions):
+    """The parameters of the macro network around the cell that both spaces of NATS-Bench have."""
 
-    channels: int = 16
-    """C, the width of the first stage."""
-    cells: int = 5
-    """N, the number of cells per stage."""
     num_classes: int = 10
     image_size: int = 32
     """32 pixels for CIFAR, 16 for ImageNet16-120."""
@@ -63,11 +59,25 @@ class NB201Options(BuildOptions):
     bn_track_running_stats: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in {"channels": 1, "cells": 0, "image_size": 4}.items():
-            check_whole(f"network.{name}", getattr(self, name), least)
+        check_whole("network.image_size", self.image_size, 4)
         super().__post_init__()
         for name in ("bn_affine", "bn_track_running_stats"):
             check_bool(f"network.{name}", getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NB201Options(CellNetworkOptions):
+    """The parameters of the macro network around the cell."""
+
+    channels: int = 16
+    """C, the width of the first stage."""
+    cells: int = 5
+    """N, the number of cells per stage."""
+
+    def __post_init__(self) -> None:
+        for name, least in {"channels": 1, "cells": 0}.items():
+            check_whole(f"network.{name}", getattr(self, name), least)
+        super().__post_init__()
         for name, numbers, what in (
             ("channels", 280 * self.channels**2, "the reductions' weights"),
             ("cells", 3 * _CELL * self.cells, "the modules of three stages of cells"),
@@ -139,36 +149,9 @@ class NB201(Space):
 
     def cost(self, arch: str, **network: Any) -> Cost:
         """MACs and parameters; equal to the benchmark's own numbers at its settings."""
-        genotype, opt = self.parse(arch), read_options(NB201Options, network)
-        macs = num_params = 0
-        size = opt.image_size
-
-        def conv(c_in: int, c_out: int, kernel: int, norm: bool = True, times: int = 1) -> None:
-            nonlocal macs, num_params
-            weights = c_in * c_out * kernel**2
-            macs += times * weights * size * size
-            num_params += times * (weights + (2 * c_out if norm and opt.bn_affine else 0))
-
-        conv(opt.in_channels, opt.channels, 3)
-        for stage in range(3):
-            width = opt.channels * 2**stage
-            if stage:
-                pooled, size = size // 2, (size + 1) // 2
-                if pooled != size:
-                    raise ValueError(
-                        f"network.image_size={opt.image_size} is not allowed: it must be a multiple of 4, because "
-                        "the two reductions halve the resolution on both of their branches"
-                    )
-                conv(width // 2, width, 3)
-                conv(width, width, 3)
-                conv(width // 2, width, 1, norm=False)
-            for op in genotype:
-                if OPS[op] in ("nor_conv_1x1", "nor_conv_3x3"):
-                    conv(width, width, 1 if OPS[op] == "nor_conv_1x1" else 3, times=opt.cells)
-        features = 4 * opt.channels
-        num_params += (2 * features if opt.bn_affine else 0) + features * opt.num_classes + opt.num_classes
-        macs += features * opt.num_classes + opt.num_classes
-        return Cost(macs=macs, num_params=num_params)
+        opt = read_options(NB201Options, network)
+        stages = [(opt.channels * 2**stage,) * 2 for stage in range(3)]
+        return cell_network_cost([OPS[i] for i in self.parse(arch)], stages, opt.cells, opt)
 
     def aleph(self, arch: str, **network: Any) -> int:
         """Convolutions of all cells, of the stem and of the two reductions, and the classifier."""
@@ -258,6 +241,45 @@ class NB201(Space):
         return tuple(
             op if s in from_input and t in to_output else 0 for (s, t), op in zip(EDGES, genotype, strict=True)
         )
+
+
+def cell_network_cost(
+    ops: Sequence[str], stages: Sequence[tuple[int, int]], cells: int, opt: CellNetworkOptions
+) -> Cost:
+    """MACs and parameters of a `networks.nb201.CellNetwork` with these arguments, equal to the benchmark's own numbers."""
+    macs = num_params = 0
+    size = opt.image_size
+
+    def conv(c_in: int, c_out: int, kernel: int, norm: bool = True) -> None:
+        nonlocal macs, num_params
+        weights = c_in * c_out * kernel**2
+        macs += weights * size * size
+        num_params += weights + (2 * c_out if norm and opt.bn_affine else 0)
+
+    width = stages[0][0]
+    conv(opt.in_channels, width, 3)
+    for number, (c_in, c_out) in enumerate(stages):
+        if number:
+            pooled, size = size // 2, (size + 1) // 2
+            if pooled != size:
+                raise ValueError(
+                    f"network.image_size={opt.image_size} is not allowed: it must be a multiple of 4, because "
+                    "the two reductions halve the resolution on both of their branches"
+                )
+            conv(width, c_in, 3)
+            conv(c_in, c_in, 3)
+            conv(width, c_in, 1, norm=False)
+        for cell in range(cells):
+            for op, (source, _) in zip(ops, EDGES, strict=True):
+                before = c_out if source or cell else c_in
+                if op.startswith("nor_conv"):
+                    conv(before, c_out, 1 if op == "nor_conv_1x1" else 3)
+                elif op == "skip_connect" and before != c_out:
+                    conv(before, c_out, 1)
+        width = c_out
+    num_params += (2 * width if opt.bn_affine else 0) + width * opt.num_classes + opt.num_classes
+    macs += width * opt.num_classes + opt.num_classes
+    return Cost(macs=macs, num_params=num_params)
 
 
 @cache  # a third of a second, for which every `sample:N` and every table asked again
