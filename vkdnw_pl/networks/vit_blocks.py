@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
@@ -63,9 +65,8 @@ class TransformerLayer(nn.Sequential):
     def __init__(
         self, dim: int, heads: int, hidden: int, drop_path: float, linear: type[nn.Linear] = nn.Linear
     ) -> None:
-        super().__init__()
-        self.attn = AttentionBlock(dim, heads, drop_path, linear)
-        self.mlp = MLPBlock(dim, hidden, drop_path, linear)
+        attn = AttentionBlock(dim, heads, drop_path, linear)
+        super().__init__(OrderedDict(attn=attn, mlp=MLPBlock(dim, hidden, drop_path, linear)))
 
 
 def sub_blocks(network: nn.Module) -> tuple[str, ...]:

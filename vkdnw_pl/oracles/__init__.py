@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vkdnw_pl.errors import nearest
-from vkdnw_pl.oracles import nb201_tables, timm_results
+from vkdnw_pl.oracles import autoformer, nb201_tables, pit, timm_results
 from vkdnw_pl.oracles.base import (
     Measure,
     Oracle,
@@ -51,6 +51,8 @@ _SOURCES = {
     "nb201_val": TableSource(nb201_tables.SPACE, nb201_tables.load_nb201_val),
     "nats": TableSource(nb201_tables.SPACE, nb201_tables.load_nats),
     "timm": TableSource(timm_results.SPACE, timm_results.load_timm, timm_results),
+    "autoformer": TableSource(autoformer.SPACE, autoformer.load_autoformer, autoformer),
+    "pit": TableSource(pit.SPACE, pit.load_pit, pit),
 }
 
 TABLES = {name: source.space for name, source in _SOURCES.items()}
