@@ -235,7 +235,7 @@ def test_as_a_command_line(tmp_path, capsys):
     parser = CommandParser(command.download, "vkdnw download")
     options = parser.parse(["nb201", "--out", str(tmp_path), "--force", "true"])
     assert options == DownloadOptions(what="nb201", out=tmp_path, base_url=None, force=True)
-    with pytest.raises(UsageError, match="what=nb101 is not allowed: it takes .*nb201 or "):
+    with pytest.raises(UsageError, match=r"what=nb101 is not allowed: it takes .*nb201 or "):
         parser.parse(["nb101"])
     with pytest.raises(SystemExit):
         parser.parse(["--help"])
