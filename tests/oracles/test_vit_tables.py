@@ -39,7 +39,7 @@ def test_the_published_tables(name):
         assert all(space.validate(arch) == arch for arch in table)
         if tau is not None:
             params = [float(space.cost(arch, num_classes=100).num_params) for arch in table]
-            assert round(float(kendall_tau(params, list(table.values()))), 2) == tau
+            assert float(kendall_tau(params, list(table.values()))) == pytest.approx(tau, abs=0.01)
     assert oracle.network("chaoyang_kd") == {"num_classes": 4}
 
 

@@ -20,7 +20,7 @@ from vkdnw_pl.proxies.functional.fisher import by_position
 
 
 class FeatureProxy(GraphProxy):
-    """A proxy that reads feature maps.
+    """A proxy that reads feature maps, of a transformer the tokens behind each residual sub-block.
 
     Args:
         batchnorm: see `GraphProxy`.
@@ -79,7 +79,8 @@ class Trainability(FeatureProxy):
 
     σ is the spectral norm of the estimated Jacobian of the block: random signs g are sent back through it, and
     ``g_inᵀ g / (B H W)`` is the estimate. Higher is better. No score where a block is the identity (the official
-    code: -inf).
+    code: -inf). On tokens (B, N, d) the estimate is ``g_inᵀ g / (B N)``, and what is the identity, or has a pooling
+    before it, is left out, as in the code for AutoFormer.
     """
 
     info = ProxyInfo(
@@ -98,10 +99,18 @@ class Trainability(FeatureProxy):
         values = []
         # Deep to shallow, the order in which the official code draws its signs.
         for before, after in reversed(list(pairwise(taps))):
+            if after.dim() == 3 and before.shape != after.shape:
+                continue  # pooled between them: a position of the one is none of the other
             draw = torch.randint(0, 2, after.shape, generator=generator, dtype=torch.float32)
             # In the memory order of the map: passes back from another one take twice the time.
             signs = torch.empty_like(after, requires_grad=False).copy_(draw.mul_(2).sub_(1))
-            values.append(block_trainability(before, after, signs))
+            try:
+                values.append(block_trainability(before, after, signs))
+            except Identity:
+                if after.dim() != 3:
+                    raise
+        if not values:
+            raise UndefinedScore("no sub-block of the transformer has a Jacobian that can be estimated")
         return {"trainability": sum(values) / len(values)}
 
 
@@ -111,26 +120,30 @@ def check_pairs(maps: Sequence[object]) -> None:
         raise UndefinedScore("the network has one feature map, and the definition compares two")
 
 
+class Identity(UndefinedScore):
+    """A block is the identity."""
+
+
 def block_trainability(before: Tensor, after: Tensor, signs: Tensor) -> float:
     """``2 - σ - 1 / (σ + 1e-6)`` of the block that maps ``before`` (B, C, H, W) to ``after``, with cotangent ``signs``.
 
-    ValueError where the block does not divide height and width by the same whole number.
+    Tokens (B, N, d) are positions with d channels. `Identity` where the block is that; ValueError where the block does not divide height and width by the same whole number.
     """
     pulled = torch.zeros_like(before)
     if after.requires_grad:
         (grad,) = torch.autograd.grad(after, before, signs, retain_graph=True, allow_unused=True)
         pulled = pulled if grad is None else grad
     if pulled.shape == signs.shape and torch.equal(pulled, signs):
-        raise UndefinedScore("a block is the identity")
-    stride = before.shape[-1] // after.shape[-1]
-    if before.shape[-2:] != (after.shape[-2] * stride, after.shape[-1] * stride):
+        raise Identity("a block is the identity")
+    stride = 1 if after.dim() == 3 else before.shape[-1] // after.shape[-1]
+    if after.dim() == 4 and before.shape[-2:] != (after.shape[-2] * stride, after.shape[-1] * stride):
         raise ValueError(
             f"a block maps height and width {tuple(before.shape[-2:])} to {tuple(after.shape[-2:])}; trainability needs "
             "blocks that divide both by the same whole number (choose another input size)"
         )
     if stride > 1:
         pulled = F.pixel_unshuffle(pulled, stride)
-    positions = signs.numel() / signs.shape[1]
-    matrix = by_position(pulled).double().T @ by_position(signs).double() / positions
+    signs_PC = by_position(signs).double()
+    matrix = by_position(pulled).double().T @ signs_PC / len(signs_PC)
     sigma = float(torch.linalg.matrix_norm(matrix, 2))
     return 2.0 - sigma - 1.0 / (sigma + 1e-6)

@@ -181,13 +181,18 @@ class Borrowed:
         return self._graph[1]
 
     def taps(self, batchnorm: BatchNorm, which: Taps = "own") -> tuple[Tensor, ...]:
-        """Feature maps (B, C, H, W) of the shared forward pass, see `networks.features.feature_taps`; at least one."""
+        """Feature maps of the shared forward pass, see `networks.features.feature_taps`; at least one.
+
+        They are (B, C, H, W), or tokens (B, N, d) where the network's own attribute ``feature_taps`` names such modules.
+        """
         names = self._tap_names(which)
         if not set(names) <= set(self.graph(batchnorm).taps):
             self._graph = None
         taps = tuple(tap for name, tap in self.graph(batchnorm).taps.items() if name in names)
+        first = taps[0].dim() if taps and isinstance(taps[0], Tensor) else 4
+        dim = 3 if first == 3 and hasattr(self.network, "feature_taps") else 4
         for tap in taps:
-            if not isinstance(tap, Tensor) or tap.dim() != 4:
+            if not isinstance(tap, Tensor) or tap.dim() != dim:
                 got = tuple(tap.shape) if isinstance(tap, Tensor) else type(tap).__name__
                 raise ValueError(f"feature maps must be (batch, channels, height, width); the network has one of {got}")
         if not taps:

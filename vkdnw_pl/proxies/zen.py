@@ -14,11 +14,15 @@ from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import BatchVarianceMode
 from vkdnw_pl.proxies.functional.passes import unchanged
 
+_OTHER_NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
+
 
 class Zen(Proxy):
     """``log mean_b Σ |f(u) - f(u + γ v)| + Σ_BN log sqrt(mean_c variance_c)``. Higher is better.
 
-    f is the last feature map before pooling, u the images, v standard normal noise, all weights N(0, 1).
+    f is the last feature map before pooling, u the images, v standard normal noise, all weights N(0, 1). No score where
+    a network has layer or group norms (transformers, ConvNeXt): they take out the scale of the weights, which the
+    definition adds again for batch norms alone.
 
     Args:
         gamma: γ, size of the step.
@@ -43,6 +47,10 @@ class Zen(Proxy):
         self.variance = variance
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
+        if any(isinstance(module, _OTHER_NORMS) for module in borrowed.network.modules()):
+            raise UndefinedScore(
+                "layer norms take out the scale of the weights, and the definition adds it again for batch norms alone"
+            )
         images = borrowed.inputs
         if not images.is_floating_point():
             raise UndefinedScore("inputs that are whole numbers cannot be moved a little")

@@ -84,12 +84,14 @@ def entropy(weights: Tensor) -> Tensor:
 
 
 def by_position(feature: Tensor) -> Tensor:
-    """A map (B, C, H, W) as a matrix (B H W, C), which is a view where its channels are last in memory."""
-    return feature.movedim(1, -1).flatten(0, -2)
+    """A map (B, C, H, W) as a matrix (B H W, C), which is a view where its channels are last in memory; tokens (B, N, d)
+    as (B N, d)."""
+    return (feature.movedim(1, -1) if feature.dim() == 4 else feature).flatten(0, -2)
 
 
 def feature_entropy(feature: Tensor) -> float:
-    """Entropy in nats of the normalised eigenvalues of the channel covariance of a map (B, C, H, W), as in AZ-NAS."""
+    """Entropy in nats of the normalised eigenvalues of the channel covariance of a map (B, C, H, W), or of tokens
+    (B, N, d), as in AZ-NAS."""
     # Centred in float64: in float32 the mean of a constant is not always that constant.
     x = by_position(feature.detach())
     x = x - x.mean(0, dtype=torch.float64)
