@@ -93,8 +93,8 @@ def test_columns_say_what_they_hold(tmp_path):
     assert oracle.tables["top1"] == {A: 50.0}
     assert oracle.tables["latency"] == {A: 300.5}
     assert oracle.archs == [A, B]
-    assert oracle.description.endswith("top1, cifar10, latency (ms), lower is better, " + ", ".join([
-        "loss (nat), lower is better", "gain (dB), higher is better", "error (%), lower is better"]))  # fmt: skip
+    assert oracle.description.endswith("top1, cifar10, latency (ms, lower is better), " + ", ".join([
+        "loss (nat, lower is better)", "gain (dB, higher is better)", "error (%, lower is better)"]))  # fmt: skip
 
 
 def test_a_table_whose_header_cannot_be_changed(tmp_path):

@@ -66,7 +66,7 @@ def test_data_sets_of_their_own_kind_and_of_different_architectures():
     assert oracle.doubts() == ["b: measured once"]
     a, b = map(oracle.measure, "ab")
     assert (a.axis, a.is_accuracy, a.text(1.5), a.best([1, 2])) == ("accuracy (%)", True, "1.50 %", 2)
-    assert (b.axis, b.is_accuracy, b.text(300), b.best([1, 2])) == ("b (ms), lower is better", False, "300 ms", 1)
+    assert (b.axis, b.is_accuracy, b.text(300), b.best([1, 2])) == ("b (ms, lower is better)", False, "300 ms", 1)
     only = oracle.only(["b"])
     assert (only.datasets, only.units, [*only.lower_is_better], only.split) == (
         ("b",),

@@ -50,7 +50,7 @@ def metrics_text(rows: list[tuple], dataset: str = "digits", n: int = 40, seeds:
         cells = ["" if value is None else repr(value) for value in values]
         std = ["" if value is None or seeds == 1 else "0.0125" for value in values]
         quoted = '"' + ranking.replace('"', '""') + '"'
-        lines.append(",".join([quoted, dataset, "test", str(n), *cells, str(n), str(seeds), *std]))
+        lines.append(",".join([quoted, dataset, "test", str(n), *cells, str(n), str(seeds), *std, "%", "higher"]))
     return "\n".join(lines) + "\n"
 
 

@@ -47,7 +47,7 @@ def test_metrics_of_several_runs(tmp_path):
         ]
     )
     table = metric_table([run.metrics for run in runs])
-    assert table.datasets == (("digits", "test"), ("other", "test"))
+    assert table.titles == ["digits (test)", "other (test)"]
     assert [(row.run, row.ranking) for row in table.rows] == [(0, "x"), (0, "y"), (1, "x")]
     marked = [[cell is not None and cell.best for cell in row.cells] for row in table.rows]
     assert marked == [

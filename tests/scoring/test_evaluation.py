@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import scipy.stats
 from vkdnw_pl.metrics.functional import ndcg
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.runs.table import ScoreRow, ScoreTable
+from vkdnw_pl.scoring.bootstrap import bootstrap_intervals
 from vkdnw_pl.scoring.evaluation import (
     METRIC_COLUMNS,
     choose_rankings,
@@ -97,9 +99,36 @@ def test_a_metric_that_is_undefined_is_an_empty_cell(tmp_path):
     header, line = (tmp_path / "metrics.csv").read_text().splitlines()
     assert header == ",".join(METRIC_COLUMNS)
     assert line.startswith("a,one,test,3,,,0.")
-    assert line.endswith(",3,1,,,")
+    assert line.endswith(",3,1,,,,%,higher")
     write_ranking(tmp_path / "ranking.csv", done)
     assert (tmp_path / "ranking.csv").read_text() == "arch,a\narch0,2.0\narch1,2.0\narch2,2.0\n"
+
+
+def test_of_a_latency_less_is_better_and_there_is_no_ndcg():
+    archs = dict(zip(ARCHS, [300.0, 150.0, -2.0, 150.0]))
+    oracle = Oracle("o", "d", {"ms": "test"}, {"ms": archs}, units={"ms": "ms"}, lower_is_better=["ms"])
+    as_good = make_oracle([-value for value in archs.values()])
+    scores = make_table({"a": [1.0, 2.0, 4.0, 3.0]})
+    rows = [
+        evaluate(scores, o).metrics[0] for o in (oracle, dataclasses.replace(as_good, units={"one": "negative ms"}))
+    ]
+    assert rows[0]["kendall"] == pytest.approx(scipy.stats.kendalltau([1, 2, 4, 3], [-300, -150, 2, -150]).statistic)
+    assert rows[0]["kendall"] > 0.9
+    assert [rows[0][name] for name in ("ndcg", "ndcg_k", "unit", "better")] == [None, None, "ms", "lower"]
+    names = ("kendall", "spearman", "ndcg")
+    assert [rows[0][name] for name in names] == [rows[1][name] for name in names]
+    assert rows[1]["better"] == "higher"
+    intervals = bootstrap_intervals(scores, oracle, choose_rankings(("a",), None), resamples=100)
+    assert "ndcg" not in intervals.get(("a", "ms"), {})
+
+
+def test_data_sets_with_architectures_of_their_own():
+    oracle = Oracle(
+        "o", "d", {"x": "test", "y": "test"}, {"x": {ARCHS[0]: 1.0, ARCHS[1]: 2.0}, "y": {ARCHS[1]: 5.0, ARCHS[2]: 4.0}}
+    )
+    done = evaluate(make_table({"a": [1.0, 2.0, 3.0]}), oracle)
+    assert done.known == {"x": [0, 1], "y": [1, 2]}
+    assert [(row["dataset"], row["n"], row["kendall"]) for row in done.metrics] == [("x", 2, 1.0), ("y", 2, -1.0)]
 
 
 def test_several_data_sets_from_one_scoring():

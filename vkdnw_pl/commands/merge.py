@@ -79,6 +79,7 @@ def merge(options: MergeOptions) -> int:
             evaluation = write_results(folder, table, oracle, rankings, config["top_k"])
             log_evaluation(run, folder, evaluation, oracle)
             record.meta["notes"] = result_notes(evaluation, oracle)
+            record.meta["cautions"] = [] if oracle is None else oracle.warnings
             record.end("stopped" if joined.missing else "finished")
             log_score_files(run, folder)
             run.exit_code = 1 if failed_rows(table) else 0

@@ -106,6 +106,7 @@ def _make_and_evaluate(
     if plan.shard is None:
         evaluation = write_results(folder, table, plan.oracle, plan.rankings, options.top_k)
         record.meta["notes"] += result_notes(evaluation, plan.oracle)
+        record.meta["cautions"] = [] if plan.oracle is None else plan.oracle.warnings
         log_evaluation(run, folder, evaluation, plan.oracle)
     else:
         print_failures(table.rows)

@@ -101,11 +101,16 @@ class Oracle:
             for dataset, known in whose.items()
         ]
 
+    @property
+    def warnings(self) -> list[str]:
+        """The cautions, each with its data set."""
+        return [f"{dataset}: {caution}" for dataset, caution in self.cautions.items()]
+
     def doubts(self) -> list[str]:
         """The cautions, and a text for each data set whose accuracies look like fractions."""
         percents = {dataset: table for dataset, table in self.tables.items() if self.measure(dataset).unit == PERCENT}
         medians = {dataset: statistics.median(table.values()) for dataset, table in percents.items()}
-        return [f"{dataset}: {caution}" for dataset, caution in self.cautions.items()] + [
+        return self.warnings + [
             f"the accuracies on {dataset} look like fractions (their median is {median:g}); they are read as percent"
             for dataset, median in medians.items()
             if median < 1 and self.measure(dataset).higher_is_better
@@ -136,16 +141,40 @@ class Measure:
 
     @property
     def is_accuracy(self) -> bool:
-        """Whether this is a percentage of which more is better: what nDCG's gains are made for."""
+        """Whether this is a percentage of which more is better: what the gains of nDCG, 2^accuracy - 1, are made for."""
         return self.unit == PERCENT and self.higher_is_better
+
+    @property
+    def sign(self) -> int:
+        """Factor that makes more of a value better; metrics are computed with it."""
+        return 1 if self.higher_is_better else -1
+
+    @property
+    def kind(self) -> str:
+        """Unit and direction, such as ``ms, lower is better``; empty for accuracies."""
+        direction = f"{'higher' if self.higher_is_better else 'lower'} is better"
+        return "" if self.is_accuracy else ", ".join(filter(None, [self.unit, direction]))
 
     @property
     def axis(self) -> str:
         """Label of an axis: ``accuracy (%)``, or the name with unit and direction."""
-        if self.is_accuracy:
-            return f"accuracy ({PERCENT})"
+        return f"{self.dataset} ({self.kind})" if self.kind else f"accuracy ({PERCENT})"
+
+    @property
+    def details(self) -> str:
+        """Split and, but for accuracies, unit and direction: ``test``, ``val, nat, lower is better``."""
+        return ", ".join(filter(None, [self.split, self.kind]))
+
+    @property
+    def title(self) -> str:
+        """Head of a table or panel: ``cifar10 (test)``."""
+        return f"{self.dataset} ({self.details})" if self.details else self.dataset
+
+    @property
+    def key(self) -> str:
+        """Name of the values among others: ``accuracy/cifar10``, ``value/latency (ms)``."""
         unit = f" ({self.unit})" if self.unit else ""
-        return f"{self.dataset}{unit}, {'higher' if self.higher_is_better else 'lower'} is better"
+        return f"accuracy/{self.dataset}" if self.is_accuracy else f"value/{self.dataset}{unit}"
 
     def text(self, value: float) -> str:
         """A value for the user, with its unit: ``93.76 %``."""

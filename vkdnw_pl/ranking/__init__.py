@@ -192,13 +192,19 @@ def _names(term: Term) -> tuple[str, ...]:
     return (term,) if isinstance(term, str) else tuple(term)
 
 
-def rank_agreement(score: Any, accuracy: Any, top_k: int, ties: str, places: float = 1.0) -> dict[str, float | None]:
-    """Kendall's tau-b, Spearman's rho, nDCG of scores (n,) for accuracies (n,), by `METRICS`; None: undefined."""
+def rank_agreement(
+    score: Any, accuracy: Any, top_k: int | None, ties: str, places: float = 1.0
+) -> dict[str, float | None]:
+    """Kendall's tau-b, Spearman's rho, nDCG of scores (n,) for accuracies (n,), by `METRICS`; None: undefined.
+
+    ``accuracy`` may be anything of which more is better; where it is no percentage there is no nDCG, ``top_k`` None: a
+    gain of 2^value - 1 has a meaning for percents alone.
+    """
     from vkdnw_pl.metrics.functional import kendall_tau, ndcg, spearman_rho
 
     values = (
         float(kendall_tau(score, accuracy)),
         float(spearman_rho(score, accuracy)),
-        float(ndcg(score, accuracy, top_k=top_k, ties=ties, places=places)),  # type: ignore[arg-type]
+        math.nan if top_k is None else float(ndcg(score, accuracy, top_k, ties, places=places)),  # type: ignore[arg-type]
     )
     return {name: None if math.isnan(value) else value for name, value in zip(METRICS, values)}

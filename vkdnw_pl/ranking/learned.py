@@ -147,15 +147,16 @@ class LearnedRanking:
         seed: int = 1,
         train_size: int | None = None,
         dataset: str = "",
-        top_k: int = 1000,
+        top_k: int | None = 1000,
         ties: str = "average",
         places: float = 1.0,
     ) -> LearnedRanking:
         """Train on a random part of the n architectures and measure on the others, which do not influence the model.
 
         In a feature, ``inf`` counts as the largest and ``-inf`` and NaN (no value) as the smallest value of the
-        training part. ``accuracy`` (n,) is in percent, ``dataset`` says of what, for the record; ``seed`` is that of
-        the split and of the model; for ``top_k``, ``ties`` and ``places`` see ``metrics.functional.ndcg``.
+        training part. ``accuracy`` (n,) is in percent, or anything else of which more is better (then ``top_k`` is
+        None: no nDCG); ``dataset`` says of what, for the record; ``seed`` is that of the split and of the model; for
+        ``top_k``, ``ties`` and ``places`` see ``metrics.functional.ndcg``.
         """
         pipeline = _make_pipeline(model, seed)
         accuracy, n = np.asarray(accuracy, dtype=np.float64), len(features.archs)
@@ -183,13 +184,15 @@ class LearnedRanking:
             train_size=train_size,
             num_archs=n,
             dataset=dataset,
-            metrics={**agreement, "ndcg_k": min(top_k, round(len(test) * places))},
+            metrics={**agreement, "ndcg_k": None if top_k is None else min(top_k, round(len(test) * places))},
             versions={"vkdnw_pl": __version__, **{name: version(name) for name in ("scikit-learn", "numpy", "skops")}},
             pipeline=pipeline,
         )
 
     def predict(self, columns: Mapping[str, Any], archs: Sequence[str]) -> Array:
-        """Predict the accuracies (n,), in percent, of architectures of the model's space; graph features are computed.
+        """Predict what the model was trained on, such as accuracies in percent (n,); more is better.
+
+        Architectures are of the model's space; graph features are computed.
 
         ``columns`` (n,) are made with the settings of the table that the model was trained on.
         """

@@ -241,7 +241,9 @@ def _run_scatters(run: Run, panels: int, load: Callable[..., Oracle | str]) -> l
 
 def _scatters(run: Run, ranking: pd.DataFrame, oracle: Oracle, panels: int) -> Iterator[Scatter]:
     for dataset in dict.fromkeys(row["dataset"] for row in run.metrics):
-        accuracies = oracle.tables.get(dataset, {})
+        if dataset not in oracle.tables:
+            continue
+        accuracies, measure = oracle.tables[dataset], oracle.measure(dataset)
         accuracy = np.array([accuracies.get(arch, math.nan) for arch in ranking.index], dtype=np.float64)
         if not np.isfinite(accuracy).any():
             continue
@@ -256,12 +258,14 @@ def _scatters(run: Run, ranking: pd.DataFrame, oracle: Oracle, panels: int) -> I
             ranks = ranking[name].to_numpy()
             drawn = np.isfinite(accuracy) & np.isfinite(ranks)
             if drawn.any():
-                figure = rank_panel(ranks[drawn], accuracy[drawn], ranking.index[drawn])
+                figure = rank_panel(ranks[drawn], accuracy[drawn], ranking.index[drawn], measure)
                 svg = to_svg(figure, f"{name} on {dataset}: rank against accuracy")
                 figures.append(Figure(name, svg, note="" if taus[name] is None else f"KT {taus[name]:.3f}"))
         finite = accuracy[np.isfinite(accuracy)]
         note = f"{len(finite):,} architectures"
-        note += "; triangles lie below the edge" if finite.min() < accuracy_limits(finite)[0] else ""
+        beyond = (measure.sign * (finite - accuracy_limits(finite, measure)[0]) < 0).any()
+        note += "; triangles lie below the edge" if beyond else ""
+        note += f"; {oracle.cautions[dataset]}" if dataset in oracle.cautions else ""
         if len(order) > len(figures):
             note += f"; the {len(figures)} rankings with the best Kendall's tau of {len(order)}"
         yield Scatter(dataset, tuple(figures), note)

@@ -111,7 +111,9 @@ class Run:
         if table is None:
             return []
         for column in table.names:
-            if column not in ("ranking", "dataset", "split"):
+            if column == "better":
+                table.choices(column, ("higher", "lower"))
+            elif column not in ("ranking", "dataset", "split", "unit"):
                 table.numbers(column)
         columns = [table.texts(name) for name in table.names]
         metrics = [dict(zip(table.names, row)) for row in zip(*columns)]
@@ -316,7 +318,9 @@ def _notes(
             yield f"shard {settings['shard']} of a run, not merged with the others"
         elif status == FINISHED and not table.is_file():
             yield "scores.csv is missing"
-    elif meta["command"] == "search":
+    if isinstance(cautions := meta.get("cautions"), list):
+        yield from map(str, cautions)
+    if meta["command"] == "search":
         planned, evaluated = meta.get("evaluations"), last.get("evaluated_in_all")
         if isinstance(planned, int) and isinstance(evaluated, int) and evaluated < planned:
             yield f"{evaluated:,} of {planned:,} networks were evaluated"

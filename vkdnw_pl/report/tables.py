@@ -12,15 +12,20 @@ from typing import Any, NamedTuple, TextIO
 
 from tabulate import tabulate
 
+from vkdnw_pl.oracles import Measure
+from vkdnw_pl.oracles.base import PERCENT
+
 METRICS = {"kendall": "KT", "spearman": "SPR", "ndcg": "nDCG"}
 """The metric columns of ``metrics.csv`` and their short names; all are higher = better."""
 
+_CAVEAT = "nDCG is for accuracies in percent alone; where lower values are better, a positive KT is good, too."
 _DIGITS = 3
 _GAP = "  "
 
 Row = Mapping[str, Any]
 """One row of ``metrics.csv``: ``ranking, dataset, split, n, kendall, spearman, ndcg, ndcg_k, seeds`` and, empty with
-one seed, ``kendall_std, spearman_std, ndcg_std``; numbers or the text of a CSV file."""
+one seed, ``kendall_std, spearman_std, ndcg_std``; perhaps ``unit, better`` (``higher`` or ``lower``) of the values that the
+ranking is compared with; numbers or the text of a CSV file."""
 
 
 class Line(SimpleNamespace):
@@ -59,8 +64,8 @@ class MetricRow(NamedTuple):
 class MetricTable(NamedTuple):
     """The rank metrics of one or several runs; rankings and data sets in the order in which they come."""
 
-    datasets: tuple[tuple[str, str], ...]
-    """Name and split."""
+    datasets: tuple[Measure, ...]
+    """What rankings are compared with."""
     sizes: tuple[str, ...]
     """How many architectures, of each data set, as text; so are the cuts of nDCG."""
     cuts: tuple[str, ...]
@@ -72,7 +77,12 @@ class MetricTable(NamedTuple):
     @property
     def titles(self) -> list[str]:
         """``cifar10 (test)``, for each data set."""
-        return [f"{name} ({split})" if split else name for name, split in self.datasets]
+        return [measure.title for measure in self.datasets]
+
+    @property
+    def caveat(self) -> str:
+        """What to know of values that are no accuracies in percent; empty where there are none."""
+        return "" if all(measure.is_accuracy for measure in self.datasets) else _CAVEAT
 
     @property
     def heads(self) -> list[str]:
@@ -91,23 +101,31 @@ def metric_value(row: Row, metric: str) -> Value:
     return Value(_number(row, metric), _number(row, f"{metric}_std", optional=True))
 
 
+def measure_of(row: Row) -> Measure:
+    """What a metric row compares its ranking with; of tables that do not say it, an accuracy."""
+    unit, better = row.get("unit"), row.get("better")
+    return Measure(
+        str(row["dataset"]), str(row.get("split") or ""), PERCENT if unit is None else str(unit), better != "lower"
+    )
+
+
 def metric_table(runs: Sequence[Iterable[Row]]) -> MetricTable | None:
     """Arrange the metric rows of runs; None where there are none.
 
     Raises:
         ValueError: if a row lacks a column, holds text where a number belongs, or comes twice in a run.
     """
-    lines: dict[tuple[int, str], dict[tuple[str, str], Row]] = {}
+    lines: dict[tuple[int, str], dict[Measure, Row]] = {}
     for run, rows in enumerate(runs):
         for row in rows:
             for column in ("ranking", "dataset", "split"):
                 if column not in row:
                     raise ValueError(f"a metric row has no column {column!r} (it has: {', '.join(row)})")
-            name, split, ranking = str(row["dataset"]), str(row["split"] or ""), str(row["ranking"])
+            measure, ranking = measure_of(row), str(row["ranking"])
             line = lines.setdefault((run, ranking), {})
-            if (name, split) in line:
-                raise ValueError(f"the metrics of ranking {ranking!r} on {name} ({split}) come twice")
-            line[name, split] = row
+            if measure in line:
+                raise ValueError(f"the metrics of ranking {ranking!r} on {measure.title} come twice")
+            line[measure] = row
     if not lines:
         return None
     datasets = tuple(dict.fromkeys(dataset for line in lines.values() for dataset in line))
@@ -155,7 +173,7 @@ def text_table(rows: Iterable[Row], ansi: bool = False, width: int | None = None
     spread = f"mean ± standard deviation over {table.num_seeds} seeds; " if table.has_std else ""
     caption = (
         f"KT Kendall's tau-b, SPR Spearman's rho, nDCG@k of the k that rank first; {spread}higher is better, "
-        f"the best of each column is {'bold' if ansi else 'marked *'}."
+        f"the best of each column is {'bold' if ansi else 'marked *'}." + (f" {table.caveat}" if table.caveat else "")
     )
     return "\n\n".join([*texts, textwrap.fill(caption, min(width or 120, 120))]) + "\n"
 

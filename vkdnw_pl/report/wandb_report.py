@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from vkdnw_pl.oracles import Measure
 from vkdnw_pl.report.run_pages import rankings_markdown, summary_markdown
 from vkdnw_pl.report.runs import Run
-from vkdnw_pl.report.tables import METRICS
+from vkdnw_pl.report.tables import METRICS, measure_of
 
 if TYPE_CHECKING:
     import wandb_workspaces.reports.v2 as wr
@@ -121,19 +122,22 @@ def _arranged(wr: Any, panels: list[Any]) -> list[Any]:
 
 def _metric_panels(wr: Any, runs: Sequence[Run]) -> list[Any]:
     """Bars of each metric and data set, one for each ranking and run; rankings against accuracies as clouds."""
-    rankings: dict[str, dict[str, None]] = {}
+    rankings: dict[Measure, dict[str, None]] = {}
     for row in (row for run in runs for row in run.metrics):
-        rankings.setdefault(row["dataset"], {})[row["ranking"]] = None
+        rankings.setdefault(measure_of(row), {})[row["ranking"]] = None
     panels = []
-    for dataset, names in rankings.items():
+    for measure, names in rankings.items():
         for metric, short in METRICS.items():
+            if metric == "ndcg" and not measure.is_accuracy:
+                continue
             # Bars take bare keys, as those that are made by hand on W&B.
-            keys: list[Any] = [f"{dataset}/{ranking}/{metric}" for ranking in names]
-            panels.append(wr.BarPlot(title=f"{short} on {dataset}", metrics=keys, orientation="h"))
-    dataset = next(iter(rankings))
-    for ranking in list(rankings[dataset])[:_SCATTERS]:
-        fields = {"x": ranking, "y": f"accuracy/{dataset}"}
-        title = {"title": f"rank by {ranking} (1 = best) and accuracy on {dataset}"}
+            keys: list[Any] = [f"{measure.dataset}/{ranking}/{metric}" for ranking in names]
+            panels.append(wr.BarPlot(title=f"{short} on {measure.dataset}", metrics=keys, orientation="h"))
+    measure = next(iter(rankings))
+    what = f"accuracy on {measure.dataset}" if measure.is_accuracy else measure.axis
+    for ranking in list(rankings[measure])[:_SCATTERS]:
+        fields = {"x": ranking, "y": measure.key}
+        title = {"title": f"rank by {ranking} (1 = best) and {what}"}
         chart = {"query": {"summaryTable": {"tableKey": "ranking"}}, "chart_name": "wandb/scatter/v0"}
         panels.append(wr.CustomChart(**chart, chart_fields=fields, chart_strings=title))
     return _arranged(wr, panels)

@@ -58,7 +58,7 @@ def bootstrap_intervals(
     for dataset, _, accuracies, scores in scores_with_accuracies(table, oracle, rankings):
         if not scores:
             continue
-        target = Resamples(accuracies, resamples, top_k, seed, places)
+        target = Resamples(accuracies, resamples, top_k if oracle.measure(dataset).is_accuracy else None, seed, places)
         for name, per_seed in scores.items():
             values = target.measure(per_seed)
             intervals[name, dataset] = {metric: ends for metric in values if (ends := interval(values[metric], level))}
@@ -92,11 +92,13 @@ class Resamples:
     Args:
         accuracies: shape (n,), higher = better.
         resamples: how often n architectures are drawn.
-        top_k, places: see ``metrics.functional.ndcg``.
+        top_k, places: see ``metrics.functional.ndcg``; ``top_k`` None where these are no accuracies: nDCG is undefined.
         seed: of the draws.
     """
 
-    def __init__(self, accuracies: Array, resamples: int, top_k: int, seed: int = 0, places: float = 1.0) -> None:
+    def __init__(
+        self, accuracies: Array, resamples: int, top_k: int | None, seed: int = 0, places: float = 1.0
+    ) -> None:
         from vkdnw_pl.metrics.functional import discount_sums
 
         n = len(accuracies)
@@ -108,10 +110,12 @@ class Resamples:
         self.untied = _untied_pairs(accuracies, self.kendall_draws)
         self.ranks = _centred_ranks(accuracies, self.draws)
         self.square = (self.draws * self.ranks**2).sum(axis=1)
-        # Divided by 2^max, as in metrics.functional.ndcg: nothing overflows.
-        self.gains = np.exp2(accuracies - accuracies.max()) - np.exp2(-accuracies.max())
-        self.discounts = discount_sums(len(accuracies), top_k, places)
-        self.ideal = self._gain(accuracies)
+        self.has_gains = top_k is not None
+        if top_k is not None:
+            # Divided by 2^max, as in metrics.functional.ndcg: nothing overflows.
+            self.gains = np.exp2(accuracies - accuracies.max()) - np.exp2(-accuracies.max())
+            self.discounts = discount_sums(len(accuracies), top_k, places)
+            self.ideal = self._gain(accuracies)
 
     def measure(self, per_seed: Sequence[Array]) -> dict[str, Array]:
         """Each metric in every resample, the mean over seeds of which each has a score (n,); NaN where it is undefined."""
@@ -126,7 +130,7 @@ class Resamples:
                 "kendall": _agreement(_dense_ranks(score), self.dense_ranks, self.kendall_draws)
                 / np.sqrt(_untied_pairs(score, self.kendall_draws) * self.untied),
                 "spearman": (weighted * self.ranks).sum(axis=1) / np.sqrt((weighted * ranks).sum(axis=1) * self.square),
-                "ndcg": self._gain(score) / self.ideal,
+                "ndcg": self._gain(score) / self.ideal if self.has_gains else np.full(len(self.draws), np.nan),
             }
 
     def _gain(self, score: Array) -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vkdnw_pl.oracles import Oracle
+from vkdnw_pl.oracles import Measure, Oracle
 from vkdnw_pl.ranking import (
     METRICS,
     Term,
@@ -26,7 +26,7 @@ from vkdnw_pl.runs.table import ScoreTable
 
 METRIC_COLUMNS = (
     *("ranking", "dataset", "split", "n", "kendall", "spearman", "ndcg", "ndcg_k", "seeds"),
-    *("kendall_std", "spearman_std", "ndcg_std"),
+    *("kendall_std", "spearman_std", "ndcg_std", "unit", "better"),
 )
 
 Array = np.ndarray[Any, Any]
@@ -96,8 +96,9 @@ def scores_with_accuracies(
     """For each data set, what its metrics are computed from.
 
     Yields:
-        Its name; places of the architectures with known accuracy; their accuracies; and ranking -> their aggregated
-        scores, one array for each seed in which all columns were scored. Nothing is ranked where fewer than two are known.
+        Its name; places of the architectures with known accuracy; their accuracies, of which more is better: where less
+        is, as of latencies, their negatives; and ranking -> their aggregated scores, one array for each seed in which all
+        columns were scored. Nothing is ranked where fewer than two are known.
     """
     archs, scores = scores_by_seed(table)
     for dataset in oracle.datasets:
@@ -111,7 +112,8 @@ def scores_with_accuracies(
             name: [aggregate(known_scores[seed], terms) for seed in seeds_with_values(scores, columns_of(terms))]
             for name, terms in ranked.items()
         }
-        yield dataset, places, np.array([accuracies[archs[i]] for i in places]), aggregated
+        sign = oracle.measure(dataset).sign
+        yield dataset, places, np.array([sign * accuracies[archs[i]] for i in places]), aggregated
 
 
 def evaluate_table(
@@ -124,7 +126,8 @@ def evaluate_table(
 ) -> Evaluation:
     """Rank the architectures of a score table and compare with the accuracies that the oracle knows.
 
-    A missing value ranks last. Every metric is computed for each seed in which all columns of the ranking were scored,
+    More is always better of a metric, also of one against values of which less is better, such as latencies: their sign is
+    turned. nDCG is there for percentages alone. A missing value ranks last. Every metric is computed for each seed in which all columns of the ranking were scored,
     among the architectures that the oracle knows; its mean and sample standard deviation over the seeds are reported.
 
     Args:
@@ -144,21 +147,23 @@ def evaluate_table(
     if oracle is not None:
         for dataset, known_places, accuracy, by_ranking in scores_with_accuracies(table, oracle, rankings):
             known[dataset] = known_places
-            n = len(accuracy)
+            n, measure = len(accuracy), oracle.measure(dataset)
+            cut = top_k if measure.is_accuracy else None
             for name, per_seed in by_ranking.items():
-                measured = [rank_agreement(values, accuracy, top_k, ties, places) for values in per_seed]
-                ndcg_k = min(top_k, round(n * places))
-                metrics.append(metric_row(name, dataset, oracle.split[dataset], n, ndcg_k, measured))
+                measured = [rank_agreement(values, accuracy, cut, ties, places) for values in per_seed]
+                ndcg_k = None if cut is None else min(cut, round(n * places))
+                metrics.append(metric_row(name, measure, n, ndcg_k, measured))
     missing = {column: sum(row.values[column] is None for row in table.rows) for column in table.columns}
     return Evaluation(archs, ranks, metrics, known, {column: count for column, count in missing.items() if count})
 
 
 def metric_row(
-    ranking: str, dataset: str, split: str, n: int, ndcg_k: int, measured: Sequence[Mapping[str, float | None]]
+    ranking: str, measure: Measure, n: int, ndcg_k: int | None, measured: Sequence[Mapping[str, float | None]]
 ) -> dict[str, Any]:
     """A row of ``metrics.csv``: mean and sample deviation over seeds, one entry of ``measured`` each.
 
-    A metric that is undefined for some seed is None, and so is the deviation of one seed.
+    A metric that is undefined for some seed is None, and so is the deviation of one seed. ``ndcg_k`` is None where the
+    values are no percentages, and so have no nDCG.
     """
     means: dict[str, float | None] = {}
     deviations: dict[str, float | None] = {}
@@ -167,8 +172,9 @@ def metric_row(
         defined = len(values) == len(measured)
         means[metric] = statistics.fmean(values) if defined else None
         deviations[f"{metric}_std"] = statistics.stdev(values) if defined and len(values) > 1 else None
-    head = {"ranking": ranking, "dataset": dataset, "split": split, "n": n}
-    return {**head, **means, "ndcg_k": ndcg_k, "seeds": len(measured), **deviations}
+    head = {"ranking": ranking, "dataset": measure.dataset, "split": measure.split, "n": n}
+    kind = {"unit": measure.unit, "better": "higher" if measure.higher_is_better else "lower"}
+    return {**head, **means, "ndcg_k": ndcg_k, "seeds": len(measured), **deviations, **kind}
 
 
 def write_ranking(path: Path, evaluation: Evaluation) -> None:

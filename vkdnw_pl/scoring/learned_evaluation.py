@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vkdnw_pl.errors import check_choice
-from vkdnw_pl.oracles import Oracle
+from vkdnw_pl.oracles import Measure, Oracle
 from vkdnw_pl.ranking.learned import (
     LEARNED_ROWS,
     MODELS,
@@ -62,7 +62,8 @@ def evaluate_learned(
     """Train model-driven rankings and measure them, for each data set, row, model and seed.
 
     A ranking has the name of its row; ``_partial`` follows where optional features are missing, and ``:model`` where
-    the model is not the paper's random forest. All models of a seed have the same split.
+    the model is not the paper's random forest. All models of a seed have the same split. Values of which less is better,
+    such as latencies, are learned with their sign turned, so that more is better of predictions, too.
 
     Args:
         table: at most one row for each (architecture, seed), canonical spelling. The row ``graf`` needs no columns.
@@ -120,16 +121,18 @@ def evaluate_learned(
                 )
             for (dataset, known_places), model in itertools.product(places_by_dataset.items(), models):
                 known_archs = tuple(archs[i] for i in known_places)
-                accuracy = np.array([oracle.tables[dataset][arch] for arch in known_archs])
+                measure = oracle.measure(dataset)
+                accuracy = np.array([measure.sign * oracle.tables[dataset][arch] for arch in known_archs])
+                cut = top_k if measure.is_accuracy else None
                 trained = []
                 for seed in seeds:
                     whole = features[sources[seed]]
                     part = replace(whole, archs=known_archs, values=whole.values[known_places])
-                    ranking = LearnedRanking.fit(part, accuracy, model, seed, train_size, dataset, top_k, ties, places)
+                    ranking = LearnedRanking.fit(part, accuracy, model, seed, train_size, dataset, cut, ties, places)
                     trained.append(ranking)
                     bar.update()
                     on_model(ranking)
-                metrics = _metric_row(trained, oracle.split[dataset])
+                metrics = _metric_row(trained, measure)
                 result.metrics.append(metrics)
                 shares = [ranking.impurity_importances() for ranking in trained]
                 result.importances[metrics["ranking"], dataset] = {
@@ -185,12 +188,13 @@ def complete_seeds(table: ScoreTable) -> ScoreTable:
     return ScoreTable(table.columns, [row for row in table.rows if row.seed in seeds])
 
 
-def _metric_row(trained: Sequence[LearnedRanking], split: str) -> dict[str, Any]:
+def _metric_row(trained: Sequence[LearnedRanking], measure: Measure) -> dict[str, Any]:
     first = trained[0]
     name = first.name.replace(first.row, f"{first.row}_partial", 1) if first.missing else first.name
-    n, ndcg_k = first.num_archs - first.train_size, int(first.metrics["ndcg_k"] or 0)
+    n, cut = first.num_archs - first.train_size, first.metrics["ndcg_k"]
+    ndcg_k = None if cut is None else int(cut)
     return {
-        **metric_row(name, first.dataset, split, n, ndcg_k, [ranking.metrics for ranking in trained]),
+        **metric_row(name, measure, n, ndcg_k, [ranking.metrics for ranking in trained]),
         **{"row": first.row, "model": first.model, "train_size": first.train_size},
         **{"num_features": len(first.features), "missing": " ".join(first.missing)},
     }

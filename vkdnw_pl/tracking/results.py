@@ -42,8 +42,9 @@ def log_evaluation(run: WandbRun, folder: RunFolder, evaluation: Evaluation, ora
     """Rankings, with the known accuracies beside them, as the table ``ranking``, metrics, and the figures."""
     columns: dict[str, list[Any]] = {"arch": evaluation.archs}
     columns |= {name: ranks.tolist() for name, ranks in evaluation.ranks.items() if len(ranks)}
-    for dataset, accuracies in (oracle.tables if oracle is not None else {}).items():
-        columns[f"accuracy/{dataset}"] = [accuracies.get(arch) for arch in evaluation.archs]
+    if oracle is not None:
+        for dataset, accuracies in oracle.tables.items():
+            columns[oracle.measure(dataset).key] = [accuracies.get(arch) for arch in evaluation.archs]
     run.table("ranking", columns, zip(*columns.values(), strict=True))
     log_metrics(run, "metrics", METRIC_COLUMNS, evaluation.metrics)
     run.images(sorted(folder.figures.glob("*.png")))

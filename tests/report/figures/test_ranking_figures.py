@@ -10,8 +10,9 @@ from matplotlib import pyplot
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
+from vkdnw_pl.oracles import Measure
 from vkdnw_pl.ranking.graph_features import PAPER_COLUMNS
-from vkdnw_pl.report.figures.rankings import feature_importances, ndcg_bars, rank_scatter
+from vkdnw_pl.report.figures.rankings import feature_importances, ndcg_bars, rank_panel, rank_scatter
 from vkdnw_pl.report.figures.style import save_figure
 
 NAMES = ["vkdnw_agg", "vkdnw_single", "jacov", "expressivity", "trainability", "macs", "progressivity", "az_nas"]
@@ -236,3 +237,28 @@ def test_mistakes_in_importances_are_named(drawn, message):
         feature_importances(drawn)
     with pytest.raises(ValueError, match="top=0"):
         feature_importances({"one": {"a": 1.0}}, top=0)
+
+
+def test_where_less_is_better_the_best_is_above_and_the_axes_say_it():
+    places, accuracy = ranks(2, 200)
+    latency = 100 - accuracy  # one is far worse than the others
+    metric_rows = [{**row, "ndcg": None, "unit": "ms", "better": "lower"} for row in rows(datasets=["edge"])]
+    figure = rank_scatter(places, latency, metric_rows, "edge")
+    shown = " ".join(text.get_text() for text, _ in texts(figure))
+    assert "test edge (ms, lower is better)" in shown
+    assert "worse than" in shown
+    assert "%" not in shown
+    low, high = figure.axes[0].get_ylim()
+    assert low > high
+    assert high < latency.min() < low < latency.max() == 90
+    with pytest.raises(ValueError, match="no metrics to draw"):
+        ndcg_bars(metric_rows)
+
+
+def test_a_panel_names_unit_and_direction():
+    figure = rank_panel(
+        np.arange(1, 4), np.array([5.0, 6.0, 7.5]), list("abc"), Measure("edge", "test", "mJ", higher_is_better=False)
+    )
+    assert figure.axes[0].get_ylabel() == "edge (mJ, lower is better)"
+    low, high = figure.axes[0].get_ylim()
+    assert low > 7.5 > 5 > high

@@ -14,15 +14,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vkdnw_pl.errors import check_whole
+from vkdnw_pl.oracles import Measure
 from vkdnw_pl.ranking import NAMED_SETS, columns_of, rank_values
 from vkdnw_pl.report.figures import style
 from vkdnw_pl.report.figures.style import ACCENT, BLUE, GREY, INK, LIGHT_BLUE, drawing, new_figure
-from vkdnw_pl.report.tables import METRICS, Row, Value, metric_value, span
+from vkdnw_pl.report.tables import METRICS, Row, Value, measure_of, metric_value, span
 from vkdnw_pl.report.text import clean, shortened
 from vkdnw_pl.scoring.evaluation import Evaluation
 
 _CUT = 0.02  # the share of architectures, from the worst, that may be drawn on the edge of a scatter plot
 _EDGE_MARKS = 40
+ACCURACY = Measure("accuracy", "")
 _MAX_PANELS = 9
 
 
@@ -50,11 +52,13 @@ class Bars(NamedTuple):
 def save_ranking_figures(
     evaluation: Evaluation, accuracies: Mapping[str, Mapping[str, float]], folder: Path
 ) -> list[Path]:
-    """Draw an evaluation with metrics: ``ndcg.png``, and for each data set ``ranks_*.png``.
+    """Draw an evaluation with metrics: ``ndcg.png`` where some data set has nDCG, and for each ``ranks_*.png``.
 
-    ``accuracies`` are by data set, then architecture.
+    ``accuracies``, or other values, are by data set, then architecture.
     """
-    paths = [style.save_figure(ndcg_bars(evaluation.metrics), folder / "ndcg.png")]
+    paths = []
+    if any(row["ndcg_k"] is not None for row in evaluation.metrics):
+        paths.append(style.save_figure(ndcg_bars(evaluation.metrics), folder / "ndcg.png"))
     names = list(evaluation.ranks)[:_MAX_PANELS]
     if "vkdnw_agg" in evaluation.ranks:  # the paper's ranking, and what it is made of
         parts = ["vkdnw_agg", "vkdnw_single", *columns_of(NAMED_SETS["vkdnw_agg"])]
@@ -72,8 +76,8 @@ def rank_scatter(ranks: Mapping[str, Any], accuracy: Any, rows: Iterable[Row], d
     """Draw the predicted rank against the accuracy, one panel per ranking, its metrics above it; the first in accent.
 
     ``ranks`` has for each ranking the rank of each architecture, shape (n,), 1 = predicted to be best; where they are
-    ranks among more architectures, those among these n are drawn. ``accuracy`` is in percent, shape (n,). ``rows`` are
-    metric rows that contain each ranking on ``dataset``.
+    ranks among more architectures, those among these n are drawn. ``accuracy`` is in percent, shape (n,), or what the
+    metric rows say that it is; the better is above. ``rows`` are metric rows that contain each ranking on ``dataset``.
 
     Raises:
         ValueError: if there is no ranking, a ranking has no row on ``dataset``, or lengths differ.
@@ -89,12 +93,14 @@ def rank_scatter(ranks: Mapping[str, Any], accuracy: Any, rows: Iterable[Row], d
         raise ValueError("ranks is empty: give at least one ranking")
     num_columns = min(3, len(ranks))
     num_lines = math.ceil(len(ranks) / num_columns)
+    measure = measure_of(metrics[next(iter(ranks))])
     with drawing():
         figure = new_figure(0.6 + 3.1 * num_columns, 0.9 + 2.7 * num_lines)
         panels = figure.subplots(num_lines, num_columns, sharex=True, sharey=True, squeeze=False).ravel()
         for i, (name, values) in enumerate(ranks.items()):
             ax = panels[i]
-            floor, below = draw_ranks(ax, np.asarray(values, dtype=np.float64), accuracy, BLUE if i else ACCENT)
+            drawn = np.asarray(values, dtype=np.float64)
+            floor, below = draw_ranks(ax, drawn, accuracy, BLUE if i else ACCENT, measure=measure)
             ax.set_title(clean(name), pad=18)
             means = {short: metric_value(metrics[name], metric).mean for metric, short in METRICS.items()}
             style.write_above(ax, "   ".join(f"{short} {_text(mean)}" for short, mean in means.items()))
@@ -102,39 +108,46 @@ def rank_scatter(ranks: Mapping[str, Any], accuracy: Any, rows: Iterable[Row], d
             ax.tick_params(labelbottom=i + num_columns >= len(ranks))
         for ax in panels[len(ranks) :]:
             ax.set_axis_off()
-        split = str(metrics[next(iter(ranks))].get("split") or "")
-        figure.supylabel(" ".join(part for part in (dataset, split, "accuracy (%)") if part))
-        note = f"\n▼ {below} of them below {floor:.1f} %" if below else ""
+        parts = (dataset, measure.split, measure.axis) if measure.is_accuracy else (measure.split, measure.axis)
+        figure.supylabel(" ".join(filter(None, parts)))
+        edge = f"below {floor:.1f} %" if measure.is_accuracy else f"worse than {measure.text(floor)}"
+        note = f"\n▼ {below} of them {edge}" if below else ""
         figure.supxlabel(f"predicted rank of {len(accuracy)} architectures (1 = best){note}")
     return figure
 
 
-def rank_panel(ranks: Any, accuracy: Any, archs: Sequence[str]) -> Figure:
+def rank_panel(ranks: Any, accuracy: Any, archs: Sequence[str], measure: Measure = ACCURACY) -> Figure:
     """Draw one ranking as `rank_scatter` does, with the name of each architecture where one points at it."""
     with drawing():
         figure = new_figure(style.PAGE_WIDTH, 2.4)
         figure.set_layout_engine("none")  # a page has a hundred of these, and room for labels takes half of their time
-        ax = figure.add_axes((0.17, 0.19, 0.81, 0.78), xlabel="rank (best on the right)", ylabel="accuracy (%)")
-        draw_ranks(ax, ranks, accuracy, BLUE, archs)
+        ax = figure.add_axes((0.17, 0.19, 0.81, 0.78), xlabel="rank (best on the right)", ylabel=measure.axis)
+        draw_ranks(ax, ranks, accuracy, BLUE, archs, measure)
     return figure
 
 
 def draw_ranks(
-    ax: Axes, ranks: np.ndarray[Any, Any], accuracy: np.ndarray[Any, Any], color: str, archs: Sequence[str] = ()
+    ax: Axes,
+    ranks: np.ndarray[Any, Any],
+    accuracy: np.ndarray[Any, Any],
+    color: str,
+    archs: Sequence[str] = (),
+    measure: Measure = ACCURACY,
 ) -> tuple[float, int]:
     """Draw the rank among these architectures against the accuracy, and set the limits of the axes.
 
     The few worst (a network without any path has 10 % on CIFAR-10) would squeeze all others into the top of the panel:
-    they are drawn as triangles on its lower edge. Returned are that edge, and how many lie below it.
+    they are drawn as triangles on its lower edge. Returned are that edge, and how many lie below it. Where less is better
+    the axis is turned round.
     """
     x, n = rank_values(ranks), len(accuracy)
-    floor, ceiling = accuracy_limits(accuracy)
-    below = accuracy < floor
+    floor, ceiling = accuracy_limits(accuracy, measure)
+    below = measure.sign * accuracy < measure.sign * floor
     ticks = MaxNLocator(5, integer=True).tick_values(1, max(n, 2))
     ax.set_xticks([1, *(tick for tick in ticks if max(1, 0.08 * n) < tick <= n)])
     ax.set(xlim=(1.03 * n + 0.1, 0.9 - 0.03 * n), ylim=(floor, ceiling))  # the best on the right
     named = archs if n <= style.MAX_POINTS else ()
-    texts = [f"{arch}: rank {rank:g}, {value:.2f} %" for arch, rank, value in zip(named, x, accuracy)]
+    texts = [f"{arch}: rank {rank:g}, {measure.text(value)}" for arch, rank, value in zip(named, x, accuracy)]
     inside, outside = np.flatnonzero(~below), np.flatnonzero(below)
     if len(outside) > _EDGE_MARKS:
         outside = outside[np.linspace(0, len(outside) - 1, _EDGE_MARKS).round().astype(int)]
@@ -145,11 +158,11 @@ def draw_ranks(
     return floor, int(below.sum())
 
 
-def accuracy_limits(accuracy: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """The edges of a panel of `draw_ranks`."""
-    worst, top = np.quantile(accuracy, [_CUT, 1])
+def accuracy_limits(accuracy: np.ndarray[Any, Any], measure: Measure = ACCURACY) -> tuple[float, float]:
+    """The lower and the upper edge of a panel of `draw_ranks`, the better one above."""
+    worst, top = np.quantile(measure.sign * accuracy, [_CUT, 1])
     margin = 0.06 * max(float(top - worst), 1e-9)
-    return float(worst) - margin, float(top) + margin
+    return measure.sign * (float(worst) - margin), measure.sign * (float(top) + margin)
 
 
 def ndcg_bars(rows: Iterable[Row]) -> Figure:
@@ -157,15 +170,16 @@ def ndcg_bars(rows: Iterable[Row]) -> Figure:
 
     Standard deviations over seeds become error bars. Rankings whose name begins with ``vkdnw`` have the accent colour.
     """
-    panels: dict[tuple[str, str], list[Row]] = {}
+    panels: dict[Measure, list[Row]] = {}
     for row in rows:
-        panels.setdefault((str(row["dataset"]), str(row.get("split") or "")), []).append(row)
+        if (measure := measure_of(row)).is_accuracy:  # others have no nDCG
+            panels.setdefault(measure, []).append(row)
     if not panels:
         raise ValueError("rows is empty: there are no metrics to draw")
     with drawing():
         figure = new_figure(0.4 + 3.6 * len(panels), 1.3 + 0.25 * max(map(len, panels.values())))
         axes = figure.subplots(1, len(panels), squeeze=False).ravel()
-        for ax, ((dataset, split), dataset_rows) in zip(axes, panels.items()):
+        for ax, (measure, dataset_rows) in zip(axes, panels.items()):
             values = {str(row["ranking"]): metric_value(row, "ndcg") for row in dataset_rows}
             # Best on top; what is undefined below all; names decide between equals.
             names = sorted(values, key=lambda name: (-(-1.0 if (mean := values[name].mean) is None else mean), name))
@@ -175,7 +189,7 @@ def ndcg_bars(rows: Iterable[Row]) -> Figure:
             for tick, accentuated in zip(ax.get_yticklabels(), vkdnw):
                 tick.set_fontweight("bold" if accentuated else "normal")
             label = f"nDCG of the first {span(dataset_rows, 'ndcg_k')} of {span(dataset_rows, 'n')}"
-            ax.set(title=f"{dataset} ({split})" if split else dataset, xlabel=label)
+            ax.set(title=measure.title, xlabel=label)
         style.color_legend(figure, {"VKDNW rankings": ACCENT, "other rankings": LIGHT_BLUE})
     return figure
 

@@ -249,7 +249,9 @@ def _oracles(tables: Sequence[PaperTable], sample: PaperSample) -> list[Oracle]:
             if value is not None and values.setdefault(row.arch, value) != value:
                 raise ValueError(f"the column {name!r} has different values for {row.arch} under different seeds")
         if values:
-            oracles.append(Oracle(f"column {name}", "a column of the scores", {name: ""}, {name: values}))
+            oracles.append(
+                Oracle(f"column {name}", "a column of the scores", {name: ""}, {name: values}, units={name: ""})
+            )
     return oracles
 
 
