@@ -25,6 +25,7 @@ NAMES = (
         "synflow",
     ),
     *("trainability", "vkdnw", "vkdnw_official", "zen", "zico"),
+    *("near", "dextr", "dss"),
 )
 
 
@@ -72,7 +73,7 @@ def test_parameters_are_recorded_documented_and_make_the_same_proxy(name):
 
 def test_columns_of_different_proxies_differ():
     columns = [column for proxy in make_proxies(list(PROXIES)) for column in proxy.columns]
-    assert len(columns) == len(set(columns)) == 10 + 11 + len(PROXIES) - 2
+    assert len(columns) == len(set(columns)) == 10 + 11 + 3 + len(PROXIES) - 3
 
 
 def test_order_and_types():

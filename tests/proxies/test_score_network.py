@@ -119,7 +119,7 @@ def test_degenerate_architectures_are_undefined_and_not_failed(arch):
     undefined = {column for column, value in scores.values.items() if value is None}
     assert undefined == set(scores.reasons)
     if arch == IDENTITY:
-        assert undefined == {"trainability"}
+        assert undefined == {"trainability", "dss"}
     else:
         assert {"vkdnw", "vkdnw_decile_1", "jacov", "expressivity", "progressivity"} <= undefined
         assert scores.values["vkdnw_official"] is not None
@@ -328,12 +328,12 @@ FOR_IMAGES = {"expressivity", "linear_regions", "progressivity", "trainability"}
     ("make", "given", "without", "macs"),
     [
         (line_network, {"input_size": (3, 64)}, {"zen"}, 62 * 8 * 10 + 60 * 8 * 25 + 90),
-        (layers_network, {"input_size": (12,)}, {"zen"}, 64 * 13 + 64 * 65 + 10 * 65),
+        (layers_network, {"input_size": (12,)}, {"zen", "dextr"}, 64 * 13 + 64 * 65 + 10 * 65),
         (Recurrent, {"input_size": (20, 8)}, {"zen", "naswot"}, 20 * 4 * 16 * 24 + 160),
         (
             lambda: Recurrent(50),
             {"inputs": torch.arange(96).reshape(8, 12) % 50},
-            {"zen", "naswot", "jacov", "epe_nas", "synflow", "zico"},  # no derivative by a number; one batch
+            {"zen", "naswot", "jacov", "epe_nas", "synflow", "zico", "dextr"},  # no derivative by a number; one batch
             12 * 4 * 16 * 24 + 160,
         ),
     ],
@@ -342,7 +342,7 @@ def test_inputs_that_are_no_images(make, given, without, macs):
     """What needs images says so; all else has a value."""
     size = {} if "inputs" in given else {"batch_size": 8}
     scores = score(make(), proxies=list(PROXIES), **given, **size)
-    assert scores.reasons.keys() == FOR_IMAGES | without
+    assert scores.reasons.keys() == FOR_IMAGES | without | {"dss"}
     for name in FOR_IMAGES:
         assert scores.reasons[name].startswith("needs images (channels, height, width); an input of this network is (")
     assert not any("Error" in reason for name, reason in scores.reasons.items() if name not in ("zen", "zico"))

@@ -96,6 +96,34 @@ def forward_graph(
     return Graph(inputs, leaves, outputs, tuple(recorder.layers), tuple(recorder.relus), logits)
 
 
+def visit_outputs(
+    network: nn.Module, images: Tensor, batchnorm: BatchNorm, visit: Callable[[nn.Module, Any, Tensor], None]
+) -> None:
+    """One forward pass without gradients that shows ``visit`` what every module is given and returns, right after each call.
+
+    ``visit`` gets the module, its first argument (None where it has only named ones) and its output, of several the
+    first, where that is a tensor of real numbers. A later layer may write into it, so ``visit`` takes what it needs at
+    once. A module around others comes after them, the network itself last. Scripted modules cannot be watched. Raises as
+    `forward_graph`.
+    """
+
+    def show(module: nn.Module, args: tuple[Any, ...], out: object) -> None:
+        first = out[0] if isinstance(out, tuple | list) and out else out
+        if isinstance(first, Tensor) and first.is_floating_point():
+            visit(module, args[0] if args else None, first)
+
+    watched = [module for module in network.modules() if not isinstance(module, torch.jit.ScriptModule)]
+    handles = [module.register_forward_hook(show) for module in watched]
+    try:
+        with unchanged(network), torch.no_grad(), BatchNormMode(batchnorm):
+            logits = check_logits(network(images.detach().clone()), len(images))
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not is_finite(logits):
+        raise FloatingPointError("the logits are not finite")
+
+
 def gradient_leaves(network: nn.Module) -> dict[str, Tensor]:
     """The parameters by name, requiring gradients; whole numbers have none."""
     parameters = {n: p.detach() for n, p in network.named_parameters() if p.is_floating_point() or p.is_complex()}

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map
 from vkdnw_pl.errors import check_bool, check_choice
 from vkdnw_pl.proxies.base import GraphProxy, Proxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
-from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, NoBatchNormMode
+from vkdnw_pl.proxies.functional.batchnorm import BatchNorm, BatchNormMode, NoBatchNormMode
 from vkdnw_pl.proxies.functional.passes import unchanged
 from vkdnw_pl.proxies.functional.scalars import layer_weights, total, weights_and_gradients
 from vkdnw_pl.proxies.functional.trace import check_logits
@@ -238,7 +238,16 @@ class Synflow(Proxy):
 
 
 def _flow(network: nn.Module, ones: Tensor, mode: NoBatchNormMode) -> float:
-    """Score by a pass with absolute values in float64 in the place of parameters and buffers."""
+    _, gradients = absolute_flow(network, ones, mode)
+    return total([(w * g).abs().sum() for w, g in weights_and_gradients(network, gradients)])
+
+
+def absolute_flow(network: nn.Module, ones: Tensor, mode: BatchNormMode) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """(values, gradients of the sum of the logits) by parameter, of a pass with absolute values in float64.
+
+    They stand in the place of the parameters and buffers of the state dict; a parameter that the logits do not depend on
+    has no gradient. UndefinedScore where there is none at all.
+    """
     parameters, buffers = dict(network.named_parameters()), dict(network.named_buffers())
     lasting = network.state_dict().keys()
     tensors = {
@@ -257,7 +266,7 @@ def _flow(network: nn.Module, ones: Tensor, mode: NoBatchNormMode) -> float:
         raise UndefinedScore("the logits depend on no layer's weight")
     grads = torch.autograd.grad(logits.sum(), list(leaves.values()), allow_unused=True)
     gradients = {name: g for name, g in zip(leaves, grads, strict=True) if g is not None}
-    return total([(w * g).abs().sum() for w, g in weights_and_gradients(network, gradients)])
+    return {name: leaf.detach() for name, leaf in leaves.items()}, gradients
 
 
 class _DoubleMode(NoBatchNormMode):
