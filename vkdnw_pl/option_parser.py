@@ -35,6 +35,8 @@ class Option:
     help: str
     group: str
     """Title of the options that it stands among in the help."""
+    by_place: bool = False
+    """Whether it can be given by its place though it has a default."""
 
 
 def describe_options(kind: type) -> list[Option]:
@@ -58,7 +60,8 @@ def describe_options(kind: type) -> list[Option]:
         for name in base.__annotations__:
             if name in declared and groups[name] is base:
                 text = declared[name].metadata.get("help") or texts.get(name, "")
-                options.append(Option(name, types[name], _default(declared[name]), text, title))
+                by_place = bool(declared[name].metadata.get("by_place"))
+                options.append(Option(name, types[name], _default(declared[name]), text, title, by_place))
     return options
 
 
@@ -120,7 +123,7 @@ class CommandParser:
 
     Args:
         command: function of ``options``, a dataclass, or that dataclass; fields without default are given by their place,
-            a list of them takes several. Its docstring is the text before the options.
+            a list of them takes several; so can be one whose metadata say ``by_place``. Its docstring is the text before the options.
         prog: how the user calls it.
         note: last line of the help.
         config_file: whether options can stand in a file, ``--config``.
@@ -133,8 +136,10 @@ class CommandParser:
         self._kind: Any = command if isinstance(command, type) else get_type_hints(command)["options"]
         self.options = describe_options(self._kind)
         self._types: dict[str, Any] = {option.name: option.type for option in self.options}
-        self._positional = [option.name for option in self.options if option.default is MISSING]
-        places = [name.upper() + "..." * (get_origin(self._types[name]) is list) for name in self._positional]
+        self._positional = [option.name for option in self.options if option.default is MISSING or option.by_place]
+        places = [
+            _place(option, self._types[option.name]) for option in self.options if option.name in self._positional
+        ]
         self._parser = _Parser(
             prog=prog,
             usage=" ".join([prog, *places, *["[--config FILE]"] * config_file, "[OPTIONS]"]),
@@ -155,7 +160,9 @@ class CommandParser:
         groups = {title: self._parser.add_argument_group(title) for title in titles}
         for option in self.options:
             parent = groups.get(option.group, self._parser)
-            if option.default is not MISSING:
+            if option.by_place:
+                parent.add_argument(option.name, type=option.type, nargs="?", default=option.default, help=option.help)
+            elif option.default is not MISSING:
                 parent.add_argument(f"--{option.name}", type=option.type, default=option.default, help=option.help)
             elif get_origin(option.type) is list:
                 parent.add_argument(option.name, type=get_args(option.type)[0], nargs="+", help=option.help)
@@ -260,6 +267,12 @@ def _summary(command: Callable[..., Any]) -> str:
 
 def _default(item: Field[Any]) -> Any:
     return item.default if item.default_factory is MISSING else item.default_factory()
+
+
+def _place(option: Option, kind: Any) -> str:
+    """How the usage shows an option that is given by its place."""
+    name = option.name.upper() + "..." * (get_origin(kind) is list)
+    return f"[{name}]" if option.by_place else name
 
 
 def _in_yaml(value: Any) -> str:

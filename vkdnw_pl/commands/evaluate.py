@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from vkdnw_pl.spaces import SPACES
 from vkdnw_pl.tracking.results import log_evaluation, log_metrics, log_paper, log_score_files, log_scores
 from vkdnw_pl.tracking.run import WandbRun, wandb_run
 
+BASELINES = ("macs", "vkdnw_agg")
 Paper = Literal["table1", "table3", "table4", "table5", "fig1", "fig2", "fig3", "robustness"]
 
 
@@ -28,11 +29,18 @@ Paper = Literal["table1", "table3", "table4", "table5", "fig1", "fig2", "fig3", 
 class EvaluateOptions(OracleOptions, WandbOptions):
     """Options of ``evaluate``."""
 
-    scores: str | list[str]
+    scores: str | list[str] = field(default_factory=list, metadata={"by_place": True})
     """Run folder of score or merge, or a score table (.csv or .csv.gz): a column arch, perhaps seed, and one column per
     score, higher = better. Several are joined by (arch, seed), as in '[a.csv, b.csv]'; a column that two of them have must
     be the same in both. With --paper, tables of other networks may stand behind the first: a row of the paper is measured on
-    the first that has its columns. '[]' for --paper fig2, which needs none."""
+    the first that has its columns. None for --paper fig2 and with spaces."""
+    spaces: dict[str, Any] | None = None
+    """Several collections of networks in one table: name -> {scores, space, oracle, oracle_path, datasets}, of which only
+    scores must be given (space is the name, oracle auto, datasets all). Writes every ranking's metrics on every data set, with
+    paired differences to baselines, what it says of networks of equal size, and how far rankings agree; a ranking whose
+    columns a table lacks has an empty cell there."""
+    baselines: list[str] = field(default_factory=lambda: list(BASELINES))
+    """With spaces, rankings that the others are compared with."""
     rankings: list[str] | None = None
     """Rankings to evaluate: columns, the named sets vkdnw_single, vkdnw_agg, vkdnw_plus, az_nas, te_nas, or own ones such as
     'aleph>vkdnw+jacov' (log-ranks of the pair and of jacov added). Default: all that the columns allow."""
@@ -57,8 +65,9 @@ class EvaluateOptions(OracleOptions, WandbOptions):
     lack."""
     variant: Literal["unique", "all"] = "unique"
     """With --paper, its numbers for the 9,445 unique structures or for all 15,625 networks."""
-    bootstrap: int = 1000
-    """With --paper and a sample of the networks, resamples for the intervals; 0 for none."""
+    bootstrap: int | None = None
+    """Resamples of the networks for 95 % intervals, 0 for none. Default: 1000 with spaces, and with --paper where the scores
+    are of a sample of its networks; else 0."""
     notes: str | None = None
     """With --paper, YAML file with your own notes, a list of {text, tables, rows, columns, variants}."""
     out: str | None = None
@@ -74,14 +83,22 @@ class EvaluateOptions(OracleOptions, WandbOptions):
         check_options(self.top_k, self.ties)
         check_models(self.models or [])
         SPACES.find(self.space)
+        if self.bootstrap:
+            check_resampling(self.bootstrap)
+        if self.spaces is not None:
+            self._check_spaces(self.spaces)
+            return
+        self.refuse("without spaces", "baselines")
+        if not self.scores and self.paper != "fig2":
+            raise ValueError("scores is empty: give a run folder or a score table, or several spaces with --spaces")
         if self.oracle is None and (self.model_names or self.paper not in (None, "fig2")):
             raise ValueError("oracle=null is not allowed with models to train and with paper: both need accuracies")
         if self.paper is None:
-            self.refuse("without paper", "variant", "bootstrap", "notes")
+            self.refuse("without paper", "variant", "notes")
             if not self.model_names:
                 self.refuse("without models to train (give --models random_forest)", "train_size")
             if self.oracle is None:
-                self.refuse("with oracle=null: there are no metrics", "top_k", "ties")
+                self.refuse("with oracle=null: there are no metrics", "top_k", "ties", "bootstrap")
             return
         used = f"with paper={self.paper!r}"
         self.refuse(f"{used}, which decides it", "rankings", "space")
@@ -95,10 +112,26 @@ class EvaluateOptions(OracleOptions, WandbOptions):
             self.refuse(
                 f"{used}, a toy example", "oracle_path", "oracle_measures", "top_k", "ties", "variant", "bootstrap"
             )
-        if self.bootstrap:
-            check_resampling(self.bootstrap)
         for table in PAPER_CHOICES[self.paper]:
             paper_values(table, self.variant)  # refuses what the paper does not have
+
+    def _check_spaces(self, spaces: dict[str, Any]) -> None:
+        from vkdnw_pl.scoring.space_tables import space_sources
+
+        what = "with spaces, each of which names its own"
+        self.refuse(what, "scores", "space", "oracle", "oracle_path")
+        self.refuse("with spaces: nDCG looks at a tenth of each, ties by their average", "top_k", "ties")
+        self.refuse("with spaces", "models", "train_size", "paper", "variant", "notes")
+        space_sources(spaces)
+        for option in ("rankings", "baselines"):  # an empty list would compare nothing
+            names = getattr(self, option)
+            if names is not None and (not names or len(set(names)) < len(names)):
+                raise ValueError(f"{option}={names!r} is not allowed: name at least one, and none twice")
+
+    @property
+    def resamples(self) -> int:
+        """How often networks are drawn for the intervals."""
+        return self.bootstrap if self.bootstrap is not None else 1000 if self.paper or self.spaces else 0
 
     @property
     def paths(self) -> list[str]:
@@ -120,7 +153,8 @@ def evaluate(options: EvaluateOptions) -> int:
     """Rank architectures by scores that exist, and compare with known accuracies.
 
     Nothing is scored. Writes ranking.csv, metrics.csv and figures, and prints the metrics. With --paper it puts every
-    value beside the paper's instead: as text, Markdown, CSV, PNG and one HTML page, with the reasons where they differ.
+    value beside the paper's instead: as text, Markdown, CSV, PNG and one HTML page, with the reasons where they differ. With
+    --spaces it answers whether a ranking holds in several search spaces (docs/trust.md).
 
     Returns:
         0, or 1 if the table holds failed rows.
@@ -128,6 +162,8 @@ def evaluate(options: EvaluateOptions) -> int:
     Raises:
         UsageError: if the scores cannot be read or an option is not allowed.
     """
+    if options.spaces is not None:
+        return _evaluate_spaces(options, options.spaces)
     if options.paper is not None:
         return _compare_with_paper(options, options.paper)
     from vkdnw_pl.scoring.evaluation import choose_rankings
@@ -153,6 +189,42 @@ def evaluate(options: EvaluateOptions) -> int:
         log_score_files(run, folder)
         run.exit_code = 1 if failed_rows(table) else 0
         return run.exit_code
+
+
+def _evaluate_spaces(options: EvaluateOptions, spaces: dict[str, Any]) -> int:
+    from vkdnw_pl.report.spaces import spaces_text
+    from vkdnw_pl.report.spaces_pages import write_spaces_pages
+    from vkdnw_pl.runs.record import RunRecord
+    from vkdnw_pl.scoring.progress import Progress
+    from vkdnw_pl.scoring.space_tables import rankings_of, read_space_tables, space_sources
+    from vkdnw_pl.scoring.spaces_evaluation import count_steps, evaluate_spaces
+    from vkdnw_pl.scoring.spaces_folder import SpacesFolder, spaces_settings, write_spaces
+
+    folder = SpacesFolder(options.out or "runs/spaces")
+    sources = space_sources(spaces)
+    with user_input():
+        folder.earlier_meta()
+        tables, left_out = read_space_tables(sources)
+        names = None if options.rankings is None else dict.fromkeys([*options.baselines, *options.rankings])
+        rankings = rankings_of(tables, names)
+        settings = spaces_settings(sources, list(rankings), options.baselines, options.resamples)
+    for name, reason in left_out.items():
+        print(f"LEFT OUT: {name}: {reason}")
+    sizes = ", ".join(f"{space.name} ({len(space.table.archs):,})" for space in tables)
+    print(f"evaluating {len(rankings)} rankings on {sizes}", flush=True)
+    steps = count_steps(tables, rankings)
+    with folder.lock(), RunRecord(folder, as_config(options), settings, left_out=left_out) as record:
+        folder.clear()
+        with Progress(steps, verb=f"{options.resamples:,} resamples", unit="ranking") as progress:
+            evaluation = evaluate_spaces(
+                tables, rankings, options.baselines, options.resamples, lambda: progress.add(False)
+            )
+        write_spaces(folder.path, evaluation)
+        record.end("finished")
+        files = write_spaces_pages(folder, evaluation)
+    print("\n" + spaces_text(evaluation, left_out))
+    print(f"results in {folder.path}: {', '.join(files)}")
+    return 0
 
 
 def _compare_with_paper(options: EvaluateOptions, paper: Paper) -> int:
@@ -183,7 +255,7 @@ def _compare_with_paper(options: EvaluateOptions, paper: Paper) -> int:
                 learned = learned_rows(samples, models, options.train_size, options.ties, out)
             print("\n".join(dict.fromkeys(learned.notes)))
             metrics = learned.metrics
-        comparisons = compare_scores(samples, paper, options.variant, options.bootstrap, options.ties, notes, metrics)
+        comparisons = compare_scores(samples, paper, options.variant, options.resamples, options.ties, notes, metrics)
     with ScoreFolder(out).lock_if_free():
         names = write_comparisons(out, paper, comparisons, tables[0])
     for comparison in comparisons:

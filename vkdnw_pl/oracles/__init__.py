@@ -22,6 +22,7 @@ from vkdnw_pl.errors import nearest
 from vkdnw_pl.oracles import autoformer, nasbench_macro, nb201_tables, pit, timm_results
 from vkdnw_pl.oracles.base import (
     Measure,
+    NotDownloaded,
     Oracle,
     cache_dir,
     download_command,
@@ -94,7 +95,10 @@ def load_oracle(
     """
     oracle = find_oracle(name, oracle_path, space, measures)
     if oracle is None:
-        raise ValueError(f"oracle='auto' finds no known accuracies of {space}; {_choices(space)}")
+        public = any(name in DOWNLOADS for name, of in TABLES.items() if of == space)
+        raise (NotDownloaded if public else ValueError)(
+            f"oracle='auto' finds no known accuracies of {space}; {_choices(space)}"
+        )
     return oracle
 
 
@@ -195,6 +199,7 @@ __all__ = [
     "ORACLES",
     "TABLES",
     "Measure",
+    "NotDownloaded",
     "Oracle",
     "cache_dir",
     "find_oracle",

@@ -253,3 +253,7 @@ def download_command(what: str, folder: Path | None = None) -> str:
     """Return the command that brings the files of a public table to ``folder``, by default the cache folder."""
     out = "" if folder in (None, cache_dir() / what) else f" --out {shlex.quote(str(folder))}"
     return f"{program()} download {what}{out}"
+
+
+class NotDownloaded(ValueError):
+    """A public table is not on this machine; the text says how to get it."""

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from vkdnw_pl._version import __version__
-from vkdnw_pl.report import run_contents
+from vkdnw_pl.report import run_contents, run_spaces
 from vkdnw_pl.report.outputs import MARKDOWN_MARK, PAGE_MARK
 from vkdnw_pl.report.run_labels import label_figures, label_sections
 from vkdnw_pl.report.run_paper import paper_parts
@@ -68,6 +68,7 @@ def runs_html(runs: Sequence[Run], title: str, made_at: datetime | None = None) 
         training_figures=[*figures.training_curves(runs), *figures.accuracy_and_macs(runs)],
         proxy_figures=figures.proxies_and_accuracy(runs),
         scatters=figures.rank_scatters(runs),
+        spaces_figures=run_spaces.spaces_figures(runs),
         environment=run_contents.environment_table(runs),
         best=[run_contents.best_networks(run) for run in runs],
         again=[run_contents.again(run) for run in runs],
@@ -80,6 +81,13 @@ def runs_html(runs: Sequence[Run], title: str, made_at: datetime | None = None) 
 def runs_markdown(runs: Sequence[Run], title: str) -> str:
     """Summary, rankings, the paper's values, options that differ, and failures; errors as of `runs_html`."""
     return f"{_markdown('runs.md.j2', runs, title)}\n\n{MARKDOWN_MARK}\n"
+
+
+def spaces_markdown(run: Run) -> str:
+    """The tables of a run on several spaces, and how far its rankings agree."""
+    section = run_spaces.spaces_sections([run])[0]
+    text = _templates().get_template("spaces.md.j2").render(section=section, level=3)
+    return re.sub(r"\n{3,}", "\n\n", text.strip()) + "\n"
 
 
 def summary_markdown(runs: Sequence[Run]) -> str:
@@ -126,6 +134,7 @@ def _contents(runs: Sequence[Run], title: str) -> dict[str, Any]:
         "metrics": metric_table([run.metrics for run in runs]),
         "metric_names": METRICS,
         "paper": paper_parts(runs),
+        "spaces": run_spaces.spaces_sections(runs),
         "labels": label_sections(runs),
         "configs": run_contents.config_tables(runs),
         "failed": run_contents.failed_runs(runs),

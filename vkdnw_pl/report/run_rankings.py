@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -57,13 +57,20 @@ def rank_correlations(run: Run) -> Line | None:
     if len(names) < 3:
         return None
     rho = run.ranking[names].corr().to_numpy()  # of ranks
+    of_run = correlation_map(names, rho)
+    of_run.networks, of_run.of = len(run.ranking), len(run.ranking.columns)
+    return of_run
+
+
+def correlation_map(names: Sequence[str], rho: np.ndarray) -> Line:
+    """Correlations (n, n) of named rankings as a table, those that agree together: ``names`` and ``lines``."""
     order = _together(rho)
     names = [names[i] for i in order]
     lines = [
         [_cell(value, name, other, name == other) for other, value in zip(names, values)]
         for name, values in zip(names, rho[np.ix_(order, order)].tolist())
     ]
-    return Line(names=names, lines=lines, networks=len(run.ranking), of=len(run.ranking.columns))
+    return Line(names=names, lines=lines)
 
 
 def _proxy_of(column: str, proxies: Mapping[str, float]) -> str | None:

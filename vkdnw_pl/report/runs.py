@@ -26,6 +26,8 @@ from vkdnw_pl.runs.documents import read_json, read_yaml
 from vkdnw_pl.runs.files import read_text
 from vkdnw_pl.runs.table import FAILED as FAILED_ROW
 from vkdnw_pl.runs.table import join_rows, read_journals, read_table, score_frame
+from vkdnw_pl.scoring.spaces_evaluation import SpacesEvaluation
+from vkdnw_pl.scoring.spaces_folder import SPACES, read_spaces
 from vkdnw_pl.search.history import Candidate
 from vkdnw_pl.search.history import read_history as read_search
 
@@ -121,6 +123,11 @@ class Run:
         if twice := next((key for key, count in counts.items() if count > 1), None):
             raise ValueError(f"{file} is damaged: ranking {twice[0]!r} on {twice[1]!r} comes twice")
         return metrics
+
+    @functools.cached_property
+    def spaces(self) -> SpacesEvaluation | None:
+        """What ``evaluate`` with ``spaces`` found."""
+        return read_spaces(self.path) if (self.path / SPACES).is_file() else None
 
     @functools.cached_property
     def ranking(self) -> pd.DataFrame | None:
@@ -266,7 +273,8 @@ def _kind(path: Path) -> str:
         return "run"
     if (path / "slurm" / "launch.json").is_file() and not any(path.glob("rank-*/meta.json")):
         return "launched"
-    return "evaluated" if (path / "ranking.csv").is_file() and (path / "metrics.csv").is_file() else ""
+    is_evaluated = (path / "ranking.csv").is_file() and (path / "metrics.csv").is_file()
+    return "evaluated" if is_evaluated or (path / SPACES).is_file() else ""
 
 
 def _why_no_run(path: Path) -> str:

@@ -106,9 +106,9 @@ class Resamples:
         # How often each architecture is in each resample, shape (resamples, n).
         self.draws = generator.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
         self.kendall_draws = self.draws[: kendall_resamples(n, resamples)]
-        self.dense_ranks = _dense_ranks(accuracies)
-        self.untied = _untied_pairs(accuracies, self.kendall_draws)
-        self.ranks = _centred_ranks(accuracies, self.draws)
+        self.dense_ranks = dense_ranks(accuracies)
+        self.untied = untied_pairs(accuracies, self.kendall_draws)
+        self.ranks = centred_ranks(accuracies, self.draws)
         self.square = (self.draws * self.ranks**2).sum(axis=1)
         self.has_gains = top_k is not None
         if top_k is not None:
@@ -123,12 +123,12 @@ class Resamples:
         return {metric: np.mean([values[metric] for values in measured], axis=0) for metric in measured[0]}
 
     def _measure(self, score: Array) -> dict[str, Array]:
-        ranks = _centred_ranks(score, self.draws)
+        ranks = centred_ranks(score, self.draws)
         weighted = self.draws * ranks
         with np.errstate(invalid="ignore", divide="ignore"):
             return {
-                "kendall": _agreement(_dense_ranks(score), self.dense_ranks, self.kendall_draws)
-                / np.sqrt(_untied_pairs(score, self.kendall_draws) * self.untied),
+                "kendall": agreement(dense_ranks(score), self.dense_ranks, self.kendall_draws)
+                / np.sqrt(untied_pairs(score, self.kendall_draws) * self.untied),
                 "spearman": (weighted * self.ranks).sum(axis=1) / np.sqrt((weighted * ranks).sum(axis=1) * self.square),
                 "ndcg": self._gain(score) / self.ideal if self.has_gains else np.full(len(self.draws), np.nan),
             }
@@ -144,7 +144,7 @@ class Resamples:
         return (np.divide(gains, counts, out=np.zeros_like(gains), where=counts > 0) * discounts).sum(axis=1)
 
 
-def _agreement(x: Array, y: Array, draws: Array) -> Array:
+def agreement(x: Array, y: Array, draws: Array) -> Array:
     """Concordant minus discordant ordered pairs in every resample; whole numbers, so exact."""
     n = len(x)
     counts = draws.astype(np.float32)  # which holds whole numbers up to 2^24
@@ -157,19 +157,19 @@ def _agreement(x: Array, y: Array, draws: Array) -> Array:
     return total
 
 
-def _untied_pairs(values: Array, draws: Array) -> Array:
+def untied_pairs(values: Array, draws: Array) -> Array:
     """Ordered pairs of unequal values in every resample."""
     order = np.argsort(values, kind="stable")
     counts = np.add.reduceat(draws[:, order], _group_starts(values[order]), axis=1)
-    return draws.shape[1] ** 2 - (counts**2).sum(axis=1)
+    return draws.sum(axis=1) ** 2 - (counts**2).sum(axis=1)
 
 
-def _dense_ranks(values: Array) -> Array:
+def dense_ranks(values: Array) -> Array:
     """Values replaced by their place among the different ones, which float32 holds exactly."""
     return np.unique(values, return_inverse=True)[1].reshape(-1).astype(np.float32)
 
 
-def _centred_ranks(values: Array, draws: Array) -> Array:
+def centred_ranks(values: Array, draws: Array) -> Array:
     """Average rank of each value among the values of each resample, minus the mean rank."""
     order = np.argsort(values, kind="stable")
     starts = _group_starts(values[order])
