@@ -21,6 +21,7 @@ COMMAND_OF = {
         ("digits_quick.yaml", "small_data.yaml", "mbv2_imnet.yaml", "mbv2_imnet_150ep.yaml", "nb201_cifar10.yaml"),
         "fit",
     ),
+    "spaces.yaml": "evaluate",
     **{f"paper/{name}.yaml": "evaluate" for name in PAPER_CHOICES},
 }
 

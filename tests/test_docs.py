@@ -274,3 +274,10 @@ def test_the_site_builds(tmp_path):
     assert not re.findall(r'(?:src|<link[^>]+href)="(https?:[^"]+)"', page), "loaded from other servers"
     assert "KendallTau" in (tmp_path / "api" / "index.html").read_text()
     assert os.path.getsize(tmp_path / "benchmarks" / "scale" / "index.html")
+
+
+def test_tables_of_several_spaces_are_those_of_the_results():
+    from vkdnw_pl.report.spaces_pages import RESULTS, renewed
+
+    text = text_of("docs/trust.md")
+    assert renewed(text, ROOT / RESULTS) == text, "run: python -m vkdnw_pl.report.spaces_pages docs/trust.md"

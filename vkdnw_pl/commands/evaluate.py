@@ -119,7 +119,7 @@ class EvaluateOptions(OracleOptions, WandbOptions):
         from vkdnw_pl.scoring.space_tables import space_sources
 
         what = "with spaces, each of which names its own"
-        self.refuse(what, "scores", "space", "oracle", "oracle_path")
+        self.refuse(what, "scores", "space", "oracle", "oracle_path", "oracle_measures")
         self.refuse("with spaces: nDCG looks at a tenth of each, ties by their average", "top_k", "ties")
         self.refuse("with spaces", "models", "train_size", "paper", "variant", "notes")
         space_sources(spaces)

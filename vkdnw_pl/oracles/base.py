@@ -17,6 +17,10 @@ PERCENT = "%"
 """Unit of accuracies."""
 
 
+class NotDownloaded(ValueError):
+    """A public table is not on this machine; the text says how to get it."""
+
+
 @dataclass(frozen=True)
 class Oracle:
     """Known accuracies, or other measured properties, of a set of architectures on one or several data sets."""
@@ -221,7 +225,7 @@ def public_files(
     """
     folder, oracle = public_folder(what, files, folder), oracle or what
     if missing := missing_files(files, folder):
-        raise ValueError(
+        raise NotDownloaded(
             f"oracle={oracle!r} needs {', '.join(file.name for file in files.values())} in the folder {folder}; missing: "
             f"{', '.join(missing)}; get them with: {download_command(what, folder)}"
         )
@@ -253,7 +257,3 @@ def download_command(what: str, folder: Path | None = None) -> str:
     """Return the command that brings the files of a public table to ``folder``, by default the cache folder."""
     out = "" if folder in (None, cache_dir() / what) else f" --out {shlex.quote(str(folder))}"
     return f"{program()} download {what}{out}"
-
-
-class NotDownloaded(ValueError):
-    """A public table is not on this machine; the text says how to get it."""

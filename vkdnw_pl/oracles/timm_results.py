@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vkdnw_pl.oracles.base import Oracle, TableFile, cache_dir, download_command
+from vkdnw_pl.oracles.base import NotDownloaded, Oracle, TableFile, cache_dir, download_command
 from vkdnw_pl.runs.csv_table import read_csv
 from vkdnw_pl.spaces import TimmZoo
 
@@ -149,7 +149,7 @@ def _find(path: Path | None) -> dict[str, Path]:
     for results in (folder, folder / "results", folder / "timm"):
         if (results / name).is_file():
             return {key: results / file.name for key, file in FILES.items() if (results / file.name).is_file()}
-    raise ValueError(
+    raise NotDownloaded(
         f"oracle='timm' needs {name} of the timm repository in the folder {folder}; get it with: {download_command('timm', folder)}"
     )
 

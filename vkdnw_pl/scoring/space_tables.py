@@ -28,6 +28,7 @@ class SpaceSource:
     """Search space of the architectures."""
     oracle: str = "auto"
     oracle_path: str | None = None
+    oracle_measures: Mapping[str, str] | None = None
     datasets: tuple[str, ...] | None = None
     """Data sets of the oracle to compare with; None: all."""
 
@@ -70,7 +71,7 @@ def read_space_tables(sources: Iterable[SpaceSource]) -> tuple[list[SpaceTable],
     for source in sources:
         try:
             table = join_columns(read_score_tables(source.files, source.space))
-            oracle = load_oracle(source.oracle, source.oracle_path, source.space)
+            oracle = load_oracle(source.oracle, source.oracle_path, source.space, source.oracle_measures)
         except NotDownloaded as error:
             left_out[source.name] = str(error)
             continue

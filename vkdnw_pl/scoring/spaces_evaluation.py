@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from vkdnw_pl.scoring.bootstrap import Interval, Resamples, interval
 from vkdnw_pl.scoring.evaluation import (
     Array,
     Terms,
-    metric_row,
     scores_by_seed,
     scores_with_accuracies,
     seeds_with_values,
@@ -24,6 +23,7 @@ from vkdnw_pl.scoring.space_tables import SpaceTable
 
 TOP_SHARE = 0.1
 """nDCG looks at this share of the networks."""
+_OF_SIZE = ""  # no ranking has an empty name
 BEST, TIED = "best", "tied"
 
 RankingTerms = Mapping[str, Mapping[str, Terms | str]]
@@ -158,18 +158,22 @@ class _Column(NamedTuple):
     split: str
     accuracies: Array
     scores: Mapping[str, list[Array]]
+    size: Array | None
     networks: int
     caution: str
 
 
 def _columns(space: SpaceTable, rankings: RankingTerms) -> Iterator[_Column]:
     allowed = {name: terms for name, by_space in rankings.items() if not isinstance(terms := by_space[space.name], str)}
+    if SIZE in space.table.columns:  # also where it is none of the rankings
+        allowed[_OF_SIZE] = (SIZE,)
     networks = len(scores_by_seed(space.table)[0])
     for dataset, _, accuracies, scores in scores_with_accuracies(space.table, space.oracle, allowed):
         if dataset in space.datasets:
             caution = space.oracle.cautions.get(dataset, "")
             split = space.oracle.split[dataset]
-            yield _Column(space.name, dataset, split, accuracies, scores, networks, caution)
+            size = scores.pop(_OF_SIZE, [None])[0]
+            yield _Column(space.name, dataset, split, accuracies, scores, size, networks, caution)
 
 
 def _evaluate(
@@ -179,13 +183,13 @@ def _evaluate(
     top_k = max(1, round(TOP_SHARE * n))
     known = f"values are known for {n} of the {column.networks} architectures"
     drawn = Resamples(column.accuracies, resamples, top_k) if resamples and column.scores else None
-    size = FixedSizeMeasure(column.scores[SIZE][0], column.accuracies) if SIZE in column.scores else None
+    size = None if column.size is None else FixedSizeMeasure(column.size, column.accuracies)
     fixed: list[FixedSize] = []
-    measured: dict[str, dict[str, Any]] = {}
+    measured: dict[str, dict[str, float | None]] = {}
     samples: dict[str, dict[str, Array]] = {}
     for ranking, per_seed in column.scores.items():
         values = [rank_agreement(score, column.accuracies, top_k, "average") for score in per_seed]
-        measured[ranking] = metric_row(ranking, column.dataset, column.split, n, top_k, values)
+        measured[ranking] = {metric: _mean(of_seed[metric] for of_seed in values) for metric in METRICS}
         if drawn is not None:
             samples[ranking] = drawn.measure(per_seed)
         fixed.append(_fixed_size(column, ranking, measured[ranking], size, drawn))
@@ -204,7 +208,7 @@ def _evaluate(
                 text = "" if value is not None else "undefined"
             differences = {baseline: _difference(ranking, baseline, values_of, samples_of) for baseline in baselines}
             estimate = _estimate(value, samples_of.get(ranking))
-            seeds = measured[ranking]["seeds"] if ranking in measured else 0
+            seeds = len(column.scores.get(ranking, ()))
             head = (column.space, column.dataset, column.split, ranking, metric)
             metrics.append(
                 SpaceMetric(*head, estimate, marks.get(ranking, ""), n, top_k, seeds, differences, text, column.caution)
@@ -250,7 +254,11 @@ def correlations(space: SpaceTable, rankings: RankingTerms) -> list[Correlation]
 
 
 def _fixed_size(
-    column: _Column, ranking: str, row: Mapping[str, Any], fixed: FixedSizeMeasure | None, drawn: Resamples | None
+    column: _Column,
+    ranking: str,
+    row: Mapping[str, float | None],
+    fixed: FixedSizeMeasure | None,
+    drawn: Resamples | None,
 ) -> FixedSize:
     head = (column.space, column.dataset, ranking)
     n = len(column.accuracies)
@@ -285,8 +293,8 @@ def _estimate(value: float | None, samples: Array | None) -> Estimate:
     return Estimate(value, *(ends or (None, None)))
 
 
-def _mean(values: Iterable[float]) -> float | None:
+def _mean(values: Iterable[float | None]) -> float | None:
     """The mean; None where a value is undefined, or there is none."""
-    values = list(values)
-    mean = float(np.mean(values)) if values else math.nan
+    defined = [math.nan if value is None else value for value in values]
+    mean = float(np.mean(defined)) if defined else math.nan
     return None if math.isnan(mean) else mean
