@@ -1,7 +1,7 @@
-"""Reads the pickled image batches of CIFAR and ImageNet16 without running anything that is in them.
+"""Reads the pickled image batches of CIFAR and ImageNet16, and records of NATS-Bench, without running what is in them.
 
-A pickle is a program. This reader gives the few words that NumPy arrays are written with a meaning of its own and
-refuses every other one; of NumPy it only calls what reads numbers out of bytes.
+A pickle is a program. This reader gives the few words that NumPy arrays and ordered dicts are written with a meaning of its
+own and refuses every other one; of NumPy it only calls what reads numbers out of bytes.
 """
 
 from __future__ import annotations
@@ -34,15 +34,27 @@ def read_batch(path: Path, md5: str | None = None) -> dict[str, Any]:
         raise ValueError(f"{str(path)!r} cannot be read: {error.strerror or error}") from None
     if md5 is not None and (found := hashlib.md5(content, usedforsecurity=False).hexdigest()) != md5:
         raise ValueError(f"{str(path)!r} is damaged or another file: its MD5 is {found}, not {md5}; get it again")
-    try:
-        batch = _Reader(io.BytesIO(content), encoding="latin1").load()
-    except _Refused as error:
-        raise ValueError(f"{str(path)!r} is refused: {what_it_says(error)}") from None
-    except Exception as error:  # damaged pickles raise nearly every kind of error
-        raise ValueError(f"{str(path)!r} is not a readable batch of images: {why(error)}") from None
-    if not isinstance(batch, dict):
-        raise ValueError(f"{str(path)!r} holds a {type(batch).__name__}; needed: a dict")
+    batch = read_dict(content, repr(str(path)), "batch of images")
     return {str(key): value.finished() if isinstance(value, _Array) else value for key, value in batch.items()}
+
+
+def read_dict(content: bytes, where: str, what: str) -> dict[Any, Any]:
+    """Read a pickled dict of lists, dicts (ordered ones too), sets, texts, bytes, numbers and scalars of NumPy.
+
+    ``where`` begins the error, ``what`` is what is needed, such as ``batch of images``.
+
+    Raises:
+        ValueError: if it is damaged, is not a dict, or holds anything else.
+    """
+    try:
+        held = _Reader(io.BytesIO(content), what).load()
+    except _Refused as error:
+        raise ValueError(f"{where} is refused: {what_it_says(error)}") from None
+    except Exception as error:  # damaged pickles raise nearly every kind of error
+        raise ValueError(f"{where} is not a readable {what}: {why(error)}") from None
+    if not isinstance(held, dict):
+        raise ValueError(f"{where} holds a {type(held).__name__}; needed: a dict")
+    return held
 
 
 class _Refused(pickle.UnpicklingError):
@@ -100,11 +112,17 @@ class _Array:
 
 
 class _Reader(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, what: str) -> None:
+        super().__init__(file, encoding="latin1")
+        self._what = what
+
     def find_class(self, module: str, name: str) -> Any:
         # The same places before and since NumPy 2, and in Python 2.
         match module.replace("numpy._core", "numpy.core").replace("__builtin__", "builtins"), name:
             case "builtins", "bytes":
                 return _Word(_bytes)
+            case "collections", "OrderedDict":
+                return _Word(_empty_dict)
             case "_codecs", "encode":
                 return _Word(_encode)
             case "numpy", "ndarray":
@@ -117,7 +135,7 @@ class _Reader(pickle.Unpickler):
                 return _Word(lambda kind, raw: _numbers(raw, kind, (), "C").item())
             case "numpy.core.numeric", "_frombuffer":
                 return _Word(lambda raw, kind, shape, order: _Array(_numbers(raw, kind, shape, order)))
-        raise _Refused(f"it asks for {module}.{name}, which no batch of images needs; do not use a file like this")
+        raise _Refused(f"it asks for {module}.{name}, which no {self._what} needs; do not use a file like this")
 
 
 def _numbers(raw: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
@@ -132,6 +150,12 @@ def _bytes(*content: Any) -> bytes:
     if content:
         raise _Refused("it makes bytes out of something else")
     return b""
+
+
+def _empty_dict(*content: Any) -> dict[Any, Any]:
+    if content:
+        raise _Refused("it makes an ordered dict in a way of its own")
+    return {}
 
 
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vkdnw_pl.errors import nearest
-from vkdnw_pl.oracles import autoformer, nasbench_macro, nb201_tables, pit, timm_results
+from vkdnw_pl.oracles import autoformer, nasbench_macro, nats_sss, nb201_tables, pit, timm_results
 from vkdnw_pl.oracles.base import (
     Measure,
     NotDownloaded,
@@ -52,6 +52,8 @@ _SOURCES = {
     "nb201_val": TableSource(nb201_tables.SPACE, nb201_tables.load_nb201_val),
     "nats": TableSource(nb201_tables.SPACE, nb201_tables.load_nats),
     "nasbench_macro": TableSource(nasbench_macro.SPACE, nasbench_macro.load_nasbench_macro, nasbench_macro),
+    "nats_sss": TableSource(nats_sss.SPACE, nats_sss.load_nats_sss),
+    "nats_sss_val": TableSource(nats_sss.SPACE, nats_sss.load_nats_sss_val),
     "timm": TableSource(timm_results.SPACE, timm_results.load_timm, timm_results),
     "autoformer": TableSource(autoformer.SPACE, autoformer.load_autoformer, autoformer),
     "pit": TableSource(pit.SPACE, pit.load_pit, pit),

@@ -13,22 +13,19 @@ Unpickling all 15,625 files takes minutes, so what is needed of them is kept as 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
-import os
 import pickle
-import sys
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from vkdnw_pl.errors import program
-from vkdnw_pl.oracles.base import Oracle, TableFile, cache_dir, num_archs, public_files
+from vkdnw_pl.oracles.base import Oracle, TableFile, num_archs, public_files
 from vkdnw_pl.oracles.csv_file import accuracies
-from vkdnw_pl.runs.csv_table import CsvTable, read_csv
-from vkdnw_pl.runs.files import write_atomically
+from vkdnw_pl.oracles.nats_folder import META, file_name, find_folder, kept_accuracies
+from vkdnw_pl.runs.csv_table import CsvTable
 from vkdnw_pl.spaces import NB201
 
 SPACE = NB201.name
@@ -64,7 +61,6 @@ DIGITS_NETWORK = {"channels": 8, "cells": 1, "image_size": 16, "in_channels": 1}
 """The networks that the embedded table's accuracies are of; see benchmarks/nb201_digits."""
 
 NATS_FOLDER = "NATS-tss-v1_0-3ffb9-simple"
-_META = "meta.pickle.pbz2"
 _HP = "200"
 # What unpickling and reading of a damaged or foreign file raises.
 _DAMAGE = (
@@ -131,27 +127,8 @@ def load_nats(folder: Path | None) -> Oracle:
     CIFAR-10 is the benchmark's ``ori-test`` of networks trained on all training images, the other two are ``x-test``.
     ``folder`` is the benchmark's or the one that contains it; None for the cache folder.
     """
-    folder = cache_dir() if folder is None else folder
-    if not (folder / _META).is_file():
-        inside = folder / NATS_FOLDER
-        if not (inside / _META).is_file():
-            raise ValueError(
-                f"oracle='nats' needs the folder {NATS_FOLDER} with {_META} and one file per architecture; looked in "
-                f"{folder} and {inside}. Download it as github.com/D-X-Y/NATS-Bench says and give its place with "
-                "oracle_path"
-            )
-        folder = inside
-    kept = cache_dir() / "nats" / f"tss_{_fingerprint(folder)}.csv"
-    if kept.is_file():
-        tables = accuracies(read_csv(kept, ("arch",)), NB201())
-    else:
-        text = _read_benchmark(folder)
-        tables = accuracies(CsvTable(text, str(folder)), NB201())
-        try:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(kept, text)
-        except OSError as error:  # only the next start is slower for it
-            print(f"the accuracies read from NATS-Bench could not be kept in {kept}: {error}", file=sys.stderr)
+    folder = find_folder(folder, NATS_FOLDER, "nats")
+    tables = kept_accuracies(folder, "tss", NB201(), _read_benchmark)
     description = (
         f"NATS-Bench in {folder} ({num_archs(tables):,} architectures, test accuracy after {_HP} epochs): "
         f"{', '.join(tables)}; for the embedded table: oracle=digits"
@@ -172,8 +149,8 @@ def _read_benchmark(folder: Path) -> str:
     try:
         api = create(str(folder), "tss", fast_mode=True, verbose=False)
     except _DAMAGE as error:
-        raise ValueError(f"oracle='nats': {folder / _META} is damaged: {error!r}") from error
-    missing = [name for name in map(_file_name, range(len(api))) if not (folder / name).is_file()]
+        raise ValueError(f"oracle='nats': {folder / META} is damaged: {error!r}") from error
+    missing = [name for name in map(file_name, range(len(api))) if not (folder / name).is_file()]
     if missing:
         raise ValueError(
             f"oracle='nats': {folder} is incomplete: {len(missing):,} of {len(api):,} files are missing, the first is "
@@ -186,7 +163,7 @@ def _read_benchmark(folder: Path) -> str:
         try:
             writer.writerow([api.arch(index), *(_accuracy(api, index, dataset) for dataset in FILES)])
         except _DAMAGE as error:
-            raise ValueError(f"oracle='nats': {folder / _file_name(index)} is damaged: {error!r}") from error
+            raise ValueError(f"oracle='nats': {folder / file_name(index)} is damaged: {error!r}") from error
         api.arch2infos_dict.pop(index)  # the package would hold on to gigabytes
     return out.getvalue()
 
@@ -197,18 +174,3 @@ def _accuracy(api: Any, index: int, dataset: str) -> float:
     if arch != api.arch(index):
         raise ValueError(f"it holds the architecture {arch!r} instead of {api.arch(index)!r}")
     return float(info["test-accuracy"])
-
-
-def _file_name(index: int) -> str:
-    return f"{index:06d}.pickle.pbz2"
-
-
-def _fingerprint(folder: Path) -> str:
-    """Return a name that changes with any file's name, size or time of change."""
-    digest = hashlib.sha256(str(folder.resolve()).encode())
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if entry.name.endswith(".pickle.pbz2"):
-                stat = entry.stat()
-                digest.update(f"\n{entry.name} {stat.st_size} {stat.st_mtime_ns}".encode())
-    return digest.hexdigest()[:16]
