@@ -291,3 +291,52 @@ def test_as_a_command(table, tmp_path, capsys, monkeypatch):
     assert "20 of 20 networks" in capsys.readouterr().err
     assert cli.main(["search", "--max_mac", "3"]) == 2
     assert "did you mean '--max_macs'?" in capsys.readouterr().err
+
+
+def test_labels_guide_a_search(table, tmp_path, capsys):
+    known = str(table / "oracle.csv")
+    options = {"evaluations": 30, "ranking": None, "labels": known, "proxies": ["good"], "top_k": 1}
+    assert looked_up(table, tmp_path / "run", strategy="predictor", population=256, pool=40, **options) == 0
+    text = capsys.readouterr().out
+    assert "guided by labels, the accuracies on made_up (unspecified)" in text
+    assert "each network costs one of 9,445" in text
+    assert "labels used: 30 of the 9,445 on made_up" in text
+    found = json.loads((tmp_path / "run" / "found.json").read_text())
+    assert found["ranking"] == "label"
+    assert found["accuracies"]["made_up"] == found["scores"]["label"] == pytest.approx(10 * found["scores"]["good"])
+    header = (tmp_path / "run" / "history.csv").read_text().splitlines()[0]
+    assert header.endswith(",good,predicted,label,status,reason,seconds")
+    # Another strategy is guided in the same way, and what was found is compared with an oracle of its own.
+    options |= {"scores": None, "proxies": [], "oracle": "digits"}
+    assert looked_up(table, tmp_path / "evolution", **options) == 0
+    assert set(json.loads((tmp_path / "evolution" / "found.json").read_text())["accuracies"]) == {"digits"}
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"strategy": "predictor", "population": 256}, "predictor needs known accuracies: name them with labels"),
+        ({"ranking": "label"}, "ranking='label' needs known accuracies"),
+        ({"labels": "ORACLE"}, "ranking='good' is not allowed with labels"),
+        ({"labels": "ORACLE", "ranking": None, "dataset": "cifar"}, "labels=.* is not allowed: dataset='cifar' is not"),
+        (
+            {"labels": "digit", "ranking": None},
+            "labels='digit' is not allowed: oracle='digit' is not known; did you mean",
+        ),
+        ({"dataset": "made_up"}, "dataset='made_up' has no use without labels"),
+        ({"pool": 99}, "pool=99 has no use with strategy='evolution'"),
+        (
+            {"labels": "ORACLE", "strategy": "predictor", "pool": 7, "population": 256, "ranking": None},
+            "pool=7 is not allowed: give a whole number of at least 8",
+        ),
+        (
+            {"labels": "ORACLE", "strategy": "predictor", "population": 256, "ranking": "label+macs"},
+            "ranking='label[+]macs' is not allowed with labels and strategy='predictor'",
+        ),
+    ],
+)
+def test_labels_that_have_no_use(table, tmp_path, options, text):
+    options = {name: str(table / "oracle.csv") if value == "ORACLE" else value for name, value in options.items()}
+    with pytest.raises(UsageError, match=text):
+        looked_up(table, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()

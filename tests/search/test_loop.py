@@ -23,7 +23,7 @@ def table(tmp_path_factory):
     return make_table(tmp_path_factory.mktemp("table") / "scores.csv")
 
 
-@pytest.mark.parametrize("strategy", ["evolution", "ageing", "random"])
+@pytest.mark.parametrize("strategy", ["evolution", "ageing", "random", "local"])
 def test_killed_anywhere_and_run_again(table, tmp_path, strategy):
     settings = make_settings(table, strategy=strategy, budget=Budget(max_macs=120_000_000))
     assert run(tmp_path / "whole", settings, 90) is None

@@ -93,6 +93,40 @@ def test_random_search_samples():
     assert [one.arch for one in drawn] == [SPACE.sample(random.Random(i)) for i in range(50)]
 
 
+def test_local_search_looks_at_the_neighbours_of_the_best():
+    strategy = make_strategy("local", SPACE, 2)
+    found, drawn = parents(strategy, record_of(range(9)), 20)
+    assert (set(found), {one.origin for one in drawn}) == ({None}, {"initial"})
+    record = record_of([*range(10), 99.0, 99.5, 5.0], failed={11})
+    draw_from = strategy.drawing(record)
+    rng = random.Random(0)
+    drawn = [draw_from(rng) for _ in range(60)]
+    assert len({one.arch for one in drawn}) == 60  # no neighbour twice
+    assert not {one.arch for one in drawn} & {candidate.arch for candidate in record}
+    # First all of the best one, then of the next; 11 failed.
+    order = list(dict.fromkeys(one.parent for one in drawn))
+    assert order[:2] == [10, 9]
+    every = {SPACE.canonicalise(SPACE.neighbour(ARCHS[10], random.Random(i))) for i in range(2000)}
+    assert {one.arch for one in drawn if one.parent == 10} == every - {candidate.arch for candidate in record}
+
+
+def test_local_search_begins_anew_at_an_optimum_and_stays_there():
+    strategy = make_strategy("local", SPACE, 2)
+    every = {SPACE.canonicalise(SPACE.neighbour(ARCHS[9000], random.Random(i))) for i in range(2000)} - {ARCHS[9000]}
+    others = [arch for arch in ARCHS if arch not in every][:10]
+    climb = [*others[:-1], ARCHS[9000], *sorted(every)]
+    record = RankedHistory(("a",))
+    for i, arch in enumerate(climb):
+        value = 9.0 if arch == ARCHS[9000] else 1.0
+        record.add([Candidate(i, arch, 9 if i > 9 else None, "random", 1, 1, values={"a": value})])
+    found, drawn = parents(strategy, record, 20)
+    assert (set(found), {one.origin for one in drawn}) == ({None}, {"random"})
+    # After the restart its neighbours count, not those of the better one before.
+    size = len(record)
+    record.add([Candidate(size, ARCHS[3000], None, "random", 1, 1, values={"a": 0.0})])
+    assert set(parents(strategy, record, 20)[0]) == {size}
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -100,6 +134,7 @@ def test_random_search_samples():
         ({"population": 1}, "population=1 is not allowed: give a whole number of at least 2"),
         ({"tournament": 0}, "tournament=0 is not allowed"),
         ({"name": "random", "start": "x"}, "start='x' has no use with strategy='random'"),
+        ({"name": "predictor", "pool": 1}, "pool=1 is not allowed: give a whole number of at least 2"),
     ],
 )
 def test_mistakes_are_named(options, text):

@@ -196,6 +196,10 @@ def _print_plan(options: SearchOptions, plan: SearchPlan, folder: SearchFolder, 
         f"searching {settings.space} by {settings.strategy} for the best of {options.evaluations:,} networks by "
         f"{settings.ranking}, {values}, run folder {folder.path}\nbudget: {budget}"
     )
+    if settings.labels is not None:
+        print(
+            f"guided by labels, the accuracies on {settings.labels.text}: each network costs one of {len(settings.labels):,}"
+        )
     if plan.why_network:
         print(f"networks {json.dumps(dict(settings.network))}: {plan.why_network}")
     print_notes(plan.notes)
@@ -222,6 +226,8 @@ def _print_found(plan: SearchPlan, folder: SearchFolder, history: RankedHistory,
         if found[name] is not None:
             print(f"  {name} {found[name]:.4g} {unit} for a batch of {plan.settings.how_to_measure.batch_size}")
     print(f"  score {found['score']:.4f}: {_values(found['scores'])}")
+    if (labels := plan.settings.labels) is not None:
+        print(f"  labels used: {len(history):,} of the {len(labels):,} on {labels.text}")
     for dataset, accuracy in found.get("accuracies", {}).items():
         assert plan.oracle is not None
         text = "not known" if accuracy is None else f"{accuracy:.2f} %"

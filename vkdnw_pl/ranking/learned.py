@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -110,6 +110,34 @@ def split(n: int, train_size: int, seed: int) -> tuple[Indices, Indices]:
     return train, test
 
 
+class Regression(NamedTuple):
+    """A fitted model of `MODELS`, and what it makes of features (n, k) that are not finite or beyond its training.
+
+    There, ``inf`` counts as the largest and ``-inf`` and NaN (no value) as the smallest value of the training part; a feature
+    without any finite value in training has no part.
+    """
+
+    pipeline: Any
+    """A scikit-learn pipeline of a scaler and a regression."""
+    low: Array
+    high: Array
+    """Smallest and largest finite value of each feature in training, shape (k,)."""
+
+    @classmethod
+    def fit(cls, values: Array, target: Array, pipeline: Any) -> Regression:
+        """Train what `make_pipeline` made on features (n, k) and numbers to predict (n,)."""
+        finite = np.isfinite(values)
+        low = np.where(finite, values, np.inf).min(axis=0)
+        high = np.where(finite, values, -np.inf).max(axis=0)
+        low, high = np.where(low <= high, low, 0.0), np.where(low <= high, high, 0.0)
+        pipeline.fit(_fill(values, low, high), target)
+        return cls(pipeline, low, high)
+
+    def predict(self, values: Array) -> Array:
+        """Predictions (n,)."""
+        return np.asarray(self.pipeline.predict(_fill(values, self.low, self.high)), dtype=np.float64)
+
+
 @dataclass(frozen=True)
 class LearnedRanking:
     """A trained model with all that is needed to use it on new architectures; see `fit` and `load`."""
@@ -158,19 +186,17 @@ class LearnedRanking:
         None: no nDCG); ``dataset`` says of what, for the record; ``seed`` is that of the split and of the model; for
         ``top_k``, ``ties`` and ``places`` see ``metrics.functional.ndcg``.
         """
-        pipeline = _make_pipeline(model, seed)
+        pipeline = make_pipeline(model, seed)
         accuracy, n = np.asarray(accuracy, dtype=np.float64), len(features.archs)
         if accuracy.shape != (n,) or not np.isfinite(accuracy).all():
             raise ValueError(f"accuracy has shape {accuracy.shape}; give one finite value per architecture, ({n},)")
         train_size = default_train_size(n) if train_size is None else train_size
         train, test = split(n, train_size, seed)
-        finite = np.where(np.isfinite(features.values[train]), features.values[train], np.nan)
-        empty = [name for name, column in zip(features.names, finite.T) if np.isnan(column).all()]
-        if empty:
+        finite = np.isfinite(features.values[train])
+        if empty := [name for name, column in zip(features.names, finite.T) if not column.any()]:
             raise ValueError(f"no finite value among the {train_size} training architectures: {', '.join(empty)}")
-        low, high = np.nanmin(finite, axis=0), np.nanmax(finite, axis=0)
-        pipeline.fit(_fill(features.values[train], low, high), accuracy[train])
-        predicted = pipeline.predict(_fill(features.values[test], low, high))
+        regression = Regression.fit(features.values[train], accuracy[train], pipeline)
+        predicted = regression.predict(features.values[test])
         agreement = rank_agreement(predicted, accuracy[test], top_k, ties, places)
         return cls(
             row=features.row,
@@ -178,15 +204,15 @@ class LearnedRanking:
             space=features.space,
             features=features.names,
             missing=features.missing,
-            low=low,
-            high=high,
+            low=regression.low,
+            high=regression.high,
             seed=seed,
             train_size=train_size,
             num_archs=n,
             dataset=dataset,
             metrics={**agreement, "ndcg_k": None if top_k is None else min(top_k, round(len(test) * places))},
             versions={"vkdnw_pl": __version__, **{name: version(name) for name in ("scikit-learn", "numpy", "skops")}},
-            pipeline=pipeline,
+            pipeline=regression.pipeline,
         )
 
     def predict(self, columns: Mapping[str, Any], archs: Sequence[str]) -> Array:
@@ -202,8 +228,7 @@ class LearnedRanking:
             raise ValueError(f"the table lacks columns of this model ({self.row}, {self.model}): {lacking}")
         if not len(archs):
             return np.zeros(0)
-        values = _fill(_matrix(self.features, columns, archs), self.low, self.high)
-        return np.asarray(self.pipeline.predict(values), dtype=np.float64)
+        return Regression(self.pipeline, self.low, self.high).predict(_matrix(self.features, columns, archs))
 
     def impurity_importances(self) -> dict[str, float]:
         """Feature -> its share of what the trees' splits explain; equal columns share one's at random."""
@@ -266,7 +291,8 @@ def _fill(values: Array, low: Array, high: Array) -> Array:
     return np.clip(np.where(np.isnan(values), low, values), low, high)
 
 
-def _make_pipeline(model: str, seed: int) -> Any:
+def make_pipeline(model: str, seed: int) -> Any:
+    """A scikit-learn pipeline of a scaler and a regression of `MODELS`, to be fitted."""
     check_choice("model", model, MODELS)
     if not is_whole(seed, 0) or seed >= 2**32:
         raise ValueError(f"seed={seed!r} is not allowed: give a whole number from 0 to 2^32 - 1")

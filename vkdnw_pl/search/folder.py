@@ -70,6 +70,8 @@ def describe_found(
             entry["reference"] = {"macs": cost.macs, "num_params": cost.num_params}
         if accuracies is not None:
             entry["accuracies"] = {dataset: table.get(candidate.arch) for dataset, table in accuracies.items()}
+        if settings.labels is not None:  # each evaluation took one
+            entry["labels"] = {**settings.labels.record(), "split": settings.labels.split, "used": len(history)}
         entry |= {
             "seed": settings.seed,
             "digest": digest,

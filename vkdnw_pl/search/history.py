@@ -1,7 +1,7 @@
 """The history of a search: its candidates and how they rank, kept as CSV text that reads back to the same bits.
 
-Columns: ``index,arch,parent,origin,macs,num_params,layers,latency_ms,peak_mb``, one per proxy value, ``status``
-(``ok`` or ``failed``), ``reason``, ``seconds``. A cell that was not measured, or has no finite value, is empty.
+Columns: ``index,arch,parent,origin,macs,num_params,layers,latency_ms,peak_mb``, one per proxy value, ``predicted`` and
+``label`` where known accuracies guide the search, ``status`` (``ok`` or ``failed``), ``reason``, ``seconds``. A cell that was not measured, or has no finite value, is empty.
 """
 
 from __future__ import annotations
@@ -70,6 +70,10 @@ class Candidate:
 
 COST_COLUMNS = ("macs", "num_params", "layers")
 """Columns that a ranking may use and that no proxy has to compute."""
+LABEL = "label"
+"""The column of the known accuracy, where such guide the search."""
+PREDICTED = "predicted"
+"""The column of what a predictor expected of the label before it was known."""
 
 
 def read_history(path: str | Path) -> list[Candidate]:

@@ -12,8 +12,9 @@ from vkdnw_pl.scoring.progress import Progress
 from vkdnw_pl.search.constraints import CostCheck, Measurements
 from vkdnw_pl.search.folder import SearchFolder, describe_found
 from vkdnw_pl.search.history import Candidate, HistoryFile, RankedHistory
+from vkdnw_pl.search.labels import Check
 from vkdnw_pl.search.proposals import MAX_TRIES, DrawCounts, Proposer
-from vkdnw_pl.search.scores import Evaluate
+from vkdnw_pl.search.scores import Evaluate, remembered
 from vkdnw_pl.search.settings import SearchSettings
 
 
@@ -60,19 +61,25 @@ def search(
     measure = None
     if settings.budget.measured:
         measure = Measurements(folder.measured, space, settings.network, settings.budget, settings.how_to_measure)
-    check = CostCheck(settings.budget, space, settings.network)
-    proposer = Proposer(settings.make_strategy(space), check, settings.budget, measure, settings.seed, max_tries)
-    file = HistoryFile(folder.history, settings.columns)
+    check: Check = CostCheck(settings.budget, space, settings.network)
+    strategy = settings.make_strategy(space)
+    evaluate = labelled = remembered(evaluate) if strategy.looks_ahead else evaluate
+    if settings.labels is not None:
+        check, labelled = settings.labels.only_known(check), settings.labels.added_to(evaluate)
+    proposer = Proposer(strategy, check, settings.budget, measure, settings.seed, max_tries)
+    file = HistoryFile(folder.history, settings.history_columns)
     try:
         while len(history) + len(unfinished) < evaluations:
             count = min(settings.batch, evaluations - len(history))
-            proposals = proposer.propose(history, count)
+            drawn = proposer.propose(history, strategy.num_drawn(history, count))
+            proposals = strategy.choose(drawn, history, count, evaluate)
             _check_same(unfinished, proposals, folder)
             candidates = list(unfinished)
             rest = proposals[len(unfinished) :]
-            for proposal, row in zip(rest, evaluate([proposal.arch for proposal in rest]), strict=True):
+            for proposal, row in zip(rest, labelled([proposal.arch for proposal in rest]), strict=True):
+                values = {**dict.fromkeys(settings.history_columns), **proposal.values, **row.values}
                 candidates.append(
-                    replace(proposal, values=row.values, status=row.status, reason=row.reason, seconds=row.seconds)
+                    replace(proposal, values=values, status=row.status, reason=row.reason, seconds=row.seconds)
                 )
                 file.append(candidates[-1])
                 for observer in observers:

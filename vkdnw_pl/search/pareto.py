@@ -105,7 +105,8 @@ class ParetoSearch(StartedSearch):
     def __init__(
         self, space: Space, population: int, objectives: Sequence[str] = (SCORE, "macs"), start: str | None = None
     ) -> None:
-        super().__init__(space, population, start)
+        super().__init__(space, start)
+        self.population = population
         if isinstance(objectives, str) or len(objectives) < 2 or len(set(objectives)) < len(objectives):
             raise ValueError(
                 f"objectives={objectives!r} is not allowed: give two or more different ones, such as [score, macs]"

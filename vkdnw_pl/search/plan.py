@@ -22,12 +22,14 @@ from vkdnw_pl.options import (
     check_batch,
     check_rows,
 )
-from vkdnw_pl.oracles import Oracle
+from vkdnw_pl.oracles import TABLES, Oracle, load_oracle
 from vkdnw_pl.ranking import Term, aggregate, columns_of, parse_ranking
 from vkdnw_pl.scoring.own_images import OwnTask
 from vkdnw_pl.search.constraints import Budget, CostCheck, HowToMeasure, parse_amount
-from vkdnw_pl.search.history import COST_COLUMNS
+from vkdnw_pl.search.history import COST_COLUMNS, LABEL, PREDICTED
+from vkdnw_pl.search.labels import Labels
 from vkdnw_pl.search.pareto import check_objectives
+from vkdnw_pl.search.predictor import PredictorSearch
 from vkdnw_pl.search.scores import TableScores, columns_to_look_up, proxies_to_compute
 from vkdnw_pl.search.settings import STRATEGIES, SearchSettings, make_strategy
 from vkdnw_pl.spaces import Space, make_space
@@ -36,6 +38,7 @@ from vkdnw_pl.spaces.resolve import resolve_arch
 if TYPE_CHECKING:
     from vkdnw_pl.proxies.base import Proxy
 
+DEFAULT_RANKING = "vkdnw_agg"
 _UNIFORM = "uniform"
 
 
@@ -44,10 +47,11 @@ class SearchOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions,
     """Options of ``search``."""
 
     space: str = "mbv2"
-    strategy: Literal["evolution", "ageing", "random", "pareto"] = "evolution"
+    strategy: Literal["evolution", "ageing", "random", "local", "predictor", "pareto"] = "evolution"
     """How to search. evolution mutates the best of all networks so far; ageing mutates the best of a random choice of
-    recent ones; random draws from the space; pareto (NSGA-II) looks for the best compromises between several
-    objectives."""
+    recent ones; random draws from the space; local looks at the neighbours of the best, and begins anew at a local optimum;
+    predictor evaluates what a forest trained on all labels so far thinks best; pareto (NSGA-II) looks for the best
+    compromises between several objectives."""
     evaluations: int = 1000
     """Networks to evaluate in all; more than before continues a finished search."""
     population: int = 256
@@ -58,8 +62,17 @@ class SearchOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions,
     """pareto: what to look at: score (the ranking), macs, num_params, layers, latency_ms, peak_mb (less is better), or
     columns of proxies."""
     start: str | None = None
-    """evolution, pareto: network to begin with: a name such as mbv2_480m, a structure string, or a found.json. Default:
+    """evolution, local, pareto: network to begin with: a name such as mbv2_480m, a structure string, or a found.json. Default:
     mbv2_initial for mbv2, random networks for nb201."""
+    labels: str | None = None
+    """Known accuracies that guide the search, named as oracle names them: each network that is evaluated costs one label, and
+    only networks that have one are proposed. What best means is then label, or a ranking with it. Any strategy but pareto
+    may be guided; predictor must be."""
+    dataset: str | None = None
+    """labels: the data set, where there are several."""
+    pool: int = 256
+    """predictor: new networks that are drawn for each batch, of which those with the best predictions are evaluated. Their
+    proxies (proxies, scores) are looked up or computed."""
     operator_sampling: Literal["uniform", "reference"] = "uniform"
     """mbv2: types of blocks are drawn uniformly, or with the weights of the published search code."""
     batch: int = 32
@@ -90,8 +103,8 @@ class SearchOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions,
     """Passes before the first that is timed."""
     measure_repeats: int = 10
     """Passes that are timed; the median counts."""
-    ranking: str = "vkdnw_agg"
-    """What best means: a named set (vkdnw_agg, vkdnw_single, vkdnw_plus, az_nas, vkdnw_mbv2_official, ...), or own ones such
+    ranking: str | None = None
+    """What best means (default: vkdnw_agg; with labels: label): a named set (vkdnw_agg, vkdnw_single, vkdnw_plus, az_nas, vkdnw_mbv2_official, ...), or own ones such
     as 'aleph>vkdnw+jacov+macs' (log-ranks added). The proxies that it needs are computed."""
     proxies: list[str | dict[str, Any]] = field(default_factory=list)
     """Further proxies, or other parameters for those of the ranking; for example '[params, {name: vkdnw, alpha: 0.1}]'."""
@@ -103,7 +116,7 @@ class SearchOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions,
     """Seed of weights and images of the proxies; with scores, the rows of the table that count."""
     oracle: str | None = None
     """Known accuracies, to be shown beside what was found: digits (embedded), nb201 (public tables), nats, or a CSV file
-    with columns arch,<data set>. They have no part in the search."""
+    with columns arch,<data set>. They have no part in the search; what guides it is labels, which are shown too."""
     top_k: int = 10
     """found.json describes this many of the best."""
     nodes: int = 1
@@ -122,6 +135,10 @@ class SearchOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions,
         if self.strategy in STRATEGIES:
             options = {name for strategy in STRATEGIES.values() for name in strategy.options} - {"start"}
             self.refuse(f"with strategy={self.strategy!r}", *options.difference(STRATEGIES[self.strategy].options))
+        if self.labels is None:
+            self.refuse("without labels", "dataset")
+        if self.strategy == PredictorSearch.name:
+            check_whole("pool", self.pool, self.batch)  # a batch is chosen from it
         if not self.budget.measured:
             self.refuse("without max_latency_ms or max_peak_mb: nothing is measured", "measure_batch_size")
         if self.max_latency_ms is None:
@@ -189,17 +206,23 @@ def plan_search(options: SearchOptions) -> SearchPlan:
         resolved["network"] = own.network(options.network_options)
         resolved |= own.sources(options, resolved["network"])
         options = replace(options, **resolved)
+    ranking = options.ranking
+    if ranking is None:
+        ranking = DEFAULT_RANKING if options.labels is None else LABEL
     space, network = options.search_space, options.network_options
     start = _start(options, space)
-    make_strategy(options.strategy, space, options.population, options.tournament, start, options.objectives)
+    strategy_options = (options.population, options.tournament, start, options.objectives, options.pool)
+    make_strategy(options.strategy, space, *strategy_options)
     check_batch("measure_batch_size", options.measure_batch_size, space.input_size(**network))
     if start is not None:  # refuses network options that no network of the space can have, such as in_channels
         CostCheck(options.budget, space, network)(start)
-    terms = parse_ranking(options.ranking)
+    terms = parse_ranking(ranking)
     if "layers" in columns_of(terms) and space.layers(space.sample(random.Random(0))) is None:
-        raise ValueError(f"ranking={options.ranking!r}: {space.name} counts no layers; rank by aleph instead")
-    oracle = options.find_oracle(space.key)
-    columns, proxies, device = _values(options, space, terms)
+        raise ValueError(f"ranking={ranking!r}: {space.name} counts no layers; rank by aleph instead")
+    oracle, labels = _oracles(options, space, ranking, terms)
+    columns, proxies, device = _values(options, space, ranking, terms)
+    if labels is not None and (taken := {LABEL, PREDICTED}.intersection(columns)):
+        raise ValueError(f"proxies: the column {taken.pop()!r} is not allowed with labels, which have it")
     if "objectives" in STRATEGIES[options.strategy].options:
         _check_objectives(options, columns)
     if options.nodes > 1 and not proxies:
@@ -213,9 +236,11 @@ def plan_search(options: SearchOptions) -> SearchPlan:
         tournament=options.tournament,
         start=start,
         objectives=options.objectives,
+        pool=options.pool,
+        labels=labels,
         budget=options.budget,
         how_to_measure=options.how_to_measure(device),
-        ranking=options.ranking,
+        ranking=ranking,
         terms=terms,
         columns=columns,
         proxies=[proxy.record() for proxy in proxies],
@@ -281,7 +306,34 @@ def _start(options: SearchOptions, space: Space) -> str | None:
         raise ValueError(f"start={options.start!r} is not allowed: {error}") from None
 
 
-def _values(options: SearchOptions, space: Space, terms: Sequence[Term]) -> tuple[tuple[str, ...], list[Proxy], str]:
+def _oracles(
+    options: SearchOptions, space: Space, ranking: str, terms: Sequence[Term]
+) -> tuple[Oracle | None, Labels | None]:
+    """The accuracies to show, and those that guide the search."""
+    guided = LABEL in columns_of(terms)
+    if options.labels is None:
+        for needs, what in ((guided, f"ranking={ranking!r}"), (options.strategy == PredictorSearch.name, "predictor")):
+            if needs:
+                raise ValueError(f"{what} needs known accuracies: name them with labels, as oracle names them")
+        return options.find_oracle(space.key), None
+    if not guided or (options.strategy == PredictorSearch.name and list(terms) != [LABEL]):
+        raise ValueError(
+            f"ranking={ranking!r} is not allowed with labels and strategy={options.strategy!r}: leave it out to look for the "
+            f"best label, or leave labels out"
+        )
+    # Where accuracies to show are named too, the folder may be theirs.
+    path = options.oracle_path if options.oracle is None or options.labels in TABLES else None
+    try:
+        source = load_oracle(options.labels, path, space.key)
+        labels = Labels.of(source, options.dataset, space)
+    except ValueError as error:
+        raise ValueError(f"labels={options.labels!r} is not allowed: {error}") from None
+    return source if options.oracle in (None, options.labels) else options.find_oracle(space.key), labels
+
+
+def _values(
+    options: SearchOptions, space: Space, ranking: str, terms: Sequence[Term]
+) -> tuple[tuple[str, ...], list[Proxy], str]:
     """Value columns of the history, the proxies that are computed, and the device."""
     if options.scores is not None:
         columns = columns_to_look_up(terms, options.proxies)
@@ -292,7 +344,7 @@ def _values(options: SearchOptions, space: Space, terms: Sequence[Term]) -> tupl
         return tuple(columns), [], "cpu"
     if options.progress:
         print("loading PyTorch ...", file=sys.stderr, flush=True)
-    proxies = proxies_to_compute(options.ranking, options.proxies)
+    proxies = proxies_to_compute(ranking, options.proxies)
     columns = [column for proxy in proxies for column in proxy.table_columns if column not in COST_COLUMNS]
     if proxies:
         network = options.network_options

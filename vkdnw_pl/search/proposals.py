@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from vkdnw_pl.search.constraints import Budget, CostCheck, Measured
+from vkdnw_pl.search.constraints import Budget, Costs, Measured
 from vkdnw_pl.search.history import Candidate, RankedHistory
 from vkdnw_pl.search.strategies import DrawFrom, Strategy
 
@@ -50,7 +50,7 @@ class Proposer:
     def __init__(
         self,
         strategy: Strategy,
-        check: CostCheck,
+        check: Callable[[str], Costs | str],
         budget: Budget,
         measure: Callable[[str], Measured] | None,
         seed: int,

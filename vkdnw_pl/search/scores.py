@@ -13,13 +13,13 @@ from vkdnw_pl.ranking import Term, columns_of
 from vkdnw_pl.ranking.needed import with_proxies_of
 from vkdnw_pl.runs.table import ScoreRow, join_rows, read_table
 from vkdnw_pl.scoring.score_tables import canonical
-from vkdnw_pl.search.history import COST_COLUMNS
-from vkdnw_pl.search.settings import SearchSettings
+from vkdnw_pl.search.history import COST_COLUMNS, LABEL
 from vkdnw_pl.spaces import Space
 
 if TYPE_CHECKING:
     from vkdnw_pl.proxies.base import Proxy
     from vkdnw_pl.scoring.workers import InProgress
+    from vkdnw_pl.search.settings import SearchSettings
 
 Spec = str | Mapping[str, Any]
 
@@ -27,7 +27,7 @@ Spec = str | Mapping[str, Any]
 def columns_to_look_up(terms: Sequence[Term], extra: Sequence[Spec]) -> list[str]:
     """Columns that a score table must have: those of the ranking, and the first one of each further proxy."""
     names = [_first_column(spec) for spec in extra]
-    return [name for name in dict.fromkeys([*columns_of(terms), *names]) if name not in COST_COLUMNS]
+    return [name for name in dict.fromkeys([*columns_of(terms), *names]) if name not in (*COST_COLUMNS, LABEL)]
 
 
 def _first_column(spec: Spec) -> str:
@@ -49,7 +49,7 @@ def proxies_to_compute(ranking: str, extra: Sequence[Spec]) -> list[Proxy]:
     """
     from vkdnw_pl.proxies import make_proxies
 
-    specs = with_proxies_of([ranking], extra, COST_COLUMNS)
+    specs = with_proxies_of([ranking], extra, (*COST_COLUMNS, LABEL))
     proxies = make_proxies(specs) if specs else []
     return [proxy for proxy in proxies if not set(proxy.table_columns) <= set(COST_COLUMNS)]
 
@@ -92,6 +92,22 @@ class TableScores:
                     "architectures of the space, or leave scores out to compute them"
                 )
             yield replace(row, values={column: row.values[column] for column in self._columns}, seconds=0.0)
+
+
+def remembered(evaluate: Evaluate) -> Evaluate:
+    """The same, but no architecture is evaluated twice."""
+    rows: dict[str, ScoreRow] = {}
+
+    def look_up(archs: Sequence[str]) -> Iterator[ScoreRow]:
+        new = [arch for arch in archs if arch not in rows]
+        fresh = evaluate(new) if new else iter(())
+        for arch in archs:
+            if arch not in rows:
+                rows[arch] = next(fresh)
+            yield rows[arch]
+        next(fresh, None)  # what comes after the last row is the end of the work
+
+    return look_up
 
 
 @contextmanager

@@ -12,16 +12,20 @@ from vkdnw_pl.ranking import Term
 from vkdnw_pl.runs.folder import Record, file_record
 from vkdnw_pl.scoring.settings import ScorerSettings
 from vkdnw_pl.search.constraints import Budget, HowToMeasure
+from vkdnw_pl.search.history import LABEL, PREDICTED
+from vkdnw_pl.search.labels import Labels
 from vkdnw_pl.search.pareto import ParetoSearch
-from vkdnw_pl.search.strategies import AgeingEvolution, Evolution, RandomSearch, Strategy
+from vkdnw_pl.search.predictor import PredictorSearch
+from vkdnw_pl.search.strategies import AgeingEvolution, Evolution, LocalSearch, RandomSearch, Strategy
 from vkdnw_pl.spaces import Space, make_space
 
 STRATEGIES: dict[str, type[Strategy]] = {
-    cls.name: cls for cls in (Evolution, AgeingEvolution, RandomSearch, ParetoSearch)
+    cls.name: cls for cls in (Evolution, AgeingEvolution, RandomSearch, LocalSearch, PredictorSearch, ParetoSearch)
 }
 
 
 _TOURNAMENT = 10
+_POOL = 256
 
 
 def make_strategy(
@@ -31,6 +35,7 @@ def make_strategy(
     tournament: int = _TOURNAMENT,
     start: str | None = None,
     objectives: Sequence[str] = ("score", "macs"),
+    pool: int = _POOL,
 ) -> Strategy:
     """Make a strategy by its name, with the options that it has; ``ImportError`` if it lacks its package."""
     check_choice("strategy", name, STRATEGIES)
@@ -39,7 +44,10 @@ def make_strategy(
     cls = STRATEGIES[name]
     if start is not None and "start" not in cls.options:
         raise ValueError(f"start={start!r} has no use with strategy={name!r}, which begins with samples; leave it out")
-    options = {"population": population, "tournament": tournament, "start": start, "objectives": objectives}
+    options = {
+        **{"population": population, "tournament": tournament, "start": start, "objectives": objectives},
+        "pool": pool,
+    }
     return cls(space, **{option: options[option] for option in cls.options})
 
 
@@ -59,13 +67,17 @@ class SearchSettings(ScorerSettings):
     """Canonical architecture; None begins with samples."""
     objectives: Sequence[str]
     """Of the strategy ``pareto``."""
+    pool: int = _POOL
+    """Of the strategy ``predictor``."""
+    labels: Labels | None = None
+    """Known accuracies that guide the search."""
     budget: Budget
     how_to_measure: HowToMeasure
     ranking: str
     terms: Sequence[Term]
     """The ranking, resolved."""
     columns: Sequence[str]
-    """Value columns of the history."""
+    """Columns of the values that are computed or looked up; see `history_columns`."""
     scores: str | None
     """Score table that the values come from; no proxies are computed then."""
     batch: int
@@ -81,13 +93,25 @@ class SearchSettings(ScorerSettings):
 
     def make_strategy(self, space: Space) -> Strategy:
         """The strategy on a space that `make_space` made."""
-        return make_strategy(self.strategy, space, self.population, self.tournament, self.start, self.objectives)
+        options = (self.population, self.tournament, self.start, self.objectives, self.pool)
+        strategy = make_strategy(self.strategy, space, *options)
+        if self.labels is not None:
+            strategy.samples = sorted(self.labels.values)
+        return strategy
+
+    @property
+    def history_columns(self) -> list[str]:
+        """All value columns of the history."""
+        predicted = [PREDICTED] if self.strategy == PredictorSearch.name else []
+        return [*self.columns, *predicted, *([] if self.labels is None else [LABEL])]
 
     def record(self) -> Record:
         """JSON-able form; what has no use under these settings is left out, files stand with their digest."""
         record: Record = {"space": self.space, "network": dict(self.network), "strategy": self.strategy}
         record |= self.make_space().parameters()
         record |= {option: getattr(self, option) for option in STRATEGIES[self.strategy].options}
+        if self.labels is not None:
+            record["labels"] = self.labels.record()
         record["budget"] = self.budget.record()
         if self.budget.measured:
             record["how_to_measure"] = vars(self.how_to_measure)

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from vkdnw_pl.search.history import RankedHistory
+from vkdnw_pl.search.history import Candidate, RankedHistory
 from vkdnw_pl.spaces import Space
+
+if TYPE_CHECKING:
+    from vkdnw_pl.search.scores import Evaluate
 
 INITIAL = 10
 """So many candidates are mutated from the start before others can be parents."""
 REPLACED = 2
 """Mutations of a parent in `Evolution`."""
+PATIENCE = 100
+"""Draws in a row without a new neighbour, after which `LocalSearch` takes it that there is none."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,10 @@ class Strategy(ABC):
     name: ClassVar[str]
     options: ClassVar[tuple[str, ...]] = ()
     """Its arguments beside ``space``."""
+    looks_ahead: ClassVar[bool] = False
+    """Whether `choose` evaluates candidates."""
+    samples: Sequence[str] | None = None
+    """The networks that samples are drawn from; None: the whole space."""
 
     def __init__(self, space: Space) -> None:
         self.space = space
@@ -50,8 +59,22 @@ class Strategy(ABC):
         Called once for each batch; what it returns is called for every candidate of it, perhaps several times.
         """
 
+    def num_drawn(self, history: RankedHistory, count: int) -> int:
+        """How many new and affordable candidates to draw for a batch of ``count``."""
+        return count
+
+    def choose(
+        self, drawn: Sequence[Candidate], history: RankedHistory, count: int, evaluate: Evaluate
+    ) -> Sequence[Candidate]:
+        """Those of the drawn candidates that are evaluated; ``evaluate`` gives values of any, but for their labels."""
+        return drawn
+
+    def sample(self, rng: random.Random) -> str:
+        """Draw one of ``samples``, or of the space, uniformly."""
+        return self.space.sample(rng) if self.samples is None else rng.choice(self.samples)
+
     def _sampled(self, origin: str) -> DrawFrom:
-        return lambda rng: Draw(self.space.sample(rng), None, origin)
+        return lambda rng: Draw(self.sample(rng), None, origin)
 
 
 class RandomSearch(Strategy):
@@ -66,15 +89,14 @@ class RandomSearch(Strategy):
 class StartedSearch(Strategy):
     """A strategy that mutates ``start`` before there are parents; None draws samples of the space instead."""
 
-    options: ClassVar[tuple[str, ...]] = ("population", "start")
+    options: ClassVar[tuple[str, ...]] = ("start",)
 
-    def __init__(self, space: Space, population: int, start: str | None) -> None:
+    def __init__(self, space: Space, start: str | None) -> None:
         super().__init__(space)
-        self.population = population
         self.start = start
 
     def _initial(self, rng: random.Random) -> Draw:
-        arch = self.space.sample(rng) if self.start is None else self.space.mutate(self.start, rng, 1)
+        arch = self.sample(rng) if self.start is None else self.space.mutate(self.start, rng, 1)
         return Draw(arch, None, "initial")
 
 
@@ -87,6 +109,11 @@ class Evolution(StartedSearch):
     """
 
     name = "evolution"
+    options = ("population", "start")
+
+    def __init__(self, space: Space, population: int, start: str | None) -> None:
+        super().__init__(space, start)
+        self.population = population
 
     def drawing(self, history: RankedHistory) -> DrawFrom:
         usable = history.usable()
@@ -99,6 +126,52 @@ class Evolution(StartedSearch):
             return Draw(self.space.mutate(history[parent].arch, rng, REPLACED), parent, "mutation")
 
         return child
+
+
+class LocalSearch(StartedSearch):
+    """Local search with restarts: look at the neighbours of the best network, and go on from a better one.
+
+    The first 10 candidates are samples (with a start: mutations of it). Then each is a new neighbour of the best candidate
+    since the last restart; where that one has too few new ones for a batch, of the next best. When a batch begins and there
+    is none, which is a local optimum, the batch has samples, and the best of these is the next centre. With batches of one
+    a better neighbour is the centre at once (first improvement), while White et al. ("Exploring the loss landscape in neural
+    architecture search", UAI 2021) look at all neighbours before they move. Neighbours are drawn, not enumerated: after 100
+    draws in a row without a new one there seems to be none.
+    """
+
+    name = "local"
+
+    def drawing(self, history: RankedHistory) -> DrawFrom:
+        if len(history) < INITIAL or not len(history.usable()):
+            return self._initial
+        climb = _last_climb(history)
+        scores = history.scores()
+        centres = iter(sorted((i for i in climb if not history[i].failed), key=lambda i: (-scores[i], i)))
+        centre = next(centres, None)
+        drawn: set[str] = set()  # some of them broke the budget
+
+        def child(rng: random.Random) -> Draw:
+            nonlocal centre
+            while centre is not None:
+                for _ in range(PATIENCE):
+                    arch = self.space.canonicalise(self.space.neighbour(history[centre].arch, rng))
+                    if arch not in history and arch not in drawn:
+                        drawn.add(arch)
+                        return Draw(arch, centre, "mutation")
+                centre = next(centres, None) if drawn else None
+            return Draw(self.sample(rng), None, "random")
+
+        return child
+
+
+def _last_climb(history: RankedHistory) -> range:
+    """Candidates since the last restart, with those that it began with."""
+    first = len(history) - 1
+    while first and history[first].parent is not None:
+        first -= 1
+    while first and history[first - 1].parent is None:
+        first -= 1
+    return range(first, len(history))
 
 
 class AgeingEvolution(Strategy):
