@@ -85,7 +85,7 @@ Taps = Literal["own", "stages"]
 def feature_taps(network: nn.Module, images: Tensor, taps: Taps = "own") -> tuple[str, ...]:
     """Names of the modules whose outputs (B, C, H, W) feature proxies read, shallow to deep.
 
-    ``own``: `own_taps`; of a network that has none, and with ``stages`` of every network, `stage_ends`.
+    Only the attribute ``feature_taps`` may name modules that return tokens (B, N, d). ``own``: `own_taps`; of a network that has none, and with ``stages`` of every network, `stage_ends`.
     """
     named = own_taps(network) if taps == "own" else None
     return stage_ends(network, images) if named is None else named

@@ -127,7 +127,8 @@ class Identity(UndefinedScore):
 def block_trainability(before: Tensor, after: Tensor, signs: Tensor) -> float:
     """``2 - σ - 1 / (σ + 1e-6)`` of the block that maps ``before`` (B, C, H, W) to ``after``, with cotangent ``signs``.
 
-    Tokens (B, N, d) are positions with d channels. `Identity` where the block is that; ValueError where the block does not divide height and width by the same whole number.
+    Tokens (B, N, d) are positions with d channels. `Identity` where the block is that; ValueError where it does not divide
+    height and width by the same whole number.
     """
     pulled = torch.zeros_like(before)
     if after.requires_grad:
