@@ -1,6 +1,7 @@
 """DSS: a slow reference, and where the answer is known."""
 
 import copy
+import random
 
 import numpy as np
 import pytest
@@ -76,12 +77,6 @@ class WithTorchs(nn.Module):
         return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
 
 
-def of_space(name):
-    arch = {"autoformer": "192|" + "-".join(["4"] * 12) + "|" + "-".join(["3"] * 12), "pit": None}[name]
-    space = SPACES[name]()
-    return space.build(arch or next(iter(space.architectures())), num_classes=4, image_size=32)
-
-
 def timms(name, **sizes):
     return timm.create_model(name, img_size=32, num_classes=5, embed_dim=12, depth=2, num_heads=3, **sizes)
 
@@ -118,6 +113,16 @@ def test_reference(name):
     assert len(attention_weights(network)) == attention
     assert dss(network, images(2, *size)) == pytest.approx(expected, rel=1e-10)
     assert dss(copy.deepcopy(network).float(), images(2, *size).float()) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["autoformer", "pit"])
+def test_attention_of_the_spaces(name):
+    """The class-token layers of PiT, square where two stages are of one width, are none."""
+    space = SPACES[name]
+    network = space.build(space.sample(random.Random(0)), num_classes=4, image_size=32)
+    names = attention_weights(network)
+    assert len(names) == 2 * sum(isinstance(module, nn.GELU) for module in network.modules())
+    assert all(each.endswith(("qkv.weight", "proj.weight")) for each in names)
 
 
 def test_signs_and_images_do_not_matter():

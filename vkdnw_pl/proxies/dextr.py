@@ -137,7 +137,8 @@ def derivatives(network: nn.Module, u: Tensor, w: Tensor, batchnorm: BatchNorm) 
     with unchanged(network), sdpa_kernel(SDPBackend.MATH), _Elementary(batchnorm):
         try:
             with torch.no_grad():
-                first, second = jvp(velocity, (zero,), (torch.ones_like(zero),))
+                both = jvp(velocity, (zero,), (torch.ones_like(zero),))
+                first, second = both[0], both[1]
         except RuntimeError:  # a function has no such derivative: each logit by two backward passes
             with torch.enable_grad():
                 first, second = _by_logit(logits, zero.requires_grad_())
