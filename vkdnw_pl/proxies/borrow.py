@@ -49,6 +49,7 @@ class Borrowed:
         own: bool = False,
     ) -> None:
         self.seed = seed
+        self._init, self._fresh = init, fresh
         copied = private_copy(network, own=own)
         self.network = initialise(copied, init, _stream(seed, "weights"), fresh).eval()
         for each in self.network.parameters():
@@ -87,6 +88,19 @@ class Borrowed:
         """The same copy with other images; this one is not to be used any more."""
         other = copy.copy(self)
         other._take(images, samples)
+        return other
+
+    def redrawn(self, draw: int) -> Borrowed:
+        """The same images and a copy of the network with another draw of its initialisation.
+
+        Itself for draw 0, and where the weights are kept.
+        """
+        if draw == 0 or self._init == "keep":
+            return self
+        other = copy.copy(self)
+        network = private_copy(self.network)
+        other.network = initialise(network, self._init, _stream(self.seed, f"weights {draw}"), self._fresh).eval()
+        other._graph, other._traces, other._derived = None, {}, {}
         return other
 
     def _order_weights(self, order: torch.memory_format) -> None:

@@ -54,11 +54,17 @@ class Graph:
 
 
 def forward_graph(
-    network: nn.Module, images: Tensor, batchnorm: BatchNorm, composite: bool = False, taps: Iterable[str] = ()
+    network: nn.Module,
+    images: Tensor,
+    batchnorm: BatchNorm,
+    composite: bool = False,
+    taps: Iterable[str] = (),
+    on_relu: Callable[[Tensor, int], None] | None = None,
 ) -> Graph:
     """One forward pass of ``images`` (B, ...) through a network in evaluation mode, which is not changed.
 
     ``taps`` are names of modules. With ``composite``, ``sample`` norm and attention have derivatives of every order.
+    ``on_relu`` is called before every ReLU with its input (B, ...) and the number of taps that have an output by then.
     Raises ValueError where the network does not return logits (B, C), FloatingPointError where they are not finite.
     """
     outputs: dict[str, Tensor] = {}
@@ -77,7 +83,7 @@ def forward_graph(
 
     scripted = is_scripted(network)
     leaves = {} if scripted else gradient_leaves(network)
-    recorder = _Recorder()
+    recorder = _Recorder(None if on_relu is None else lambda x: on_relu(x.detach(), len(outputs)))
     handles = [module.register_forward_hook(partial(tap, name)) for name, module in modules.items()]
     try:
         inputs = images.detach()
@@ -133,16 +139,20 @@ def gradient_leaves(network: nn.Module) -> dict[str, Tensor]:
 class _Recorder(TorchFunctionMode):
     """Keeps the outputs of layers and ReLUs, which the autograd graph holds anyway."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_relu: Callable[[Tensor], None] | None = None) -> None:
         super().__init__()
         self.layers: list[Layer] = []
         self.relus: list[Tensor] = []
+        self.on_relu = on_relu
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        is_relu = func in RELUS or (func is F.hardtanh and _clips_at_zero(*args, **(kwargs or {})))
+        if is_relu and self.on_relu is not None:
+            self.on_relu(args[0] if args else (kwargs or {})["input"])  # before it is overwritten, perhaps
         out = func(*args, **(kwargs or {}))
-        if func in RELUS or (func is F.hardtanh and _clips_at_zero(*args, **(kwargs or {}))):
+        if is_relu:
             self.relus.append(out)
         elif func in CONVOLUTIONS or func is F.linear:
             self.layers.append(Layer(out, 1 if func in CONVOLUTIONS else -1, _fan_in(*args, **(kwargs or {}))))

@@ -1,0 +1,144 @@
+"""WRCor: how differently a network responds to different images, by activations and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vkdnw_pl.errors import check_choice
+from vkdnw_pl.networks.features import stage_names
+from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo, UndefinedScore
+from vkdnw_pl.proxies.borrow import Borrowed
+from vkdnw_pl.proxies.functional.batchnorm import BatchNorm
+from vkdnw_pl.proxies.graph import Graph, cross_entropy, forward_graph
+
+
+class WRCor(GraphProxy):
+    """``log |det K|``, ``K = Σ w (|R(X)| + |R(G)|)`` over the ReLUs. Higher is better.
+
+    X (B, D) is a ReLU's input, G (B, D) the gradient of the mean cross-entropy by it, R the matrix (B, B) of Pearson's
+    correlations of the rows, |·| by entry. The weight w is 2^i for a ReLU in block i, the first one being 0, and behind
+    the last block 2^blocks: the last blocks decide. A matrix with a constant row does not count, as in the official
+    code. On 64 real images. No score where none counts or K is singular, without a ReLU, and for weights of blocks that
+    the network does not name.
+
+    Args:
+        weights: ``blocks``, w as above, or ``none``, w = 1 (the official code's act_grad_cor).
+        hooks: ``relus``, the definition, or ``official``: the published code also takes each ReLU-convolution-norm block
+            for a ReLU, so that X counts twice there and the gradient by the convolution's output is one more G; and a
+            ReLU that no convolution reads, the last, works in place, so that X is its output.
+    """
+
+    info = ProxyInfo(
+        name="wrcor",
+        title="WRCor",
+        needs_labels=True,
+        input="data",
+        batchnorm="batch",
+        samples=64,
+        least_samples=2,
+        source="Jing et al. 2025; github.com/kunjing96/ZSNAS-WRCor, measures/act_grad_cor_weighted.py",
+        init="pytorch",
+    )
+
+    def __init__(
+        self,
+        weights: Literal["blocks", "none"] = "blocks",
+        hooks: Literal["relus", "official"] = "relus",
+        batchnorm: BatchNorm = "batch",
+    ) -> None:
+        super().__init__(batchnorm)
+        check_choice("wrcor.weights", weights, ("blocks", "none"))
+        check_choice("wrcor.hooks", hooks, ("relus", "official"))
+        self.weights = weights
+        self.hooks = hooks
+
+    def compute(self, borrowed: Borrowed) -> dict[str, float]:
+        blocks = self._blocks(borrowed)
+        matrices: list[Tensor | None] = []  # of X
+        weights: list[float] = []
+        recent: dict[tuple[object, ...], tuple[Tensor, Tensor | None]] = {}
+
+        def on_relu(x: Tensor, finished: int) -> None:
+            # Edges of a cell begin at the same node; the tensor is kept so that no other takes its place.
+            key = x.data_ptr(), x.shape, x._version
+            if key not in recent:
+                if len(recent) == 4:
+                    recent.pop(next(iter(recent)))
+                recent[key] = x, absolute_correlations(x)
+            matrices.append(recent[key][1])
+            weights.append(1.0 if self.weights == "none" else 2.0**finished)
+
+        with borrowed.own_streams("forward"):
+            graph = forward_graph(borrowed.network, borrowed.inputs, self.batchnorm, taps=blocks, on_relu=on_relu)
+        recent.clear()
+        if not graph.relus:
+            raise UndefinedScore("the network has no ReLU")
+        behind = _layers_behind(graph) if self.hooks == "official" else {}
+        loss = cross_entropy(graph.logits, borrowed.labels)
+        wanted = [*graph.relus, *behind.values()]
+        grads: Sequence[Tensor | None] = [None] * len(wanted)
+        if loss.requires_grad:
+            grads = torch.autograd.grad(loss, wanted, allow_unused=True, retain_graph=True)
+        of_layers = dict(zip(behind, grads[len(graph.relus) :], strict=True))
+        images = len(graph.inputs)
+        kernel = torch.zeros(images, images, dtype=torch.float64, device=graph.logits.device)
+        counted = False
+        for place, (relu, weight, of_input) in enumerate(zip(graph.relus, weights, matrices, strict=True)):
+            grad = grads[place]
+            if grad is not None and relu.grad_fn is not None:
+                grad = relu.grad_fn(grad)  # from that by the output to that by the input
+            parts = [of_input, None if grad is None else absolute_correlations(grad)]
+            if self.hooks == "official":
+                if place in behind:
+                    of_layer = of_layers[place]
+                    parts += [of_input, None if of_layer is None else absolute_correlations(of_layer)]
+                else:
+                    parts[0] = absolute_correlations(relu)
+            for part in parts:
+                if part is not None:
+                    kernel += weight * part
+                    counted = True
+        if not counted:
+            raise UndefinedScore("at every ReLU the input and its gradient are constant for an image")
+        score = float(torch.linalg.slogdet(kernel).logabsdet)
+        if score == -torch.inf:
+            raise UndefinedScore("the matrix of correlations is singular")
+        return {"wrcor": score}
+
+    def _blocks(self, borrowed: Borrowed) -> list[str]:
+        if self.weights == "none":
+            return []
+        try:
+            return stage_names(borrowed.network)
+        except ValueError as error:
+            raise UndefinedScore(
+                f"ReLUs are weighted by their blocks (see the parameter weights), but {error}"
+            ) from None
+
+
+def absolute_correlations(rows: Tensor) -> Tensor | None:
+    """|Pearson's correlations| (B, B) of the rows (B, ...); None where a row is constant."""
+    rows = rows.detach().flatten(1)
+    if not torch.isfinite(rows).all():
+        raise FloatingPointError("a ReLU's input or gradient is not finite")
+    if bool((rows.amax(1) == rows.amin(1)).any()):
+        return None
+    rows = rows - rows.mean(1, keepdim=True)
+    rows = rows / rows.norm(dim=1, keepdim=True)
+    return (rows @ rows.T).abs()
+
+
+def _layers_behind(graph: Graph) -> dict[int, Tensor]:
+    """Place of a ReLU → output of the layer that reads it."""
+    places = {relu.grad_fn: place for place, relu in enumerate(graph.relus)}
+    behind: dict[int, Tensor] = {}
+    for layer in graph.layers:
+        node = layer.out.grad_fn
+        source = node.next_functions[0][0] if node is not None and node.next_functions else None
+        if layer.channel_dim == 1 and source in places:
+            behind[places[source]] = layer.out
+    return behind
