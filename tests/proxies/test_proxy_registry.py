@@ -26,6 +26,7 @@ NAMES = (
     ),
     *("trainability", "vkdnw", "vkdnw_official", "zen", "zico"),
     *("near", "dextr", "dss"),
+    *("meco", "swap", "wrcor"),
 )
 
 

@@ -34,6 +34,8 @@ class Layer:
     """Dimension of C."""
     fan_in: int
     """Weights per channel."""
+    relu: int | None
+    """Place among the ReLUs of the one just before, where the layer reads its output."""
 
 
 @dataclass(frozen=True)
@@ -155,12 +157,14 @@ class _Recorder(TorchFunctionMode):
         if is_relu:
             self.relus.append(out)
         elif func in CONVOLUTIONS or func is F.linear:
-            self.layers.append(Layer(out, 1 if func in CONVOLUTIONS else -1, _fan_in(*args, **(kwargs or {}))))
+            given = _signature(*args, **(kwargs or {}))
+            relu = len(self.relus) - 1 if self.relus and given[0] is self.relus[-1] else None
+            self.layers.append(Layer(out, 1 if func in CONVOLUTIONS else -1, given[1][0].numel(), relu))
         return out
 
 
-def _fan_in(_input: Tensor, weight: Tensor, *_args: Any, **_kwargs: Any) -> int:
-    return weight[0].numel()
+def _signature(input: Tensor, weight: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
+    return input, weight
 
 
 def _clips_at_zero(_input: Tensor, min_val: float = -1.0, *_args: Any, **_kwargs: Any) -> bool:

@@ -13,7 +13,7 @@ from vkdnw_pl.networks.features import stage_names
 from vkdnw_pl.proxies.base import GraphProxy, ProxyInfo, UndefinedScore
 from vkdnw_pl.proxies.borrow import Borrowed
 from vkdnw_pl.proxies.functional.batchnorm import BatchNorm
-from vkdnw_pl.proxies.graph import Graph, cross_entropy, forward_graph
+from vkdnw_pl.proxies.graph import cross_entropy, forward_graph
 
 
 class WRCor(GraphProxy):
@@ -77,27 +77,26 @@ class WRCor(GraphProxy):
         recent.clear()
         if not graph.relus:
             raise UndefinedScore("the network has no ReLU")
-        behind = _layers_behind(graph) if self.hooks == "official" else {}
+        behind: dict[int, Tensor] = {}
+        if self.hooks == "official":
+            behind = {
+                layer.relu: layer.out for layer in graph.layers if layer.relu is not None and layer.channel_dim == 1
+            }
         loss = cross_entropy(graph.logits, borrowed.labels)
-        wanted = [*graph.relus, *behind.values()]
-        grads: Sequence[Tensor | None] = [None] * len(wanted)
-        if loss.requires_grad:
-            grads = torch.autograd.grad(loss, wanted, allow_unused=True, retain_graph=True)
-        of_layers = dict(zip(behind, grads[len(graph.relus) :], strict=True))
+        of_relus = _gradients(loss, graph.relus)
+        of_layers = dict(zip(behind, _gradients(loss, list(behind.values())), strict=True))
         images = len(graph.inputs)
         kernel = torch.zeros(images, images, dtype=torch.float64, device=graph.logits.device)
         counted = False
         for place, (relu, weight, of_input) in enumerate(zip(graph.relus, weights, matrices, strict=True)):
-            grad = grads[place]
+            grad = of_relus[place]
             if grad is not None and relu.grad_fn is not None:
                 grad = relu.grad_fn(grad)  # from that by the output to that by the input
-            parts = [of_input, None if grad is None else absolute_correlations(grad)]
-            if self.hooks == "official":
-                if place in behind:
-                    of_layer = of_layers[place]
-                    parts += [of_input, None if of_layer is None else absolute_correlations(of_layer)]
-                else:
-                    parts[0] = absolute_correlations(relu)
+            parts = [of_input, _correlations(grad)]
+            if place in of_layers:
+                parts += [of_input, _correlations(of_layers[place])]
+            elif self.hooks == "official":
+                parts[0] = absolute_correlations(relu)
             for part in parts:
                 if part is not None:
                     kernel += weight * part
@@ -120,6 +119,17 @@ class WRCor(GraphProxy):
             ) from None
 
 
+def _gradients(loss: Tensor, outs: Sequence[Tensor]) -> list[Tensor | None]:
+    """Gradient of ``loss`` by each; None where it does not depend on it."""
+    wanted = [out for out in outs if out.requires_grad and loss.requires_grad]
+    grads = iter(torch.autograd.grad(loss, wanted, allow_unused=True, retain_graph=True) if wanted else ())
+    return [next(grads) if out.requires_grad and loss.requires_grad else None for out in outs]
+
+
+def _correlations(grad: Tensor | None) -> Tensor | None:
+    return None if grad is None else absolute_correlations(grad)
+
+
 def absolute_correlations(rows: Tensor) -> Tensor | None:
     """|Pearson's correlations| (B, B) of the rows (B, ...); None where a row is constant."""
     rows = rows.detach().flatten(1)
@@ -130,15 +140,3 @@ def absolute_correlations(rows: Tensor) -> Tensor | None:
     rows = rows - rows.mean(1, keepdim=True)
     rows = rows / rows.norm(dim=1, keepdim=True)
     return (rows @ rows.T).abs()
-
-
-def _layers_behind(graph: Graph) -> dict[int, Tensor]:
-    """Place of a ReLU → output of the layer that reads it."""
-    places = {relu.grad_fn: place for place, relu in enumerate(graph.relus)}
-    behind: dict[int, Tensor] = {}
-    for layer in graph.layers:
-        node = layer.out.grad_fn
-        source = node.next_functions[0][0] if node is not None and node.next_functions else None
-        if layer.channel_dim == 1 and source in places:
-            behind[places[source]] = layer.out
-    return behind
