@@ -30,7 +30,7 @@ _GUARD = (
 
 def score_space(
     space: Any = "nb201",
-    archs: str | Sequence[str] = "digits",
+    archs: str | Sequence[str] = "auto",
     proxies: Sequence[ProxySpec] = DEFAULT_PROXIES,
     seeds: int | str | Sequence[int] = 1,
     workers: int | Literal["auto"] = "auto",

@@ -90,7 +90,7 @@ def _read(path: Path) -> dict[str, int | str]:
         return {}
 
 
-KEYWORDS = ("all", "unique", "digits", "oracle", "sample:N")
+KEYWORDS = ("auto", "all", "unique", "digits", "oracle", "sample:N")
 _DRAWS_IN_VAIN = 1000
 """Consecutive draws from an unbounded space that bring nothing new."""
 
@@ -115,8 +115,8 @@ def resolve_archs(
     """Turn the option ``archs`` into canonical architecture strings, each once, in a fixed order.
 
     Args:
-        archs: ``all``, ``unique``, ``digits`` (architectures of the embedded accuracy table), ``oracle``
-            (architectures of the chosen accuracy table), ``sample:N`` (N of the unique ones, without replacement; where
+        archs: ``auto`` (`Space.default_archs`), ``all``, ``unique``, ``digits`` (architectures of the embedded accuracy
+            table), ``oracle`` (architectures of the chosen accuracy table), ``sample:N`` (N of the unique ones, without replacement; where
             the space is unbounded, N different ones), the path of a file (one architecture per line, a CSV file with a
             column ``arch``, or the ``found.json`` of a search: its best ones, or ``found.json#2`` for the second of
             them), architectures separated by commas, or a list. Where one is expected, a pattern such as ``mobilenet*``
@@ -146,6 +146,12 @@ def _choose(
         return ChosenArchs(
             _validated(((f"archs[{i}]", arch) for i, arch in enumerate(archs)), space, "archs is an empty list")
         )
+    if archs == "auto":
+        if space.default_archs is None:
+            raise ValueError(
+                f"archs='auto', the default, names no architectures of space={space.name!r}; give --archs {space.examples}"
+            )
+        archs = space.default_archs
     if archs in ("all", "unique"):
         return ChosenArchs(list(space.enumerate(unique=archs == "unique")))
     if archs in ("digits", "oracle"):
@@ -220,12 +226,21 @@ def _written_out(archs: str, space: Space) -> list[str]:
         try:
             return [space.architecture(archs)]
         except ValueError as error:
-            if len(parts) < 2 or all(part.removeprefix("-").isdigit() for part in parts):  # of one architecture
+            numbers = all(part.removeprefix("-").isdigit() for part in parts)  # perhaps those of one architecture
+            if len(parts) < 2 or (numbers and not any(_is_arch(part, space) for part in parts)):
                 raise ValueError(
                     f"archs={archs!r} is not allowed: give {', '.join(KEYWORDS)}, a file that exists, or architectures: "
                     f"{error}"
                 ) from None
     return _validated(((f"archs={archs!r}", part) for part in parts), space, f"archs={archs!r} names no architecture")
+
+
+def _is_arch(text: str, space: Space) -> bool:
+    try:
+        space.validate(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_pattern(arch: str) -> bool:

@@ -83,9 +83,10 @@ def parse_seeds(seeds: int | str | Sequence[int]) -> tuple[int, ...]:
 class ScoreOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions, OutOptions, WandbOptions):
     """Options of ``score``."""
 
-    archs: str | list[str] = "digits"
-    """Architectures: digits (nb201: those of the embedded accuracy table), oracle (those of the table chosen by oracle),
-    sample:N (N different ones at random; nb201: unique ones), all, unique (nb201: 9,445 of 15,625), a pattern such as
+    archs: str | list[str] = "auto"
+    """Architectures: auto (nb201: digits; nasbench_macro: sample:100; of others say which), digits (nb201: those of the
+    embedded accuracy table), oracle (those of the table chosen by oracle), sample:N (N different ones at random), all, unique
+    (one for each network: 9,445 of nb201's 15,625, 3,969 of nasbench_macro's 6,561), a pattern such as
     'mobilenet*', a file (one architecture per line, CSV with a column arch, or the found.json of a search: its best ones),
     one architecture, or a list. mbv2: a name such as mbv2_480m, or a structure string. nb201: the benchmark's string, or
     integers that say whose they are, 'naslib:(4, 0, 3, 1, 4, 3)' or 'index:(3, 3, 3, 1, 2, 2)'; in a CSV file a column
@@ -279,7 +280,7 @@ def _choose_archs(options: ScoreOptions, network: Mapping[str, Any]) -> ChosenAr
             return _archs_of_oracle(options)
         if TABLES[which] != space.key:
             raise ValueError(
-                f"archs={which!r}, the default, is the embedded table of {TABLES[which]} and has no use with "
+                f"archs={which!r} is the embedded table of {TABLES[which]} and has no use with "
                 f"space={space.name!r}; give --archs {space.examples}"
             )
         return load_oracle(which).archs
@@ -301,9 +302,7 @@ def _choose_archs(options: ScoreOptions, network: Mapping[str, Any]) -> ChosenAr
 
 def _archs_of_oracle(options: ScoreOptions) -> list[str]:
     if options.oracle is None:
-        raise ValueError(
-            "archs='oracle' has no use with oracle=null; name the table of accuracies, such as --oracle nb201"
-        )
+        raise ValueError("archs='oracle' has no use with oracle=null; name the table of accuracies")
     archs = load_oracle(options.oracle, options.oracle_path, options.search_space.key, options.oracle_measures).archs
     available = options.search_space.available(archs)
     names = set(available)

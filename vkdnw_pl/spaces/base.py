@@ -84,6 +84,8 @@ class Space(ABC):
     """Shipped config that trains networks of the space."""
     examples: ClassVar[str] = "sample:100 (100 random ones), a file of architectures, or a list"
     """Ways to say which architectures are meant, for texts."""
+    default_archs: ClassVar[str | None] = None
+    """Which architectures ``score`` takes where none are named; None where they must be."""
     decisions: ClassVar[Mapping[str, tuple[str, tuple[str, ...]]]] = {}
     """Title of a decision -> regular expression that finds it in a string, and its values; for figures of a search."""
 

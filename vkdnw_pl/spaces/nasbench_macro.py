@@ -39,7 +39,8 @@ class NASBenchMacro(Space):
 
     name: ClassVar[str] = "nasbench_macro"
     build_options = NASBenchMacroOptions
-    examples: ClassVar[str] = f"oracle (with known accuracies), unique (all different ones), {Space.examples}"
+    default_archs = "sample:100"
+    examples = f"oracle (with known accuracies), unique (all different ones), {Space.examples}"
     decisions: ClassVar = {
         f"layers of stage {stage} ({_ALLOWED})": (rf"(?<=\d{{{begin}}})(?<!\d{{{end}}})\d", _DIGITS)
         for stage, (begin, end) in enumerate(STAGES, start=1)

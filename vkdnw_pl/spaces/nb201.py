@@ -96,6 +96,7 @@ class NB201(Space):
 
     name: ClassVar[str] = "nb201"
     build_options = NB201Options
+    default_archs = "digits"
     training_config = "configs/nb201_cifar10.yaml"
     decisions: ClassVar = {
         "operation of the edges": (r"(\w+)~", ("none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3"))
