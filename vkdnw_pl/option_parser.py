@@ -52,16 +52,19 @@ def describe_options(kind: type) -> list[Option]:
     groups: dict[str, type] = {}
     classes = [base for base in kind.__mro__ if is_dataclass(base)]
     for base in classes:
-        texts = {**_field_texts(base), **texts}
+        own = {item.name: item for item in fields(base) if item.name in base.__annotations__}
+        helps = {name: item.metadata["help"] for name, item in own.items() if "help" in item.metadata}
+        texts = {**_field_texts(base), **helps, **texts}
         groups |= dict.fromkeys(base.__annotations__, base)
     options = []
     for base in classes:
         title = "" if base is kind else (base.__doc__ or "").partition(".")[0]
         for name in base.__annotations__:
             if name in declared and groups[name] is base:
-                text = declared[name].metadata.get("help") or texts.get(name, "")
                 by_place = bool(declared[name].metadata.get("by_place"))
-                options.append(Option(name, types[name], _default(declared[name]), text, title, by_place))
+                options.append(
+                    Option(name, types[name], _default(declared[name]), texts.get(name, ""), title, by_place)
+                )
     return options
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from vkdnw_pl.data.own_images import data_module_of, image_folder_args, is_own_i
 from vkdnw_pl.errors import check_choice, check_number, check_whole, shown
 from vkdnw_pl.oracles import NAMES_BY_SPACE, Oracle, find_oracle
 from vkdnw_pl.runs.environment import check_memory, usable_cores
-from vkdnw_pl.spaces import Space, make_space, space_key
+from vkdnw_pl.spaces import SPACES, BuildOptions, Space, make_space, space_key
 
 if TYPE_CHECKING:
     from vkdnw_pl.proxies.base import Proxy
@@ -43,18 +44,35 @@ class OptionGroup:
                 raise ValueError(f"{option.name}={value!r} has no use {reason}; leave it out")
 
 
+def _networks() -> str:
+    """The options of each space's networks, for the user."""
+    common = [item.name for item in dataclasses.fields(BuildOptions)]
+    texts = []
+    for name, space in SPACES.builtin.items():
+        default = space.build_options()
+        further = [item.name for item in dataclasses.fields(default) if item.name not in common]
+        also = f": also {', '.join(further)}" if further else ""
+        texts.append(f"{name} ({default.num_classes} classes, {default.image_size} pixels){also}")
+    return f"Every space has {', '.join(common)}. {'; '.join(texts)}. Those of timm_zoo also have what timm.create_model takes."
+
+
+NETWORKS = _networks()
+"""The options of each space's networks, for the user."""
+_SPACE_HELP = (
+    f"Search space: {', '.join(SPACES.builtin)} (docs/spaces.md says what each is), or your own, by the dotted name of its "
+    "class."
+)
+_NETWORK_HELP = f"Options of the space's networks, such as '{{image_size: 16, num_classes: 120}}'. {NETWORKS}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkOptions(OptionGroup):
     """Which networks."""
 
-    space: str = "nb201"
-    """Search space: nb201 (NAS-Bench-201), mbv2 (the MobileNetV2 space of the paper's ImageNet search), timm_zoo (timm's
-    models, by name), or your own, by the dotted name of its class."""
-    network: dict[str, Any] | None = None
-    """Options of the space's networks, such as '{image_size: 16, num_classes: 120}'. Every space has num_classes,
-    image_size and in_channels. nb201 (10 classes, 32 pixels): also channels (16), cells (5), bn_affine,
-    bn_track_running_stats. mbv2 (1000 classes, 224 pixels): also use_se, bn_eps. timm_zoo (1000 classes, 224 pixels):
-    also what timm.create_model takes."""
+    space: str = field(default="nb201", metadata={"help": _SPACE_HELP})
+    """Search space."""
+    network: dict[str, Any] | None = field(default=None, metadata={"help": _NETWORK_HELP})
+    """Options of the space's networks."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -294,6 +312,24 @@ def wandb_environment() -> tuple[str | None, dict[str, float]]:
             timeouts[name] = float(timeouts[name])
         check_number(variable, timeouts[name], 0, 86_400, open_low=True)
     return mode, timeouts
+
+
+_AMOUNT = re.compile(r"\s*(\d[\d_]*(?:\.\d+)?(?:[eE]\+?\d+)?)\s*([kKMG]?)\s*")
+_UNITS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+
+
+def parse_amount(name: str, amount: int | float | str | None) -> int | None:
+    """Read a number of MACs or parameters: ``450000000``, ``450e6``, ``"450M"``, ``"0.45G"`` or ``"450_000_000"``."""
+    if amount is None:
+        return None
+    match = _AMOUNT.fullmatch(str(amount)) if not isinstance(amount, bool) else None
+    # A decimal fraction such as 0.45 is not exact in binary; half a MAC is far less than what anybody means.
+    value = float(match[1].replace("_", "")) * _UNITS[match[2]] if match else 0.0
+    if match is None or not 1 <= value < 1e18 or abs(value - round(value)) > 1e-6:
+        raise ValueError(
+            f"{name}={amount!r} is not allowed: give a whole number of at least 1, such as 450e6, 450M or 0.45G"
+        )
+    return round(value)
 
 
 def check_batch(name: str, batch_size: int, size: tuple[int, int, int]) -> None:

@@ -98,7 +98,11 @@ class TestMBV2:
     @pytest.mark.parametrize(
         ("more", "text"),
         [
-            ({}, r"archs='digits', the default, .* no use with space='mbv2'; give --archs sample:100 .*mbv2_480m"),
+            (
+                {},
+                r"archs='auto', the default, names no architectures of space='mbv2'; give --archs sample:100 .*mbv2_480m",
+            ),
+            ({"archs": "digits"}, r"archs='digits' is the embedded table of nb201 and has no use with space='mbv2'"),
             ({"archs": "oracle"}, r"'auto' finds no known accuracies of mbv2; for mbv2 give a CSV file"),
             ({"archs": "all"}, r"mbv2 is unbounded"),
             ({"archs": "mbv2_480"}, r"did you mean 'mbv2_480m'"),
@@ -160,7 +164,10 @@ class TestTimmZoo:
     @pytest.mark.parametrize(
         ("more", "text"),
         [
-            ({}, r"no use with space='timm_zoo'; give --archs with model names, as in 'mobilenetv2_100,resnet18'"),
+            (
+                {},
+                r"no architectures of space='timm_zoo'; give --archs with model names, as in 'mobilenetv2_100,resnet18'",
+            ),
             ({"archs": "oracle"}, r"for timm_zoo give timm or a CSV file.*download timm"),
             ({"archs": ["resnet18"], "oracle": "timm"}, r"needs results-imagenet.csv"),
             ({"archs": ["resnet18"], "oracle": "nb201"}, r"say nothing about timm_zoo"),

@@ -31,6 +31,7 @@ from vkdnw_pl.data.restricted_pickle import read_batch
 from vkdnw_pl.errors import CommandFailed
 from vkdnw_pl.networks.arch_file import read_arch_file
 from vkdnw_pl.option_parser import CommandParser
+from vkdnw_pl.options import parse_amount
 from vkdnw_pl.oracles.csv_file import load_csv
 from vkdnw_pl.oracles.timm_results import read_results
 from vkdnw_pl.proxies import make_proxies
@@ -44,7 +45,7 @@ from vkdnw_pl.scoring.evaluation import choose_rankings
 from vkdnw_pl.scoring.folder import ScoreFolder, join_shards
 from vkdnw_pl.scoring.plan import Shard, parse_seeds
 from vkdnw_pl.scoring.score_tables import canonical
-from vkdnw_pl.search.constraints import _read_measurements, parse_amount
+from vkdnw_pl.search.constraints import _read_measurements
 from vkdnw_pl.search.history import AFTER, BEFORE, read_history
 from vkdnw_pl.spaces import MBV2, NB201, TimmZoo
 from vkdnw_pl.spaces.resolve import resolve_arch

@@ -4,7 +4,7 @@ import random
 import pytest
 
 from vkdnw_pl.scoring.archs import resolve_archs
-from vkdnw_pl.spaces import MBV2, NB201, TimmZoo
+from vkdnw_pl.spaces import MBV2, NB201, NASBenchMacro, TimmZoo
 
 SPACE = NB201()
 A, B = SPACE.format((3, 3, 3, 1, 2, 2)), SPACE.format((0, 0, 0, 3, 0, 0))
@@ -17,7 +17,8 @@ def resolve(archs, space=SPACE, **options):
 def test_keywords():
     assert resolve("all") == list(SPACE.enumerate())
     assert resolve("unique") == list(SPACE.enumerate(unique=True))
-    assert resolve("digits") == ["digits"]
+    assert resolve("digits") == resolve("auto") == ["digits"]
+    assert len(resolve("auto", NASBenchMacro())) == 100
     assert resolve("oracle") == ["oracle"]
 
 
@@ -99,7 +100,7 @@ def test_files_that_are_refused(tmp_path, content, text):
 def test_no_such_file():
     with pytest.raises(
         ValueError,
-        match=r"archs='uniqe' is not allowed: give all, unique, digits, oracle, sample:N, a file that exists, or",
+        match=r"archs='uniqe' is not allowed: give auto, all, unique, digits, oracle, sample:N, a file that exists, or",
     ):
         resolve("uniqe")
 
@@ -114,6 +115,15 @@ class TestOneTextForSeveral:
         assert resolve("resnet18,mobilenetv2_100", TimmZoo()) == ["resnet18", "mobilenetv2_100"]
         first, second = (MBV2().validate(name) for name in ("mbv2_initial", "mbv2_480m"))
         assert resolve(f"{first},mbv2_480m", MBV2()) == [first, second], "commas in parentheses stay"
+
+    def test_strings_of_digits_are_architectures_of_a_space_that_has_such(self):
+        macro = NASBenchMacro()
+        assert resolve("00000000,22222222", macro) == ["00000000", "22222222"]
+        assert resolve("2222222*", macro) == ["22222220", "22222221", "22222222"]
+        with pytest.raises(ValueError, match=r"archs='00000000,22222223': nasbench_macro .*'22222223': layer 7 is '3'"):
+            resolve("00000000,22222223", macro)
+        with pytest.raises(ValueError, match=r"or architectures: nb201 architecture .*has 3 integers"):
+            resolve("3,3,3", SPACE)
 
     def test_a_wrong_one_among_several(self):
         with pytest.raises(ValueError, match=r"archs='resnet18,resnet1': timm has no model 'resnet1'; did you mean"):

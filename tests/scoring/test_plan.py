@@ -123,10 +123,12 @@ def test_numbers_that_are_refused(option, number):
         ScoreOptions(**{option: number})
 
 
-@pytest.mark.parametrize("option", ["max_macs", "row_timeout"])
+@pytest.mark.parametrize(
+    ("option", "what"), [("max_macs", "a whole number of at least 1, such as"), ("row_timeout", "a number above 0")]
+)
 @pytest.mark.parametrize("number", [0, -1.0, True, float("nan")])
-def test_limits_that_are_none(option, number):
-    with pytest.raises(ValueError, match=rf"{option}=.* is not allowed: give a number above 0"):
+def test_limits_that_are_none(option, what, number):
+    with pytest.raises(ValueError, match=rf"{option}=.* is not allowed: give {what}"):
         ScoreOptions(**{option: number})
 
 

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from vkdnw_pl.search.constraints import Budget, CostCheck, parse_amount
+from vkdnw_pl.options import parse_amount
+from vkdnw_pl.search.constraints import Budget, CostCheck
 from vkdnw_pl.spaces import SPACES
 
 MBV2, NB201 = SPACES["mbv2"], SPACES["nb201"]

@@ -10,11 +10,10 @@ from typing import Any, Literal
 from vkdnw_pl.errors import check_number, check_whole
 from vkdnw_pl.labels.archs import ArchOptions, choose_archs
 from vkdnw_pl.labels.settings import LabelSettings
-from vkdnw_pl.options import ComputeOptions, OutOptions, WandbOptions, check_rows
+from vkdnw_pl.options import ComputeOptions, OutOptions, WandbOptions, check_rows, parse_amount
 from vkdnw_pl.runs.folder import Record
 from vkdnw_pl.runs.table import Key
 from vkdnw_pl.scoring.plan import Shard, parse_seeds
-from vkdnw_pl.search.constraints import parse_amount
 from vkdnw_pl.spaces import Space, make_space
 from vkdnw_pl.spaces.resolve import AUTO, resolve_arch
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from vkdnw_pl.errors import check_number, check_whole, is_whole, shown
+from vkdnw_pl.errors import check_whole, is_whole, shown
 from vkdnw_pl.options import (
     MAX_SEED,
+    NETWORKS,
     ComputeOptions,
     NetworkOptions,
     OracleOptions,
@@ -18,6 +19,7 @@ from vkdnw_pl.options import (
     ProxyOptions,
     WandbOptions,
     check_rows,
+    parse_amount,
 )
 from vkdnw_pl.oracles import TABLES, load_oracle
 from vkdnw_pl.ranking.needed import refuse_for_one
@@ -33,6 +35,15 @@ if TYPE_CHECKING:
 
 DEFAULT_PROXIES = (
     *("vkdnw", "aleph", "macs", "params", "jacov", "expressivity", "progressivity", "trainability", "synflow"),
+)
+
+
+_NETWORK_HELP = (
+    "Which of the space's networks are scored: auto (those of your own images where you give some as data or input, else "
+    "those that the known accuracies are of, see oracle: for digits 8 channels, 1 cell and grey images of 16 pixels, for the "
+    "public tables those of CIFAR-10; else the space's defaults), a data set of the oracle (cifar100, ImageNet16-120: its "
+    "networks), or options of the space's networks, such as '{image_size: 16, num_classes: 120}', the others as by default: "
+    f"'{{}}' are the defaults. {NETWORKS}"
 )
 
 
@@ -84,27 +95,22 @@ class ScoreOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions, 
     """Options of ``score``."""
 
     archs: str | list[str] = "auto"
-    """Architectures: auto (nb201: digits; nasbench_macro: sample:100; of others say which), digits (nb201: those of the
+    """Architectures: auto (those that the space has by default: nb201 digits, nasbench_macro sample:100), digits (nb201: those of the
     embedded accuracy table), oracle (those of the table chosen by oracle), sample:N (N different ones at random), all, unique
     (one for each network: 9,445 of nb201's 15,625, 3,969 of nasbench_macro's 6,561), a pattern such as
     'mobilenet*', a file (one architecture per line, CSV with a column arch, or the found.json of a search: its best ones),
     one architecture, or a list. mbv2: a name such as mbv2_480m, or a structure string. nb201: the benchmark's string, or
     integers that say whose they are, 'naslib:(4, 0, 3, 1, 4, 3)' or 'index:(3, 3, 3, 1, 2, 2)'; in a CSV file a column
     coding can say it."""
-    network: dict[str, Any] | str | None = "auto"  # type: ignore[assignment]  # wider than that of other commands
-    """Which of the space's networks are scored: auto (those of your own images where you give some as data or input, else
-    those that the known accuracies are of, see oracle: for digits 8 channels, 1 cell and grey images of 16 pixels, for the
-    public tables those of CIFAR-10; else the space's defaults), a
-    data set of the oracle (cifar100, ImageNet16-120: its networks), or options of the space's networks, such as
-    '{image_size: 16, num_classes: 120}', the others as by default: '{}' are the defaults. Every space has num_classes,
-    image_size and in_channels. nb201 (10 classes, 32 pixels): also channels (16), cells (5), bn_affine,
-    bn_track_running_stats. mbv2 (1000 classes, 224 pixels): also use_se, bn_eps. timm_zoo (1000 classes, 224 pixels):
-    also what timm.create_model takes."""
+    network: dict[str, Any] | str | None = field(  # type: ignore[assignment]  # wider than that of other commands
+        default="auto", metadata={"help": _NETWORK_HELP}
+    )
+    """Which of the space's networks are scored."""
     archs_seed: int = 0
     """Decides which architectures sample:N draws."""
-    max_macs: float | None = None
+    max_macs: int | float | str | None = None
     """Leave out architectures with more multiply-adds per image, counted at the space's usual size of images; such as
-    1.0e9."""
+    450e6, 450M or 0.45G."""
     proxies: list[str | dict[str, Any]] = field(default_factory=lambda: list(DEFAULT_PROXIES))
     seeds: int | str | list[int] = 1
     """Seeds of initialisation and input: 1, '[1,2,3]' or 1..5. With several, metrics are means and standard deviations over
@@ -137,8 +143,7 @@ class ScoreOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions, 
             self.refuse("with overwrite, which deletes what failed too", "retry_failed")
         if self.oracle is None:
             self.refuse("with oracle=null: there are no metrics", "top_k")
-        if self.max_macs is not None:
-            check_number("max_macs", self.max_macs, 0, open_low=True)
+        parse_amount("max_macs", self.max_macs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,8 +277,8 @@ def _choose_archs(options: ScoreOptions, network: Mapping[str, Any]) -> ChosenAr
     """The architectures that the options ask for; at least one."""
     space = options.search_space
     limit = None
-    if options.max_macs is not None:
-        limit = MacsLimit(options.max_macs, space, network, quiet=not options.progress)
+    if (max_macs := parse_amount("max_macs", options.max_macs)) is not None:
+        limit = MacsLimit(max_macs, space, network, quiet=not options.progress)
 
     def oracle_archs(which: str) -> list[str]:
         if which == "oracle":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,23 +17,6 @@ Counting = Literal["true", "reference"]
 
 Measured = tuple[float | None, float | None]
 """Latency in ms and peak memory in MB; None where it was not measured."""
-
-_AMOUNT = re.compile(r"\s*(\d[\d_]*(?:\.\d+)?(?:[eE]\+?\d+)?)\s*([kKMG]?)\s*")
-_UNITS = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
-
-
-def parse_amount(name: str, amount: int | float | str | None) -> int | None:
-    """Read a number of MACs or parameters: ``450000000``, ``450e6``, ``"450M"``, ``"0.45G"`` or ``"450_000_000"``."""
-    if amount is None:
-        return None
-    match = _AMOUNT.fullmatch(str(amount)) if not isinstance(amount, bool) else None
-    # A decimal fraction such as 0.45 is not exact in binary; half a MAC is far less than what anybody means.
-    value = float(match[1].replace("_", "")) * _UNITS[match[2]] if match else 0.0
-    if match is None or not 1 <= value < 1e18 or abs(value - round(value)) > 1e-6:
-        raise ValueError(
-            f"{name}={amount!r} is not allowed: give a whole number of at least 1, such as 450e6, 450M or 0.45G"
-        )
-    return round(value)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,11 +21,12 @@ from vkdnw_pl.options import (
     WandbOptions,
     check_batch,
     check_rows,
+    parse_amount,
 )
 from vkdnw_pl.oracles import TABLES, Oracle, load_oracle
 from vkdnw_pl.ranking import Term, aggregate, columns_of, parse_ranking
 from vkdnw_pl.scoring.own_images import OwnTask
-from vkdnw_pl.search.constraints import Budget, CostCheck, HowToMeasure, parse_amount
+from vkdnw_pl.search.constraints import Budget, CostCheck, HowToMeasure
 from vkdnw_pl.search.history import COST_COLUMNS, LABEL, PREDICTED
 from vkdnw_pl.search.labels import Labels
 from vkdnw_pl.search.pareto import check_objectives
