@@ -29,11 +29,11 @@ class Dextr(GraphProxy):
 
     ``κ`` is the curvature, in the space of the logits, of the image of a circle: ``x(θ) = u cos θ + w sin θ`` with
     orthonormal random u, w of the form of an input, at ``θ = 0``. With f' and f'' the derivatives of the logits by θ it is
-    ``|f'' - its part along f'| / |f'|²``, in float64. Without batch norm (or
-    with ``running``) a ReLU network is linear around u, so that f' = J w, f'' = -J u, and κ is of the order of 1 / \\|J\\|.
+    ``|f'' - its part along f'| / |f'|²``, in float64. Without batch norm, or with ``running``, a ReLU network is linear
+    around u, so that f' = J w and f'' = -J u: κ then says how small the Jacobian J is, and nothing of curvature.
 
-    No score where the logits do not move along the circle, no module returns a matrix, or neither term is above 0. (The published codes return a
-    alone, of another scale, or 12345.)
+    No score where the logits do not move along the circle, no module returns a matrix, or neither term is above 0. (The
+    published codes return a alone, of another scale, or 12345.)
 
     Columns: ``dextr``, and its two terms a and b as ``dextr_condition`` and ``dextr_curvature``.
 
