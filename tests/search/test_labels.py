@@ -11,7 +11,7 @@ from vkdnw_pl.search.folder import describe_found, rank_candidates
 from vkdnw_pl.search.history import Candidate, read_history
 from vkdnw_pl.search.labels import Labels
 from vkdnw_pl.search.predictor import features
-from vkdnw_pl.spaces import NB201
+from vkdnw_pl.spaces import NB201, Space
 
 SPACE = NB201()
 ARCHS = list(SPACE.enumerate(unique=True))
@@ -100,7 +100,9 @@ def test_features_are_costs_proxies_and_decisions():
 
 def test_labels_of_an_oracle():
     known = {"|none~0|+|none~0|none~1|+|none~0|none~1|skip_connect~2|": 12.0, ARCHS[0]: 10.0, ARCHS[5]: 30.0}
-    oracle = Oracle("mine", "", {"a": "val", "b": "test"}, {"a": known, "b": known})
+    oracle = Oracle("mine", "", {"a": "val", "b": "test"}, {"a": known, "b": known}, lower_is_better=["a"])
+    with pytest.raises(ValueError, match="of a lower values are the better ones"):
+        Labels.of(oracle, "a", SPACE)
     with pytest.raises(ValueError, match=r"several data sets; choose one with dataset \(a, b\)"):
         Labels.of(oracle, None, SPACE)
     with pytest.raises(ValueError, match="dataset='c' is not known"):
@@ -111,6 +113,12 @@ def test_labels_of_an_oracle():
     assert labels.text == "b (test) of mine"
     assert labels.record() == Labels("mine", "b", "test", dict(reversed(labels.values.items()))).record()
     assert labels.record() != Labels("mine", "b", "test", {**labels.values, ARCHS[5]: 31.0}).record()
+
+
+def test_a_predictor_needs_no_neighbours(tmp_path, monkeypatch):
+    monkeypatch.setattr(NB201, "neighbour", Space.neighbour)
+    assert run(tmp_path / "run", guided("predictor"), 24) is None
+    assert [one.origin for one in read_history(tmp_path / "run" / "history.csv")] == ["initial"] * 16 + ["random"] * 8
 
 
 def test_a_table_that_is_used_up_ends_the_search(tmp_path):

@@ -38,6 +38,10 @@ class Labels:
             raise ValueError(f"it has several data sets; choose one with dataset ({', '.join(oracle.datasets)})")
         dataset = oracle.datasets[0] if dataset is None else dataset
         known = oracle.accuracies(dataset)
+        if not oracle.measure(dataset).higher_is_better:
+            raise ValueError(
+                f"of {dataset} lower values are the better ones, and a search looks for the greatest label"
+            )
         # Of several strings of one network the canonical one's own accuracy is taken where it is known.
         values = {space.canonicalise(arch): value for arch, value in known.items()}
         return cls(

@@ -30,9 +30,9 @@ class PredictorSearch(Strategy):
 
     The scheme of NPENAS and BANANAS (White et al., AAAI 2021) with a random forest of 100 trees in the place of a neural
     network. The first candidates, at least 10, are samples. Then ``pool`` new networks within the budget are drawn for
-    each batch: half of them samples, half neighbours of the 10 best so far. Those with the best predictions are labelled.
-    Features are MACs, parameters and layers, the decisions of the string (`Space.decisions`) and the history's columns of
-    proxies, which are computed for the whole pool.
+    each batch: half of them samples, half neighbours of the 10 best so far (where the space has no neighbours, only
+    samples). Those with the best predictions are labelled. Features are MACs, parameters and layers, the decisions of the
+    string (`Space.decisions`) and the history's columns of proxies, which are computed for the whole pool.
 
     The forest predicts the label's rank, which `predicted` gives as the accuracy at this rank: of accuracies a few that are
     very low would take up most splits (on NAS-Bench-201 that found less, see benchmarks/learned_search).
@@ -48,9 +48,11 @@ class PredictorSearch(Strategy):
         self.pool = pool
 
     def drawing(self, history: RankedHistory) -> DrawFrom:
-        parents = history.top(_PARENTS)
-        if self._begins(history) or not len(parents):
+        if self._begins(history):
             return self._sampled("initial")
+        parents = history.top(_PARENTS)
+        if not len(parents) or type(self.space).neighbour is Space.neighbour:  # it has none
+            return self._sampled("random")
 
         def draw(rng: random.Random) -> Draw:
             if rng.random() < 0.5:
