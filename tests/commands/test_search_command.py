@@ -112,6 +112,59 @@ def test_from_a_table_with_an_oracle(table, tmp_path, capsys):
     assert (out / "history.csv").read_bytes() == before
 
 
+def test_a_budget_of_tabulated_latencies_with_known_truth(table, tmp_path, capsys):
+    space, rng = NB201(), random.Random(0)
+    accuracies = dict(line.split(",") for line in (table / "oracle.csv").read_text().splitlines()[1:])
+    latencies = {arch: space.cost(arch).macs / 1e8 * rng.uniform(0.8, 1.2) for arch in list(accuracies)[::2]}
+    path = tmp_path / "edge.csv"
+    lines_of = [f"{arch},{latency!r},{2 * latency!r}\n" for arch, latency in latencies.items()]
+    path.write_text("arch,edge[ms lower],energy[mJ lower]\n" + "".join(lines_of))
+    options = {"latency_table": str(path), "max_latency_ms": 0.7, "max_macs": "100M", "evaluations": 150}
+    out = tmp_path / "run"
+    assert looked_up(table, out, oracle=str(table / "oracle.csv"), **options) == 0
+    history = read_history(out / "history.csv")
+    assert len(history) == 150
+    assert all(one.latency_ms == latencies[one.arch] <= 0.7 for one in history)
+    found = json.loads((out / "found.json").read_text())
+    within = {
+        arch: float(accuracies[arch])
+        for arch, latency in latencies.items()
+        if latency <= 0.7 and space.cost(arch).macs <= 100_000_000
+    }
+    accuracy = found["accuracies"]["made_up"]
+    better = sum(other > accuracy for other in within.values())
+    text = capsys.readouterr().out
+    known = (
+        f"{accuracy:.2f} %; best known within the budget {max(within.values()):.2f} % ({better} of {len(within)} are"
+    )
+    assert known in text
+    assert f"latency_ms {found['latency_ms']:.4g} ms by {path}" in text
+    assert not (out / "measured.csv").exists()
+    settings = json.loads((out / "meta.json").read_text())["settings"]
+    assert settings["latency_table"]["file"] == str(path)
+    assert "how_to_measure" not in settings
+
+    # Of what is measured or tabulated, energy for one, less is better; the report knows it, too.
+    assert looked_up(table, tmp_path / "energy", oracle=str(path), **options) == 0
+    text = capsys.readouterr().out
+    found = json.loads((tmp_path / "energy" / "found.json").read_text())
+    assert found["units"] == {"edge": "ms", "energy": "mJ"}
+    least = 2 * min(latencies[arch] for arch in within)
+    assert (
+        f"known value of energy (unspecified, mJ, lower is better): {2 * found['latency_ms']:.5g} mJ; best known within"
+        in text
+    )
+    assert f"within the budget {least:.5g} mJ" in text
+
+    path.write_text(path.read_text() + f"{list(accuracies)[1]},0.1,0.2\n")
+    with pytest.raises(UsageError, match="latency_table"):
+        looked_up(table, out, oracle=str(table / "oracle.csv"), **options)
+    with pytest.raises(
+        UsageError, match=r"max_latency_ms=0.001 is not allowed: the fastest network of latency_table=.* takes"
+    ):
+        looked_up(table, tmp_path / "slow", **{**options, "max_latency_ms": 0.001})
+
+
 def test_config_repeats_the_run(table, tmp_path):
     assert looked_up(table, tmp_path / "run") == 0
     options = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
@@ -239,6 +292,15 @@ def test_a_table_that_lacks_an_architecture(table, tmp_path):
         ({"strategy": "random"}, "population=20 has no use with strategy='random'"),
         ({"measure_repeats": 3, "max_peak_mb": 5.0}, "measure_repeats=3 has no use without max_latency_ms"),
         ({"measure_batch_size": 3}, "measure_batch_size=3 has no use without max_latency_ms or max_peak_mb"),
+        ({"latency_table": "x.csv"}, "latency_table='x.csv' has no use without max_latency_ms"),
+        (
+            {"latency_table": "x.csv", "max_latency_ms": 1.0, "measure_repeats": 3},
+            "measure_repeats=3 has no use with latency_table: nothing is timed",
+        ),
+        (
+            {"latency_table": "x.csv", "max_latency_ms": 1.0},
+            "latency_table='x.csv' is not allowed: there is no such file",
+        ),
         ({"batch_size": 64}, "batch_size=64 has no use with scores, which are looked up"),
         (
             {"space": "mbv2", "counting": "reference"},

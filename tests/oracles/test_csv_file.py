@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -175,3 +177,13 @@ def test_what_is_written_comes_back(table):
     found = parse(text)["x"]
     assert found == expected
     assert list(found) == list(expected)
+
+
+def test_the_table_of_the_docs(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "sources.md").read_text(encoding="utf-8")
+    path = tmp_path / "t.csv"
+    path.write_text("arch," + page.split("```\narch,", 1)[1].partition("```")[0])
+    oracle = load_csv(path, SPACE)
+    assert oracle.datasets == ("cifar10", "edge", "energy", "loss", "robust")
+    assert oracle.lower_is_better == ["edge", "energy", "loss"]
+    assert [len(oracle.tables[dataset]) for dataset in oracle.datasets] == [2, 1, 2, 2, 1]

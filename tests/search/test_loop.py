@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from searches import lines_without_seconds, make_settings, make_table, run
 
+from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.ranking import aggregate
 from vkdnw_pl.search.constraints import Budget
 from vkdnw_pl.search.folder import describe_found, rank_candidates
@@ -148,16 +149,18 @@ def test_what_was_found(table, tmp_path):
     history = read_history(tmp_path / "run" / "history.csv")
     record = rank_candidates(settings, history)
     best = history[record.best(1)[0]]
-    accuracies = {"a data set": {best.arch: 93.25}}
-    found = describe_found(settings, SPACES["nb201"], record, 3, accuracies)
+    tables = {"a data set": {best.arch: 93.25}, "edge": {best.arch: 250.0}}
+    oracle = Oracle("o", "d", dict.fromkeys(tables, "test"), tables, units={"edge": "ms"}, lower_is_better=["edge"])
+    found = describe_found(settings, SPACES["nb201"], record, 3, oracle)
     assert found["arch"] == best.arch
     assert found["network"] == {"channels": 8}
     assert (found["num_classes"], found["input_size"]) == (100, [3, 32, 32])
     assert (found["index"], found["evaluated"], found["rank"], found["format"]) == (best.index, 60, 1, 1)
-    assert found["accuracies"] == {"a data set": 93.25}
+    assert found["accuracies"] == {"a data set": 93.25, "edge": 250.0}
+    assert found["units"] == {"edge": "ms"}
     assert [one["rank"] for one in found["top"]] == [1, 2, 3]
     assert found["top"][0] == {name: value for name, value in found.items() if name != "top"}
-    assert found["top"][1]["accuracies"] == {"a data set": None}
+    assert found["top"][1]["accuracies"] == {"a data set": None, "edge": None}
     scores = [one["score"] for one in found["top"]]
     assert scores == sorted(scores, reverse=True)
     assert describe_found(settings, SPACES["nb201"], rank_candidates(settings, []), 3) is None

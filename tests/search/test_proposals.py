@@ -146,6 +146,22 @@ def test_measurements_are_kept(tmp_path, monkeypatch):
     assert too_large(archs[0]) == (None, 2.25)  # too much memory: its latency does not matter
 
 
+def test_latencies_of_a_table(tmp_path, monkeypatch):
+    from vkdnw_pl.networks import cost
+
+    monkeypatch.setattr(cost, "measure_peak_memory", lambda *args: 2.25)
+    space, path = NB201(), tmp_path / "measured.csv"
+    slow, fast, unknown = list(space.enumerate())[-3:]
+    latencies, network, how = {slow: 8.0, fast: 2.0}, {"channels": 4, "cells": 1}, HowToMeasure()
+    known = Measurements(path, space, network, Budget(max_latency_ms=5.0), how, latencies)
+    assert [known(slow), known(fast)] == [(8.0, None), (2.0, None)]
+    assert known(unknown) == "max_latency_ms (not in latency_table)"
+    assert not path.exists()
+    both = Measurements(path, space, network, Budget(max_latency_ms=5.0, max_peak_mb=9.0), how, latencies)
+    assert [both(slow), both(fast)] == [(8.0, None), (2.0, 2.25)]
+    assert path.read_text().splitlines() == ["arch,latency_ms,peak_mb", f"{fast},,2.25"]
+
+
 def test_really_measured():
     space = NB201()
     measured = Measurements(

@@ -15,16 +15,19 @@ from vkdnw_pl.commands.results import print_failures, print_notes
 from vkdnw_pl.data.own_images import image_folder_args
 from vkdnw_pl.errors import CommandFailed, UsageError, WorkerDied, program, user_input
 from vkdnw_pl.options import as_config
+from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.runs.files import write_json
 from vkdnw_pl.runs.record import RunRecord
 from vkdnw_pl.runs.signals import Stopped, stop_signals
 from vkdnw_pl.scoring.progress import Progress
 from vkdnw_pl.search.folder import SearchFolder, describe_found, rank_candidates
 from vkdnw_pl.search.history import RankedHistory
+from vkdnw_pl.search.known_best import known_best
 from vkdnw_pl.search.loop import HistoryMismatch, SearchObserver, SearchProgress
 from vkdnw_pl.search.loop import search as run_search
 from vkdnw_pl.search.plan import SearchOptions, SearchPlan, plan_search
 from vkdnw_pl.search.scores import NotInTable, open_scores
+from vkdnw_pl.search.settings import SearchSettings
 from vkdnw_pl.tracking.results import SearchCurve, log_found
 from vkdnw_pl.tracking.run import WandbRun, wandb_run
 
@@ -93,12 +96,12 @@ def _search_and_describe(
         except NotInTable as error:
             raise UsageError(f"scores={settings.scores!r} is not allowed: {error}") from error
     history = rank_candidates(settings, folder.read_candidates())
-    accuracies = None if plan.oracle is None else plan.oracle.tables
-    found = describe_found(settings, settings.make_space(), history, options.top_k, accuracies)
+    found = describe_found(settings, settings.make_space(), history, options.top_k, plan.oracle)
     if found is not None:
         write_json(folder.found, found)
         log_found(run, found)
     failed = sum(candidate.failed for candidate in history)
+    record.meta["cautions"] = [] if plan.oracle is None else plan.oracle.warnings
     record.end(
         "stopped" if stopped else "exhausted" if exhausted else "finished",
         workers=plan.workers,
@@ -224,20 +227,35 @@ def _print_found(plan: SearchPlan, folder: SearchFolder, history: RankedHistory,
         print(f"  as the published code counts: {cost['macs'] / 1e6:,.1f} M, {cost['num_params'] / 1e6:,.3f} M")
     for name, unit in (("latency_ms", "ms"), ("peak_mb", "MB")):
         if found[name] is not None:
-            print(f"  {name} {found[name]:.4g} {unit} for a batch of {plan.settings.how_to_measure.batch_size}")
+            table = plan.settings.latency_table if name == "latency_ms" else None
+            where = f"for a batch of {plan.settings.how_to_measure.batch_size}" if table is None else f"by {table}"
+            print(f"  {name} {found[name]:.4g} {unit} {where}")
     print(f"  score {found['score']:.4f}: {_values(found['scores'])}")
     if (labels := plan.settings.labels) is not None:
         print(f"  labels used: {len(history):,} of the {len(labels):,} on {labels.text}")
-    for dataset, accuracy in found.get("accuracies", {}).items():
-        assert plan.oracle is not None
-        text = "not known" if accuracy is None else f"{accuracy:.2f} %"
-        best = max(plan.oracle.tables[dataset].values())
-        print(f"  known accuracy on {dataset} ({plan.oracle.split[dataset]}): {text}; best known {best:.2f} %")
+    if plan.oracle is not None:
+        _print_known(plan.settings, plan.oracle, found)
     if len(found["top"]) > 1:
         print("\n  rank  score     MACs (M)  params (M)  network of the history")
         for entry in found["top"][:_SHOWN]:
             macs, num_params = entry["macs"] / 1e6, entry["num_params"] / 1e6
             print(f"  {entry['rank']:<4}  {entry['score']:<8.4f}  {macs:<8.1f}  {num_params:<10.3f}  {entry['index']}")
+
+
+def _print_known(settings: SearchSettings, oracle: Oracle, found: Mapping[str, Any]) -> None:
+    """What is known of the found network, and what of all within the budget: how far from the optimum it is."""
+    optima = known_best(settings, settings.make_space(), oracle)
+    for dataset, value in found["accuracies"].items():
+        measure, best = oracle.measure(dataset), optima.get(dataset)
+        what = f"accuracy on {measure.title}" if measure.is_accuracy else f"value of {measure.title}"
+        line = f"  known {what}: {'not known' if value is None else measure.text(value)}"
+        if best is not None:
+            within = " within the budget" if best.within_budget and settings.budget.bounds else ""
+            line += f"; best known{within} {measure.text(best.value)}"
+            if value is not None:
+                better = sum(measure.sign * other > measure.sign * value for other in best.values.values())
+                line += f" ({better:,} of {len(best.values):,} are better)"
+        print(line)
 
 
 def _values(scores: Mapping[str, float | None]) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vkdnw_pl.oracles import Measure
+from vkdnw_pl.oracles.base import PERCENT
 from vkdnw_pl.report.labels import group_results
 from vkdnw_pl.report.runs import Run, is_number, mapping_or_empty, parse_time
 from vkdnw_pl.report.tables import Line, metric_value
@@ -41,6 +43,7 @@ def search_lines(runs: Sequence[Run]) -> list[Line]:
             continue
         best = run.found or {}
         accuracies = mapping_or_empty(best.get("accuracies")).items()
+        units = mapping_or_empty(best.get("units"))
         top = best.get("top")
         lines.append(
             Line(
@@ -50,7 +53,11 @@ def search_lines(runs: Sequence[Run]) -> list[Line]:
                 evaluated=len(run.candidates),
                 arch=str(best.get("arch") or ""),
                 **{name: _number(best.get(name)) for name in ("macs", "num_params", "layers")},
-                accuracies=", ".join(f"{name} {value:.2f} %" for name, value in accuracies if is_number(value)),
+                accuracies=", ".join(
+                    f"{name} {Measure(name, '', str(units.get(name, PERCENT))).text(value)}"
+                    for name, value in accuracies
+                    if is_number(value)
+                ),
                 top=[
                     str(item.get("arch")) for item in (top if isinstance(top, list) else []) if isinstance(item, dict)
                 ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -30,7 +30,7 @@ class Budget:
     max_layers: int | None = None
     min_layers: int | None = None
     max_latency_ms: float | None = None
-    """Of one forward pass of a batch, measured."""
+    """Of one forward pass of a batch, measured, or from a table."""
     max_peak_mb: float | None = None
     """Of one forward pass of a batch, measured."""
     counting: Counting = "true"
@@ -66,6 +66,11 @@ class Budget:
             )
 
     @property
+    def bounds(self) -> dict[str, Any]:
+        """The bounds that there are, by name."""
+        return {name: bound for name, bound in self.record().items() if name != "counting"}
+
+    @property
     def measured(self) -> bool:
         """Whether networks have to be built and run to know what they cost."""
         return self.max_latency_ms is not None or self.max_peak_mb is not None
@@ -79,7 +84,7 @@ class Budget:
         return None
 
     def record(self) -> dict[str, Any]:
-        """The bounds that there are, by name."""
+        """The bounds that there are and how they are counted, by name."""
         bounds = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: bound for name, bound in bounds.items() if bound is not None}
 
@@ -146,22 +151,46 @@ class HowToMeasure:
             check_whole(f"measure_{name}", getattr(self, name), least)
 
 
+NOT_IN_TABLE = "max_latency_ms (not in latency_table)"
+
+
 class Measurements:
     """Measures what the budget bounds, and keeps it in a file (``path`` None: nowhere).
 
     A clock never gives the same time twice. A search that is continued reads what it measured before, so that it takes
-    the same decisions.
+    the same decisions. Of architectures whose latency is known from a table (``latencies``) it is not measured, and others
+    are refused then: nothing says that they are within the budget.
     """
 
     def __init__(
-        self, path: Path | None, space: Space, network: Mapping[str, Any], budget: Budget, how: HowToMeasure
+        self,
+        path: Path | None,
+        space: Space,
+        network: Mapping[str, Any],
+        budget: Budget,
+        how: HowToMeasure,
+        latencies: Mapping[str, float] | None = None,
     ) -> None:
-        self._space, self._network, self._budget, self._how = space, dict(network), budget, how
+        self._space, self._network, self._how, self._latencies = space, dict(network), how, latencies
+        self._most_ms = budget.max_latency_ms
+        self._budget = budget if latencies is None else replace(budget, max_latency_ms=None)
         self._measurements = _read_measurements(path) if path is not None and path.is_file() else {}
-        self._file = None if path is None else LineFile(path, _HEADER)
+        self._file = None if path is None or not self._budget.measured else LineFile(path, _HEADER)
 
-    def __call__(self, arch: str) -> Measured:
-        """Latency in ms and peak memory in MB of a forward pass of one batch; None where there is no bound on it."""
+    def __call__(self, arch: str) -> Measured | str:
+        """Latency in ms and peak memory in MB of a forward pass of one batch; None where there is no bound on it.
+
+        Or why the architecture is over the budget, where its latency is not known.
+        """
+        if self._latencies is None:
+            return self._measured(arch)
+        if arch not in self._latencies:
+            return NOT_IN_TABLE
+        latency_ms = self._latencies[arch]
+        too_slow = self._most_ms is not None and latency_ms > self._most_ms  # its memory does not matter
+        return latency_ms, self._measured(arch)[1] if self._budget.measured and not too_slow else None
+
+    def _measured(self, arch: str) -> Measured:
         if arch not in self._measurements:
             self._measurements[arch] = self._measure(arch)
             if self._file is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from vkdnw_pl.networks.arch_file import TASK
+from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.runs.folder import RunFolder
 from vkdnw_pl.search.history import Candidate, RankedHistory, read_history
 from vkdnw_pl.search.settings import SearchSettings
@@ -35,12 +36,10 @@ class SearchFolder(RunFolder):
 
 
 FORMAT = 1
-Accuracies = Mapping[str, Mapping[str, float]]
-"""Data set -> architecture -> known accuracy in percent."""
 
 
 def describe_found(
-    settings: SearchSettings, space: Space, history: RankedHistory, top_k: int, accuracies: Accuracies | None = None
+    settings: SearchSettings, space: Space, history: RankedHistory, top_k: int, oracle: Oracle | None = None
 ) -> dict[str, Any] | None:
     """Content of ``found.json`` with the ``top_k`` best; None where no candidate can be chosen."""
     network = {name: value for name, value in settings.network.items() if name not in TASK}
@@ -68,8 +67,11 @@ def describe_found(
         }
         if (cost := space.reference_cost(candidate.arch, **settings.network)) is not None:
             entry["reference"] = {"macs": cost.macs, "num_params": cost.num_params}
-        if accuracies is not None:
-            entry["accuracies"] = {dataset: table.get(candidate.arch) for dataset, table in accuracies.items()}
+        if oracle is not None:
+            entry["accuracies"] = {dataset: table.get(candidate.arch) for dataset, table in oracle.tables.items()}
+            others = [measure for measure in map(oracle.measure, oracle.datasets) if not measure.is_accuracy]
+            if others:  # what is no percentage of which more is better
+                entry["units"] = {measure.dataset: measure.unit for measure in others}
         if settings.labels is not None:  # each evaluation took one
             entry["labels"] = {**settings.labels.record(), "split": settings.labels.split, "used": len(history)}
         entry |= {

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from vkdnw_pl.oracles.latency_table import read_latencies
 from vkdnw_pl.runs.files import write_json
 from vkdnw_pl.scoring.progress import Progress
 from vkdnw_pl.search.constraints import CostCheck, Measurements
@@ -60,7 +61,10 @@ def search(
     unfinished = candidates[whole:]
     measure = None
     if settings.budget.measured:
-        measure = Measurements(folder.measured, space, settings.network, settings.budget, settings.how_to_measure)
+        table = settings.latency_table
+        latencies = None if table is None else read_latencies(table, space)
+        how = settings.how_to_measure
+        measure = Measurements(folder.measured, space, settings.network, settings.budget, how, latencies)
     check: Check = CostCheck(settings.budget, space, settings.network)
     strategy = settings.make_strategy(space)
     evaluate = labelled = remembered(evaluate) if strategy.looks_ahead else evaluate

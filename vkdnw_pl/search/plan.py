@@ -24,6 +24,7 @@ from vkdnw_pl.options import (
     parse_amount,
 )
 from vkdnw_pl.oracles import TABLES, Oracle, load_oracle
+from vkdnw_pl.oracles.latency_table import read_latencies
 from vkdnw_pl.ranking import Term, aggregate, columns_of, parse_ranking
 from vkdnw_pl.scoring.own_images import OwnTask
 from vkdnw_pl.search.constraints import Budget, CostCheck, HowToMeasure
@@ -96,6 +97,9 @@ class SearchOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions,
     by a few percent)."""
     max_latency_ms: float | None = None
     """Budget: time of a forward pass of one batch in milliseconds, measured on the device (on CPU with one thread)."""
+    latency_table: str | None = None
+    """CSV file with the latency in ms of architectures, FILE.csv or FILE.csv#COLUMN, in place of measuring it; what it does
+    not know counts as over max_latency_ms."""
     max_peak_mb: float | None = None
     """Budget: most memory that a forward pass of one batch takes, in megabytes."""
     measure_batch_size: int = 32
@@ -143,7 +147,13 @@ class SearchOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions,
         if not self.budget.measured:
             self.refuse("without max_latency_ms or max_peak_mb: nothing is measured", "measure_batch_size")
         if self.max_latency_ms is None:
-            self.refuse("without max_latency_ms: nothing is timed", "measure_warmup", "measure_repeats")
+            self.refuse(
+                "without max_latency_ms: nothing is timed", "measure_warmup", "measure_repeats", "latency_table"
+            )
+        if self.latency_table is not None:
+            self.refuse("with latency_table: nothing is timed", "measure_warmup", "measure_repeats")
+            if self.max_peak_mb is None:
+                self.refuse("with latency_table: nothing is measured", "measure_batch_size")
         if self.scores is not None:
             self.refuse("with scores, which are looked up", "batch_size", "input", "data", "init", "row_timeout")
         self.budget.check_space(self.search_space)
@@ -217,6 +227,13 @@ def plan_search(options: SearchOptions) -> SearchPlan:
     check_batch("measure_batch_size", options.measure_batch_size, space.input_size(**network))
     if start is not None:  # refuses network options that no network of the space can have, such as in_channels
         CostCheck(options.budget, space, network)(start)
+    if options.latency_table is not None:
+        fastest = min(read_latencies(options.latency_table, space).values())
+        if options.max_latency_ms is not None and fastest > options.max_latency_ms:
+            raise ValueError(
+                f"max_latency_ms={options.max_latency_ms} is not allowed: the fastest network of latency_table="
+                f"{options.latency_table!r} takes {fastest:g} ms"
+            )
     terms = parse_ranking(ranking)
     if "layers" in columns_of(terms) and space.layers(space.sample(random.Random(0))) is None:
         raise ValueError(f"ranking={ranking!r}: {space.name} counts no layers; rank by aleph instead")
@@ -241,6 +258,7 @@ def plan_search(options: SearchOptions) -> SearchPlan:
         labels=labels,
         budget=options.budget,
         how_to_measure=options.how_to_measure(device),
+        latency_table=options.latency_table,
         ranking=ranking,
         terms=terms,
         columns=columns,

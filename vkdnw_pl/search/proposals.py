@@ -52,7 +52,7 @@ class Proposer:
         strategy: Strategy,
         check: Callable[[str], Costs | str],
         budget: Budget,
-        measure: Callable[[str], Measured] | None,
+        measure: Callable[[str], Measured | str] | None,
         seed: int,
         max_tries: int = MAX_TRIES,
     ) -> None:
@@ -102,7 +102,11 @@ class Proposer:
             if isinstance(checked, str):
                 counts.refused[checked] += 1
                 continue
-            latency_ms, peak_mb = (None, None) if self._measure is None else self._measure(arch)
+            measured = (None, None) if self._measure is None else self._measure(arch)
+            if isinstance(measured, str):
+                counts.refused[measured] += 1
+                continue
+            latency_ms, peak_mb = measured
             if refused := self._budget.refused_measured(latency_ms, peak_mb):
                 counts.refused[refused] += 1
                 continue

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vkdnw_pl.errors import check_choice, check_whole
+from vkdnw_pl.oracles.latency_table import split_source
 from vkdnw_pl.ranking import Term
 from vkdnw_pl.runs.folder import Record, file_record
 from vkdnw_pl.scoring.settings import ScorerSettings
@@ -73,6 +74,8 @@ class SearchSettings(ScorerSettings):
     """Known accuracies that guide the search."""
     budget: Budget
     how_to_measure: HowToMeasure
+    latency_table: str | None = None
+    """Where latencies come from; None: they are measured."""
     ranking: str
     terms: Sequence[Term]
     """The ranking, resolved."""
@@ -86,6 +89,12 @@ class SearchSettings(ScorerSettings):
     """Of the proposals."""
     proxy_seed: int
     """Of weights and images."""
+
+    @property
+    def measures(self) -> bool:
+        """Whether networks are built and run on this machine to know what they cost."""
+        budget = self.budget
+        return budget.max_peak_mb is not None or (budget.max_latency_ms is not None and self.latency_table is None)
 
     def make_space(self) -> Space:
         """The space with the options of this search."""
@@ -113,7 +122,10 @@ class SearchSettings(ScorerSettings):
         if self.labels is not None:
             record["labels"] = self.labels.record()
         record["budget"] = self.budget.record()
-        if self.budget.measured:
+        if self.latency_table is not None:
+            file, column = split_source(self.latency_table)
+            record["latency_table"] = {**file_record(file), "column": column}
+        if self.measures:
             record["how_to_measure"] = vars(self.how_to_measure)
         record |= {"ranking": self.ranking, "terms": [_term(term) for term in self.terms], "batch": self.batch}
         record |= {"seed": self.seed, "proxy_seed": self.proxy_seed}

@@ -69,13 +69,15 @@ def log_found(run: WandbRun, found: Mapping[str, Any]) -> None:
     scores, accuracies = found["scores"], found.get("accuracies", {})
     values = {name: found.get(name) for name in _IN_FOUND}
     values |= {name: value for name, value in scores.items() if _DECILE not in name}
-    values |= {f"accuracy/{name}": value for name, value in accuracies.items()}
+    keys = {name: f"accuracy/{name}" for name in accuracies}
+    keys |= {name: f"value/{name} ({unit})" for name, unit in found.get("units", {}).items()}
+    values |= {keys[name]: value for name, value in accuracies.items()}
     run.summary({f"found/{name}": value for name, value in values.items()})
     costs = [name for name in _COSTS if found[name] is not None]
     rows = [
         {name: network[name] for name in ("rank", "arch", "score", *costs)}
         | network["scores"]
-        | {f"accuracy/{name}": network["accuracies"][name] for name in accuracies}
+        | {keys[name]: network["accuracies"][name] for name in accuracies}
         | {"index": network["index"]}
         for network in found["top"]
     ]
