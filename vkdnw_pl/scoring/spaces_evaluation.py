@@ -161,6 +161,8 @@ class _Column(NamedTuple):
     size: Array | None
     networks: int
     caution: str
+    has_ndcg: bool
+    """Whether the values are accuracies in percent."""
 
 
 def _columns(space: SpaceTable, rankings: RankingTerms) -> Iterator[_Column]:
@@ -171,9 +173,9 @@ def _columns(space: SpaceTable, rankings: RankingTerms) -> Iterator[_Column]:
     for dataset, _, accuracies, scores in scores_with_accuracies(space.table, space.oracle, allowed):
         if dataset in space.datasets:
             caution = space.oracle.cautions.get(dataset, "")
-            split = space.oracle.split[dataset]
+            split, has_ndcg = space.oracle.split[dataset], space.oracle.measure(dataset).is_accuracy
             size = scores.pop(_OF_SIZE, [None])[0]
-            yield _Column(space.name, dataset, split, accuracies, scores, size, networks, caution)
+            yield _Column(space.name, dataset, split, accuracies, scores, size, networks, caution, has_ndcg)
 
 
 def _evaluate(
@@ -181,14 +183,15 @@ def _evaluate(
 ) -> tuple[list[SpaceMetric], list[FixedSize]]:
     n = len(column.accuracies)
     top_k = max(1, round(TOP_SHARE * n))
+    cut = top_k if column.has_ndcg else None
     known = f"values are known for {n} of the {column.networks} architectures"
-    drawn = Resamples(column.accuracies, resamples, top_k) if resamples and column.scores else None
+    drawn = Resamples(column.accuracies, resamples, cut) if resamples and column.scores else None
     size = None if column.size is None else FixedSizeMeasure(column.size, column.accuracies)
     fixed: list[FixedSize] = []
     measured: dict[str, dict[str, float | None]] = {}
     samples: dict[str, dict[str, Array]] = {}
     for ranking, per_seed in column.scores.items():
-        values = [rank_agreement(score, column.accuracies, top_k, "average") for score in per_seed]
+        values = [rank_agreement(score, column.accuracies, cut, "average") for score in per_seed]
         measured[ranking] = {metric: _mean(of_seed[metric] for of_seed in values) for metric in METRICS}
         if drawn is not None:
             samples[ranking] = drawn.measure(per_seed)
