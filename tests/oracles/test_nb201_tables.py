@@ -38,6 +38,18 @@ def test_test_accuracies_of_all_three(small):
     assert [oracle.accuracies(dataset)[A] for dataset in oracle.datasets] == [60.5, 61.5, 62.5]
 
 
+def test_validation_accuracies_are_of_other_names(small):
+    oracle = load_oracle("nb201_val", small)
+    assert oracle.name == "nb201_val"
+    assert oracle.datasets == ("cifar10-valid", "cifar100", "ImageNet16-120")
+    assert set(oracle.split.values()) == {"val"}
+    assert [oracle.accuracies(dataset)[A] for dataset in oracle.datasets] == [1.0] * 3
+    assert oracle.network("ImageNet16-120") == {"image_size": 16, "num_classes": 120}
+    (small / "nasbench201_cifar100.json").unlink()
+    with pytest.raises(ValueError, match=r"oracle='nb201_val' needs .*download nb201 --out"):
+        load_oracle("nb201_val", small)
+
+
 def test_missing_file(small):
     (small / "nasbench201_cifar100.json").unlink()
     with pytest.raises(
@@ -82,6 +94,12 @@ class TestRealTables:
         unique = set(NB201().enumerate(unique=True))
         assert len(unique) == 9_445
         assert unique <= set(oracle.archs)
+
+    def test_best_validation_accuracies(self):
+        # The first two as printed by the NAS-Bench-201 paper (table 4, "optimal").
+        oracle = load_oracle("nb201_val", REAL)
+        best = {dataset: max(oracle.accuracies(dataset).values()) for dataset in oracle.datasets}
+        assert best == pytest.approx({"cifar10-valid": 91.61, "cifar100": 73.49, "ImageNet16-120": 46.73}, abs=0.005)
 
     def test_values(self, oracle):
         # The benchmark's best test accuracies, as printed by the NAS-Bench-201 paper (table 4, "optimal").
