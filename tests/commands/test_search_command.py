@@ -134,9 +134,7 @@ def test_a_budget_of_tabulated_latencies_with_known_truth(table, tmp_path, capsy
     accuracy = found["accuracies"]["made_up"]
     better = sum(other > accuracy for other in within.values())
     text = capsys.readouterr().out
-    known = (
-        f"{accuracy:.2f} %; best known within the budget {max(within.values()):.2f} % ({better:,} of {len(within):,} are"
-    )
+    known = f"{accuracy:.2f} %; best known within the budget {max(within.values()):.2f} % ({better:,} of {len(within):,} are"
     assert known in text
     assert f"latency_ms {found['latency_ms']:.4g} ms by {path}" in text
     assert not (out / "measured.csv").exists()
