@@ -112,6 +112,7 @@ def test_from_a_table_with_an_oracle(table, tmp_path, capsys):
     assert (out / "history.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_budget_of_tabulated_latencies_with_known_truth(table, tmp_path, capsys):
     space, rng = NB201(), random.Random(0)
     accuracies = dict(line.split(",") for line in (table / "oracle.csv").read_text().splitlines()[1:])
