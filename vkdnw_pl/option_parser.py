@@ -15,10 +15,13 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import docstring_parser
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter
+from jsonargparse._loaders_dumpers import get_yaml_default_loader
 
 from vkdnw_pl.errors import UsageError, one_line, unknown, user_input
-from vkdnw_pl.runs.documents import check_yaml, parse_yaml
+from vkdnw_pl.runs.documents import check_yaml, parse_yaml, read_base_60_as_text
 from vkdnw_pl.runs.files import read_text
+
+read_base_60_as_text(get_yaml_default_loader())  # for every parser of a command: architectures are written so
 
 _MOST = 3000
 _OWN_FLAGS = ("-h", "--help", "-c", "--config", "--print_config")

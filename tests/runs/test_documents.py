@@ -35,6 +35,14 @@ def aliases(open_, close, merge=""):
     return "\n".join(lines) + "\n"
 
 
+def test_numbers_with_colons_are_texts():
+    """In YAML 1.1 they are integers in base 60."""
+    text = "[8:8:8:8:8, 1:30, -8, 0, +5, 010, 0x10, 0b11, 1_000, 2.5, 64:8:8:8:8]"
+    expected = ["8:8:8:8:8", "1:30", -8, 0, 5, 8, 16, 3, 1000, 2.5, "64:8:8:8:8"]
+    assert parse_yaml(text, "f") == expected
+    assert parse_yaml(yaml.safe_dump(expected), "f") == expected
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -22,6 +22,8 @@ MAX_DEPTH = 100
 """How deep values may be nested."""
 
 _MERGE = "tag:yaml.org,2002:merge"
+_INT = "tag:yaml.org,2002:int"
+_INTEGER = re.compile(r"[-+]?(?:0b[01_]+|0[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)$")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -52,6 +54,14 @@ def check_yaml(text: str, where: str) -> None:
         raise ValueError(f"{where}{line} is not allowed: {error.problem}") from None
     except Exception:  # the parser of the options will say what is wrong
         return
+
+
+def read_base_60_as_text(loader: type[Any]) -> None:
+    """Let a class of PyYAML's loaders read 8:8:8:8:8 as a text; in YAML 1.1 it is a number in base 60, 105,437,288."""
+    loader.yaml_implicit_resolvers = {
+        first: [(tag, _INTEGER if tag == _INT else pattern) for tag, pattern in resolvers]
+        for first, resolvers in loader.yaml_implicit_resolvers.items()
+    }
 
 
 def parse_json(text: str, where: str) -> Any:
@@ -136,6 +146,9 @@ class _PlainLoader(yaml.SafeLoader):
                     raise _Refused(f"{shown(name)} stands there a second time", key.start_mark)
                 names.add(name)
         return node
+
+
+read_base_60_as_text(_PlainLoader)
 
 
 def _parts(node: yaml.Node | None) -> list[yaml.Node]:
