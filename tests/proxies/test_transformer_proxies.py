@@ -24,6 +24,8 @@ from vkdnw_pl.spaces import AutoFormer
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "vit_official.json").read_text(encoding="utf-8"))
 DEFINED = [
     "aleph",
+    "dextr",
+    "dss",
     "epe_nas",
     "expressivity",
     "fisher",
@@ -34,6 +36,7 @@ DEFINED = [
     "l2_norm",
     "layers",
     "macs",
+    "near",
     "ntk_condition",
     "params",
     "plain",
@@ -45,7 +48,14 @@ DEFINED = [
     "vkdnw_official",
     "zico",
 ]
-REFUSED = {"naswot": "no ReLU", "linear_regions": "no ReLU", "zen": "layer norms take out the scale"}
+REFUSED = {
+    "naswot": "no ReLU",
+    "linear_regions": "no ReLU",
+    "swap": "no ReLU",
+    "wrcor": "ReLU",
+    "meco": "defined for maps",
+    "zen": "layer norms take out the scale",
+}
 
 
 def small_vit():
