@@ -201,6 +201,7 @@ def test_trainability_at_the_published_initialisation_is_the_noise_of_its_signs(
     assert value == pytest.approx(2 - edge - 1 / edge, abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:generic Jacobian")  # of the official VKDNW, which takes tokens for weights
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.parametrize("make", [small_vit, small_pit])
