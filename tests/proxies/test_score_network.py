@@ -320,20 +320,30 @@ def layers_network():
     return nn.Sequential(nn.Linear(12, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
-FOR_IMAGES = {"expressivity", "linear_regions", "progressivity", "trainability"}
+FOR_IMAGES = {"expressivity", "linear_regions", "meco", "progressivity", "trainability"}
 
 
 @pytest.mark.filterwarnings("ignore::vkdnw_pl.proxies.functional.jacobian.GenericFallback")
 @pytest.mark.parametrize(
     ("make", "given", "without", "macs"),
     [
-        (line_network, {"input_size": (3, 64)}, {"zen"}, 62 * 8 * 10 + 60 * 8 * 25 + 90),
-        (layers_network, {"input_size": (12,)}, {"zen", "dextr"}, 64 * 13 + 64 * 65 + 10 * 65),
-        (Recurrent, {"input_size": (20, 8)}, {"zen", "naswot"}, 20 * 4 * 16 * 24 + 160),
+        (line_network, {"input_size": (3, 64)}, {"zen", "wrcor"}, 62 * 8 * 10 + 60 * 8 * 25 + 90),
+        (layers_network, {"input_size": (12,)}, {"zen", "dextr", "wrcor"}, 64 * 13 + 64 * 65 + 10 * 65),
+        (Recurrent, {"input_size": (20, 8)}, {"zen", "naswot", "swap", "wrcor"}, 20 * 4 * 16 * 24 + 160),
         (
             lambda: Recurrent(50),
             {"inputs": torch.arange(96).reshape(8, 12) % 50},
-            {"zen", "naswot", "jacov", "epe_nas", "synflow", "zico", "dextr"},  # no derivative by a number; one batch
+            {
+                "zen",
+                "naswot",
+                "swap",
+                "wrcor",
+                "jacov",
+                "epe_nas",
+                "synflow",
+                "zico",
+                "dextr",
+            },  # no derivative by a number; one batch
             12 * 4 * 16 * 24 + 160,
         ),
     ],

@@ -57,7 +57,7 @@ class WRCor(GraphProxy):
         self.hooks = hooks
 
     def compute(self, borrowed: Borrowed) -> dict[str, float]:
-        blocks = self._blocks(borrowed)
+        blocks, unnamed = self._blocks(borrowed)
         matrices: list[Tensor | None] = []  # of X
         weights: list[float] = []
         recent: dict[tuple[object, ...], tuple[Tensor, Tensor | None]] = {}
@@ -77,6 +77,8 @@ class WRCor(GraphProxy):
         recent.clear()
         if not graph.relus:
             raise UndefinedScore("the network has no ReLU")
+        if unnamed is not None:
+            raise UndefinedScore(f"ReLUs are weighted by their blocks (see the parameter weights), but {unnamed}")
         behind: dict[int, Tensor] = {}
         if self.hooks == "official":
             behind = {
@@ -108,15 +110,14 @@ class WRCor(GraphProxy):
             raise UndefinedScore("the matrix of correlations is singular")
         return {"wrcor": score}
 
-    def _blocks(self, borrowed: Borrowed) -> list[str]:
+    def _blocks(self, borrowed: Borrowed) -> tuple[list[str], str | None]:
+        """Names of the blocks, and why there are none that are needed."""
         if self.weights == "none":
-            return []
+            return [], None
         try:
-            return stage_names(borrowed.network)
+            return stage_names(borrowed.network), None
         except ValueError as error:
-            raise UndefinedScore(
-                f"ReLUs are weighted by their blocks (see the parameter weights), but {error}"
-            ) from None
+            return [], str(error)
 
 
 def _gradients(loss: Tensor, outs: Sequence[Tensor]) -> list[Tensor | None]:
