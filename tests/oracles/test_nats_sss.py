@@ -169,7 +169,7 @@ def without(key, index=9):
         (lambda path: path.write_bytes(path.read_bytes()[:-50]), "is damaged: it is cut off"),
         (lambda path: path.write_bytes(b"<html>"), "cannot be read: Invalid data stream"),
         (lambda path: path.write_bytes(bz2.compress(b"no pickle")), "is not a readable record of NATS-Bench"),
-        (lambda path: path.write_bytes(bz2.compress(bytes(70 << 20), 1)), "or has more than 64 MB"),
+        (lambda path: path.write_bytes(bz2.compress(bytes(2 << 20), 1)), "or has more than 1 MB"),
         (lambda path: write(path, [1]), "holds a list; needed: a dict"),
         (lambda path: write(path, {"12": record(9)}), "is not a record of the size space: KeyError"),
         (lambda path: write(path, {"90": record(8)}), "holds number 8, 8:8:8:16:8, instead of 8:8:8:16:16"),
@@ -179,7 +179,8 @@ def without(key, index=9):
         (lambda path: (path.unlink(), path.symlink_to("nowhere")), None),
     ],
 )
-def test_damaged_record(folder, cache, damage, words):
+def test_damaged_record(folder, cache, monkeypatch, damage, words):
+    monkeypatch.setattr(nats_sss, "_LARGEST", 1 << 20)
     path = folder / "000009.pickle.pbz2"
     damage(path)
     if words is None:  # as if it were missing
@@ -204,5 +205,5 @@ def test_other_folders_are_named(folder, tmp_path):
         ValueError, match=rf"oracle='nats_sss_val' needs the folder {FOLDER} .*looked in {tmp_path / 'x'}"
     ):
         load_nats_sss_val(tmp_path / "x")
-    with pytest.raises(ValueError, match="for nats_sss give nats_sss or nats_sss_val or a CSV file"):
+    with pytest.raises(ValueError, match="for nats_sss give sss_digits or nats_sss or nats_sss_val or a CSV file"):
         load_oracle("nats", None, "nats_sss")

@@ -52,6 +52,7 @@ _SOURCES = {
     "nb201_val": TableSource(nb201_tables.SPACE, nb201_tables.load_nb201_val),
     "nats": TableSource(nb201_tables.SPACE, nb201_tables.load_nats),
     "nasbench_macro": TableSource(nasbench_macro.SPACE, nasbench_macro.load_nasbench_macro, nasbench_macro),
+    "sss_digits": TableSource(nats_sss.SPACE, lambda folder: nats_sss.load_sss_digits(), embedded=True),
     "nats_sss": TableSource(nats_sss.SPACE, nats_sss.load_nats_sss),
     "nats_sss_val": TableSource(nats_sss.SPACE, nats_sss.load_nats_sss_val),
     "timm": TableSource(timm_results.SPACE, timm_results.load_timm, timm_results),

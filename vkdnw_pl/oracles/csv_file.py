@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,13 @@ def declared(table: CsvTable, measures: Mapping[str, str], split: str = _UNSPECI
     if not found:
         raise ValueError(f"{table.where}, line 1: no data set; the first line must be arch,<data set>,...")
     return found
+
+
+def embedded_accuracies(oracle: str, path: Traversable, space: Space) -> dict[str, dict[str, float]]:
+    """The `accuracies` of a table that comes with the package."""
+    if not path.is_file():
+        raise ValueError(f"oracle={oracle!r}: the installation is incomplete, {path} is missing; install it again")
+    return accuracies(CsvTable(path.read_text(encoding="utf-8"), str(path)), space)
 
 
 def accuracies(table: CsvTable, space: Space) -> dict[str, dict[str, float]]:

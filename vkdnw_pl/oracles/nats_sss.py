@@ -1,9 +1,9 @@
-"""Accuracies of the space ``nats_sss``: NATS-Bench's size space.
+"""Accuracies of the space ``nats_sss``: a small embedded table, and NATS-Bench's size space.
 
 The benchmark's folder ``NATS-sss-v1_0-50262-simple`` is the user's own download (github.com/D-X-Y/NATS-Bench says from
 where). Its records are pickles, read without running anything that is in them. There is **one training run** of each
 network at the full 90 epochs: values are no mean over seeds, and nobody knows how well two runs would agree (the ceiling
-of every correlation).
+of every correlation). The embedded table has small networks that this project trained on scikit-learn's handwritten digits.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import bz2
 import csv
 import io
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from vkdnw_pl.errors import what_it_says
 from vkdnw_pl.oracles.base import Oracle, num_archs
+from vkdnw_pl.oracles.csv_file import embedded_accuracies
 from vkdnw_pl.oracles.nats_folder import META, file_name, find_folder, kept_accuracies
 from vkdnw_pl.oracles.nb201_tables import NETWORKS
 from vkdnw_pl.spaces import NatsSSS
@@ -24,6 +26,9 @@ from vkdnw_pl.spaces.nats_sss import CHANNELS, NUM_CHANNELS
 
 SPACE = NatsSSS.name
 FOLDER = "NATS-sss-v1_0-50262-simple"
+DIGITS = files("vkdnw_pl.oracles").joinpath("tables", "sss_digits.csv")
+DIGITS_NETWORK = {"width": 0.25, "image_size": 16, "in_channels": 1}
+"""The networks that the embedded table's accuracies are of; see benchmarks/sss_digits."""
 
 _HP = "90"
 _TEST = {
@@ -35,6 +40,18 @@ _VAL = {name: (name, "x-valid") for name in ("cifar10-valid", "cifar100", "Image
 _LARGEST = 1 << 26
 """Bytes that a record may have when it is unpacked; the real ones have less than a hundred thousand, the meta file half a
 million."""
+
+
+def load_sss_digits() -> Oracle:
+    """Load the table that comes with the package: data set ``digits``, mean test accuracy over three training seeds."""
+    tables = embedded_accuracies("sss_digits", DIGITS, NatsSSS())
+    description = (
+        f"embedded table sss_digits ({num_archs(tables):,} networks of NATS-Bench's size space at a quarter of their width, "
+        "trained by this project on handwritten digits, test accuracy); for CIFAR-10, CIFAR-100 and ImageNet16-120: "
+        "oracle=nats_sss and the benchmark's folder"
+    )
+    networks = dict.fromkeys(tables, DIGITS_NETWORK)
+    return Oracle("sss_digits", description, dict.fromkeys(tables, "test"), tables, SPACE, networks=networks)
 
 
 def load_nats_sss(folder: Path | None) -> Oracle:
@@ -65,7 +82,7 @@ def _load(folder: Path | None, oracle: str, split: str, sources: Mapping[str, tu
         caution += f"; the folder is incomplete, with records of {known:,} of 32,768 networks"
     description = (
         f"NATS-Bench's size space in {folder} ({known:,} architectures, {split} accuracy after {_HP} epochs, one run): "
-        f"{', '.join(tables)}"
+        f"{', '.join(tables)}; for the embedded table: oracle=sss_digits"
     )
     networks = {dataset: NETWORKS[dataset.removesuffix("-valid")] for dataset in tables}
     cautions = dict.fromkeys(tables, caution)

@@ -23,9 +23,8 @@ from typing import Any
 
 from vkdnw_pl.errors import program
 from vkdnw_pl.oracles.base import Oracle, TableFile, num_archs, public_files
-from vkdnw_pl.oracles.csv_file import accuracies
+from vkdnw_pl.oracles.csv_file import embedded_accuracies
 from vkdnw_pl.oracles.nats_folder import META, file_name, find_folder, kept_accuracies
-from vkdnw_pl.runs.csv_table import CsvTable
 from vkdnw_pl.spaces import NB201
 
 SPACE = NB201.name
@@ -109,9 +108,7 @@ def _load_public(
 
 def load_digits() -> Oracle:
     """Load the table that comes with the package: data set ``digits``, mean test accuracy over training seeds."""
-    if not DIGITS.is_file():
-        raise ValueError(f"oracle='digits': the installation is incomplete, {DIGITS} is missing; install it again")
-    tables = accuracies(CsvTable(DIGITS.read_text(encoding="utf-8"), str(DIGITS)), NB201())
+    tables = embedded_accuracies("digits", DIGITS, NB201())
     description = (
         f"embedded table nb201_digits ({num_archs(tables):,} NAS-Bench-201 cells trained by this project on handwritten "
         f"digits, test accuracy); for CIFAR-10, CIFAR-100 and ImageNet16-120: {program()} download nb201, "

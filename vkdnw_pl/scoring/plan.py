@@ -95,13 +95,13 @@ class ScoreOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions, 
     """Options of ``score``."""
 
     archs: str | list[str] = "auto"
-    """Architectures: auto (those that the space has by default: nb201 digits, nasbench_macro sample:100), digits (nb201: those of the
-    embedded accuracy table), oracle (those of the table chosen by oracle), sample:N (N different ones at random), all, unique
-    (one for each network: 9,445 of nb201's 15,625, 3,969 of nasbench_macro's 6,561), a pattern such as
-    'mobilenet*', a file (one architecture per line, CSV with a column arch, or the found.json of a search: its best ones),
-    one architecture, or a list. mbv2: a name such as mbv2_480m, or a structure string. nb201: the benchmark's string, or
-    integers that say whose they are, 'naslib:(4, 0, 3, 1, 4, 3)' or 'index:(3, 3, 3, 1, 2, 2)'; in a CSV file a column
-    coding can say it."""
+    """Architectures: auto (those that the space has by default: nb201 digits, nasbench_macro sample:100, nats_sss
+    oracle), digits (nb201: those of the embedded accuracy table), oracle (those of the table chosen by oracle), sample:N
+    (N different ones at random), all, unique (one for each network: 9,445 of nb201's 15,625, 3,969 of nasbench_macro's
+    6,561), a pattern such as 'mobilenet*', a file (one architecture per line, CSV with a column arch, or the found.json
+    of a search: its best ones), one architecture, or a list. mbv2: a name such as mbv2_480m, or a structure string.
+    nb201: the benchmark's string, or integers that say whose they are, 'naslib:(4, 0, 3, 1, 4, 3)' or 'index:(3, 3, 3,
+    1, 2, 2)'; in a CSV file a column coding can say it."""
     network: dict[str, Any] | str | None = field(  # type: ignore[assignment]  # wider than that of other commands
         default="auto", metadata={"help": _NETWORK_HELP}
     )

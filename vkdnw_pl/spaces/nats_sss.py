@@ -59,6 +59,7 @@ class NatsSSS(Space):
 
     name: ClassVar[str] = "nats_sss"
     build_options = NatsSSSOptions
+    default_archs = "oracle"
     decisions: ClassVar = {
         f"channels c{place}, {what}": (rf"^(?:\d+:){{{place}}}(\d+)", tuple(map(str, CHANNELS)))
         for place, what in enumerate(
