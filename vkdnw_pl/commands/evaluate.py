@@ -18,7 +18,7 @@ from vkdnw_pl.runs.shipped import local_or_shipped
 from vkdnw_pl.runs.table import ScoreTable
 from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.spaces import SPACES
-from vkdnw_pl.tracking.results import log_evaluation, log_metrics, log_paper, log_score_files, log_scores
+from vkdnw_pl.tracking.results import log_evaluation, log_metrics, log_paper, log_score_files, log_scores, log_spaces
 from vkdnw_pl.tracking.run import WandbRun, wandb_run
 
 BASELINES = ("macs", "vkdnw_agg")
@@ -180,7 +180,7 @@ def evaluate(options: EvaluateOptions) -> int:
     check_out(folder.path)
     print(f"evaluating {len(table.archs)} architectures, {len(table.rows)} rows of {', '.join(options.paths)}")
     with folder.lock_if_free(), _wandb_run(options, folder.path) as run:
-        evaluation = write_results(folder, table, oracle, rankings, options.top_k, options.ties)
+        evaluation = write_results(folder, table, oracle, rankings, options.top_k, options.ties, options.resamples)
         if options.model_names and oracle is not None:
             metrics = _train(options, table, oracle, folder.path)
             log_metrics(run, "learned_metrics", metrics[0], metrics)
@@ -205,8 +205,7 @@ def _evaluate_spaces(options: EvaluateOptions, spaces: dict[str, Any]) -> int:
     with user_input():
         folder.earlier_meta()
         tables, left_out = read_space_tables(sources)
-        names = None if options.rankings is None else dict.fromkeys([*options.baselines, *options.rankings])
-        rankings = rankings_of(tables, names)
+        rankings = rankings_of(tables, options.rankings, options.baselines)
         settings = spaces_settings(sources, list(rankings), options.baselines, options.resamples)
     for name, reason in left_out.items():
         print(f"LEFT OUT: {name}: {reason}")
@@ -222,6 +221,8 @@ def _evaluate_spaces(options: EvaluateOptions, spaces: dict[str, Any]) -> int:
         write_spaces(folder.path, evaluation)
         record.end("finished")
         files = write_spaces_pages(folder, evaluation)
+        with _wandb_run(options, folder.path) as run:
+            log_spaces(run, folder, evaluation)
     print("\n" + spaces_text(evaluation, left_out))
     print(f"results in {folder.path}: {', '.join(files)}")
     return 0

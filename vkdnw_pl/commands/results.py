@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from vkdnw_pl.errors import program
 from vkdnw_pl.labels.folder import LabelFolder, write_accuracies
@@ -18,9 +19,18 @@ from vkdnw_pl.runs.folder import Record
 from vkdnw_pl.runs.record import RunRecord
 from vkdnw_pl.runs.signals import Stopped
 from vkdnw_pl.runs.table import Key, ScoreRow, ScoreTable
-from vkdnw_pl.scoring.evaluation import Evaluation, Terms, evaluate_table, write_metrics, write_ranking
+from vkdnw_pl.scoring.bootstrap import INTERVAL_COLUMNS, bootstrap_intervals, with_intervals
+from vkdnw_pl.scoring.evaluation import (
+    METRIC_COLUMNS,
+    Evaluation,
+    Terms,
+    evaluate_table,
+    write_metrics,
+    write_ranking,
+)
 from vkdnw_pl.scoring.folder import ScoreFolder
 from vkdnw_pl.scoring.plan import ScorePlan, Shard
+from vkdnw_pl.scoring.progress import Progress
 from vkdnw_pl.search.history import Candidate
 
 _BEST = 5
@@ -37,12 +47,19 @@ def write_results(
     rankings: Mapping[str, Terms],
     top_k: int,
     ties: str = "average",
+    resamples: int = 0,
 ) -> Evaluation:
     """Evaluate the table, write ``ranking.csv``, ``metrics.csv`` and figures into the folder, print the summary.
 
-    Without known accuracies there is the ranking alone.
+    Without known accuracies there is the ranking alone. With ``resamples`` the metrics have intervals.
     """
     evaluation = evaluate_table(table, oracle, rankings, top_k, ties)
+    if oracle is not None and resamples:
+        with Progress(len(evaluation.metrics), verb=f"{resamples:,} resamples", unit="ranking") as progress:
+            intervals = bootstrap_intervals(
+                table, oracle, rankings, top_k, resamples, step=lambda: progress.add(failed=False)
+            )
+        evaluation = replace(evaluation, metrics=with_intervals(evaluation.metrics, intervals))
     folder.path.mkdir(parents=True, exist_ok=True)
     write_ranking(folder.ranking, evaluation)
     folder.remove_figures()
@@ -51,7 +68,8 @@ def write_results(
         folder.metrics.unlink(missing_ok=True)
         _print_best(evaluation)
     else:
-        write_metrics(folder.metrics, evaluation.metrics)
+        columns = (*METRIC_COLUMNS, *INTERVAL_COLUMNS) if resamples else METRIC_COLUMNS
+        write_metrics(folder.metrics, evaluation.metrics, columns)
         files.append(folder.metrics.name)
         _print_metrics(evaluation, oracle)
     if oracle is not None and evaluation.metrics:

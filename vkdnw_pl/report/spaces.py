@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tabulate import tabulate
 
+from vkdnw_pl.oracles import Measure
 from vkdnw_pl.report.tables import METRICS
 from vkdnw_pl.scoring.fixed_size import GROUPS, SIZE
 from vkdnw_pl.scoring.spaces_evaluation import (
@@ -24,6 +25,8 @@ from vkdnw_pl.scoring.spaces_evaluation import (
 
 Columns = Sequence[tuple[str, str]]
 """Space and data set of each column."""
+Heads = Mapping[tuple[str, str], str]
+"""Column -> its head, in several lines."""
 
 BETTER, WORSE = "better", "worse"
 _TEXT = {BEST: "*", TIED: "~", BETTER: "*", WORSE: "*", "": " "}
@@ -57,14 +60,14 @@ class Grid(NamedTuple):
 
 def spaces_grids(evaluation: SpacesEvaluation) -> list[Grid]:
     """The tables: one for each metric, one for each baseline, two with the size held fixed."""
-    columns = columns_of(evaluation.metrics)
-    grids = [_metric_grid(evaluation.metrics, columns, metric) for metric in METRICS]
+    heads = _heads(evaluation.metrics)
+    grids = [_metric_grid(evaluation.metrics, heads, metric) for metric in METRICS]
     baselines = list(evaluation.metrics[0].differences) if evaluation.metrics else []
-    grids += [_difference_grid(evaluation.metrics, columns, baseline) for baseline in baselines]
+    grids += [_difference_grid(evaluation.metrics, heads, baseline) for baseline in baselines]
     order = {row.ranking: place for place, row in reversed(list(enumerate(evaluation.metrics)))}
     fixed = sorted(evaluation.fixed_size, key=lambda row: order[row.ranking])
     if any(row.partial.value is not None for row in fixed):
-        grids += [_fixed_grid(fixed, columns, which) for which in ("partial", "within")]
+        grids += [_fixed_grid(fixed, heads, which) for which in ("partial", "within")]
     return grids
 
 
@@ -75,7 +78,7 @@ def notes(evaluation: SpacesEvaluation, left_out: Mapping[str, str]) -> list[str
     texts += [f"{' '.join(column)}: {caution}" for column, caution in cautions.items()]
     reasons: dict[str, dict[str, None]] = {}
     for row in evaluation.metrics:
-        if row.reason and row.reason != "undefined":
+        if row.metric == "kendall" and row.reason:
             reasons.setdefault(f"{row.ranking}: {row.reason}", {})[row.space] = None
     return texts + [f"no value on {', '.join(spaces)} of {reason}" for reason, spaces in reasons.items()]
 
@@ -103,15 +106,16 @@ def spaces_text(evaluation: SpacesEvaluation, left_out: Mapping[str, str], width
         parts += [textwrap.fill(f"{grid.title}. {grid.caption}", width), *_ruled(grid, width)]
     parts.append(textwrap.fill(_KEY, width))
     parts.append("\n".join(textwrap.fill(f"note: {text}", width) for text in notes(evaluation, left_out)))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _metric_grid(rows: Iterable[SpaceMetric], columns: Columns, metric: str) -> Grid:
+def _metric_grid(rows: Iterable[SpaceMetric], heads: Heads, metric: str) -> Grid:
     rows = [row for row in rows if row.metric == metric]
+    heads = {row.column: heads[row.column] for row in rows if row.estimate.value is not None} or heads
     lines = {}
     for ranking, of_ranking in _by_ranking(rows).items():
-        cells = [_cell(of_ranking.get(column), lambda row: row.estimate, lambda row: row.best) for column in columns]
-        mean = _mean_of_spaces(of_ranking.values(), columns)
+        cells = [_cell(of_ranking.get(column), lambda row: row.estimate, lambda row: row.best) for column in heads]
+        mean = _mean_of_spaces(of_ranking.values(), len(heads))
         lines[ranking] = (*cells, Cell(_number(mean), value=mean))
     title = {
         "kendall": "Kendall's tau",
@@ -123,10 +127,10 @@ def _metric_grid(rows: Iterable[SpaceMetric], columns: Columns, metric: str) -> 
         "other one, that is, if the paired interval of each difference lies above 0; where there is no such ranking, those "
         "that cannot be told from the best one. Mean: over spaces, of each the mean over its data sets."
     )
-    return Grid("metric", title, caption, (*_heads(rows, columns), "mean"), lines)
+    return Grid("metric", title, caption, (*heads.values(), "mean"), lines)
 
 
-def _difference_grid(rows: Iterable[SpaceMetric], columns: Columns, baseline: str) -> Grid:
+def _difference_grid(rows: Iterable[SpaceMetric], heads: Heads, baseline: str) -> Grid:
     rows = [row for row in rows if row.metric == "kendall"]
     lines = {}
     for ranking, of_ranking in _by_ranking(rows).items():
@@ -139,7 +143,7 @@ def _difference_grid(rows: Iterable[SpaceMetric], columns: Columns, baseline: st
                 lambda row: _side(row.differences[baseline]),
                 "+",
             )
-            for column in columns
+            for column in heads
         ]
         sides = [cell.mark for cell in cells if cell.text]
         lines[ranking] = (*cells, Cell(f"{sides.count(BETTER)} / {sides.count(WORSE)} of {len(sides)}"))
@@ -148,14 +152,14 @@ def _difference_grid(rows: Iterable[SpaceMetric], columns: Columns, baseline: st
         "Paired: both on the same networks in every sample. Marked where the whole 95 % interval lies above 0 (better) or "
         "below (worse); the last column counts these."
     )
-    return Grid("difference", title, caption, (*_heads(rows, columns), "better\n/ worse"), lines)
+    return Grid("difference", title, caption, (*heads.values(), "better\n/ worse"), lines)
 
 
-def _fixed_grid(rows: Sequence[FixedSize], columns: Columns, which: str) -> Grid:
+def _fixed_grid(rows: Sequence[FixedSize], heads: Heads, which: str) -> Grid:
     lines = {
         ranking: tuple(
             _cell(of_ranking.get(column), lambda row: getattr(row, which), lambda row: _side(getattr(row, which)))
-            for column in columns
+            for column in heads
         )
         for ranking, of_ranking in _by_ranking(rows).items()
     }
@@ -170,7 +174,7 @@ def _fixed_grid(rows: Sequence[FixedSize], columns: Columns, which: str) -> Grid
         ),
     }[which]
     caption = f"{what} Marked where the whole 95 % interval lies above or below 0."
-    return Grid("difference", title, caption, _heads(rows, columns), lines)
+    return Grid("difference", title, caption, tuple(heads.values()), lines)
 
 
 def _cell(row: Any, estimate: Any, mark: Any, sign: str = "") -> Cell:
@@ -208,18 +212,22 @@ def _by_ranking(rows: Iterable[Any]) -> dict[str, dict[tuple[str, str], Any]]:
     return lines
 
 
-def _heads(rows: Iterable[Any], columns: Columns) -> tuple[str, ...]:
-    sizes = {row.column: row.n for row in rows}
-    return tuple(f"{space}\n{dataset}\nn = {sizes[space, dataset]:,}" for space, dataset in columns)
+def _heads(rows: Iterable[SpaceMetric]) -> Heads:
+    heads = {}
+    for row in rows:
+        measure = Measure(row.dataset, row.split, row.unit, row.better == "higher")
+        named = row.dataset if measure.is_accuracy else measure.axis
+        heads[row.column] = f"{row.space}\n{named}\nn = {row.n:,}"
+    return heads
 
 
-def _mean_of_spaces(rows: Iterable[SpaceMetric], columns: Columns) -> float | None:
+def _mean_of_spaces(rows: Iterable[SpaceMetric], count: int) -> float | None:
     """None where a column has no value: the mean of fewer is another quantity."""
     values: dict[str, list[float]] = {}
     rows = [row for row in rows if row.estimate.value is not None]
     for row in rows:
         values.setdefault(row.space, []).append(row.estimate.value or 0.0)
-    if len(rows) < len(columns):
+    if len(rows) < count:
         return None
     return float(np.mean([np.mean(of_space) for of_space in values.values()]))
 

@@ -24,7 +24,7 @@ _GAP = "  "
 
 Row = Mapping[str, Any]
 """One row of ``metrics.csv``: ``ranking, dataset, split, n, kendall, spearman, ndcg, ndcg_k, seeds`` and, empty with
-one seed, ``kendall_std, spearman_std, ndcg_std``; perhaps ``unit, better`` (``higher`` or ``lower``) of the values that the
+one seed, ``kendall_std, spearman_std, ndcg_std``; perhaps ``kendall_low, kendall_high`` and so on, and ``unit, better`` (``higher`` or ``lower``) of the values that the
 ranking is compared with; numbers or the text of a CSV file."""
 
 
@@ -39,11 +39,17 @@ class Value(NamedTuple):
     std: float | None
     best: bool = False
     """Whether it is the best of its column, as printed."""
+    interval: tuple[float, float] | None = None
+    """Its interval over samples of networks, where one was asked for."""
 
     def __str__(self) -> str:
-        if self.mean is None:
-            return "n/a"
-        return f"{self.mean:.{_DIGITS}f}" + ("" if self.std is None else f" ± {self.std:.{_DIGITS}f}")
+        return "n/a" if self.mean is None else f"{self.mean:.{_DIGITS}f}{self.spread}"
+
+    @property
+    def spread(self) -> str:
+        """`` ± 0.012 [0.71, 0.76]``, as far as there is such."""
+        std = "" if self.std is None else f" ± {self.std:.{_DIGITS}f}"
+        return std + ("" if self.interval is None else f" [{self.interval[0]:.2f}, {self.interval[1]:.2f}]")
 
     @property
     def shown(self) -> float:
@@ -73,6 +79,13 @@ class MetricTable(NamedTuple):
     num_seeds: int
     """The most seeds of a row."""
     has_std: bool
+    has_intervals: bool = False
+
+    @property
+    def spread(self) -> str:
+        """What stands behind a value, in words; empty where nothing does."""
+        std = [f"mean ± standard deviation over {self.num_seeds} seeds"] * self.has_std
+        return "; ".join(std + ["in brackets the 95 % interval over samples of networks"] * self.has_intervals)
 
     @property
     def titles(self) -> list[str]:
@@ -98,7 +111,9 @@ class MetricTable(NamedTuple):
 
 def metric_value(row: Row, metric: str) -> Value:
     """Read one metric of a row; a missing column, or text that is no number, is a ``ValueError``."""
-    return Value(_number(row, metric), _number(row, f"{metric}_std", optional=True))
+    low, high = (_number(row, f"{metric}_{end}", optional=True) for end in ("low", "high"))
+    ends = None if low is None or high is None else (low, high)
+    return Value(_number(row, metric), _number(row, f"{metric}_std", optional=True), interval=ends)
 
 
 def measure_of(row: Row) -> Measure:
@@ -150,6 +165,7 @@ def metric_table(runs: Sequence[Iterable[Row]]) -> MetricTable | None:
         rows=tuple(table_rows),
         num_seeds=int(max(_number(row, "seeds") or 0 for rows in by_dataset for row in rows)),
         has_std=any(cell is not None and cell.std is not None for cells in values for cell in cells),
+        has_intervals=any(cell is not None and cell.interval is not None for cells in values for cell in cells),
     )
 
 
@@ -170,7 +186,7 @@ def text_table(rows: Iterable[Row], ansi: bool = False, width: int | None = None
         else:
             packed.append([dataset])
     texts = [_ruled(table, datasets, ansi) for datasets in packed]
-    spread = f"mean ± standard deviation over {table.num_seeds} seeds; " if table.has_std else ""
+    spread = f"{table.spread}; " if table.spread else ""
     caption = (
         f"KT Kendall's tau-b, SPR Spearman's rho, nDCG@k of the k that rank first; {spread}higher is better, "
         f"the best of each column is {'bold' if ansi else 'marked *'}." + (f" {table.caveat}" if table.caveat else "")

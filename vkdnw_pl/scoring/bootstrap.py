@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from vkdnw_pl.errors import check_number, check_whole
 from vkdnw_pl.oracles import Oracle
+from vkdnw_pl.ranking import METRICS
 from vkdnw_pl.runs.table import ScoreTable
 from vkdnw_pl.scoring.evaluation import Array, Terms, scores_with_accuracies
 
@@ -17,6 +19,9 @@ Intervals = dict[tuple[str, str], dict[str, Interval]]
 
 LEVEL = 0.95
 """Share of the resamples between the ends of an interval."""
+
+INTERVAL_COLUMNS = tuple(f"{metric}_{end}" for metric in METRICS for end in ("low", "high"))
+"""Columns of ``metrics.csv`` where intervals were asked for."""
 
 _KENDALL_WORK = 5e9  # resamples times pairs; one core does about 1e10 of them in a second
 _FEWEST = 100
@@ -64,6 +69,16 @@ def bootstrap_intervals(
             intervals[name, dataset] = {metric: ends for metric in values if (ends := interval(values[metric], level))}
             step()
     return intervals
+
+
+def with_intervals(metrics: Sequence[Mapping[str, Any]], intervals: Intervals) -> list[dict[str, Any]]:
+    """Metric rows with their `INTERVAL_COLUMNS`, None where a metric has no interval."""
+    rows = []
+    for row in metrics:
+        of_row = intervals.get((row["ranking"], row["dataset"]), {})
+        ends = [end for metric in METRICS for end in of_row.get(metric, (None, None))]
+        rows.append({**row, **dict(zip(INTERVAL_COLUMNS, ends, strict=True))})
+    return rows
 
 
 def check_resampling(resamples: int) -> None:

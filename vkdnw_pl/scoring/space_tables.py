@@ -87,15 +87,19 @@ def read_space_tables(sources: Iterable[SpaceSource]) -> tuple[list[SpaceTable],
     return tables, left_out
 
 
-def rankings_of(tables: Iterable[SpaceTable], rankings: Iterable[str] | None) -> dict[str, dict[str, Terms | str]]:
-    """Ranking -> name of the space -> its terms, or why the table does not allow it.
+def rankings_of(
+    tables: Iterable[SpaceTable], rankings: Iterable[str] | None, baselines: Iterable[str] = ()
+) -> dict[str, dict[str, Terms | str]]:
+    """Ranking, the baselines first -> name of the space -> its terms, or why the table does not allow it.
 
     None stands for all that some table allows. A ranking that no table allows is a ``ValueError``.
     """
     tables = list(tables)
     if rankings is None:
         rankings = dict.fromkeys(name for space in tables for name in available_rankings(space.table.columns))
-    chosen = {name: {space.name: _terms(name, space) for space in tables} for name in rankings}
+    chosen = {
+        name: {space.name: _terms(name, space) for space in tables} for name in dict.fromkeys([*baselines, *rankings])
+    }
     for name, terms in chosen.items():
         if all(isinstance(reason, str) for reason in terms.values()):
             known = dict.fromkeys(other for space in tables for other in available_rankings(space.table.columns))

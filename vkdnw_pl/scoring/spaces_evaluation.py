@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vkdnw_pl.oracles import Measure
 from vkdnw_pl.ranking import METRICS, aggregate, columns_of, rank_agreement
 from vkdnw_pl.scoring.bootstrap import Interval, Resamples, interval
 from vkdnw_pl.scoring.evaluation import (
@@ -49,6 +50,9 @@ class SpaceMetric(NamedTuple):
     space: str
     dataset: str
     split: str
+    unit: str
+    """Of the known values, with ``better`` (``higher`` or ``lower``), which the metrics have taken into account."""
+    better: str
     ranking: str
     metric: str
     """``kendall``, ``spearman`` or ``ndcg``."""
@@ -59,7 +63,8 @@ class SpaceMetric(NamedTuple):
     ``tied`` for the one with the highest value and those whose difference to it does not."""
     n: int
     """Networks with known value."""
-    ndcg_k: int
+    ndcg_k: int | None
+    """None where the known values are no accuracies in percent, and so have no nDCG."""
     seeds: int
     differences: Mapping[str, Estimate]
     """Baseline -> this metric minus that of the baseline, paired."""
@@ -155,14 +160,12 @@ class _Column(NamedTuple):
 
     space: str
     dataset: str
-    split: str
+    measure: Measure
     accuracies: Array
     scores: Mapping[str, list[Array]]
     size: Array | None
     networks: int
     caution: str
-    has_ndcg: bool
-    """Whether the values are accuracies in percent."""
 
 
 def _columns(space: SpaceTable, rankings: RankingTerms) -> Iterator[_Column]:
@@ -173,25 +176,25 @@ def _columns(space: SpaceTable, rankings: RankingTerms) -> Iterator[_Column]:
     for dataset, _, accuracies, scores in scores_with_accuracies(space.table, space.oracle, allowed):
         if dataset in space.datasets:
             caution = space.oracle.cautions.get(dataset, "")
-            split, has_ndcg = space.oracle.split[dataset], space.oracle.measure(dataset).is_accuracy
+            measure = space.oracle.measure(dataset)
             size = scores.pop(_OF_SIZE, [None])[0]
-            yield _Column(space.name, dataset, split, accuracies, scores, size, networks, caution, has_ndcg)
+            yield _Column(space.name, dataset, measure, accuracies, scores, size, networks, caution)
 
 
 def _evaluate(
     column: _Column, rankings: RankingTerms, baselines: Sequence[str], resamples: int, step: Callable[[], object]
 ) -> tuple[list[SpaceMetric], list[FixedSize]]:
     n = len(column.accuracies)
-    top_k = max(1, round(TOP_SHARE * n))
-    cut = top_k if column.has_ndcg else None
+    measure = column.measure
+    top_k = max(1, round(TOP_SHARE * n)) if measure.is_accuracy else None
     known = f"values are known for {n} of the {column.networks} architectures"
-    drawn = Resamples(column.accuracies, resamples, cut) if resamples and column.scores else None
+    drawn = Resamples(column.accuracies, resamples, top_k) if resamples and column.scores else None
     size = None if column.size is None else FixedSizeMeasure(column.size, column.accuracies)
     fixed: list[FixedSize] = []
     measured: dict[str, dict[str, float | None]] = {}
     samples: dict[str, dict[str, Array]] = {}
     for ranking, per_seed in column.scores.items():
-        values = [rank_agreement(score, column.accuracies, cut, "average") for score in per_seed]
+        values = [rank_agreement(score, column.accuracies, top_k, "average") for score in per_seed]
         measured[ranking] = {metric: _mean(of_seed[metric] for of_seed in values) for metric in METRICS}
         if drawn is not None:
             samples[ranking] = drawn.measure(per_seed)
@@ -208,11 +211,12 @@ def _evaluate(
             if isinstance(reason, str) or ranking not in measured:
                 text = reason if isinstance(reason, str) else known
             else:
-                text = "" if value is not None else "undefined"
+                text = "" if value is not None else "undefined" if metric != "ndcg" or top_k else "not for these values"
             differences = {baseline: _difference(ranking, baseline, values_of, samples_of) for baseline in baselines}
             estimate = _estimate(value, samples_of.get(ranking))
             seeds = len(column.scores.get(ranking, ()))
-            head = (column.space, column.dataset, column.split, ranking, metric)
+            better = "higher" if measure.higher_is_better else "lower"
+            head = (column.space, column.dataset, measure.split, measure.unit, better, ranking, metric)
             metrics.append(
                 SpaceMetric(*head, estimate, marks.get(ranking, ""), n, top_k, seeds, differences, text, column.caution)
             )

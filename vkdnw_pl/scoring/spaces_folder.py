@@ -24,7 +24,21 @@ from vkdnw_pl.scoring.spaces_evaluation import (
 
 SPACES, FIXED_SIZE, CORRELATIONS = "spaces.csv", "fixed_size.csv", "correlations.csv"
 _METRIC_COLUMNS = (
-    *("space", "dataset", "split", "ranking", "metric", "value", "value_low", "value_high", "best", "n", "ndcg_k"),
+    *(
+        "space",
+        "dataset",
+        "split",
+        "unit",
+        "better",
+        "ranking",
+        "metric",
+        "value",
+        "value_low",
+        "value_high",
+        "best",
+        "n",
+        "ndcg_k",
+    ),
     *("seeds", "reason", "caution"),
 )
 _FIXED_COLUMNS = (
@@ -66,8 +80,18 @@ def write_spaces(folder: Path, evaluation: SpacesEvaluation) -> None:
     minus = [f"{_MINUS}{name}{end}" for name in baselines for end in ("", "_low", "_high")]
     lines: list[list[Any]] = [
         [
-            *(row.space, row.dataset, row.split, row.ranking, row.metric, *row.estimate, row.best, row.n, row.ndcg_k),
-            *(row.seeds, row.reason, row.caution),
+            *(
+                row.space,
+                row.dataset,
+                row.split,
+                row.unit,
+                row.better,
+                row.ranking,
+                row.metric,
+                *row.estimate,
+                row.best,
+            ),
+            *(row.n, row.ndcg_k, row.seeds, row.reason, row.caution),
             *(end for name in baselines for end in row.differences[name]),
         ]
         for row in evaluation.metrics
@@ -93,19 +117,20 @@ def read_spaces(folder: Path) -> SpacesEvaluation:
         if name.startswith(_MINUS) and {f"{name}_low", f"{name}_high"} <= set(table.names)
     ]
     differences = {name: _estimates(table, f"{_MINUS}{name}") for name in baselines}
-    metrics = [
-        SpaceMetric(*texts, metric, estimate, best, *counts, {name: differences[name][i] for name in baselines}, *said)
-        for i, (texts, metric, estimate, best, counts, said) in enumerate(
-            zip(
-                _rows(table, "space", "dataset", "split", "ranking"),
-                table.choices("metric", METRICS),
-                _estimates(table, "value"),
-                table.choices("best", ("", BEST, TIED)),
-                zip(*(_wholes(table, name) for name in ("n", "ndcg_k", "seeds"))),
-                _rows(table, "reason", "caution"),
-            )
-        )
-    ]
+    columns = zip(
+        *(table.texts(name) for name in ("space", "dataset", "split", "unit")),
+        table.choices("better", ("higher", "lower")),
+        table.texts("ranking"),
+        table.choices("metric", METRICS),
+        _estimates(table, "value"),
+        table.choices("best", ("", BEST, TIED)),
+        _wholes(table, "n"),
+        table.wholes("ndcg_k"),
+        _wholes(table, "seeds"),
+        [{name: differences[name][i] for name in baselines} for i in range(len(table))],
+        *(table.texts(name) for name in ("reason", "caution")),
+    )
+    metrics = [SpaceMetric(*row) for row in columns]
     table = read_csv(folder / FIXED_SIZE, _FIXED_COLUMNS)
     fixed = [
         FixedSize(*row)
@@ -129,10 +154,6 @@ def read_spaces(folder: Path) -> SpacesEvaluation:
         )
     ]
     return SpacesEvaluation(metrics, fixed, pairs)
-
-
-def _rows(table: CsvTable, *columns: str) -> list[tuple[str, ...]]:
-    return list(zip(*(table.texts(name) for name in columns)))
 
 
 def _wholes(table: CsvTable, column: str) -> Sequence[int]:

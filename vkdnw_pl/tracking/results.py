@@ -13,7 +13,9 @@ import numpy as np
 from vkdnw_pl.oracles import Oracle
 from vkdnw_pl.runs.folder import RunFolder
 from vkdnw_pl.runs.table import FAILED, ScoreTable
+from vkdnw_pl.scoring.bootstrap import INTERVAL_COLUMNS
 from vkdnw_pl.scoring.evaluation import METRIC_COLUMNS, Evaluation
+from vkdnw_pl.scoring.spaces_evaluation import SpacesEvaluation
 from vkdnw_pl.search.history import Candidate, RankedHistory
 from vkdnw_pl.search.proposals import DrawCounts
 from vkdnw_pl.tracking.run import WandbRun
@@ -46,7 +48,8 @@ def log_evaluation(run: WandbRun, folder: RunFolder, evaluation: Evaluation, ora
         for dataset, accuracies in oracle.tables.items():
             columns[oracle.measure(dataset).key] = [accuracies.get(arch) for arch in evaluation.archs]
     run.table("ranking", columns, zip(*columns.values(), strict=True))
-    log_metrics(run, "metrics", METRIC_COLUMNS, evaluation.metrics)
+    intervals = INTERVAL_COLUMNS if evaluation.metrics and INTERVAL_COLUMNS[0] in evaluation.metrics[0] else ()
+    log_metrics(run, "metrics", (*METRIC_COLUMNS, *intervals), evaluation.metrics)
     run.images(sorted(folder.figures.glob("*.png")))
 
 
@@ -113,6 +116,17 @@ def log_paper(run: WandbRun, folder: Path, paper: str) -> None:
         run.images(sorted(folder.glob(f"figures/{name}*.png")))
         run.summary({f"{name}/{row['row']}/{row['column']}/{row['metric']}": _number(row["ours"]) for row in rows})
     run.artifact("paper", files)
+
+
+def log_spaces(run: WandbRun, folder: RunFolder, evaluation: SpacesEvaluation) -> None:
+    """What ``evaluate`` found on several spaces: its metrics as a table and in the summary, figures, and files."""
+    if not run.active:
+        return
+    rows = [(*row.column, row.ranking, row.metric, *row.estimate, row.best) for row in evaluation.metrics]
+    run.table("spaces", ("space", "dataset", "ranking", "metric", "value", "low", "high", "best"), rows)
+    run.summary({"/".join((*row.column, row.ranking, row.metric)): row.estimate.value for row in evaluation.metrics})
+    run.images(sorted(folder.figures.glob("*.png")))
+    run.artifact("spaces", sorted(folder.path.glob("*.csv")))
 
 
 def _number(cell: str) -> str | float | None:

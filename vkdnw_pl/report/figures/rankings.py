@@ -168,7 +168,7 @@ def accuracy_limits(accuracy: np.ndarray[Any, Any], measure: Measure = ACCURACY)
 def ndcg_bars(rows: Iterable[Row]) -> Figure:
     """Draw the nDCG of metric rows as sorted bars, one panel per data set, after Figure 1 of the VKDNW paper.
 
-    Standard deviations over seeds become error bars. Rankings whose name begins with ``vkdnw`` have the accent colour.
+    Intervals, or else standard deviations over seeds, become error bars. Rankings whose name begins with ``vkdnw`` have the accent colour.
     """
     panels: dict[Measure, list[Row]] = {}
     for row in rows:
@@ -203,7 +203,7 @@ def metric_bars(names: Sequence[str], groups: Sequence[Bars], label: str) -> Fig
 
 
 def draw_bars(ax: Axes, names: Sequence[str], groups: Sequence[Bars]) -> None:
-    """Draw horizontal bars, the first line on top: error bars where there are deviations, numbers where there is room."""
+    """Draw horizontal bars, the first line on top: error bars where there are intervals or deviations, numbers where there is room."""
     height = 0.8 / len(groups)
     ends = [0.0]
     for number, group in enumerate(groups):
@@ -211,18 +211,20 @@ def draw_bars(ax: Axes, names: Sequence[str], groups: Sequence[Bars]) -> None:
             if value is None:
                 continue
             mean, std = value.mean or 0.0, value.std or 0.0
+            low, high = value.interval or (mean - std, mean + std)
             y = line + (number + 0.5) * height - 0.4
             color = group.color if isinstance(group.color, str) else group.color[line]
             (bar,) = ax.barh(y, mean, height=0.92 * height, color=color)
             style.hover(bar, [f"{name}, {group.label}: {value}"])
             side = -1 if mean < 0 else 1
-            ends += [mean - std, mean + std]
-            if std:
-                ax.errorbar(mean, y, xerr=std, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
+            ends += [low, high]
+            if low < high:
+                error = [[max(mean - low, 0.0)], [max(high - mean, 0.0)]]
+                ax.errorbar(mean, y, xerr=error, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
             if len(groups) <= 2:
                 place: dict[str, Any] = {"xytext": (4 * side, 0), "textcoords": "offset points", "va": "center"}
                 place |= {"ha": "left" if side > 0 else "right", "fontsize": style.SMALL}
-                ax.annotate(_text(value.mean), (mean + side * std, y), **place)
+                ax.annotate(_text(value.mean), (low if side < 0 else high, y), **place)
     wide = max(max(ends) - min(ends), 0.1)
     ax.set_xlim(min(ends) - 0.2 * wide * (min(ends) < 0), max(ends) + 0.2 * wide * (max(ends) > 0))  # for the numbers
     ax.set_yticks(range(len(names)), names)
