@@ -263,3 +263,19 @@ def test_a_whole_number_stays_one_where_other_numbers_or_text_are_allowed():
     for text, kinds in (("1", [int] * 4), ("1.0", [float, float, str, float]), ("1e3", [float, float, str, float])):
         options = parser.parse([f"--{name}={text}" for name in names])
         assert [type(getattr(options, name)) for name in names] == kinds, text
+
+
+def test_an_option_with_a_default_can_be_given_by_its_place():
+    @dataclass
+    class Evaluate:
+        """Do something."""
+
+        tables: str | list[str] = field(default_factory=list, metadata={"by_place": True})
+        """Where."""
+
+    parser = CommandParser(Evaluate, "python -m it")
+    assert parser.parse([]).tables == []
+    assert parser.parse(["a.csv"]).tables == "a.csv"
+    assert parser.parse(["[a.csv, b.csv]"]).tables == ["a.csv", "b.csv"]
+    with pytest.raises(UsageError):
+        parser.parse(["a.csv", "b.csv"])
