@@ -82,10 +82,10 @@ def test_mean_correlations(evaluation):
 
 def test_the_documentation_is_renewed_between_its_markers(evaluation, tmp_path):
     write_spaces(tmp_path, evaluation)
-    text = renewed(f"before\n{BEGIN}\nold\n{END}\nafter\n", tmp_path)
+    text = renewed(f"before\n{BEGIN}\nstale words\n{END}\nafter\n", tmp_path)
     assert text.startswith(f"before\n{BEGIN}\n\n### Kendall's tau\n")
     assert text.endswith(f"{END}\nafter\n")
-    assert "old" not in text
+    assert "stale words" not in text
     assert "| **0.700 [0.60, 0.80]** | 0.200 [0.10, 0.30] ≈ |" in text
     assert "_−0.300 [−0.40, −0.20]_" in text
     assert "`a\\|b`" in text  # a bar would begin the next cell

@@ -145,7 +145,7 @@ def _difference_grid(rows: Iterable[SpaceMetric], heads: Heads, baseline: str) -
             )
             for column in heads
         ]
-        sides = [cell.mark for cell in cells if cell.text]
+        sides = [cell.mark for cell in cells if cell.value is not None]
         lines[ranking] = (*cells, Cell(f"{sides.count(BETTER)} / {sides.count(WORSE)} of {len(sides)}"))
     title = f"Kendall's tau minus that of {baseline}"
     caption = (
@@ -241,13 +241,7 @@ def _ruled(grid: Grid, width: int) -> list[str]:
     ]
     groups: list[list[list[str]]] = []
     for column in columns:
-        fits = (
-            groups
-            and sum(
-                2 + max(max(map(len, cell.split("\n"))) for cell in cells) for cells in [names, *groups[-1], column]
-            )
-            <= width
-        )
+        fits = groups and sum(map(_width, [names, *groups[-1], column])) <= width
         groups = [*groups[:-1], [*groups[-1], column]] if fits else [*groups, [column]]
     texts = []
     for group in groups:
@@ -255,3 +249,9 @@ def _ruled(grid: Grid, width: int) -> list[str]:
         align = ["left", *["right"] * len(group)]
         texts.append(tabulate(lines, head, disable_numparse=True, preserve_whitespace=True, colalign=align))
     return [re.sub(r" +$", "", text, flags=re.MULTILINE) for text in texts]
+
+
+def _width(column: Sequence[str]) -> int:
+    """Of a column of text; tabulate makes it 2 wider than its head."""
+    head, *cells = column
+    return 2 + max(2 + max(map(len, head.split("\n"))), *map(len, cells))
