@@ -68,7 +68,7 @@ def spaces_grids(evaluation: SpacesEvaluation) -> list[Grid]:
     fixed = sorted(evaluation.fixed_size, key=lambda row: order[row.ranking])
     if any(row.partial.value is not None for row in fixed):
         grids += [_fixed_grid(fixed, heads, which) for which in ("partial", "within")]
-    return grids
+    return [grid for grid in grids if grid.lines]
 
 
 def notes(evaluation: SpacesEvaluation, left_out: Mapping[str, str]) -> list[str]:
