@@ -1,5 +1,6 @@
-"""MACs, parameters and aleph against independent counters and counts by hand."""
+"""MACs, parameters, aleph and widths against independent counters and counts by hand."""
 
+import math
 import random
 
 import pytest
@@ -13,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vkdnw_pl.proxies import make_proxies
 from vkdnw_pl.proxies.functional.scalars import layer_weights
 from vkdnw_pl.proxies.scoring import score_network
-from vkdnw_pl.spaces import MBV2, NB201
+from vkdnw_pl.spaces import MBV2, NB201, make_space
 
 
 def cost(network, inputs):
@@ -213,3 +214,85 @@ def test_layers_of_other_networks_are_those_with_weights():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 5), nn.Linear(5, 2))
     values = score_network(network, images(2, 3, 4, 4).float(), make_proxies(["layers", "aleph"])).values
     assert values == {"layers": 3.0, "aleph": 3.0}
+
+
+def log_width(network, inputs):
+    scores = score_network(network, inputs.float(), make_proxies(["log_width"]))
+    assert not scores.failed
+    return scores.values["log_width"]
+
+
+@pytest.mark.parametrize("space", ["nb201", "nasbench_macro", "nats_sss", "mbv2"])
+def test_log_width_of_spaces(space):
+    """Slowly: the channels that come out of each layer, seen by hooks, multiplied as whole numbers."""
+    space = make_space(space)
+    with torch.device("meta"):
+        network = space.build(space.sample(random.Random(1)))
+    product = [1]
+
+    def multiply(_module, _inputs, out):
+        product[0] *= out.shape[1]
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(multiply)
+    with torch.no_grad():
+        network.eval()(torch.empty(1, *space.input_size(), device="meta"))
+    borrowed = type("Lent", (), {"network": network})
+    assert make_proxies(["log_width"])[0].compute(borrowed)["log_width"] == pytest.approx(
+        math.log(product[0]), rel=1e-12
+    )
+
+
+def test_log_width_orders_nas_bench_201_as_aleph():
+    """Ties stay ties, to the last bit."""
+    space, rng = NB201(), random.Random(5)
+    by_aleph = {}
+    for _ in range(40):
+        with torch.device("meta"):
+            network = space.build(space.sample(rng))
+        proxy = make_proxies(["log_width"])[0]
+        value = proxy.compute(type("Lent", (), {"network": network}))["log_width"]
+        by_aleph.setdefault(len(layer_weights(network)), set()).add(value)
+    assert all(len(values) == 1 for values in by_aleph.values())
+    assert len(by_aleph) > 3
+    values = [min(by_aleph[aleph]) for aleph in sorted(by_aleph)]
+    assert values == sorted(values)
+    convs = {aleph: (aleph - 8) // 15 for aleph in by_aleph}
+    for aleph, found in by_aleph.items():
+        stages = 5 * sum(map(math.log, (16, 32, 64)))
+        fixed = math.log(16) + 3 * math.log(32) + 3 * math.log(64) + math.log(10)
+        assert min(found) == pytest.approx(fixed + convs[aleph] * stages, rel=1e-12)
+
+
+def test_log_width_does_not_depend_on_the_order_of_widths():
+    rng = random.Random(0)
+    widths = [rng.randrange(2, 99) for _ in range(30)]
+
+    x = images(2, 4)
+    layers = [nn.Linear(a, b) for a, b in zip([4, *widths], widths)]
+    first = log_width(nn.Sequential(*layers), x)
+    for _ in range(5):
+        rng.shuffle(widths)
+        again = [nn.Linear(a, b) for a, b in zip([4, *widths], widths)]
+        assert log_width(nn.Sequential(*again), x) == first
+    assert first == pytest.approx(math.log(math.prod(widths)), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("layer", "size", "outputs"),
+    [
+        (nn.Conv2d(4, 6, 3, groups=2), (4, 5, 5), [6]),
+        (nn.ConvTranspose2d(4, 6, 3, groups=2), (4, 5, 5), [6]),
+        (torch.nn.utils.parametrizations.weight_norm(nn.ConvTranspose1d(5, 2, 3)), (5, 7), [2]),
+        (torch.jit.script(nn.Sequential(nn.ConvTranspose1d(5, 2, 3))), (5, 7), [2]),
+        (nn.Linear(3, 1), (3,), [1]),
+        (nn.Sequential(nn.Linear(3, 7), nn.LayerNorm(7), nn.Linear(7, 2)), (3,), [7, 2]),
+        (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (5, 8), [24, 8, 16, 8]),
+        (nn.Flatten(), (3,), []),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else str(value),
+)
+def test_log_width_of_layers(layer, size, outputs):
+    network = nn.Sequential(layer, nn.Flatten())
+    assert log_width(network, images(2, *size)) == pytest.approx(math.log(math.prod(outputs)), rel=1e-12)

@@ -15,6 +15,7 @@ NAMES = (
     *(
         "layers",
         "linear_regions",
+        "log_width",
         "macs",
         "naswot",
         "ntk_condition",

@@ -1,9 +1,12 @@
-"""What is counted without a gradient: parameters, multiply-adds, layers with weights."""
+"""What is counted without a gradient: parameters, multiply-adds, layers with weights and their widths."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
+
+from torch import Tensor, nn
 
 from vkdnw_pl.networks.cost import flop_counter_macs
 from vkdnw_pl.proxies.base import Proxy, ProxyInfo
@@ -91,3 +94,31 @@ class Aleph(Proxy):
     def closed_form(self, space: Any, arch: str, network: Mapping[str, Any]) -> dict[str, float] | None:
         aleph = space.aleph(arch, **network)
         return None if aleph is None else {"aleph": float(aleph)}
+
+
+class LogWidth(Proxy):
+    """Sum over the layers with weights, as ℵ counts them, of the natural logarithm of their number of outputs.
+
+    That is ln of the product of all widths, and ℵ times ln w where all layers have the width w. Networks with the same
+    widths in any order have the same value to the last bit. Outputs are channels of convolutions and features of linear
+    layers; of a fused projection (attention, gates of recurrent layers) those of all its parts. Higher is better.
+    """
+
+    info = ProxyInfo(
+        name="log_width",
+        title="Σ ln width",
+        source="this project: ℵ (Tybl & Neumann, CVPR 2025, eq. 12), which does not see widths, with them",
+        reads="architecture",
+    )
+
+    def compute(self, borrowed: Borrowed) -> dict[str, float]:
+        network = borrowed.network
+        widths = (_outputs(network, name, weight) for name, weight in layer_weights(network).items())
+        return {"log_width": math.fsum(map(math.log, widths))}
+
+
+def _outputs(network: nn.Module, name: str, weight: Tensor) -> int:
+    """How many outputs the layer has whose weight is called so; the first dimension of transposed ones is the inputs."""
+    parametrised, dot, _ = name.rpartition(".parametrizations.")
+    channels = getattr(network.get_submodule(parametrised if dot else name.rpartition(".")[0]), "out_channels", None)
+    return channels if isinstance(channels, int) else len(weight)
