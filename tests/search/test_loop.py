@@ -4,13 +4,14 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from searches import lines_without_seconds, make_settings, make_table, run
 
 from vkdnw_pl.oracles import Oracle
-from vkdnw_pl.ranking import aggregate
+from vkdnw_pl.ranking import aggregate, columns_of, term_weights
 from vkdnw_pl.search.constraints import Budget
 from vkdnw_pl.search.folder import describe_found, rank_candidates
 from vkdnw_pl.search.history import read_history
@@ -53,6 +54,35 @@ def test_killed_anywhere_and_run_again(table, tmp_path, strategy):
                 file.write('91,"torn')
         run(place, settings, 90)
         assert lines_without_seconds(place) == whole
+
+
+def test_weights_by_agreement(tmp_path):
+    """They are made anew for each batch; a column without values takes no part, and its candidates did not fail."""
+    rows = [line.split(",") for line in Path(make_table(tmp_path / "full.csv")).read_text().splitlines()]
+    path = tmp_path / "scores.csv"
+    path.write_text("".join(",".join([*row[:4], "" if i else "void", *row[4:]]) + "\n" for i, row in enumerate(rows)))
+    ranking = "agreement(noisy+tied+macs+num_params+void)"
+    settings = make_settings(str(path), ranking=ranking, columns=("noisy", "tied", "void"))
+    run(tmp_path / "whole", settings, 61)
+    for evaluations in (3, 14, 40, 61):
+        run(tmp_path / "run", settings, evaluations)
+    assert lines_without_seconds(tmp_path / "run") == lines_without_seconds(tmp_path / "whole")
+    candidates = read_history(tmp_path / "run" / "history.csv")
+    assert {one.reason for one in candidates if one.failed} <= {"out of luck"}
+    found = describe_found(settings, settings.make_space(), rank_candidates(settings, candidates), 2)
+    usable = [one for one in candidates if not one.failed]
+    columns = {name: np.array([one.value(name) for one in usable], dtype=float) for name in columns_of(settings.terms)}
+    assert found["weights"] == term_weights(columns, settings.terms)
+    assert found["weights"]["void"] == 0 < found["weights"]["noisy"]
+
+
+def test_records_of_rankings():
+    """Those of plain ones are as ever: their runs go on."""
+    assert make_settings(None).record()["terms"] == ["noisy", "tied", "macs"]
+    assert make_settings(None, ranking="te_nas").record()["terms"] == [{"RankSum": ["ntk_condition", "linear_regions"]}]
+    weighted = make_settings(None, ranking="agreement(noisy>tied+macs)")
+    assert weighted.record()["terms"] == {"ByAgreement": [{"tuple": ["noisy", "tied"]}, "macs"]}
+    assert weighted.digest() != make_settings(None, ranking="noisy>tied+macs").digest()
 
 
 def test_more_evaluations_go_on(table, tmp_path):

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
-from vkdnw_pl.ranking import NAMED_SETS, RankSum, columns_of, parse_ranking
+from vkdnw_pl.ranking import NAMED_SETS, ByAgreement, RankSum, columns_of, parse_ranking
+from vkdnw_pl.ranking.agreement import agreement_weights
 from vkdnw_pl.search.history import Candidate, RankedHistory
 
-RANKINGS = ["a", "a+b+c", "a>b", "a>b>c+b", "rank_sum(a,b)+c", "a+a>b+c>a"]
+RANKINGS = ["a", "a+b+c", "a>b", "a>b>c+b", "rank_sum(a,b)+c", "a+a>b+c>a", "agreement(a>b+c+rank_sum(b,c)+a)"]
 VALUES = st.one_of(
     st.none(), st.integers(-3, 3).map(float), st.sampled_from([math.nan, math.inf, -math.inf, -0.0, 0.1, 1e-300, 1e300])
 )
@@ -37,17 +38,20 @@ def rank(values):
 def naive(table, terms):
     """Rank sums with SciPy, tuples of columns by the sorted rows of the table of their ranks."""
     arrays = {name: np.array(values, dtype=np.float64) for name, values in table.items()}
-    score = np.zeros(len(next(iter(arrays.values()))))
+    of_terms = []
+    known = np.zeros(len(next(iter(arrays.values()))), dtype=bool)
     for term in terms:
         names = (term,) if isinstance(term, str) else term
         ranks = np.stack([rank(arrays[name]) for name in names], axis=1)
+        finite = np.all([np.isfinite(arrays[name]) for name in names], axis=0)
+        known |= finite
         if isinstance(term, RankSum):
-            score += np.log(rank(ranks.sum(axis=1)) / len(score))
+            of_terms.append(rank(ranks.sum(axis=1)))
             continue
         place = np.unique(ranks, axis=0, return_inverse=True)[1].reshape(-1)
-        finite = np.all([np.isfinite(arrays[name]) for name in names], axis=0)
-        score += np.log(rank(np.where(finite, place, np.nan)) / len(score))
-    return score
+        of_terms.append(rank(np.where(finite, place, np.nan)))
+    weights = agreement_weights(np.array(of_terms)[:, known]) if isinstance(terms, ByAgreement) else np.ones(len(terms))
+    return sum(weight * np.log(ranks / len(known)) for weight, ranks in zip(weights, of_terms))
 
 
 @settings(max_examples=150, deadline=None)

@@ -12,7 +12,7 @@ from vkdnw_pl.errors import program
 from vkdnw_pl.labels.folder import LabelFolder, write_accuracies
 from vkdnw_pl.labels.plan import LabelPlan
 from vkdnw_pl.oracles import Oracle
-from vkdnw_pl.ranking import columns_of
+from vkdnw_pl.ranking import columns_of, weights_text
 from vkdnw_pl.report import labels
 from vkdnw_pl.report.text import counted, shortened
 from vkdnw_pl.runs.folder import Record
@@ -97,12 +97,13 @@ def first_results(table: ScoreTable, oracle: Oracle, rankings: Mapping[str, Term
 
 def result_notes(evaluation: Evaluation, oracle: Oracle | None) -> list[str]:
     """What a user should know of how the architectures were ranked and compared."""
+    notes = [weights_text(name, weights) for name, weights in evaluation.weights.items()]
     if oracle is not None:
-        return [*oracle.coverage(evaluation.archs), *oracle.doubts()]
+        return [*oracle.coverage(evaluation.archs), *oracle.doubts(), *notes]
     name = _best_ranking(evaluation)
     if name == _RANKING or len(evaluation.ranks) == 1:
-        return []
-    return [f"the best are those by {name} because it stands first; --rankings chooses another"]
+        return notes
+    return [*notes, f"the best are those by {name} because it stands first; --rankings chooses another"]
 
 
 def print_notes(notes: Sequence[str]) -> None:

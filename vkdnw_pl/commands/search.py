@@ -16,6 +16,7 @@ from vkdnw_pl.data.own_images import image_folder_args
 from vkdnw_pl.errors import CommandFailed, UsageError, WorkerDied, program, user_input
 from vkdnw_pl.options import as_config
 from vkdnw_pl.oracles import Oracle
+from vkdnw_pl.ranking import weights_text
 from vkdnw_pl.runs.files import write_json
 from vkdnw_pl.runs.record import RunRecord
 from vkdnw_pl.runs.signals import Stopped, stop_signals
@@ -231,6 +232,8 @@ def _print_found(plan: SearchPlan, folder: SearchFolder, history: RankedHistory,
             where = f"for a batch of {plan.settings.how_to_measure.batch_size}" if table is None else f"by {table}"
             print(f"  {name} {found[name]:.4g} {unit} {where}")
     print(f"  score {found['score']:.4f}: {_values(found['scores'])}")
+    if "weights" in found:
+        print(f"  {weights_text(found['ranking'], found['weights'])}")
     if (labels := plan.settings.labels) is not None:
         print(f"  labels used: {len(history):,} of the {len(labels):,} on {labels.text}")
     if plan.oracle is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vkdnw_pl.errors import nearest
+from vkdnw_pl.ranking.agreement import agreement_weights
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 METRICS = ("kendall", "spearman", "ndcg")
@@ -23,20 +24,34 @@ class RankSum(tuple[str, ...]):
     __slots__ = ()
 
 
+class ByAgreement(tuple[Term, ...]):
+    """A whole ranking, whose terms weigh as much as they agree with one another in the population at hand.
+
+    See `agreement.agreement_weights`; written ``agreement(a>b+c+d)``.
+    """
+
+    __slots__ = ()
+
+
 NAMED_SETS: dict[str, tuple[Term, ...]] = {
     "vkdnw_single": (("aleph", "vkdnw"),),
     "vkdnw_agg": (("aleph", "vkdnw"), "jacov", "expressivity", "trainability", "macs"),
     "vkdnw_plus": ("vkdnw", "jacov", "expressivity", "trainability", "macs", "synflow"),
     "az_nas": ("expressivity", "progressivity", "trainability", "macs"),
     "vkdnw_mbv2_official": ("macs", "expressivity", "progressivity", "vkdnw_official", "trainability"),
+    "vkdnw_robust": ByAgreement(
+        (("log_width", "vkdnw"), "jacov", "expressivity", "trainability", "macs", "synflow", "meco")
+    ),
     "te_nas": (RankSum(("ntk_condition", "linear_regions")),),
     "vkdnw_official_single": (("vkdnw_official_dim", "vkdnw_official"),),
     "vkdnw_official_agg": (("vkdnw_official_dim", "vkdnw_official"), "jacov", "expressivity", "trainability", "macs"),
 }
 """The rankings of the paper: VKDNW Section 5 (V, J, E, T, F), AZ-NAS (E, P, T, F) and TE-NAS; what the official
-MobileNetV2 search adds up (``vkdnw_mbv2_official``); and this project's ``vkdnw_plus`` (docs/beyond_the_paper.md)."""
+MobileNetV2 search adds up (``vkdnw_mbv2_official``); and this project's ``vkdnw_plus`` (docs/beyond_the_paper.md) and
+``vkdnw_robust``."""
 
 _RANK_SUM = re.compile(r"rank_sum\((.*)\)")
+_AGREEMENT = re.compile(r"agreement\((.*)\)")
 _SPECTRUM = re.compile(r".*_decile_\d+")
 
 
@@ -126,8 +141,42 @@ def aggregate(columns: Mapping[str, Any], terms: Sequence[Term], directions: Map
     A tuple of columns is one rank: lexicographic, its first column decides, the next ones break ties. An architecture
     with a value that is not finite in any column of a term ranks last in that term, tied with the others of that kind.
     Source: AZ-NAS (CVPR 2024) and VKDNW Section 5, whose pairs are ranked densely; here ties share the average rank in
-    every term. A column that ``directions`` does not name counts as higher = better.
+    every term. A column that ``directions`` does not name counts as higher = better. Terms that are `ByAgreement` are
+    weighted, see `term_weights`.
     """
+    return combine(terms, *_term_ranks(columns, terms, directions))
+
+
+def term_weights(columns: Mapping[str, Any], terms: ByAgreement) -> dict[str, float]:
+    """See `named_weights`; of architectures with these values, as of `aggregate`."""
+    return named_weights(terms, *_term_ranks(columns, terms))
+
+
+def named_weights(terms: ByAgreement, ranks: Sequence[Array], known: Any) -> dict[str, float]:
+    """Term, as a user writes it -> its share of all weights; of a term that is there twice the sum. See `combine`."""
+    weights: dict[str, float] = {}
+    for term, weight in zip(terms, agreement_weights(np.stack(ranks)[:, known]).tolist()):
+        weights[term_text(term)] = weights.get(term_text(term), 0.0) + weight
+    return weights
+
+
+def combine(terms: Sequence[Term], ranks: Sequence[Array], known: Any) -> Array:
+    """Scores (n,) as of `aggregate`, from the average ranks (n,) under each term.
+
+    ``known`` (n,) tells which architectures have a value under some term. Others, such as failed ones, have no part in
+    weights: they are last everywhere, and so would make all terms agree.
+    """
+    weights = agreement_weights(np.stack(ranks)[:, known]) if isinstance(terms, ByAgreement) else np.ones(len(terms))
+    score = np.zeros(len(known))
+    for weight, of_term in zip(weights, ranks):
+        score += weight * np.log(of_term / max(len(score), 1))
+    return score
+
+
+def _term_ranks(
+    columns: Mapping[str, Any], terms: Sequence[Term], directions: Mapping[str, bool] | None = None
+) -> tuple[list[Array], Any]:
+    """The average ranks (n,) under each term, and which architectures (n,) have a value under some term."""
     if isinstance(terms, str) or not terms or not all(terms):
         raise ValueError(f"terms={terms!r} is not allowed: give at least one column or tuple of columns")
     names = columns_of(terms)
@@ -141,29 +190,48 @@ def aggregate(columns: Mapping[str, Any], terms: Sequence[Term], directions: Map
         raise ValueError(f"the columns differ in shape: {shapes}")
     directions = directions or {}
     signed = {name: array if directions.get(name, True) else -array for name, array in arrays.items()}
-    score = np.zeros(shapes[names[0]])
-    for term in terms:
-        if isinstance(term, RankSum):
-            # A value that does not exist has the lowest rank and takes part with it.
-            ranks = rank_values(np.sum([rank_values(signed[name]) for name in term], axis=0))
-        else:
-            ranks = _lexicographic_ranks(np.stack([signed[name] for name in _names(term)]))
-        score += np.log(ranks / max(len(score), 1))
-    return score
+    tables = [np.stack([signed[name] for name in _names(term)]) for term in terms]
+    known = np.any([has_value(table) for table in tables], axis=0)
+    return [term_ranks(term, table) for term, table in zip(terms, tables)], known
+
+
+def term_ranks(term: Term, columns: Array) -> Array:
+    """The average ranks (n,) under one term, of the values (columns, n) of its columns, higher = better."""
+    if isinstance(term, RankSum):
+        # A value that does not exist has the lowest rank and takes part with it.
+        return rank_values(np.sum([rank_values(values) for values in columns], axis=0))
+    return _lexicographic_ranks(columns)
+
+
+def has_value(columns: Array) -> Any:
+    """Which architectures (n,) have a value under a term, given its columns (columns, n)."""
+    return np.isfinite(columns).all(axis=0)
 
 
 def parse_ranking(ranking: str | Sequence[Term]) -> tuple[Term, ...]:
     """Turn a user's ranking into terms.
 
+    ``agreement(...)`` around what follows is the same terms weighted, `ByAgreement`; nothing may stand beside it.
+
     A name of `NAMED_SETS`; columns and names joined by ``+`` (``"vkdnw+jacov"``, ``"vkdnw_single+macs"``), where
     ``a>b`` is the pair that is ordered by a, then by b (``"aleph>vkdnw+jacov"``) and ``rank_sum(a,b)`` the sum of
     their ranks; or a list of columns and tuples. An empty name is a ``ValueError``.
     """
+    whole = _AGREEMENT.fullmatch(ranking.strip()) if isinstance(ranking, str) else None
+    if whole or isinstance(ranking, ByAgreement):
+        return ByAgreement(parse_ranking(whole[1] if whole else tuple(ranking)))
+    if isinstance(NAMED_SETS.get(ranking.strip() if isinstance(ranking, str) else ""), ByAgreement):
+        return NAMED_SETS[str(ranking).strip()]
     terms: list[Term] = []
     for part in ranking.split("+") if isinstance(ranking, str) else ranking:
         summed = _RANK_SUM.fullmatch(part.strip()) if isinstance(part, str) else None
         if summed:
             part = RankSum(summed[1].split(","))
+        if isinstance(part, str) and ("agreement(" in part or isinstance(NAMED_SETS.get(part.strip()), ByAgreement)):
+            raise ValueError(
+                f"ranking={ranking!r} is not allowed: terms that are weighted by their agreement are a whole ranking; write "
+                "all of them inside, as in 'agreement(vkdnw+jacov+macs)'"
+            )
         names = tuple(name.strip() for name in (part.split(">") if isinstance(part, str) else part))
         if not names or not all(names):
             raise ValueError(f"ranking={ranking!r} has an empty name; write 'aleph>vkdnw+jacov' or 'rank_sum(a,b)'")
@@ -186,6 +254,19 @@ def available_rankings(columns: Iterable[str]) -> list[str]:
 def columns_of(terms: Iterable[Term]) -> list[str]:
     """The columns that a ranking needs, in order; one that two terms name comes twice."""
     return [name for term in terms for name in _names(term)]
+
+
+def term_text(term: Term) -> str:
+    """A term as a user writes it."""
+    if isinstance(term, RankSum):
+        return f"rank_sum({','.join(term)})"
+    return ">".join(_names(term))
+
+
+def weights_text(ranking: str, weights: Mapping[str, float]) -> str:
+    """What a user should know of the weights of a ranking here, on one line."""
+    shares = ", ".join(f"{term} {weight:.2f}" if weight else f"{term} 0" for term, weight in weights.items())
+    return f"{ranking} weighs its terms by their agreement here: {shares}"
 
 
 def _names(term: Term) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 from vkdnw_pl.oracles import Measure, Oracle
 from vkdnw_pl.ranking import (
     METRICS,
+    ByAgreement,
     Term,
     aggregate,
     available_rankings,
@@ -20,6 +21,7 @@ from vkdnw_pl.ranking import (
     parse_ranking,
     rank_agreement,
     rank_values,
+    term_weights,
 )
 from vkdnw_pl.runs.files import write_csv
 from vkdnw_pl.runs.table import ScoreTable
@@ -47,6 +49,8 @@ class Evaluation:
     """Data set -> places in ``archs`` of the architectures whose accuracy is known."""
     non_finite: dict[str, int]
     """Column -> how many of its values are missing, and so rank last; only columns that have some."""
+    weights: dict[str, dict[str, float]]
+    """Ranking whose terms are weighted by their agreement -> term -> weight among ``archs``, mean over seeds; 0: no part."""
 
 
 def choose_rankings(columns: Sequence[str], rankings: Sequence[str] | None) -> dict[str, Terms]:
@@ -85,9 +89,13 @@ def scores_by_seed(table: ScoreTable) -> tuple[list[str], dict[int, dict[str, Ar
 
 
 def seeds_with_values(scores: Mapping[int, Mapping[str, Array]], columns: Sequence[str]) -> list[int]:
-    """Seeds in which every column has some value: in others it was not scored, as in joined tables; all if none has."""
-    seeds = [seed for seed, values in scores.items() if all(np.isfinite(values[name]).any() for name in columns)]
-    return seeds or list(scores)
+    """Seeds in which every column has some value: in others it was not scored, as in joined tables; all if none has.
+
+    A column without values in any seed, as of a proxy that has no meaning in a space, does not count.
+    """
+    scored = {seed: {name for name in columns if np.isfinite(values[name]).any()} for seed, values in scores.items()}
+    somewhere: set[str] = set().union(*scored.values())
+    return [seed for seed, names in scored.items() if names == somewhere] or list(scores)
 
 
 def scores_with_accuracies(
@@ -137,11 +145,14 @@ def evaluate_table(
         top_k, ties, places: see ``metrics.functional.ndcg``.
     """
     archs, scores = scores_by_seed(table)
-    ranks = {}
+    ranks, weights = {}, {}
     for name, terms in rankings.items():
         seeds = seeds_with_values(scores, columns_of(terms))
         per_seed = [len(archs) + 1 - rank_values(aggregate(scores[seed], terms)) for seed in seeds]
         ranks[name] = np.mean(per_seed, axis=0) if per_seed else np.zeros(0)
+        if isinstance(terms, ByAgreement) and per_seed:
+            of_seeds = [term_weights(scores[seed], terms) for seed in seeds]
+            weights[name] = {term: statistics.fmean(of[term] for of in of_seeds) for term in of_seeds[0]}
     metrics: list[dict[str, Any]] = []
     known: dict[str, list[int]] = {}
     if oracle is not None:
@@ -154,7 +165,8 @@ def evaluate_table(
                 ndcg_k = None if cut is None else min(cut, round(n * places))
                 metrics.append(metric_row(name, measure, n, ndcg_k, measured))
     missing = {column: sum(row.values[column] is None for row in table.rows) for column in table.columns}
-    return Evaluation(archs, ranks, metrics, known, {column: count for column, count in missing.items() if count})
+    missing = {column: count for column, count in missing.items() if count}
+    return Evaluation(archs, ranks, metrics, known, missing, weights)
 
 
 def metric_row(

@@ -43,7 +43,7 @@ def describe_found(
 ) -> dict[str, Any] | None:
     """Content of ``found.json`` with the ``top_k`` best; None where no candidate can be chosen."""
     network = {name: value for name, value in settings.network.items() if name not in TASK}
-    scores = history.scores()
+    scores, weights = history.scores(), history.weights()
     digest = settings.digest()
     top = []
     for rank, place in enumerate(history.best(top_k).tolist(), start=1):
@@ -67,6 +67,8 @@ def describe_found(
         }
         if (cost := space.reference_cost(candidate.arch, **settings.network)) is not None:
             entry["reference"] = {"macs": cost.macs, "num_params": cost.num_params}
+        if weights:
+            entry["weights"] = weights
         if oracle is not None:
             entry["accuracies"] = {dataset: table.get(candidate.arch) for dataset, table in oracle.tables.items()}
             others = [measure for measure in map(oracle.measure, oracle.datasets) if not measure.is_accuracy]

@@ -13,7 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from vkdnw_pl.ranking import GrowingRanks, RankSum, Term, aggregate, columns_of
+from vkdnw_pl.ranking import (
+    ByAgreement,
+    GrowingRanks,
+    RankSum,
+    Term,
+    columns_of,
+    combine,
+    has_value,
+    named_weights,
+    term_ranks,
+)
 from vkdnw_pl.runs.csv_table import read_grown
 from vkdnw_pl.runs.files import LineFile, csv_line
 from vkdnw_pl.runs.table import FAILED, OK, reason_cell
@@ -135,6 +145,7 @@ class RankedHistory:
         summed = [term for term in terms if isinstance(term, RankSum)]  # whose ranks are made anew
         self._columns: dict[str, Array] = dict.fromkeys(columns_of(summed), np.empty(0))
         self._ranks = [None if isinstance(term, RankSum) else GrowingRanks(len(columns_of([term]))) for term in terms]
+        self._known = np.empty(0, dtype=bool)
         self._scores: Array | None = None
 
     def __len__(self) -> int:
@@ -162,22 +173,34 @@ class RankedHistory:
             for name in columns_of(self._terms)
         }
         self._columns = {name: np.append(column, values[name]) for name, column in self._columns.items()}
-        for term, ranks in zip(self._terms, self._ranks):
+        tables = [np.stack([values[name] for name in columns_of([term])]) for term in self._terms]
+        self._known = np.append(self._known, np.any([has_value(table) for table in tables], axis=0))
+        for ranks, table in zip(self._ranks, tables):
             if ranks is not None:
-                ranks.add(np.stack([values[name] for name in columns_of([term])]))
+                ranks.add(table)
         self._scores = None
 
     def scores(self) -> Array:
         """Aggregated score of each candidate, higher is better; minus infinity for those that failed."""
         if self._scores is None:
-            scores = np.zeros(len(self))
-            for term, ranks in zip(self._terms, self._ranks):
-                scores += (
-                    aggregate(self._columns, [term]) if ranks is None else np.log(ranks.ranks() / max(len(self), 1))
-                )
+            scores = combine(self._terms, self._all_ranks(), self._known)
             scores[self._failed] = -np.inf
             self._scores = scores
         return self._scores
+
+    def weights(self) -> dict[str, float]:
+        """Term -> its weight now, see `ranking.named_weights`; empty where the ranking weighs all terms alike."""
+        return (
+            named_weights(self._terms, self._all_ranks(), self._known) if isinstance(self._terms, ByAgreement) else {}
+        )
+
+    def _all_ranks(self) -> list[Array]:
+        return [
+            term_ranks(term, np.stack([self._columns[name] for name in columns_of([term])]))
+            if grown is None
+            else grown.ranks()
+            for term, grown in zip(self._terms, self._ranks)
+        ]
 
     def best(self, count: int) -> Indices:
         """Indices of the best candidates that did not fail, best first; of equal ones the earlier is the better."""

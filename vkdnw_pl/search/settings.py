@@ -9,7 +9,7 @@ from typing import Any
 
 from vkdnw_pl.errors import check_choice, check_whole
 from vkdnw_pl.oracles.latency_table import split_source
-from vkdnw_pl.ranking import Term
+from vkdnw_pl.ranking import ByAgreement, Term
 from vkdnw_pl.runs.folder import Record, file_record
 from vkdnw_pl.scoring.settings import ScorerSettings
 from vkdnw_pl.search.constraints import Budget, HowToMeasure
@@ -127,10 +127,15 @@ class SearchSettings(ScorerSettings):
             record["latency_table"] = {**file_record(file), "column": column}
         if self.measures:
             record["how_to_measure"] = vars(self.how_to_measure)
-        record |= {"ranking": self.ranking, "terms": [_term(term) for term in self.terms], "batch": self.batch}
+        record |= {"ranking": self.ranking, "terms": _terms(self.terms), "batch": self.batch}
         record |= {"seed": self.seed, "proxy_seed": self.proxy_seed}
         record |= self.scorer_record() if self.scores is None else {"scores": file_record(self.scores)}
         return json.loads(json.dumps(record))  # as it reads back from a file: tuples are lists
+
+
+def _terms(terms: Sequence[Term]) -> Any:
+    of_terms = [_term(term) for term in terms]
+    return {type(terms).__name__: of_terms} if isinstance(terms, ByAgreement) else of_terms
 
 
 def _term(term: Term) -> Any:
