@@ -179,7 +179,8 @@ def test_available_with_all_columns_alone():
 
 def test_weights_as_text():
     text = weights_text("x", {"a>b": 0.625, "c": 0.375, "d": 0.0})
-    assert text.endswith(": a>b 0.62, c 0.38, d 0")
+    assert ": a>b 0.62, c 0.38, d 0 (0: constant" in text
+    assert weights_text("x", {"a": 0.5, "b": 0.5}).endswith(": a 0.50, b 0.50")
     assert json.loads(json.dumps(term_weights({"a": [1.0, 2]}, ByAgreement("a")))) == {"a": 1}
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from vkdnw_pl.scoring.space_tables import SpaceTable, rankings_of, read_space_tables, space_sources
+from vkdnw_pl.scoring.space_tables import SpaceTable, rankings_of, read_space_tables, space_sources, weight_notes
 
 ARCHS = [
     "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|none~2|",
@@ -76,3 +76,13 @@ def test_rankings_of_the_tables(files):
         rankings_of([one, two], ["macs", "mac"])
     with pytest.raises(ValueError, match=r"ranking='macs\+' has an empty name"):
         rankings_of([one, two], ["macs+"])
+
+
+def test_weights_by_agreement_are_said_for_each_space(files):
+    ((one, two), _) = read(
+        one={"space": "nb201", "scores": ["scores.csv", "more.csv"], "oracle": "known.csv"},
+        two={"space": "nb201", "scores": "more.csv", "oracle": "known.csv"},
+    )
+    rankings = rankings_of([one, two], ["macs+zen", "agreement(macs+zen)", "zen"])
+    (note,) = weight_notes([one, two], rankings)
+    assert note == "one: agreement(macs+zen) weighs its terms by their agreement here: macs 0.50, zen 0.50"

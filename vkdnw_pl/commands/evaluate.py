@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from vkdnw_pl.commands.results import failed_rows, print_failures, write_results
+from vkdnw_pl.commands.results import failed_rows, print_failures, print_notes, write_results
 from vkdnw_pl.errors import user_input
 from vkdnw_pl.options import OracleOptions, WandbOptions, as_config
 from vkdnw_pl.oracles import Oracle, load_oracle
@@ -196,7 +196,7 @@ def _evaluate_spaces(options: EvaluateOptions, spaces: dict[str, Any]) -> int:
     from vkdnw_pl.report.spaces_pages import write_spaces_pages
     from vkdnw_pl.runs.record import RunRecord
     from vkdnw_pl.scoring.progress import Progress
-    from vkdnw_pl.scoring.space_tables import rankings_of, read_space_tables, space_sources
+    from vkdnw_pl.scoring.space_tables import rankings_of, read_space_tables, space_sources, weight_notes
     from vkdnw_pl.scoring.spaces_evaluation import count_steps, evaluate_spaces
     from vkdnw_pl.scoring.spaces_folder import SpacesFolder, spaces_settings, write_spaces
 
@@ -212,7 +212,8 @@ def _evaluate_spaces(options: EvaluateOptions, spaces: dict[str, Any]) -> int:
     sizes = ", ".join(f"{space.name} ({len(space.table.archs):,})" for space in tables)
     print(f"evaluating {len(rankings)} rankings on {sizes}", flush=True)
     steps = count_steps(tables, rankings)
-    with folder.lock(), RunRecord(folder, as_config(options), settings, left_out=left_out) as record:
+    notes = weight_notes(tables, rankings)
+    with folder.lock(), RunRecord(folder, as_config(options), settings, left_out=left_out, notes=notes) as record:
         folder.clear()
         with Progress(steps, verb=f"{options.resamples:,} resamples", unit="ranking") as progress:
             evaluation = evaluate_spaces(
@@ -224,6 +225,7 @@ def _evaluate_spaces(options: EvaluateOptions, spaces: dict[str, Any]) -> int:
         with _wandb_run(options, folder.path) as run:
             log_spaces(run, folder, evaluation)
     print("\n" + spaces_text(evaluation, left_out))
+    print_notes(notes)
     print(f"results in {folder.path}: {', '.join(files)}")
     return 0
 

@@ -266,7 +266,8 @@ def term_text(term: Term) -> str:
 def weights_text(ranking: str, weights: Mapping[str, float]) -> str:
     """What a user should know of the weights of a ranking here, on one line."""
     shares = ", ".join(f"{term} {weight:.2f}" if weight else f"{term} 0" for term, weight in weights.items())
-    return f"{ranking} weighs its terms by their agreement here: {shares}"
+    why = " (0: constant here, without a value, or against the others)" if 0 in weights.values() else ""
+    return f"{ranking} weighs its terms by their agreement here: {shares}{why}"
 
 
 def _names(term: Term) -> tuple[str, ...]:

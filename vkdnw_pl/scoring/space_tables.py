@@ -9,10 +9,10 @@ from typing import Any
 
 from vkdnw_pl.errors import check_choice, nearest, shown
 from vkdnw_pl.oracles import NotDownloaded, Oracle, load_oracle
-from vkdnw_pl.ranking import available_rankings
+from vkdnw_pl.ranking import ByAgreement, available_rankings, weights_text
 from vkdnw_pl.runs.shipped import local_or_shipped
 from vkdnw_pl.runs.table import ScoreTable
-from vkdnw_pl.scoring.evaluation import Terms, choose_rankings
+from vkdnw_pl.scoring.evaluation import Terms, choose_rankings, evaluate_table
 from vkdnw_pl.scoring.score_tables import join_columns, read_score_tables
 from vkdnw_pl.spaces import SPACES
 
@@ -106,6 +106,16 @@ def rankings_of(
             first = next(iter(terms.values()))
             raise ValueError(f"ranking {name!r} is in no table{nearest(name, known)} (of {tables[0].name}: {first})")
     return chosen
+
+
+def weight_notes(tables: Iterable[SpaceTable], rankings: Mapping[str, Mapping[str, Terms | str]]) -> list[str]:
+    """What the terms of rankings that weigh them by their agreement weigh among all networks of each table."""
+    notes = []
+    for space in tables:
+        weighted = {name: terms for name, of in rankings.items() if isinstance(terms := of[space.name], ByAgreement)}
+        weights = evaluate_table(space.table, None, weighted).weights
+        notes += [f"{space.name}: {weights_text(name, of)}" for name, of in weights.items()]
+    return notes
 
 
 def _terms(ranking: str, space: SpaceTable) -> Terms | str:
