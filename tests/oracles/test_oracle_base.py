@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,8 @@ def test_data_sets_of_their_own_kind_and_of_different_architectures():
         "values of b are known for 2 of the 3 architectures; metrics are of these alone",
     ]
     assert oracle.doubts() == ["b: measured once"]
+    both = dataclasses.replace(oracle, cautions={"a": "measured once", "b": "measured once"})
+    assert both.doubts() == ["a, b: measured once"]
     a, b = map(oracle.measure, "ab")
     assert (a.axis, a.is_accuracy, a.text(1.5), a.best([1, 2])) == ("accuracy (%)", True, "1.50 %", 2)
     assert (b.axis, b.is_accuracy, b.text(300), b.best([1, 2])) == ("b (ms, lower is better)", False, "300 ms", 1)

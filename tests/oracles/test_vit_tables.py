@@ -45,10 +45,11 @@ def test_the_published_tables(name):
 
 def test_what_must_be_known_before_trusting_them_is_said():
     doubts = load_oracle("autoformer", REAL, "autoformer").doubts()
-    assert len(doubts) == 8
+    assert len(doubts) == 4  # what is the same of five data sets is said once
     assert any(text.startswith("imagenet_super_2: the values look unrelated") for text in doubts)
     assert any("flower_kd" in text and "48.56" in text for text in doubts)
-    assert all("trained once" in text for text in load_oracle("pit", REAL, "pit").doubts())
+    (text,) = load_oracle("pit", REAL, "pit").doubts()
+    assert text.startswith("c100_base, c100_kd, flower_base") and "trained once" in text
 
 
 def test_auto_finds_them_where_they_are():

@@ -67,8 +67,8 @@ DIGITS = {"channels": 8, "cells": 1, "image_size": 16, "in_channels": 1}
         ({"network": {}}, {}, "as given"),
         ({"network": None}, {}, "as given"),  # the default of earlier versions, which their run folders hold
         ({"network": {"image_size": 16}}, {"image_size": 16}, "as given"),
-        ({"oracle": None}, {}, "no accuracies name others"),
-        ({"space": "mbv2", "archs": "sample:1"}, {}, "no accuracies name others"),
+        ({"oracle": None}, {}, "no known accuracies are of others"),
+        ({"space": "mbv2", "archs": "sample:1"}, {}, "no known accuracies are of others"),
     ],
 )
 def test_networks_are_those_of_the_accuracies_unless_given(options, network, why):

@@ -209,10 +209,14 @@ def _print_metrics(evaluation: Evaluation, oracle: Oracle) -> None:
     print()
     if evaluation.metrics:
         print_table(evaluation.metrics)
+    too_few: dict[int, list[str]] = {}
     for dataset, places in evaluation.known.items():
         if len(places) < 2:
-            known = f"its accuracies are known for {len(places)} of the {len(evaluation.archs)} architectures"
-            print(f"no metrics on {dataset}: {known}, and a ranking needs two")
+            too_few.setdefault(len(places), []).append(dataset)
+    for number, datasets in too_few.items():
+        what = "its accuracies" if len(datasets) == 1 else "their accuracies"
+        known = f"{what} are known for {number} of the {len(evaluation.archs)} architectures"
+        print(f"no metrics on {', '.join(datasets)}: {known}, and a ranking needs two")
     print(f"accuracies: {oracle.description}")
 
 

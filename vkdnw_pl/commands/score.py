@@ -174,7 +174,7 @@ def _print_plan(plan: ScorePlan, folder: ScoreFolder, rows: Mapping[Key, ScoreRo
         f"{settings.device}, run folder {folder.path}"
     )
     network = yaml.safe_dump(dict(settings.network), default_flow_style=True, sort_keys=False, width=10_000).strip()
-    print(f"networks {network}{'' if settings.network else ' (the defaults)'}: {plan.why_network}")
+    print(f"networks {network if settings.network else 'as the space makes them by default'}: {plan.why_network}")
     if rows:
         print_rows_there(rows, len(plan.keys), retry_failed, "scored", "scores")
     print_notes(plan.notes)

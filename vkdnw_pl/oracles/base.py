@@ -107,8 +107,11 @@ class Oracle:
 
     @property
     def warnings(self) -> list[str]:
-        """The cautions, each with its data set."""
-        return [f"{dataset}: {caution}" for dataset, caution in self.cautions.items()]
+        """The cautions, each once, with all data sets that it holds for."""
+        datasets: dict[str, list[str]] = {}
+        for dataset, caution in self.cautions.items():
+            datasets.setdefault(caution, []).append(dataset)
+        return [f"{', '.join(of)}: {caution}" for caution, of in datasets.items()]
 
     def doubts(self) -> list[str]:
         """The cautions, and a text for each data set whose accuracies look like fractions."""

@@ -267,7 +267,7 @@ def _choose_without_images(
     if found:
         return dict(found), f"those of {options.archs}"
     if oracle is None or not oracle.networks:
-        return {}, "no accuracies name others"
+        return {}, "no known accuracies are of others"
     first, *others = oracle.networks
     ways_out = " or ".join([*others, "'{...}'"])
     return oracle.network(first), f"those of the accuracies on {first} (for others: --network {ways_out})"
