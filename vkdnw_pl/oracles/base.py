@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -196,6 +196,15 @@ class Measure:
 def num_archs(tables: Mapping[str, Mapping[str, float]]) -> int:
     """Number of architectures that an oracle's tables know."""
     return len(set().union(*tables.values()))
+
+
+def of_networks(values: Mapping[str, float], canonicalise: Callable[[str], str]) -> dict[str, float]:
+    """Architecture as ``canonicalise`` (of the space) gives it -> value: several strings of one network count once.
+
+    The canonical string's own value is taken where it is known, else that of the last other one.
+    """
+    networks = {canonicalise(arch): value for arch, value in values.items()}
+    return {arch: values.get(arch, value) for arch, value in networks.items()}
 
 
 class TableFile(NamedTuple):

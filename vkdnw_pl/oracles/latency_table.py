@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vkdnw_pl.errors import nearest
-from vkdnw_pl.oracles.base import Measure
+from vkdnw_pl.oracles.base import Measure, of_networks
 from vkdnw_pl.oracles.csv_file import declared, values_of
 from vkdnw_pl.runs.csv_table import read_csv
 from vkdnw_pl.spaces import Space
@@ -20,7 +20,7 @@ def split_source(source: str) -> tuple[str, str]:
 
 
 def read_latencies(source: str, space: Space) -> dict[str, float]:
-    """Architecture -> latency in ms, lower is better; architectures with an empty cell are left out.
+    """Network -> latency in ms, lower is better; those with an empty cell are left out, see `of_networks`.
 
     Args:
         source: ``FILE.csv`` or ``FILE.csv#COLUMN``. Without a column the file must have one data set, or one that is
@@ -57,4 +57,4 @@ def read_latencies(source: str, space: Space) -> dict[str, float]:
     latencies = values_of(table, {names[name]: Measure(name, kind.split, UNIT, higher_is_better=False)}, space)[name]
     if wrong := next((arch for arch, value in latencies.items() if value <= 0), None):
         raise ValueError(f"latency_table={source!r}: {latencies[wrong]:g} ms of {wrong} is not above 0")
-    return latencies
+    return of_networks(latencies, space.canonicalise)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vkdnw_pl.oracles import Oracle
+from vkdnw_pl.oracles.base import of_networks
 from vkdnw_pl.oracles.latency_table import read_latencies
 from vkdnw_pl.search.constraints import CostCheck
 from vkdnw_pl.search.settings import SearchSettings
@@ -20,7 +21,7 @@ class KnownBest:
     value: float
     """In the data set's unit."""
     values: Mapping[str, float]
-    """Architecture within the budget -> its value."""
+    """Network within the budget, of several strings the canonical one -> its value."""
     within_budget: bool
     """Whether that was checked; else ``values`` are all that are known."""
 
@@ -30,18 +31,20 @@ def known_best(settings: SearchSettings, space: Space, oracle: Oracle) -> dict[s
 
     The budget is not checked where that would need measurements on this machine, or networks to be built.
     """
-    archs = oracle.archs
+    network_of = {arch: space.canonicalise(arch) for arch in oracle.archs}
+    networks = list(dict.fromkeys(network_of.values()))
     latencies = None if settings.latency_table is None else read_latencies(settings.latency_table, space)
-    checked = not settings.measures and space.aleph(archs[0], **settings.network) is not None
+    checked = not settings.measures and space.aleph(networks[0], **settings.network) is not None
     if checked:
         check = CostCheck(settings.budget, space, settings.network)
         if latencies is not None:
             most = settings.budget.max_latency_ms or 0.0
-            archs = [arch for arch in archs if arch in latencies and latencies[arch] <= most]
-        archs = [arch for arch in archs if not isinstance(check(arch), str)]
+            networks = [arch for arch in networks if arch in latencies and latencies[arch] <= most]
+        networks = [arch for arch in networks if not isinstance(check(arch), str)]
     best = {}
     for dataset, table in oracle.tables.items():
-        values = {arch: table[arch] for arch in archs if arch in table}
+        known = of_networks(table, network_of.__getitem__)
+        values = {arch: known[arch] for arch in networks if arch in known}
         if values:
             sign = oracle.measure(dataset).sign
             arch = max(values, key=lambda arch: sign * values[arch])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vkdnw_pl.oracles import Oracle
+from vkdnw_pl.oracles.base import of_networks
 from vkdnw_pl.runs.folder import text_digest
 from vkdnw_pl.runs.table import ScoreRow
 from vkdnw_pl.search.constraints import Costs
@@ -42,14 +43,7 @@ class Labels:
             raise ValueError(
                 f"of {dataset} lower values are the better ones, and a search looks for the greatest label"
             )
-        # Of several strings of one network the canonical one's own accuracy is taken where it is known.
-        values = {space.canonicalise(arch): value for arch, value in known.items()}
-        return cls(
-            oracle.name,
-            dataset,
-            oracle.split[dataset],
-            {arch: known.get(arch, value) for arch, value in values.items()},
-        )
+        return cls(oracle.name, dataset, oracle.split[dataset], of_networks(known, space.canonicalise))
 
     def __len__(self) -> int:
         return len(self.values)

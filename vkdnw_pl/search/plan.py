@@ -120,8 +120,8 @@ class SearchOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions,
     proxy_seed: int = 1
     """Seed of weights and images of the proxies; with scores, the rows of the table that count."""
     oracle: str | None = None
-    """Known accuracies, to be shown beside what was found: digits (embedded), nb201 (public tables), nats, or a CSV file
-    with columns arch,<data set>. They have no part in the search; what guides it is labels, which are shown too."""
+    """Known accuracies, or other measured properties, to be shown beside what was found; named as for score. They have no
+    part in the search; what guides it is labels, which are shown too."""
     top_k: int = 10
     """found.json describes this many of the best."""
     nodes: int = 1
@@ -273,6 +273,7 @@ def plan_search(options: SearchOptions) -> SearchPlan:
         init=options.init,  # type: ignore[arg-type]  # checked with the proxies
         device=device,
     )
+    settings.make_strategy(space)  # refuses tables that leave nothing to draw
     workers = options.resolve_workers(device) if proxies else 1
     notes = [] if oracle is None else oracle.doubts()
     if proxies:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vkdnw_pl.errors import check_choice, check_whole
-from vkdnw_pl.oracles.latency_table import split_source
+from vkdnw_pl.oracles.latency_table import read_latencies, split_source
 from vkdnw_pl.ranking import ByAgreement, Term
 from vkdnw_pl.runs.folder import Record, file_record
 from vkdnw_pl.scoring.settings import ScorerSettings
@@ -101,11 +101,23 @@ class SearchSettings(ScorerSettings):
         return make_space(self.space, self.space_options)
 
     def make_strategy(self, space: Space) -> Strategy:
-        """The strategy on a space that `make_space` made."""
+        """The strategy on a space that `make_space` made.
+
+        Its samples are of the networks with a label and of those whose latency is known and within the budget; ValueError
+        if there are none.
+        """
         options = (self.population, self.tournament, self.start, self.objectives, self.pool)
         strategy = make_strategy(self.strategy, space, *options)
-        if self.labels is not None:
-            strategy.samples = sorted(self.labels.values)
+        known = None if self.labels is None else set(self.labels.values)
+        if self.latency_table is not None:
+            most = self.budget.max_latency_ms or 0.0
+            fast = {arch for arch, ms in read_latencies(self.latency_table, space).items() if ms <= most}
+            known = fast if known is None else known & fast
+            if not known:
+                raise ValueError(
+                    f"labels and latency_table={self.latency_table!r} have no network of at most {most:g} ms in common"
+                )
+        strategy.samples = None if known is None else sorted(known)
         return strategy
 
     @property
