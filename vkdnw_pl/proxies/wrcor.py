@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -93,7 +93,8 @@ class WRCor(GraphProxy):
         for place, (relu, weight, of_input) in enumerate(zip(graph.relus, weights, matrices, strict=True)):
             grad = of_relus[place]
             if grad is not None and relu.grad_fn is not None:
-                grad = relu.grad_fn(grad)  # from that by the output to that by the input
+                backward: Any = relu.grad_fn
+                grad = backward(grad)  # from that by the output to that by the input
             parts = [of_input, _correlations(grad)]
             if place in of_layers:
                 parts += [of_input, _correlations(of_layers[place])]

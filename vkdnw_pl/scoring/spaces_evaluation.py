@@ -281,8 +281,8 @@ def _fixed_size(
         partials = np.mean([fixed.partial_spearman(score, drawn.draws) for score in per_seed], axis=0)
         withins = np.mean([fixed.within_kendall(score, drawn.kendall_draws) for score in per_seed], axis=0)
     reason = "" if partial is not None else f"{SIZE} alone decides this order, or that of the accuracies"
-    estimates = row["spearman"], _estimate(partial, partials), row["kendall"], _estimate(within, withins)
-    return FixedSize(*head, *estimates, n, fixed.num_groups, reason)
+    of_partial, of_within = _estimate(partial, partials), _estimate(within, withins)
+    return FixedSize(*head, row["spearman"], of_partial, row["kendall"], of_within, n, fixed.num_groups, reason)
 
 
 def _difference(

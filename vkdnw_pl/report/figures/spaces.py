@@ -145,7 +145,7 @@ def draw_estimates(ax: Axes, names: Sequence[str], column: tuple[str, str], seri
             if estimate.value is None:
                 continue
             y = line + (number + 0.5) * step - 0.36
-            if estimate.low is not None:
+            if estimate.low is not None and estimate.high is not None:
                 ax.plot([estimate.low, estimate.high], [y, y], color=of_kind.color, linewidth=1.1, zorder=3)
             filled = of_kind.filled is None or (column, name) in of_kind.filled
             face: dict[str, Any] = {"markerfacecolor": of_kind.color if filled else LIGHT["paper"]}
