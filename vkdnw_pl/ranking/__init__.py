@@ -40,7 +40,10 @@ NAMED_SETS: dict[str, tuple[Term, ...]] = {
     "az_nas": ("expressivity", "progressivity", "trainability", "macs"),
     "vkdnw_mbv2_official": ("macs", "expressivity", "progressivity", "vkdnw_official", "trainability"),
     "vkdnw_robust": ByAgreement(
-        (("log_width", "vkdnw"), "jacov", "expressivity", "trainability", "macs", "synflow", "meco")
+        (
+            ("log_width", "vkdnw"),
+            *("vkdnw", "jacov", "expressivity", "trainability", "macs", "synflow", "naswot", "meco"),
+        )
     ),
     "te_nas": (RankSum(("ntk_condition", "linear_regions")),),
     "vkdnw_official_single": (("vkdnw_official_dim", "vkdnw_official"),),
