@@ -115,7 +115,7 @@ def rank(
 
     Args:
         networks: name → module, at least two; they stay as they are.
-        ranking: ``vkdnw_agg``, ``vkdnw_single``, ``vkdnw_plus``, ``az_nas``, ``te_nas``, one proxy, or an own one such as
+        ranking: ``vkdnw_agg``, ``vkdnw_robust``, ``vkdnw_single``, ``az_nas``, ``te_nas``, one proxy, or an own one such as
             ``"aleph>vkdnw+jacov"``: see ``vkdnw_pl.ranking.parse_ranking``. Its proxies are computed.
         proxies: further ones to compute, or other parameters for those of the ranking. The name of a ranking stands for
             the proxies that it needs, and has a column of ranks.

@@ -42,7 +42,7 @@ class EvaluateOptions(OracleOptions, WandbOptions):
     baselines: list[str] = field(default_factory=lambda: list(BASELINES))
     """With spaces, rankings that the others are compared with."""
     rankings: list[str] | None = None
-    """Rankings to evaluate: columns, the named sets vkdnw_single, vkdnw_agg, vkdnw_plus, az_nas, te_nas, or own ones such as
+    """Rankings to evaluate: columns, the named sets vkdnw_single, vkdnw_agg, vkdnw_robust, az_nas, te_nas, or own ones such as
     'aleph>vkdnw+jacov' (log-ranks of the pair and of jacov added). Default: all that the columns allow."""
     top_k: int = 1000
     """nDCG looks at this many architectures from the top of a ranking; with --paper, at this many of all its networks, of

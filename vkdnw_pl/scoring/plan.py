@@ -116,7 +116,7 @@ class ScoreOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions, 
     """Seeds of initialisation and input: 1, '[1,2,3]' or 1..5. With several, metrics are means and standard deviations over
     them."""
     rankings: list[str] | None = None
-    """Rankings to evaluate: columns, the named sets vkdnw_single, vkdnw_agg, vkdnw_plus, az_nas, te_nas, or own ones such as
+    """Rankings to evaluate: columns, the named sets vkdnw_single, vkdnw_agg, vkdnw_robust, az_nas, te_nas, or own ones such as
     'aleph>vkdnw+jacov' (log-ranks of the pair and of jacov added). Default: all that the proxies allow."""
     top_k: int = 1000
     """nDCG looks at this many architectures from the top of a ranking."""

@@ -40,7 +40,7 @@ from vkdnw_pl.spaces.resolve import resolve_arch
 if TYPE_CHECKING:
     from vkdnw_pl.proxies.base import Proxy
 
-DEFAULT_RANKING = "vkdnw_agg"
+DEFAULT_RANKING = "vkdnw_robust"
 _UNIFORM = "uniform"
 
 
@@ -109,8 +109,9 @@ class SearchOptions(NetworkOptions, ProxyOptions, OracleOptions, ComputeOptions,
     measure_repeats: int = 10
     """Passes that are timed; the median counts."""
     ranking: str | None = None
-    """What best means (default: vkdnw_agg; with labels: label): a named set (vkdnw_agg, vkdnw_single, vkdnw_plus, az_nas, vkdnw_mbv2_official, ...), or own ones such
-    as 'aleph>vkdnw+jacov+macs' (log-ranks added). The proxies that it needs are computed."""
+    """What best means (default: vkdnw_robust; with labels: label): a named set (vkdnw_robust, vkdnw_agg, vkdnw_single, az_nas,
+    vkdnw_mbv2_official, ...), or own ones such as 'aleph>vkdnw+jacov+macs' (log-ranks added) or 'agreement(vkdnw+jacov+macs)'
+    (weighed by how far they agree). The proxies that it needs are computed."""
     proxies: list[str | dict[str, Any]] = field(default_factory=list)
     """Further proxies, or other parameters for those of the ranking; for example '[params, {name: vkdnw, alpha: 0.1}]'."""
     scores: str | None = None
