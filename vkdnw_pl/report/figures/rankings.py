@@ -108,7 +108,8 @@ def rank_scatter(ranks: Mapping[str, Any], accuracy: Any, rows: Iterable[Row], d
             ax.tick_params(labelbottom=i + num_columns >= len(ranks))
         for ax in panels[len(ranks) :]:
             ax.set_axis_off()
-        parts = (dataset, measure.split, measure.axis) if measure.is_accuracy else (measure.split, measure.axis)
+        split = "" if measure.split == "unspecified" else measure.split
+        parts = (dataset, split, measure.axis) if measure.is_accuracy else (split, measure.axis)
         figure.supylabel(" ".join(filter(None, parts)))
         edge = f"below {floor:.1f} %" if measure.is_accuracy else f"worse than {measure.text(floor)}"
         note = f"\n▼ {below} of them {edge}" if below else ""
