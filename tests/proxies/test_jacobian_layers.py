@@ -11,7 +11,8 @@ from torch import nn
 from vkdnw_pl.proxies.functional.batchnorm import sample_norm, sample_norm_composite
 from vkdnw_pl.proxies.functional.jacobian import GenericFallback, jacobian
 from vkdnw_pl.proxies.functional.pooling import avg_pool2d
-from vkdnw_pl.proxies.functional.scalars import Scalar
+from vkdnw_pl.proxies.functional.scalars import Scalar, layer_weights
+from vkdnw_pl.spaces import SPACES
 
 
 class Pooled(nn.Module):
@@ -306,3 +307,9 @@ def test_only_a_parameter_that_is_never_used():
         result = jacobian(network, images(2, 3), [Scalar("idle.weight", 0)], "running", engine)
         assert result.jac_BCP.shape == (2, 3, 1)
         assert not result.jac_BCP.any()
+
+
+def test_layers_that_run_in_another_order_than_their_parameters_stand_in():
+    network = SPACES["pit"].build("16|2|1-6-6|2-2-2", image_size=32, num_classes=3).double()
+    scalars = [Scalar(name, index) for name in layer_weights(network) for index in (0, 7)]
+    check(network.eval(), images(2, 3, 32, 32, seed=3).double(), scalars=scalars)

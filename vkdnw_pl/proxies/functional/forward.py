@@ -74,13 +74,6 @@ def _zeros(rows: int, like: Tensor) -> Tensor:
     return _empty(rows, like).zero_()
 
 
-def _concatenate(parts: Sequence[Tensor]) -> Tensor:
-    """``torch.cat`` along the first dimension that keeps channels-last images channels-last."""
-    if parts[0].dim() != 5:
-        return torch.cat(list(parts))
-    return torch.cat([part.flatten(0, 1) for part in parts]).unflatten(0, (-1, parts[0].shape[1]))
-
-
 def _union(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
     return a if a == b else tuple(sorted({*a, *b}))
 
@@ -121,13 +114,13 @@ class _Pusher(TorchFunctionMode):
                 self._attach(part, part_tangents)
 
     def _enter(self, out: Tensor, tangents: Tangents | None, locals_: Any) -> Tangents:
-        columns = tuple(column for column, _ in locals_)
-        fresh = _zeros(len(columns), out.unsqueeze(0))
+        locals_ = sorted(locals_, key=lambda item: item[0])
+        fresh = _zeros(len(locals_), out.unsqueeze(0))
         for row, (_, local) in zip(fresh, locals_, strict=True):
             local.write(row)
-        if tangents is None:
-            return Tangents(columns, fresh)
-        return Tangents(tangents.columns + columns, _concatenate([tangents.stack, fresh]))
+        entered = Tangents(tuple(column for column, _ in locals_), fresh)
+        # A sum and not a concatenation: a layer may run after one with later parameters.
+        return entered if tangents is None else _sum(tangents, entered)
 
     def _push(
         self, func: Callable[..., Any], call: Call | None, leaves: list[Any], spec: Any, tracked: list[int]
