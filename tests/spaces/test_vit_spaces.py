@@ -27,7 +27,7 @@ PARAMS = {
 SMALLEST = {TINY: {"image_size": 32, "num_classes": 7}, PIT: {"image_size": 32, "num_classes": 7}}
 
 
-@pytest.mark.parametrize(("space", "arch"), PARAMS, ids=str)
+@pytest.mark.parametrize(("space", "arch"), PARAMS, ids=lambda value: getattr(value, "name", value))
 def test_parameters_are_those_of_the_trained_networks(space, arch):
     assert space.validate(arch) == arch
     assert tuple(space.cost(arch, num_classes=k).num_params for k in CLASSES) == PARAMS[space, arch]
