@@ -7,6 +7,7 @@ import scipy.stats
 
 from vkdnw_pl.metrics.functional import ndcg
 from vkdnw_pl.oracles import Oracle
+from vkdnw_pl.ranking import rank_agreement
 from vkdnw_pl.runs.table import ScoreRow, ScoreTable
 from vkdnw_pl.scoring.bootstrap import bootstrap_intervals
 from vkdnw_pl.scoring.evaluation import (
@@ -163,3 +164,9 @@ def test_a_ranking_is_measured_in_the_seeds_that_have_its_columns():
     assert rows["b"]["kendall_std"] is None
     assert rows["a"]["kendall"] == pytest.approx((1 + 2 / 3) / 2)
     assert list(done.ranks["b"]) == [1, 2, 3, 4]
+
+
+def test_scores_that_are_all_equal_have_no_metric():
+    """The expectation of a random order is no merit of a column that is empty."""
+    measured = rank_agreement(np.full(4, -1.0), np.array([90.0, 91.0, 92.0, 93.0]), 2, "average")
+    assert measured == {"kendall": None, "spearman": None, "ndcg": None}

@@ -283,13 +283,14 @@ def rank_agreement(
     """Kendall's tau-b, Spearman's rho, nDCG of scores (n,) for accuracies (n,), by `METRICS`; None: undefined.
 
     ``accuracy`` may be anything of which more is better; where it is no percentage there is no nDCG, ``top_k`` None: a
-    gain of 2^value - 1 has a meaning for percents alone.
+    gain of 2^value - 1 has a meaning for percents alone. Scores that are all equal order nothing and have no metric.
     """
     from vkdnw_pl.metrics.functional import kendall_tau, ndcg, spearman_rho
 
+    has_no_ndcg = top_k is None or len(np.unique(score)) == 1
     values = (
         float(kendall_tau(score, accuracy)),
         float(spearman_rho(score, accuracy)),
-        math.nan if top_k is None else float(ndcg(score, accuracy, top_k, ties, places=places)),  # type: ignore[arg-type]
+        math.nan if has_no_ndcg else float(ndcg(score, accuracy, top_k, ties, places=places)),  # type: ignore[arg-type]
     )
     return {name: None if math.isnan(value) else value for name, value in zip(METRICS, values)}

@@ -140,12 +140,13 @@ class Resamples:
     def _measure(self, score: Array) -> dict[str, Array]:
         ranks = centred_ranks(score, self.draws)
         weighted = self.draws * ranks
+        has_ndcg = self.has_gains and len(np.unique(score)) > 1  # as in `ranking.rank_agreement`
         with np.errstate(invalid="ignore", divide="ignore"):
             return {
                 "kendall": agreement(dense_ranks(score), self.dense_ranks, self.kendall_draws)
                 / np.sqrt(untied_pairs(score, self.kendall_draws) * self.untied),
                 "spearman": (weighted * self.ranks).sum(axis=1) / np.sqrt((weighted * ranks).sum(axis=1) * self.square),
-                "ndcg": self._gain(score) / self.ideal if self.has_gains else np.full(len(self.draws), np.nan),
+                "ndcg": self._gain(score) / self.ideal if has_ndcg else np.full(len(self.draws), np.nan),
             }
 
     def _gain(self, score: Array) -> Array:
