@@ -1,5 +1,4 @@
 import dataclasses
-import math
 
 import numpy as np
 import pytest
@@ -94,12 +93,11 @@ def test_architectures_without_a_row_for_every_seed_are_left_out():
 
 def test_a_metric_that_is_undefined_is_an_empty_cell(tmp_path):
     done = evaluate(make_table({"a": [1.0, 1.0, 1.0]}), make_oracle([1, 2, 3]))
-    assert done.metrics[0]["kendall"] is None
-    assert not math.isnan(done.metrics[0]["ndcg"])
+    assert done.metrics[0]["kendall"] is done.metrics[0]["ndcg"] is None
     write_metrics(tmp_path / "metrics.csv", done.metrics)
     header, line = (tmp_path / "metrics.csv").read_text().splitlines()
     assert header == ",".join(METRIC_COLUMNS)
-    assert line.startswith("a,one,test,3,,,0.")
+    assert line.startswith("a,one,test,3,,,,")
     assert line.endswith(",3,1,,,,%,higher")
     write_ranking(tmp_path / "ranking.csv", done)
     assert (tmp_path / "ranking.csv").read_text() == "arch,a\narch0,2.0\narch1,2.0\narch2,2.0\n"
@@ -138,7 +136,7 @@ def test_several_data_sets_from_one_scoring():
 
 
 def test_ties_rule_reaches_ndcg():
-    table, oracle = make_table({"a": [1.0] * 8}), make_oracle([1, 2, 3, 4, 5, 6, 7, 8])
+    table, oracle = make_table({"a": [0.0] + [1.0] * 7}), make_oracle([1, 2, 3, 4, 5, 6, 7, 8])
     values = [evaluate(table, oracle, ties=ties, top_k=2).metrics[0]["ndcg"] for ties in ("average", "random")]
     assert values[0] != values[1]
 
