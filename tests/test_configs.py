@@ -14,7 +14,7 @@ from vkdnw_pl.search.constraints import CostCheck
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 COMMAND_OF = {
-    **dict.fromkeys(("nb201.yaml", "nasbench_macro.yaml", "nats_sss.yaml"), "score"),
+    **dict.fromkeys(("nb201.yaml", "nasbench_macro.yaml", "nats_sss.yaml", "autoformer.yaml", "pit.yaml"), "score"),
     **dict.fromkeys(("mbv2_search.yaml", "mbv2_search_cpu.yaml", "mbv2_search_quick.yaml"), "search"),
     "timm_zoo.yaml": "score",
     **dict.fromkeys(

@@ -92,7 +92,7 @@ def test_a_local_file_of_that_name_wins(tmp_path, monkeypatch, capsys):
     ("name", "text"),
     [
         ("nb21", "did you mean 'nb201'?"),
-        ("../x", "shipped are digits_quick, "),
+        ("../x", "shipped are autoformer, digits_quick, "),
         ("/configs/nb201.yaml", "does not exist"),
     ],
 )

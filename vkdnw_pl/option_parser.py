@@ -167,7 +167,8 @@ class CommandParser:
         for option in self.options:
             parent = groups.get(option.group, self._parser)
             if option.by_place:
-                parent.add_argument(option.name, type=option.type, nargs="?", default=option.default, help=option.help)
+                # Its default would win over a config file, as of every argument that has a place.
+                parent.add_argument(option.name, type=option.type, nargs="?", default=SUPPRESS, help=option.help)
             elif option.default is not MISSING:
                 parent.add_argument(f"--{option.name}", type=option.type, default=option.default, help=option.help)
             elif get_origin(option.type) is list:
@@ -186,7 +187,7 @@ class CommandParser:
         except ArgumentError as error:
             raise UsageError(self._readable(str(error))) from error
         with user_input():
-            return self._kind(**{name: options[name] for name in self._types})
+            return self._kind(**{name: options[name] for name in self._types if name in options})
 
     def _with_underscores(self, argument: str) -> str:
         """``--batch-size=8`` is ``--batch_size=8``."""

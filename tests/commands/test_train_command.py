@@ -260,7 +260,10 @@ def test_start_from_weights(trained, capsys, tmp_path):
         (["--model.network", "{chanels: 3}"], "did you mean 'channels'?"),
         (["--model.arch", "mobilenetv2_10"], "'mobilenetv2_100'"),
         (["--model.arch", "nowhere.json"], "arch='nowhere.json' cannot be read"),
-        (["--model.space", "nb2"], "space='nb2' is not known; did you mean 'nb201'? (allowed: auto, mbv2, "),
+        (
+            ["--model.space", "nb2"],
+            "space='nb2' is not known; did you mean 'nb201'? (allowed: auto, autoformer, mbv2, ",
+        ),
         (["--model.weights", "nowhere.ckpt"], "weights='nowhere.ckpt': there is no such file"),
         (["--model.zero_gamma", "true"], "zero_init_last"),
         (

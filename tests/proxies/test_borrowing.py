@@ -321,7 +321,10 @@ def test_networks_that_need_the_usual_memory_order():
     expected = score_network(OldStyle(False), labelled(inputs), make_proxies(proxies))
     got = score_network(OldStyle(True), labelled(inputs), make_proxies(proxies))
     assert not got.failed
-    assert got.values == pytest.approx(expected.values, rel=1e-3)
+    undefined = {"dss", "meco", "wrcor"}  # no attention, maps of 16 positions, no blocks
+    assert {name for name, value in got.values.items() if value is None} == undefined
+    defined = {name: value for name, value in expected.values.items() if name not in undefined}
+    assert {name: got.values[name] for name in defined} == pytest.approx(defined, rel=1e-3)
     assert set(score(OldStyle(True), (3, 4, 4), 3)) == set(score(OldStyle(False), (3, 4, 4), 3))
 
 

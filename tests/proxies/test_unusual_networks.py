@@ -82,7 +82,7 @@ class Complex(nn.Module):
         return torch.view_as_complex(self.linear(x.flatten(1)).unflatten(1, (3, 2)))
 
 
-NEEDS_NO_LOGITS = {"params", "layers", "aleph", "l2_norm", "dss"}  # dss misses its attention first
+NEEDS_NO_LOGITS = {"params", "layers", "aleph", "log_width", "l2_norm", "dss"}  # dss misses its attention first
 
 
 @pytest.mark.parametrize("name", sorted(set(PROXIES) - NEEDS_NO_LOGITS - {"zen"}))
@@ -101,7 +101,7 @@ def test_kept_weights_that_are_not_finite_are_named(bad):
     proxies = make_proxies(PROXIES)
     scores = score_network(network, labelled(images(4, 3, 5, 5).float()), proxies, init="keep")
     assert scores.failed
-    counted = {"params", "layers", "macs", "aleph"}
+    counted = {"params", "layers", "macs", "aleph", "log_width"}
     assert {column for column, number in scores.values.items() if number is not None} == counted
     for column, reason in scores.reasons.items():
         assert "the weights are kept, and 0.weight has entries that are not finite" in reason, column
