@@ -163,7 +163,7 @@ def test_an_installed_wheel_works_from_an_empty_folder(wheel, tmp_path):
         assert done.returncode == 0, done.stderr
         outputs.append(done.stdout)
     assert outputs[0].startswith("usage: vkdnw score ")
-    for text in ("archs: digits", "score_array.sbatch", "max_epochs: 12", "results in runs/paper-fig2"):
+    for text in ("archs: auto", "score_array.sbatch", "max_epochs: 12", "results in runs/paper-fig2"):
         assert text in outputs[1]
     assert [line for line in outputs[1].splitlines() if line.isdigit()] == ["0"] * len(commands)
 

@@ -163,13 +163,16 @@ class ProxyOptions(OptionGroup):
                     self.refuse("here: no proxy looks at such images", option)
                 continue
             given = f"{option}={source if own is None else own.get('root')!r}"
-            most = max(proxy.sample_count(self.batch_size) for proxy in users)
+            hungriest = max(users, key=lambda proxy: proxy.sample_count(self.batch_size))
+            most = hungriest.sample_count(self.batch_size)
             try:
                 batch = image_batch(source, self.batch_size, size, seed, num_classes)
                 if most > self.batch_size:  # there must be further batches
                     image_batch(source, self.batch_size, size, seed, num_classes, -(-most // self.batch_size) - 1)
             except ValueError as error:
-                raise ValueError(f"{given} is not allowed: {error}") from None
+                name = hungriest.label or hungriest.name
+                fewer = f" ({name} looks at {most} images: give it fewer with proxies '[{{name: {hungriest.name}, samples: ...}}]')"
+                raise ValueError(f"{given} is not allowed: {error}{fewer if most > self.batch_size else ''}") from None
             labelled = [proxy.label or proxy.name for proxy in users if proxy.info.needs_labels]
             if labelled and (batch.labels is None or int(batch.labels.max()) >= num_classes):
                 labels = "no labels" if batch.labels is None else f"a label {int(batch.labels.max())}"
