@@ -74,6 +74,7 @@ def test_rankings_of_the_tables(files):
     assert list(rankings_of([one, two], None)) == ["macs", "zen"]
     with pytest.raises(ValueError, match="ranking 'mac' is in no table; did you mean 'macs'"):
         rankings_of([one, two], ["macs", "mac"])
+    assert set(rankings_of([one, two], ["macs", "mac"], complete=False)["mac"]) == {"one", "two"}
     with pytest.raises(ValueError, match=r"ranking='macs\+' has an empty name"):
         rankings_of([one, two], ["macs+"])
 

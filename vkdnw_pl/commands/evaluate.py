@@ -205,7 +205,7 @@ def _evaluate_spaces(options: EvaluateOptions, spaces: dict[str, Any]) -> int:
     with user_input():
         folder.earlier_meta()
         tables, left_out = read_space_tables(sources)
-        rankings = rankings_of(tables, options.rankings, options.baselines)
+        rankings = rankings_of(tables, options.rankings, options.baselines, complete=not left_out)
         settings = spaces_settings(sources, list(rankings), options.baselines, options.resamples)
     for name, reason in left_out.items():
         print(f"LEFT OUT: {name}: {reason}")

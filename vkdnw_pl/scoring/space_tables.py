@@ -88,11 +88,12 @@ def read_space_tables(sources: Iterable[SpaceSource]) -> tuple[list[SpaceTable],
 
 
 def rankings_of(
-    tables: Iterable[SpaceTable], rankings: Iterable[str] | None, baselines: Iterable[str] = ()
+    tables: Iterable[SpaceTable], rankings: Iterable[str] | None, baselines: Iterable[str] = (), complete: bool = True
 ) -> dict[str, dict[str, Terms | str]]:
     """Ranking, the baselines first -> name of the space -> its terms, or why the table does not allow it.
 
-    None stands for all that some table allows. A ranking that no table allows is a ``ValueError``.
+    None stands for all that some table allows. A ranking that no table allows is a ``ValueError``, unless the tables are not
+    ``complete``: one that is left out may allow it.
     """
     tables = list(tables)
     if rankings is None:
@@ -101,7 +102,7 @@ def rankings_of(
         name: {space.name: _terms(name, space) for space in tables} for name in dict.fromkeys([*baselines, *rankings])
     }
     for name, terms in chosen.items():
-        if all(isinstance(reason, str) for reason in terms.values()):
+        if complete and all(isinstance(reason, str) for reason in terms.values()):
             known = dict.fromkeys(other for space in tables for other in available_rankings(space.table.columns))
             first = next(iter(terms.values()))
             raise ValueError(f"ranking {name!r} is in no table{nearest(name, known)} (of {tables[0].name}: {first})")
