@@ -8,6 +8,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from vkdnw_pl.report.text import between
+
 ROOT = Path(__file__).parents[2]
 RANKING, BASELINES = "vkdnw_robust", ("vkdnw_agg", "macs")
 
@@ -40,8 +42,7 @@ def gains() -> str:
 def renew(text: str, name: str, command: str, content: str) -> str:
     """``text`` with what stands between two markers replaced."""
     begin, end = f"<!-- {name}: made by `python benchmarks/robust/{command}` -->", f"<!-- /{name} -->"
-    before, _, rest = text.partition(begin)
-    return f"{before}{begin}\n{content}\n{end}{rest.partition(end)[2]}"
+    return between(text, begin, end, content)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vkdnw_pl.proxies import PROXIES
 from vkdnw_pl.report.tables import markdown_table
+from vkdnw_pl.report.text import between
 
 BEGIN = "<!-- proxies: made by `python -m vkdnw_pl.report.proxies docs/proxies.md` -->"
 END = "<!-- /proxies -->"
@@ -22,11 +23,7 @@ def renewed(text: str) -> str:
         batchnorm = "–" if info.batchnorm == "none" else f"`{info.batchnorm}`"
         lines.append([f"`{name}`", info.title, better, needs, batchnorm, f"`{info.init}`", info.source])
     table = markdown_table(["name", "", "better", "input", "batch norm", "weights", "source"], lines)
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the text has no lines {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+    return between(text, BEGIN, END, table)
 
 
 if __name__ == "__main__":

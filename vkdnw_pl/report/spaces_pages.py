@@ -9,6 +9,7 @@ from pathlib import Path
 from vkdnw_pl.report.figures.spaces import save_spaces_figures
 from vkdnw_pl.report.run_pages import runs_html, spaces_markdown
 from vkdnw_pl.report.runs import read_run
+from vkdnw_pl.report.text import between
 from vkdnw_pl.runs.files import write_atomically
 from vkdnw_pl.scoring.spaces_evaluation import SpacesEvaluation
 from vkdnw_pl.scoring.spaces_folder import SpacesFolder
@@ -31,11 +32,7 @@ def write_spaces_pages(folder: SpacesFolder, evaluation: SpacesEvaluation) -> li
 
 def renewed(text: str, folder: Path) -> str:
     """``text`` with the tables of a folder's results between its markers made anew; without them a ``ValueError``."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the text has no lines {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}\n\n{spaces_markdown(read_run(folder))}\n{END}{after}"
+    return between(text, BEGIN, END, f"\n{spaces_markdown(read_run(folder))}")
 
 
 if __name__ == "__main__":

@@ -27,3 +27,12 @@ def shortened(text: str, most: int) -> str:
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """``1 row``, ``2,500 rows``."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def between(text: str, begin: str, end: str, content: str) -> str:
+    """``text`` with what stands between two of its lines replaced by ``content``; without them a ``ValueError``."""
+    before, first, rest = text.partition(begin)
+    _, last, after = rest.partition(end)
+    if not first or not last:
+        raise ValueError(f"the text has no lines {begin!r} and {end!r}")
+    return f"{before}{begin}\n{content}\n{end}{after}"

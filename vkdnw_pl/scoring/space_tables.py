@@ -9,7 +9,7 @@ from typing import Any
 
 from vkdnw_pl.errors import check_choice, nearest, shown
 from vkdnw_pl.oracles import NotDownloaded, Oracle, load_oracle
-from vkdnw_pl.ranking import ByAgreement, available_rankings, weights_text
+from vkdnw_pl.ranking import ByAgreement, available_rankings, columns_of, parse_ranking, weights_text
 from vkdnw_pl.runs.shipped import local_or_shipped
 from vkdnw_pl.runs.table import ScoreTable
 from vkdnw_pl.scoring.evaluation import Terms, choose_rankings, evaluate_table
@@ -120,13 +120,10 @@ def weight_notes(tables: Iterable[SpaceTable], rankings: Mapping[str, Mapping[st
 
 
 def _terms(ranking: str, space: SpaceTable) -> Terms | str:
-    try:
-        return choose_rankings(space.table.columns, [ranking])[ranking]
-    except ValueError as error:
-        missing = str(error).partition("column ")[2].partition(" is not in the score table")[0]
-        if not missing:
-            raise
-        return f"the table has no column {missing.strip(chr(39))}"
+    for name in columns_of(parse_ranking(ranking)):
+        if name not in space.table.columns:
+            return f"the table has no column {name}"
+    return choose_rankings(space.table.columns, [ranking])[ranking]
 
 
 def _source(name: Any, entry: Any) -> SpaceSource:

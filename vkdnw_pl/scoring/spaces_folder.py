@@ -51,7 +51,7 @@ _MINUS = "minus_"
 
 class SpacesFolder(RunFolder):
     """A run folder with ``spaces.csv`` every metric of every ranking, ``fixed_size.csv``, ``correlations.csv``,
-    ``spaces.md``, ``report.html`` and figures."""
+    ``spaces.md``, ``spaces.html`` and figures."""
 
     command = "evaluate"
     files: ClassVar[tuple[str, ...]] = (
